@@ -1,0 +1,58 @@
+# Every command sets up what it needs; `make install` alone is enough to work by hand with .venv/bin/python.
+PYTHON ?= python3
+PORT ?= 8000
+SANDBOX_PORT ?=
+EXIT ?=
+SEED ?=
+QUICK ?=
+VENV_PYTHON := .venv/bin/python
+# For every Python from 3.11 on, not only the one that compiles.
+COMPILE := $(VENV_PYTHON) -m uv pip compile --upgrade --universal --python-version 3.11 \
+	--quiet --no-header --no-annotate --no-emit-index-url
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev demo run test check lock bench chaos nightly
+
+help:
+	@echo "make demo     a throw-away store, a scripted customer buys a key (PORT=8000, EXIT=1 ends by itself)"
+	@echo "make run      the same store kept under var/, without the customer"
+	@echo "make test     every test, on SQLite and on PostgreSQL with Redis, with the coverage gates"
+	@echo "make check    style, types, layers, migrations, production settings, API schema"
+	@echo "make install  .venv with what the store runs on"
+	@echo "make lock     requirements*.txt anew from requirements*.in"
+	@echo "make bench    rates and costs of the hot paths, as one table"
+	@echo "make chaos    bought once, never lost: the proof (SEED=1; QUICK=1 is a selection of three minutes)"
+	@echo "make nightly  more examples, longer kills"
+
+install:
+	@$(PYTHON) scripts/install.py
+
+install-dev:
+	@$(PYTHON) scripts/install.py --dev
+
+demo: install
+	@$(VENV_PYTHON) -m scripts.demo --port "$(PORT)" --sandbox-port "$(SANDBOX_PORT)" $(if $(filter-out 0,$(EXIT)),--exit)
+
+run: install
+	@$(VENV_PYTHON) -m scripts.demo --keep --port "$(PORT)" --sandbox-port "$(SANDBOX_PORT)"
+
+test: install-dev
+	@$(VENV_PYTHON) -m scripts.test
+
+check: install-dev
+	@$(VENV_PYTHON) -m scripts.check
+
+lock: install-dev
+	@$(COMPILE) requirements.in -o requirements.txt
+	@$(COMPILE) requirements-dev.in -o requirements-dev.txt
+
+bench: install-dev
+	@$(VENV_PYTHON) -m scripts.bench
+
+chaos: install-dev
+	@$(VENV_PYTHON) -m scripts.chaos $(if $(SEED),--seed "$(SEED)") $(if $(filter-out 0,$(QUICK)),--quick)
+
+nightly: install-dev
+	@HYPOTHESIS_PROFILE=nightly $(VENV_PYTHON) -m scripts.test
+	@$(VENV_PYTHON) -m scripts.mutation
+	@CHAOS_ROUNDS=15 $(VENV_PYTHON) -m pytest bitloot/tests/test_embedded_kills.py --timeout 7200

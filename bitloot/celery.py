@@ -1,0 +1,69 @@
+import logging
+import os
+import sys
+import threading
+from concurrent.futures import Executor
+from typing import Any
+
+from celery import Celery
+from celery.signals import task_postrun, task_prerun, worker_ready
+from django.db import close_old_connections
+from kombu.transport import TRANSPORT_ALIASES
+
+from bitloot.lib import bell
+
+logger = logging.getLogger(__name__)
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bitloot.settings")
+TRANSPORT_ALIASES["filesystem"] = "bitloot.lib.broker:Transport"
+
+app = Celery("bitloot")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+# Celery would close the database connection after every task, and the next one would pay for another.
+app.conf["CELERY_DB_REUSE_MAX"] = sys.maxsize
+
+
+@task_prerun.connect
+@task_postrun.connect
+def drop_broken_connections(sender: Any, **_: Any) -> None:
+    if not sender.request.is_eager:
+        close_old_connections()
+
+
+@worker_ready.connect
+def answer_own_bells(sender: Any, **_: Any) -> None:
+    """Drain in the worker's own threads what the worker rings for; the broker is for bells from elsewhere."""
+    bell.answer_here(_Drains(sender.pool.executor, sender.pool.limit))
+
+
+class _Drains:
+    def __init__(self, threads: Executor, places: int) -> None:
+        self._threads, self._places = threads, threading.BoundedSemaphore(places)
+
+    def __call__(self, queue: str) -> bool:
+        if not self._places.acquire(blocking=False):
+            return False
+        try:
+            self._threads.submit(self._drain, queue)
+        except RuntimeError:  # the worker is stopping
+            self._places.release()
+            return False
+        return True
+
+    def _drain(self, queue: str) -> None:
+        try:
+            app.tasks[f"{queue}.drain"]()
+        except Exception:
+            logger.exception("Draining %s failed; the sweep goes on with it", queue)
+        finally:
+            close_old_connections()
+            self._places.release()
+
+
+@worker_ready.connect
+def look_at_once(**_: Any) -> None:
+    """Work that waited for a worker need not wait for the next sweep as well."""
+    for queue in ("webhooks", "payments", "fulfillment", "storage", "orders"):
+        bell.ring_now(queue)
+    app.send_task("payments.coins", ignore_result=True, retry=False, expires=30)

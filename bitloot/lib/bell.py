@@ -1,0 +1,77 @@
+"""Doorbells: a message that says "look now" and nothing else. Losing one costs a sweep period, never an order."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from celery import current_app
+from django.db import transaction
+from prometheus_client import Counter
+
+logger = logging.getLogger(__name__)
+
+QUIET_SECONDS = 0.05
+EXPIRES_SECONDS = 60
+rung = Counter("bitloot_bells_rung", "Doorbells handed to the broker", ["queue"])
+lost = Counter("bitloot_bells_lost", "Doorbells the broker did not take", ["queue"])
+
+_wanted: set[str] = set()
+_wake = threading.Event()
+_start = threading.Lock()
+_ringer: tuple[int, threading.Thread] | None = None
+_here: Callable[[str], bool] | None = None
+
+
+def ring(queue: str) -> None:
+    """Wake the drain of `queue` when the current transaction commits. Never blocks and never raises."""
+    transaction.on_commit(partial(ring_now, queue), robust=True)
+
+
+def ring_now(queue: str) -> None:
+    """Wake the drain of `queue`: at most one message per queue, process and 50 ms leaves, from a thread of its own."""
+    _wanted.add(queue)
+    _wake.set()
+    if _ringer is None or _ringer[0] != os.getpid():
+        _start_ringer()
+
+
+def answer_here(drain_here: Callable[[str], bool] | None) -> None:
+    """Have this process answer its own bells: `drain_here(queue)` says False if it has no thread to spare."""
+    global _here
+    _here = drain_here
+
+
+def _start_ringer() -> None:
+    global _ringer
+    with _start:
+        if _ringer is None or _ringer[0] != os.getpid():
+            thread = threading.Thread(target=_ring_forever, name="bell", daemon=True)
+            _ringer = (os.getpid(), thread)
+            thread.start()
+
+
+def _ring_forever() -> None:
+    while True:
+        _wake.wait()
+        _wake.clear()
+        while _wanted:
+            _announce(_wanted.pop())
+        time.sleep(QUIET_SECONDS)
+
+
+def _announce(queue: str) -> None:
+    # What a worker rings for is most often its own next step: a message through the broker costs more than many steps.
+    if _here is None or not _here(queue):
+        _publish(queue)
+
+
+def _publish(queue: str) -> None:
+    try:
+        current_app.send_task(f"{queue}.drain", ignore_result=True, retry=False, expires=EXPIRES_SECONDS)
+        rung.labels(queue).inc()
+    except Exception as err:  # noqa: BLE001 - whatever ails the broker, the sweep finds the row
+        lost.labels(queue).inc()
+        logger.warning("The broker did not take a bell for %s: %s", queue, type(err).__name__)

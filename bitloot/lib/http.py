@@ -1,0 +1,165 @@
+"""How BitLoot talks to a provider: one hardened session per host, and errors that say whether anything was sent."""
+
+import http.cookiejar
+import logging
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.util import Retry
+
+from bitloot.lib.failpoint import failpoint
+from bitloot.lib.jsontext import MalformedJson, parse_json
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT = 3.05
+MAX_ANSWER_BYTES = 1024 * 1024
+POOL_SIZE = 64
+_NEVER_CONNECTED = (
+    NewConnectionError,
+    ConnectTimeoutError,
+    ssl.SSLCertVerificationError,
+    requests.exceptions.InvalidHeader,
+    requests.exceptions.InvalidURL,
+)
+
+
+class ProviderError(Exception):
+    """A provider call that brought no usable result. `status` and `body` hold what came back, if anything did."""
+
+    def __init__(self, message: str, *, status: int | None = None, body: bytes = b"") -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = body
+
+
+class ProviderRejected(ProviderError):
+    """They answered no: nothing happened, and asking the same again will bring the same."""
+
+
+class ProviderUnavailable(ProviderError):
+    """No usable answer: the effect is unknown. Retry a read; ask before repeating a write."""
+
+
+class ProviderNotSent(ProviderUnavailable):
+    """The connection was never made, so not one byte of the request left: nothing happened."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes = field(repr=False)  # may hold a licence key
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    def json(self) -> Any:
+        """Return the parsed body; raises ProviderUnavailable if it is not strict JSON."""
+        try:
+            return parse_json(self.body, max_depth=32, max_members=20_000)
+        except MalformedJson as err:
+            raise ProviderUnavailable(f"unreadable answer: {err}", status=self.status, body=self.body) from err
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        # Even with allow_redirects=False requests reads and unpacks the whole body of a redirect, whatever its size.
+        return None
+
+
+class Transport:
+    """Requests to one base URL: no retries, no redirects, no proxies, no cookies, bounded in time and size.
+
+    Reads share pooled connections. Each write gets a connection of its own: a pooled one may be closed by the other
+    side just as the request leaves, and a purchase would be left "unknown" for nothing.
+    """
+
+    def __init__(self, *, provider: str, base_url: str, headers: Mapping[str, str], read_timeout: float = 30) -> None:
+        self.provider = provider
+        self.base_url = base_url.rstrip("/")
+        self.host = urlsplit(base_url).netloc
+        self.read_timeout = read_timeout
+        self._reads = _hardened_session(headers)
+        self._writes = _hardened_session({**headers, "Connection": "close"})
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one request once. Returns 2xx and 4xx; raises ProviderNotSent or ProviderUnavailable otherwise."""
+        started = time.monotonic()
+        session = self._reads if method == "GET" else self._writes
+        failpoint("http.before_send")
+        try:
+            with session.request(
+                method,
+                f"{self.base_url}{path}",
+                params=params,
+                data=body,
+                headers={"Content-Type": "application/json", **(headers or {})} if body is not None else headers,
+                timeout=(CONNECT_TIMEOUT, self.read_timeout),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                failpoint("http.answered")
+                answer = Answer(response.status_code, self._read(response, started + self.read_timeout))
+        except (requests.RequestException, HTTPError, OSError) as err:
+            kind = ProviderNotSent if _never_connected(err) else ProviderUnavailable
+            logger.warning("%s %s %s: %s", self.provider, method, path, type(err).__name__)
+            raise kind(f"{self.provider}: {type(err).__name__}") from err
+        failpoint("http.read")
+        elapsed = (time.monotonic() - started) * 1000
+        logger.info("%s %s %s: %s in %.0f ms", self.provider, method, path, answer.status, elapsed)
+        if 300 <= answer.status < 400:
+            logger.error("%s answered with a redirect, which is never followed", self.provider)
+        if answer.status in (408, 429) or not (200 <= answer.status < 300 or 400 <= answer.status < 500):
+            raise ProviderUnavailable(
+                f"{self.provider} answered {answer.status}", status=answer.status, body=answer.body
+            )
+        return answer
+
+    def _read(self, response: requests.Response, deadline: float) -> bytes:
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise ProviderUnavailable("compressed answer to a request for identity", status=response.status_code)
+        chunks: list[bytes] = []
+        size = 0
+        while chunk := response.raw.read1(65536, decode_content=False):
+            size += len(chunk)
+            chunks.append(chunk)
+            if size > MAX_ANSWER_BYTES or time.monotonic() > deadline:
+                raise ProviderUnavailable("answer too large or too slow", status=response.status_code)
+        return b"".join(chunks)
+
+
+def _hardened_session(headers: Mapping[str, str]) -> requests.Session:
+    session = _Session()
+    session.trust_env = False
+    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+    session.headers.update({"Accept": "application/json", "Accept-Encoding": "identity", **headers})
+    adapter = HTTPAdapter(pool_connections=2, pool_maxsize=POOL_SIZE, max_retries=Retry(0, read=False))
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+def _never_connected(err: BaseException) -> bool:
+    seen: BaseException | None = err
+    while seen is not None:
+        if isinstance(seen, _NEVER_CONNECTED):
+            return True
+        reason = getattr(seen, "reason", None) or next((a for a in seen.args if isinstance(a, BaseException)), None)
+        seen = reason if isinstance(reason, BaseException) else None
+    return False

@@ -1,0 +1,118 @@
+"""JSON as it arrives from strangers: one strict reading for webhooks, our API and providers' answers."""
+
+import json
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Any, NoReturn
+
+MAX_NUMBER_LENGTH = 64
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class MalformedJson(ValueError):
+    """The bytes are not JSON that we accept; the message is safe to show, it never quotes the input."""
+
+
+class UnstorableText(MalformedJson):
+    """Well-formed JSON with a string that PostgreSQL cannot store."""
+
+
+def parse_json(raw: bytes, *, max_depth: int = 8, max_members: int = 200) -> Any:
+    """Parse UTF-8 JSON with numbers as Decimal or int.
+
+    Raises MalformedJson on what json.loads lets pass: duplicate members, NaN and infinities, huge numbers, a byte
+    order mark, NUL characters and lone surrogates (PostgreSQL refuses both), too deep or too wide documents.
+    """
+    try:
+        text = raw.decode("utf-8")
+        document = json.loads(
+            text,
+            object_pairs_hook=_unique_members,
+            parse_float=_finite_decimal,
+            parse_int=_bounded_int,
+            parse_constant=_refuse_constant,
+        )
+    except MalformedJson:
+        raise
+    except (UnicodeDecodeError, RecursionError, ValueError) as err:
+        raise MalformedJson("The body is not valid JSON in UTF-8.") from err
+    _check_shape(document, max_depth, max_members)
+    if "\\u" in text or "\x00" in text:
+        _check_strings(document)
+    return document
+
+
+def parse_object(raw: bytes, **limits: int) -> dict[str, Any]:
+    """Like parse_json, for a body that has to be one object."""
+    document = parse_json(raw, **limits)
+    if not isinstance(document, dict):
+        raise MalformedJson("The body has to be a JSON object.")
+    return document
+
+
+def dump_json(document: Any) -> bytes:
+    """Return compact UTF-8 JSON with each Decimal as a number, as providers expect their prices."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_number).encode()
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, Decimal):
+        raise TypeError(f"{type(value).__name__} cannot be sent as JSON")
+    return float(value)
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise MalformedJson("An object names the same member twice.")
+    return members
+
+
+def _finite_decimal(token: str) -> Decimal:
+    if len(token) > MAX_NUMBER_LENGTH:
+        raise MalformedJson("A number is too long.")
+    try:
+        number = Decimal(token)
+    except InvalidOperation as err:
+        raise MalformedJson("A number is out of range.") from err
+    if abs(number.adjusted()) > 60:
+        raise MalformedJson("A number is out of range.")
+    return number
+
+
+def _bounded_int(token: str) -> int:
+    if len(token) > MAX_NUMBER_LENGTH:
+        raise MalformedJson("A number is too long.")
+    return int(token)
+
+
+def _refuse_constant(_token: str) -> NoReturn:
+    raise MalformedJson("NaN and Infinity are not JSON.")
+
+
+def _check_shape(document: Any, max_depth: int, max_members: int) -> None:
+    level, depth = [document], 0
+    while level:
+        nested: list[Any] = []
+        for value in level:
+            if isinstance(value, dict | list):
+                if len(value) > max_members:
+                    raise MalformedJson("An object or list has too many members.")
+                nested.extend(value.values() if isinstance(value, dict) else value)
+        level, depth = nested, depth + 1
+        if depth > max_depth + 1:
+            raise MalformedJson("The document is nested too deeply.")
+
+
+def _check_strings(document: Any) -> None:
+    stack = [document]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            if "\x00" in value or _SURROGATE.search(value):
+                raise UnstorableText("A string holds a character that cannot be stored.")
+        elif isinstance(value, dict):
+            stack.extend(value.keys())
+            stack.extend(value.values())
+        elif isinstance(value, list):
+            stack.extend(value)

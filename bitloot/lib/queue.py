@@ -1,0 +1,172 @@
+"""Rows are the queue: work is a row with a due time, claimed with a lease and a fencing token."""
+
+import logging
+import threading
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Self, TypeVar
+
+from django.db import connections, models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from bitloot.lib import bell
+from bitloot.lib.clock import backoff, delay
+from bitloot.lib.failpoint import failpoint
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 120
+MAX_CRASHES = 3
+DRAIN_SECONDS = 2.0
+DRAINS_PER_PROCESS = 16
+_drains: dict[str, threading.BoundedSemaphore] = defaultdict(lambda: threading.BoundedSemaphore(DRAINS_PER_PROCESS))
+
+Row = TypeVar("Row", bound="QueueRow")
+
+
+class LeaseLost(Exception):
+    """Somebody else holds the row by now; what this worker wanted to record is void."""
+
+
+class QueueQuerySet(models.QuerySet[Any]):
+    def due(self) -> Self:
+        return self.filter(next_attempt_at__lte=Now()).order_by("next_attempt_at")
+
+    def claim(self, limit: int = 1, *, only: Any = None) -> list[Any]:
+        """Take up to `limit` due rows (or the row with pk `only`, if it is due) for LEASE_SECONDS of database time.
+
+        One compare-and-set UPDATE; on PostgreSQL SKIP LOCKED keeps claimants out of each other's way.
+        """
+        if connections[self.db].vendor == "sqlite" and not self.due().exists():
+            return []  # an UPDATE that matches nothing would still take SQLite's one write lock
+        claimed = list(self.model._default_manager.raw(*self._claim_sql(limit, only)))
+        if claimed:
+            failpoint("queue.claimed")
+        return claimed
+
+    def _claim_sql(self, limit: int, only: Any) -> tuple[str, list[Any]]:
+        meta, connection = self.model._meta, connections[self.db]
+        sqlite = connection.vendor == "sqlite"
+        lease = delay(LEASE_SECONDS).total_seconds()
+        now = "strftime('%%Y-%%m-%%d %%H:%%M:%%f','now')" if sqlite else "statement_timestamp()"
+        until = (
+            "strftime('%%Y-%%m-%%d %%H:%%M:%%f','now','+' || %s || ' seconds')"
+            if sqlite
+            else "statement_timestamp() + make_interval(secs => %s)"
+        )
+        pk = meta.pk.column
+        params: list[Any] = [uuid.uuid4().hex if sqlite else uuid.uuid4(), lease, lease]
+        one = ""
+        if only is not None:
+            one = f" AND {pk} = %s"
+            params.append(meta.pk.get_db_prep_value(only, connection))
+        skip = "" if sqlite else " FOR UPDATE SKIP LOCKED"
+        first_due = (
+            f"SELECT {pk} FROM {meta.db_table} WHERE next_attempt_at <= {now}{one}"  # noqa: S608
+            f" ORDER BY next_attempt_at LIMIT {int(limit)}{skip}"
+        )
+        # An array is made once; PostgreSQL may run a subquery after IN for each row that is due, and lock more.
+        chosen = f"IN ({first_due})" if sqlite else f"= ANY(ARRAY({first_due}))"
+        sql = (
+            f"UPDATE {meta.db_table} SET claim_token = %s, claimed_until = {until}, next_attempt_at = {until},"  # noqa: S608
+            f" crashes = crashes + 1 WHERE {pk} {chosen} AND next_attempt_at <= {now} RETURNING *"
+        )
+        return sql, params
+
+
+class QueueManager(models.Manager.from_queryset(QueueQuerySet)):  # type: ignore[misc]
+    """Rows of work."""
+
+
+class QueueRow(models.Model):
+    """A row that a worker has to look at once `next_attempt_at` has come; NULL means there is nothing left to do."""
+
+    next_attempt_at = models.DateTimeField(null=True, blank=True, db_default=Now(), editable=False)
+    attempts = models.PositiveIntegerField(default=0, editable=False)
+    crashes = models.PositiveSmallIntegerField(default=0, editable=False)
+    claimed_until = models.DateTimeField(null=True, blank=True, editable=False)
+    claim_token = models.UUIDField(null=True, blank=True, editable=False)
+
+    class Meta:
+        abstract = True
+        indexes = [
+            models.Index(fields=["next_attempt_at"], name="%(class)s_due", condition=Q(next_attempt_at__isnull=False))
+        ]
+
+    @classmethod
+    def release_fields(cls, after: timedelta | None) -> dict[str, Any]:
+        """Return the columns that end a claim: due again `after` that time, or never."""
+        return {
+            "claim_token": None,
+            "claimed_until": None,
+            "crashes": 0,
+            "next_attempt_at": None if after is None else Now() + after,
+        }
+
+    def release(self, after: timedelta | None, **fields: Any) -> None:
+        """Record the outcome of a claim. Raises LeaseLost unless this claim still holds."""
+        claimed = type(self)._default_manager.filter(pk=self.pk, claim_token=self.claim_token)
+        failpoint("queue.before_release")
+        # Without a token the filter would fit every row that nobody holds.
+        if self.claim_token is None or claimed.update(**self.release_fields(after), **fields) != 1:
+            raise LeaseLost(f"{self._meta.label} {self.pk}")
+        failpoint("queue.released")
+        self.claim_token = None
+
+    def retry(self, **fields: Any) -> None:
+        """Record a try that failed: due again after the backoff."""
+        self.release(backoff(self.attempts + 1), attempts=F("attempts") + 1, **fields)
+
+    def wake(self) -> None:
+        """Make the row due now, without disturbing whoever holds it."""
+        type(self)._default_manager.filter(pk=self.pk, claim_token=None).update(next_attempt_at=Now())
+
+
+def drain(
+    queue: str,
+    rows: QueueQuerySet,
+    handle: Callable[[Row], None],
+    *,
+    give_up: Callable[[Row], None],
+    batch: int = 1,
+) -> int:
+    """Work off due rows until there are none or two seconds have passed; return how many were handled.
+
+    `handle` ends the claim itself. If it raises, the row waits out a backoff with its crash counted; a row that
+    crashed three times goes to `give_up`, so that it stops nobody else.
+    """
+    places = _drains[queue]
+    if not places.acquire(blocking=False):
+        return 0
+    handled, deadline = 0, time.monotonic() + DRAIN_SECONDS
+    try:
+        while claimed := rows.claim(batch):
+            bell.ring_now(queue)  # where one was due there may be more: let another thread join in
+            for row in claimed:
+                _run(row, handle, give_up)
+            handled += len(claimed)
+            if time.monotonic() > deadline:
+                break
+    finally:
+        places.release()
+    return handled
+
+
+def _run(row: Row, handle: Callable[[Row], None], give_up: Callable[[Row], None]) -> None:
+    token = row.claim_token
+    try:
+        if row.crashes > MAX_CRASHES:
+            give_up(row)
+        else:
+            handle(row)
+    except LeaseLost:
+        logger.warning("%s %s: the lease was lost, somebody else goes on", row._meta.label, row.pk)
+    except Exception:
+        logger.exception("%s %s failed", row._meta.label, row.pk)
+        type(row)._default_manager.filter(pk=row.pk, claim_token=token).update(
+            claim_token=None, claimed_until=None, next_attempt_at=Now() + backoff(row.crashes)
+        )

@@ -1,0 +1,118 @@
+"""Staff with the permissions that a test needs, and one order with a row of every model hanging on it."""
+
+import itertools
+from decimal import Decimal
+from types import SimpleNamespace
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.urls import reverse
+
+from fulfillment.models import Reservation, ReservationAttempt, SupplierCall, SupplierGate
+from orders.models import Email, IdempotencyRecord, raise_alert
+from orders.tests.factories import make_paid_order, make_product
+from payments.models import Coin, Payment, Refund
+from storage.models import KeyDeliveryLog
+from storage.services import store_key
+from webhooks.tests.factories import ipn, make_log
+
+SERIAL = b"CANARY-KKKK-LLLL-MMMM"
+ADDRESS = "bc1qexampleexampleexampleexampleexampleee"
+# Each list with the name of its row in make_rows.
+LISTS = {
+    "orders.product": "product",
+    "orders.order": "order",
+    "orders.orderitem": "item",
+    "orders.orderevent": "event",
+    "orders.email": "email",
+    "orders.alert": "alert",
+    "orders.idempotencyrecord": "record",
+    "payments.coin": "coin",
+    "payments.payment": "payment",
+    "payments.refund": "refund",
+    "fulfillment.reservation": "reservation",
+    "fulfillment.reservationattempt": "permit",
+    "fulfillment.suppliercall": "call",
+    "fulfillment.suppliergate": "gate",
+    "storage.key": "key",
+    "storage.keydeliverylog": "delivery",
+    "webhooks.webhooklog": "log",
+}
+_numbers = itertools.count(1)
+
+
+def make_staff(*permissions, superuser=False, password=None):
+    """Make a login for the admin with permissions like "orders.view_order"."""
+    name = f"staff{next(_numbers)}"
+    user = get_user_model().objects.create_user(name, password=password, is_staff=True)
+    user.is_superuser = superuser
+    user.save()
+    for permission in permissions:
+        app, _, codename = permission.partition(".")
+        user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=codename))
+    return user
+
+
+def make_rows(title="Ember Drift", **order_fields):
+    """Make an order and one row of every model about it."""
+    number = next(_numbers)
+    product = make_product(title=title)
+    order = make_paid_order(product, email=f"kim{number}@customer.example", **order_fields)
+    item = order.items.get()
+    payment = Payment.objects.create(
+        order=order, external_id=str(5_077_125_000 + number), status="finished", price_amount=order.total,
+        price_currency="eur", pay_currency="btc", pay_amount=Decimal("0.00123"), actually_paid=Decimal("0.00123"),
+        pay_address=f"{ADDRESS}{number}", evidence={"status": "finished"},
+    )  # fmt: skip
+    reservation = Reservation.objects.get(item=item)
+    Reservation.objects.filter(pk=reservation.pk).update(supplier_order_id=f"SUPPLIER{number}")
+    reservation.refresh_from_db()
+    key = store_key(item=item, supplier_key_id=f"ecommerce:{number}", plaintext=SERIAL, content_type="text/plain")
+    return SimpleNamespace(
+        product=product, order=order, item=item, payment=payment, reservation=reservation, key=key,
+        event=order.events.first(),
+        email=Email.objects.create(order=order, kind="problem", to=order.email, reason=title[:300]),
+        alert=raise_alert("payment_review", str(payment), f"{title} needs a person.", order=order),
+        record=IdempotencyRecord.objects.create(
+            route="orders", key=f"secret-idempotency-{number}", body_sha256="0" * 64, object_id=order.pk
+        ),
+        coin=Coin.objects.create(code=f"coin{number}", name=title),
+        refund=Refund.objects.create(
+            order=order, payment=payment, amount=Decimal("0.001"), currency="btc", transaction_id=f"tx{number:062}",
+            reason=title,
+        ),
+        permit=ReservationAttempt.objects.create(reservation=reservation, number=1, detail=title),
+        call=SupplierCall.objects.create(
+            reservation=reservation, call="quote", outcome="ok", milliseconds=7, detail=title
+        ),
+        gate=SupplierGate.objects.create(host=f"supplier{number}.example", reason=title),
+        delivery=KeyDeliveryLog.objects.get(key=key),
+        log=make_log(body=ipn(payment_id=int(payment.external_id), title=title), external_id=payment.external_id),
+    )  # fmt: skip
+
+
+def list_of(name, **query):
+    return reverse(f"admin:{name.replace('.', '_')}_changelist", query=query or None)
+
+
+def page_of(row):
+    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+
+
+def button_of(row, name):
+    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_do", args=[row.pk, name])
+
+
+def press(client, row, name):
+    """Press a button of the row's page; return the messages that the next page shows."""
+    answer = client.post(button_of(row, name), follow=True)
+    assert answer.status_code == 200, answer.content
+    return [str(message) for message in answer.context["messages"]]
+
+
+def do(client, name, action, *rows, **fields):
+    """Run an action on rows of a list; return the messages that the next page shows."""
+    ticked = {"action": action, "_selected_action": [str(row.pk) for row in rows], "index": "0"}
+    answer = client.post(list_of(name), {**ticked, **fields}, follow=True)
+    assert answer.status_code == 200, answer.content
+    return [str(message) for message in answer.context["messages"]]

@@ -1,0 +1,620 @@
+"""The admin over all apps: every page, who may do what, and what strangers type into it."""
+
+import re
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.db import connection
+from django.db.models.functions import Now
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from knox.models import AuthToken
+
+from bitloot.lib.admin import ReadOnlyAdmin
+from bitloot.tests.staff import LISTS, SERIAL, button_of, do, list_of, make_rows, make_staff, page_of, press
+from fulfillment.models import Reservation, SupplierGate
+from orders.models import Alert, Email, Order, OrderEvent
+from orders.tests.factories import make_order
+from payments.models import Payment
+from storage.models import Key
+from webhooks.handlers import HANDLERS
+from webhooks.models import WebhookLog
+from webhooks.tasks import drain_webhooks
+from webhooks.tests.factories import ipn, make_log
+
+pytestmark = pytest.mark.django_db
+EVIL = "<script>alert(1)</script>"
+PASSWORD = "a long enough word"
+READ_ONLY = sorted(set(LISTS) - {"orders.product"})
+OF_AN_ORDER = ["payment", "reservation", "key", "delivery", "item", "email", "alert", "event", "refund", "log"]
+OURS = ("orders", "payments", "fulfillment", "storage", "webhooks")
+
+
+@pytest.fixture
+def boss(client):
+    """The client, logged in as a superuser."""
+    user = make_staff(superuser=True)
+    client.force_login(user)
+    client.user = user
+    return client
+
+
+@pytest.fixture
+def quick_passwords(settings):
+    """Real hashing takes a second each under load."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def rows():
+    return make_rows()
+
+
+def text(answer):
+    return answer.content.decode()
+
+
+def test_every_model_of_the_store_has_a_page():
+    ours = {model for app in OURS for model in apps.get_app_config(app).get_models()}
+    assert ours - set(admin.site._registry) == set()
+    assert {model._meta.label_lower for model in ours} == set(LISTS)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_list_and_page_show_a_row(boss, rows, name):
+    row = getattr(rows, LISTS[name])
+    listed, page = boss.get(list_of(name)), boss.get(page_of(row))
+    assert (listed.status_code, page.status_code) == (200, 200)
+    assert page_of(row) in text(listed)
+    assert 'content="same-origin"' in text(page)
+    assert "style=" not in re.sub(r"<meta[^>]*>", "", text(listed))  # a strict CSP refuses inline styles
+    assert re.findall(r"<script(?![^>]*src=)", text(page)) == []
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_list_asks_as_often_for_three_rows_as_for_one(boss, rows, name):
+    boss.get(list_of(name))  # content types and the like are read once
+    with CaptureQueriesContext(connection) as one:
+        boss.get(list_of(name))
+    make_rows()
+    make_rows()
+    with CaptureQueriesContext(connection) as three:
+        boss.get(list_of(name))
+    assert len(three) == len(one), [query["sql"] for query in three]
+
+
+def test_order_page_asks_as_often_for_three_of_everything_as_for_one(boss):
+    def with_lines(count):
+        found = make_rows()
+        for _ in range(count - 1):
+            Payment.objects.create(order=found.order, price_amount=1, price_currency="eur", pay_currency="btc")
+            found.order.note("staff", "A fact.")
+            Email.objects.create(order=found.order, kind="problem", to=found.order.email)
+        return found.order
+
+    first, second = with_lines(1), with_lines(3)
+    boss.get(page_of(first))
+    with CaptureQueriesContext(connection) as one:
+        boss.get(page_of(first))
+    with CaptureQueriesContext(connection) as three:
+        boss.get(page_of(second))
+    assert len(three) == len(one)
+
+
+@pytest.mark.parametrize("name", READ_ONLY)
+def test_nothing_but_a_product_is_added_changed_or_deleted(boss, rows, name):
+    row = getattr(rows, LISTS[name])
+    base = list_of(name)
+    before = type(row).objects.filter(pk=row.pk).values().get()
+    fields = {"status": "paid", "amount": "1", "total": "1", "external_id": "x", "message": "x", "email": "a@b.example"}
+    assert boss.get(f"{base}add/").status_code == 403
+    assert boss.post(page_of(row), fields).status_code == 403
+    assert boss.post(page_of(row).replace("/change/", "/delete/"), {"post": "yes"}).status_code == 403
+    boss.post(base, {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"})
+    assert type(row).objects.filter(pk=row.pk).values().get() == before
+
+
+def test_log_of_staff_is_read_only(boss, rows):
+    press(boss, rows.alert, "close")
+    entry = LogEntry.objects.get()
+    assert isinstance(admin.site._registry[LogEntry], ReadOnlyAdmin)
+    assert "Closed; it opens again" in text(boss.get(page_of(entry)))
+    assert boss.post(page_of(entry).replace("/change/", "/delete/"), {"post": "yes"}).status_code == 403
+    assert boss.get(reverse("admin:admin_logentry_changelist"), {"q": boss.user.username}).status_code == 200
+
+
+def test_product_is_edited_but_not_its_currency(boss, rows):
+    page = boss.get(page_of(rows.product))
+    fields = {**page.context["adminform"].form.initial, "price": "19.99", "currency": "USD", "is_active": ""}
+    assert boss.post(page_of(rows.product), fields).status_code == 302
+    rows.product.refresh_from_db()
+    assert (str(rows.product.price), rows.product.currency, rows.product.is_active) == ("19.99", "EUR", False)
+    assert LogEntry.objects.get().change_message
+
+
+def test_sold_product_cannot_be_deleted(boss, rows):
+    boss.post(page_of(rows.product).replace("/change/", "/delete/"), {"post": "yes"})
+    rows.product.refresh_from_db()
+
+
+@pytest.mark.parametrize("price", ["0", "-1", "1e400", "NaN", "9" * 30])
+def test_product_wants_a_price(boss, rows, price):
+    page = boss.get(page_of(rows.product))
+    answer = boss.post(page_of(rows.product), {**page.context["adminform"].form.initial, "price": price})
+    assert answer.status_code == 200
+    assert answer.context["errors"]
+
+
+# --- who may come in ---
+
+
+@pytest.mark.parametrize("path", ["", "orders/order/", "orders/order/x/do/run_delivery/", "nothing/at/all/"])
+def test_anonymous_people_are_led_to_the_login_and_learn_nothing(client, path):
+    answer = client.get(f"/admin/{path}")
+    assert answer.status_code == 302
+    assert answer["Location"].startswith("/admin/login/?next=")
+
+
+def test_login_page_names_no_model_and_goes_nowhere_else(client, quick_passwords):
+    page = text(client.get("/admin/login/"))
+    assert "Webhook" not in page
+    user = make_staff(password=PASSWORD)
+    login = {"username": user.username, "password": PASSWORD, "next": "//evil.example/"}
+    answer = client.post("/admin/login/?next=//evil.example/", login)
+    assert "evil" not in answer["Location"]
+
+
+def test_customer_login_without_staff_rights_stays_outside(client, django_user_model):
+    client.force_login(django_user_model.objects.create_user("eve"))
+    assert client.get("/admin/orders/order/").status_code == 302
+
+
+def test_staff_sees_only_what_they_may(client, rows):
+    client.force_login(make_staff("orders.view_order"))
+    assert client.get(list_of("orders.order")).status_code == 200
+    assert client.get(list_of("payments.payment")).status_code == 403
+    assert client.get(list_of("storage.key")).status_code == 403
+    order = text(client.get(page_of(rows.order)))
+    assert "Mail a fresh link" not in order
+    assert rows.payment.external_id not in order
+    assert rows.reservation.external_id not in order
+    front = text(client.get("/admin/"))
+    assert "orders held" in front
+    assert "payments in review" not in front
+    assert "Open alerts" not in front
+    assert "Buying at the supplier" not in front
+
+
+def test_login_is_locked_after_ten_wrong_passwords_for_that_address_only(client, quick_passwords):
+    user = make_staff(password=PASSWORD)
+    wrong, right = {"username": user.username, "password": "guess"}, {"username": user.username.upper()}
+    for _ in range(10):
+        assert "Please enter the correct" in text(client.post("/admin/login/", wrong))
+    locked = client.post("/admin/login/", {**wrong, "password": PASSWORD})
+    assert "Too many wrong passwords" in text(locked)
+    assert "Too many wrong passwords" in text(client.post("/admin/login/", {**right, "password": "guess"}))
+    elsewhere = Client(REMOTE_ADDR="198.51.100.7")
+    assert elsewhere.post("/admin/login/", {**wrong, "password": PASSWORD}).status_code == 302
+
+
+def test_dismissed_staff_is_out_at_the_next_request(boss):
+    assert boss.get("/admin/").status_code == 200
+    type(boss.user).objects.filter(pk=boss.user.pk).update(is_active=False)
+    assert boss.get("/admin/").status_code == 302
+
+
+BUTTONS = [
+    ("order", "mail_fresh_link", "orders.deliver_order"),
+    ("order", "run_delivery", "orders.deliver_order"),
+    ("alert", "close", "orders.change_alert"),
+    ("payment", "read_again", "orders.settle_order"),
+    ("reservation", "run_now", "orders.deliver_order"),
+    ("reservation", "let_go_on", "orders.deliver_order"),
+    ("gate", "stop", "fulfillment.change_suppliergate"),
+    ("gate", "open_again", "fulfillment.change_suppliergate"),
+    ("log", "replay", "webhooks.replay_webhook"),
+]
+
+
+@pytest.mark.parametrize(("row", "name", "permission"), BUTTONS)
+def test_button_needs_its_permission_a_post_and_a_csrf_token(client, rows, row, name, permission):
+    row = getattr(rows, row)
+    view = f"{row._meta.app_label}.view_{row._meta.model_name}"
+    client.force_login(make_staff(view))
+    assert client.post(button_of(row, name)).status_code == 403
+    refused = LogEntry.objects.get()
+    assert (refused.object_id, refused.change_message) == (str(row.pk), f"Refused “{name}”: no permission.")
+    ticked = {"action": name, "_selected_action": [str(row.pk)], "index": "0"}
+    assert client.post(list_of(row._meta.label_lower), ticked).status_code == 403
+    assert LogEntry.objects.count() == 2
+
+    client.force_login(make_staff(view, permission))
+    assert client.get(button_of(row, name)).status_code == 405
+    assert button_of(row, name) in text(client.get(page_of(row)))
+    assert press(client, row, name)
+    careful = Client(enforce_csrf_checks=True)
+    careful.force_login(make_staff(superuser=True))
+    assert careful.post(button_of(row, name)).status_code == 403
+
+
+def test_unknown_buttons_and_rows_are_not_found(boss, rows):
+    assert boss.post(button_of(rows.order, "delete_selected")).status_code == 404
+    assert boss.post(button_of(rows.order, "get_queryset")).status_code == 404
+    assert boss.post(button_of(Order(pk=uuid.uuid4()), "run_delivery")).status_code == 404
+    assert boss.post("/admin/orders/order/garbage/do/run_delivery/").status_code == 404
+
+
+# --- what the buttons do ---
+
+
+def test_fresh_link_is_mailed_and_ends_the_older_ones(boss, rows):
+    said = press(boss, rows.order, "mail_fresh_link")
+    rows.order.refresh_from_db()
+    assert rows.order.link_generation == 2
+    assert rows.order.emails.filter(kind="fresh_link").count() == 1
+    assert OrderEvent.objects.get(order=rows.order, kind="mail").actor == boss.user.username
+    done = "a fresh link goes to the customer; older links no longer open the order"
+    assert said == [f"order {str(rows.order.pk)[:8]}: {done}"]
+    assert LogEntry.objects.get().object_id == str(rows.order.pk)
+
+
+def test_run_delivery_wakes_the_purchases_of_a_paid_order(boss, rows):
+    Reservation.objects.update(next_attempt_at=None)
+    press(boss, rows.order, "run_delivery")
+    assert Reservation.objects.due().count() == 1
+    assert OrderEvent.objects.filter(order=rows.order, kind="staff", actor=boss.user.username).count() == 1
+
+
+def test_run_delivery_of_an_unpaid_order_is_refused(boss):
+    order = make_order()
+    assert "it is not paid" in press(boss, order, "run_delivery")[0]
+    assert LogEntry.objects.count() == 0
+
+
+def test_alert_is_closed_once(boss, rows):
+    press(boss, rows.alert, "close")
+    rows.alert.refresh_from_db()
+    assert (rows.alert.status, rows.alert.closed_by) == ("closed", boss.user.username)
+    assert "closed already" in press(boss, rows.alert, "close")[0]
+    assert LogEntry.objects.count() == 1
+
+
+def test_payment_is_read_again(boss, rows):
+    Payment.objects.update(next_attempt_at=None)
+    press(boss, rows.payment, "read_again")
+    assert Payment.objects.due().count() == 1
+
+
+def test_gate_is_stopped_and_opened(boss, rows, settings):
+    press(boss, rows.gate, "stop")
+    gate = SupplierGate.objects.get(pk=rows.gate.pk)
+    assert (gate.status, gate.reason) == ("stopped", f"stopped by {boss.user.username}")
+    assert "stopped already" in press(boss, rows.gate, "stop")[0]
+    settings.SAFE_MODE = True
+    assert "SAFE_MODE is set" in press(boss, rows.gate, "open_again")[1]
+    assert SupplierGate.objects.get(pk=rows.gate.pk).status == "open"
+    assert "open already" in press(boss, rows.gate, "open_again")[0]
+
+
+def test_run_now_wakes_what_waits_and_refuses_what_is_over_or_in_hand(boss, rows):
+    def set_to(**fields):
+        Reservation.objects.filter(pk=rows.reservation.pk).update(next_attempt_at=None, **fields)
+
+    set_to(status="unknown")
+    assert "searched for, never bought again" in press(boss, rows.reservation, "run_now")[0]
+    assert Reservation.objects.due().count() == 1
+    for fields, why in (
+        ({"status": "delivered"}, "delivered already"),
+        ({"status": "cancelled"}, "it is over"),
+        ({"status": "sending", "claimed_until": Now() + timedelta(minutes=1)}, "a worker is at it right now"),
+    ):
+        set_to(**fields)
+        assert why in press(boss, rows.reservation, "run_now")[0]
+        assert Reservation.objects.due().count() == 0
+
+
+def test_held_purchase_goes_on_unless_something_may_have_been_bought(boss, rows):
+    assert "it is not held" in press(boss, rows.reservation, "let_go_on")[0]
+    Reservation.objects.update(status="held", reason="out_of_stock")
+    assert "something may have been bought" in press(boss, rows.reservation, "let_go_on")[0]
+    Reservation.objects.update(supplier_order_id=None)
+    press(boss, rows.reservation, "let_go_on")
+    rows.reservation.refresh_from_db()
+    assert (rows.reservation.status, rows.reservation.reason) == ("pending", "")
+    assert OrderEvent.objects.filter(kind="reservation", actor=boss.user.username).count() == 1
+
+
+def test_action_takes_a_hundred_rows_and_says_so(boss):
+    first = make_rows().alert
+    Alert.objects.bulk_create(Alert(kind="test", subject=str(number), message="x") for number in range(120))
+    said = do(boss, "orders.alert", "close", first, select_across="1")
+    assert said[0].startswith("100 alerts: closed")
+    assert "Only the first 100 were taken" in said[1]
+    assert Alert.objects.filter(status="closed").count() == 100
+    assert LogEntry.objects.count() == 100
+
+
+def test_action_on_several_rows_counts_those_that_were_left(boss, rows):
+    other = make_rows().alert
+    press(boss, other, "close")
+    said = do(boss, "orders.alert", "close", rows.alert, other)
+    assert said[0] == f"{rows.alert}: closed; it opens again, with a mail, if the same thing happens again"
+    assert said[1] == "1 left as before: closed already; nothing was changed"
+
+
+def test_ids_that_are_none_do_not_crash_an_action(boss, rows):
+    for name, action in (("orders.order", "mail_fresh_link"), ("webhooks.webhooklog", "replay")):
+        for value in ("garbage", "9" * 40, "-1", "\x00"):
+            ticked = {"action": action, "_selected_action": [value], "index": "0"}
+            assert boss.post(list_of(name), ticked).status_code in (302, 400), value
+
+
+# --- searching and filtering ---
+
+
+def test_search_finds_a_row_by_every_id_that_people_hold(boss, rows):
+    order, payment, reservation, key = rows.order, rows.payment, rows.reservation, rows.key
+    expected = {
+        ("orders.order", str(order.pk)): order,
+        ("orders.order", order.pk.hex): order,
+        ("orders.order", f"  Order {str(order.pk).upper()} "): order,
+        ("orders.order", str(order.pk)[:8]): order,
+        ("orders.order", f"#{order.pk.hex[:12]}"): order,
+        ("orders.order", order.email.upper()): order,
+        ("orders.order", order.email.split("@")[0]): order,
+        ("payments.payment", payment.external_id): payment,
+        ("payments.payment", payment.pay_address): payment,
+        ("payments.payment", rows.refund.transaction_id): payment,
+        ("payments.payment", str(order.pk)): payment,
+        ("payments.refund", rows.refund.transaction_id): rows.refund,
+        ("fulfillment.reservation", reservation.supplier_order_id): reservation,
+        ("fulfillment.reservation", reservation.external_id): reservation,
+        ("fulfillment.reservation", reservation.external_id.replace("-", "")): reservation,
+        ("fulfillment.reservation", str(order.pk)): reservation,
+        ("fulfillment.suppliercall", reservation.supplier_order_id): rows.call,
+        ("storage.key", str(key.pk)): key,
+        ("storage.key", key.object_name): key,
+        ("storage.key", str(order.pk)): key,
+        ("storage.keydeliverylog", key.object_name): rows.delivery,
+        ("webhooks.webhooklog", payment.external_id): rows.log,
+        ("webhooks.webhooklog", str(rows.log.pk)): rows.log,
+        ("orders.email", order.email): rows.email,
+    }
+    make_rows()
+    for (name, term), row in expected.items():
+        found = boss.get(list_of(name, q=term)).context["cl"].queryset
+        assert row in found, (name, term)
+        assert len(found) <= 4, (name, term)
+
+
+def test_finder_on_the_first_page_searches_every_list(boss, rows):
+    page = text(boss.get("/admin/", {"q": str(rows.order.pk)}))
+    for row in (rows.order, rows.payment, rows.reservation, rows.key, rows.email):
+        assert page_of(row) in page
+    nothing = text(boss.get("/admin/", {"q": EVIL}))
+    assert "Nothing has this id" in nothing
+    assert EVIL not in nothing
+
+
+PASTED = ["%", "\\", "_", "\x00", "a\x00b", "'", '"', "x" * 10_240, "9" * 400, "é" * 200, "\u202e", " ", "f" * 31]
+
+
+@pytest.mark.parametrize("path", ["/admin/", *(f"/admin/{name.replace('.', '/')}/" for name in LISTS)])
+def test_search_survives_what_people_paste(boss, path):
+    assert {term: boss.get(path, {"q": term}).status_code for term in PASTED} == dict.fromkeys(PASTED, 200)
+
+
+def test_wildcards_are_not_wild(boss, rows):
+    assert boss.get(list_of("orders.order", q="k%m")).context["cl"].result_count == 0
+
+
+@pytest.mark.parametrize("query", ["o=9999", "o=x", "p=-1", "p=9999", "p=x", "e=1", "all=", "status__exact=nonsense"])
+def test_odd_addresses_are_answered(boss, rows, query):
+    assert boss.get(f"{list_of('orders.order')}?{query}", follow=True).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "lookup"),
+    [
+        ("orders.order", "items__product__slug__startswith=e"),
+        ("orders.order", "email__startswith=k"),
+        ("payments.payment", "order__email__startswith=k"),
+        ("storage.key", "wrapped_data_key__startswith=x"),
+        ("storage.key", "ciphertext__isnull=1"),
+        ("orders.idempotencyrecord", "key__startswith=s"),
+        ("webhooks.webhooklog", "headers__x-nowpayments-sig__startswith=a"),
+        ("admin.logentry", "user__password__startswith=p"),
+    ],
+)
+def test_address_bar_reaches_no_other_column(boss, rows, name, lookup):
+    assert boss.get(f"{list_of(name)}?{lookup}").status_code == 400
+
+
+@pytest.mark.parametrize(
+    "query", ["status__exact=%00", "order__exact=garbage", "created_at__gte=garbage", "status__in=a,b", "order=%00"]
+)
+def test_filters_survive_nonsense(boss, rows, query):
+    assert boss.get(f"{list_of('payments.payment')}?{query}", follow=True).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["orders.order", "webhooks.webhooklog", "fulfillment.suppliergate", "payments.coin"])
+@pytest.mark.parametrize("pk", ["garbage", "9" * 40, "_00", "-1"])
+def test_pages_of_rows_that_do_not_exist_lead_back(boss, name, pk):
+    answer = boss.get(f"{list_of(name)}{pk}/change/")
+    assert answer.status_code == 302
+
+
+# --- what is shown ---
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_names_and_payloads_are_escaped(boss, name):
+    rows = make_rows(title=EVIL)
+    for page in (boss.get(list_of(name)), boss.get(page_of(getattr(rows, LISTS[name])))):
+        assert EVIL not in text(page)
+    assert EVIL not in text(boss.get("/admin/"))
+
+
+def test_no_key_and_nothing_that_opens_one_is_shown_anywhere(boss, rows):
+    key = Key.objects.get(pk=rows.key.pk)
+    secrets = [bytes(value) for value in (key.ciphertext, key.nonce, key.wrapped_data_key)]
+    shapes = [SERIAL.decode(), *(secret.hex() for secret in secrets), *(str(secret)[2:-1] for secret in secrets)]
+    for name in LISTS:
+        for page in (boss.get(list_of(name)), boss.get(page_of(getattr(rows, LISTS[name])))):
+            assert [shape for shape in shapes if shape in text(page)] == []
+            assert rows.record.key not in text(page)
+
+
+def test_what_seals_a_key_is_not_even_read_for_its_pages(boss, rows):
+    with CaptureQueriesContext(connection) as queries:
+        boss.get(list_of("storage.key"))
+        boss.get(page_of(rows.key))
+        boss.get(page_of(rows.order))
+        boss.get(page_of(rows.delivery))
+    read = [query["sql"].partition(" FROM ")[0] for query in queries]
+    assert [sql for sql in read if "wrapped_data_key" in sql or '"nonce"' in sql] == []
+
+
+def test_token_of_the_staff_api_is_not_shown(boss):
+    made, token = AuthToken.objects.create(user=boss.user)
+    pages = [boss.get(reverse("admin:knox_authtoken_changelist")), boss.get(page_of(made))]
+    assert [page.status_code for page in pages] == [200, 200]
+    assert all(token not in text(page) for page in pages)
+
+
+def test_order_page_leads_everywhere(boss, rows):
+    page = text(boss.get(page_of(rows.order)))
+    for row in (rows.item, rows.payment, rows.reservation, rows.key, rows.email, rows.alert, rows.delivery):
+        assert page_of(row) in page
+    webhooks = re.search(r'href="(/admin/webhooks/webhooklog/\?[^"]*)"', page)[1].replace("&amp;", "&")
+    assert rows.log in boss.get(webhooks).context["cl"].queryset
+
+
+@pytest.mark.parametrize("start", OF_AN_ORDER)
+def test_pages_lead_back_to_the_order(boss, rows, start):
+    assert page_of(rows.order) in text(boss.get(page_of(getattr(rows, start))))
+
+
+@pytest.mark.parametrize("start", ["order", "payment", "reservation", "item", "log"])
+def test_every_link_of_a_page_leads_somewhere(boss, rows, start):
+    page = text(boss.get(page_of(getattr(rows, start))))
+    links = {link.replace("&amp;", "&") for link in re.findall(r'href="(/admin/[^"]*)"', page)}
+    assert {link: boss.get(link).status_code for link in links} == dict.fromkeys(links, 200)
+
+
+def test_page_of_a_new_order_says_what_is_not_there_yet(boss):
+    page = text(boss.get(page_of(make_order())))
+    assert "No provider knows of this order yet." in page
+
+
+def test_first_page_shows_what_needs_a_person(boss, rows):
+    Order.objects.filter(pk=rows.order.pk).update(status="held")
+    Payment.objects.update(status="review")
+    Email.objects.update(next_attempt_at=Now() - timedelta(minutes=5))
+    make_log(provider="kinguin", body=b"{}", external_id="")
+    page = boss.get("/admin/")
+    shown = " ".join(text(page).split())
+    assert "<b>1</b> orders held" in shown
+    assert "<b>1</b> payments in review" in shown
+    assert "<b>0</b> webhooks that failed" in shown
+    assert "Ember Drift needs a person." in shown
+    assert rows.gate.host in shown
+    assert "Is the worker running?" in shown
+
+
+def test_first_page_says_that_safe_mode_is_set(boss, settings):
+    settings.SAFE_MODE = True
+    assert "SAFE_MODE is set" in text(boss.get("/admin/"))
+
+
+def test_page_of_one_app_is_only_its_lists(boss):
+    page = text(boss.get("/admin/orders/"))
+    assert "live-first-page" not in page
+    assert list_of("orders.order") in page
+
+
+def test_list_counts_rows_by_status(boss, rows):
+    page = boss.get(list_of("fulfillment.reservation"))
+    counts = {count["label"]: count["count"] for count in page.context["status_counts"]}
+    assert counts["Pending"] == "1"
+    assert counts["Held"] == "0"
+    only = boss.get(list_of("fulfillment.reservation", status__exact="held"))
+    assert only.context["cl"].result_count == 0
+    assert "Nothing here matches" in text(only)
+
+
+def test_live_fetch_leaves_messages_for_the_person(boss, rows):
+    boss.post(button_of(rows.alert, "close"))
+    assert "it opens again" not in text(boss.get(page_of(rows.alert), headers={"X-Live": "1"}))
+    assert "it opens again" in text(boss.get(page_of(rows.alert)))
+
+
+def test_long_lists_are_counted_and_paged_only_so_far(boss, monkeypatch):
+    monkeypatch.setattr("bitloot.lib.admin.MAX_COUNTED", 60)
+    Alert.objects.bulk_create(Alert(kind="test", subject=str(number), message="x") for number in range(80))
+    page = boss.get(list_of("orders.alert"))
+    assert (page.context["cl"].result_count, len(page.context["cl"].result_list)) == (60, 50)
+    assert "There are more than 60." in text(page)
+    assert len(boss.get(list_of("orders.alert", p=2)).context["cl"].result_list) == 10
+
+
+def test_long_tables_on_a_page_show_the_newest_rows(boss, rows):
+    OrderEvent.objects.bulk_create(
+        OrderEvent(order=rows.order, kind="staff", message=f"Fact number {number}.") for number in range(130)
+    )
+    page = text(boss.get(page_of(rows.order)))
+    assert "Fact number 129." in page
+    assert "Fact number 30." in page
+    assert "Fact number 29." not in page
+    assert "These are the newest 100." in page
+
+
+# --- the story of a replay ---
+
+
+def test_broken_handler_is_mended_and_replayed(boss, monkeypatch):
+    order = make_order()
+
+    def broken(log):
+        raise ZeroDivisionError("a bug")
+
+    def mended(log):
+        return "paid" if Order.objects.get(pk=order.pk).mark_paid(message="Paid.") else "nothing new"
+
+    def work():
+        WebhookLog.objects.filter(next_attempt_at__isnull=False, status="received").update(next_attempt_at=Now())
+        drain_webhooks()
+        log.refresh_from_db()
+        order.refresh_from_db()
+        return log.status, log.outcome, order.status
+
+    log = make_log(body=ipn())
+    monkeypatch.setitem(HANDLERS, "nowpayments", broken)
+    assert work() == ("failed", "ZeroDivisionError: a bug", "pending")
+    assert "<b>1</b> webhooks that failed" in " ".join(text(boss.get("/admin/")).split())
+
+    monkeypatch.setitem(HANDLERS, "nowpayments", mended)
+    assert "handed to its handler again" in press(boss, log, "replay")[0]
+    assert work() == ("processed", "paid", "paid")
+    timeline = list(order.events.values_list("to_status", "message"))
+
+    assert do(boss, "webhooks.webhooklog", "replay", log)[0].endswith("what came of it")
+    assert work() == ("processed", "nothing new", "paid")
+    assert list(order.events.values_list("to_status", "message")) == timeline
+    assert log.replays == 2
+    assert LogEntry.objects.filter(object_id=str(log.pk)).count() == 2
+
+
+def test_webhook_in_a_workers_hand_or_with_a_changed_body_is_not_replayed(boss, rows):
+    WebhookLog.objects.filter(pk=rows.log.pk).update(claim_token=uuid.uuid4())
+    assert "a worker is at it right now" in press(boss, rows.log, "replay")[0]
+    WebhookLog.objects.filter(pk=rows.log.pk).update(claim_token=None, body=b"{}")
+    assert "not the one that was verified" in press(boss, rows.log, "replay")[0]
+    rows.log.refresh_from_db()
+    assert rows.log.replays == 0
+    assert LogEntry.objects.count() == 0

@@ -1,0 +1,103 @@
+"""The admin in a real Chromium against a running store: the strict CSP, lists that freshen themselves, a replay."""
+
+from collections.abc import Iterator
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.ui import Select
+
+from bitloot.tests.services import Sandbox, own_store
+from bitloot.tests.shopper import Shopper
+from bitloot.tests.staff import LISTS
+from bitloot.tests.test_browser import browser, complaints, one, wait  # noqa: F401
+from scripts.supervise import Store
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+PASSWORD = "a-word-for-the-test"
+ROWS = "#result_list tbody tr"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Iterator[Store]:
+    with own_store(tmp_path_factory.mktemp("store")) as running:
+        running.manage("seed", "--staff", "staff", "--password", PASSWORD)
+        yield running
+
+
+@pytest.fixture
+def staff(browser, store) -> WebDriver:  # noqa: F811
+    browser.get(f"{store.url}/admin/")
+    one(browser, "#id_username").send_keys("staff")
+    one(browser, "#id_password").send_keys(PASSWORD)
+    one(browser, "input[type=submit]").click()
+    wait(browser, lambda page: one(page, "h1").text == "What needs a person", "the first page")
+    return browser
+
+
+def buy(store):
+    shopper = Shopper(store.url)
+    order = shopper.order()
+    Sandbox(store.sandbox_url).pay(shopper.payment(order)["payment_id"])
+    shopper.wait_fulfilled(order)
+    return order
+
+
+def note(page):
+    return one(page, "[data-live-note]").text
+
+
+def test_every_list_and_page_obeys_the_strict_policy_in_light_and_dark(staff, store):
+    buy(store)
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        staff.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        for name in LISTS:
+            staff.get(f"{store.url}/admin/{name.replace('.', '/')}/")
+            if first := staff.find_elements(By.CSS_SELECTOR, f"{ROWS} th a"):
+                first[0].click()
+                wait(staff, lambda page: one(page, "h2"), f"a page of {name}")
+    assert complaints(staff) == []
+
+
+def test_list_freshens_itself_and_rests_when_told(staff, store):
+    staff.get(f"{store.url}/admin/webhooks/webhooklog/")
+    before = len(staff.find_elements(By.CSS_SELECTOR, ROWS))
+    buy(store)
+    wait(staff, lambda page: len(page.find_elements(By.CSS_SELECTOR, ROWS)) > before, "the new webhooks")
+    one(staff, ".action-select").click()
+    wait(staff, lambda page: note(page) == "Waits while you work in the list.", "rest")
+    assert one(staff, ".action-counter").text.startswith("1 of ")  # Django's script knows the new tick boxes
+    one(staff, "[data-live-pause]").click()
+    staff.refresh()
+    assert note(staff) == "Paused: what you see may be old."
+    one(staff, "[data-live-pause]").click()
+    wait(staff, lambda page: note(page).startswith("Updated at"), "the next freshening")
+    assert complaints(staff) == []
+
+
+def test_webhook_is_replayed_from_the_list_and_from_its_page(staff, store):
+    buy(store)
+    staff.get(f"{store.url}/admin/webhooks/webhooklog/?provider__exact=kinguin")
+    one(staff, ".action-select").click()
+    Select(one(staff, "select[name=action]")).select_by_value("replay")
+    one(staff, "button[name=index]").click()
+    assert "handed to its handler again" in one(staff, ".messagelist").text
+    for times in ("1", "2"):
+        wait(staff, lambda page: one(page, ".field-replays").text == times, "the count of replays")  # noqa: B023
+        wait(
+            staff, lambda page: "nothing new: it is delivered" in one(page, f"{ROWS} .field-what_came").text, "the end"
+        )
+        one(staff, f"{ROWS} th a").click()
+        one(staff, ".object-tools form button").click()
+        assert "handed to its handler again" in one(staff, ".messagelist").text
+        staff.get(f"{store.url}/admin/webhooks/webhooklog/?provider__exact=kinguin")
+    assert complaints(staff) == []
+
+
+def test_phone_needs_no_sideways_scrolling(staff, store):
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    staff.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    for path in ("", "orders/order/", "webhooks/webhooklog/", "fulfillment/reservation/"):
+        staff.get(f"{store.url}/admin/{path}")
+        assert staff.execute_script("return document.documentElement.scrollWidth") <= 390, path

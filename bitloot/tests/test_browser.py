@@ -1,0 +1,269 @@
+"""The customer's way through the shop, in a real Chromium against a whole running store."""
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from bitloot.tests.services import Sandbox, own_store
+from scripts.local_services import find_program
+from scripts.supervise import Store
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+PATIENCE = 90
+SWITCHES = [
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+    "--window-size=1280,900", "--no-proxy-server",
+]  # fmt: skip
+STRANGER = "5e0a3c39-7a3d-4b0e-9f55-0d8f6a1c2b3d"
+FIRST_ADDRESS, SECOND_ADDRESS = "bc1q" + "a" * 38, "bc1q" + "z" * 38
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Iterator[Store]:
+    with own_store(tmp_path_factory.mktemp("store")) as running:
+        yield running
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[WebDriver]:
+    options = Options()
+    options.binary_location = str(find_program("chromium", "chromium"))
+    for switch in [*SWITCHES, f"--user-data-dir={tmp_path}"]:
+        options.add_argument(switch)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(str(find_program("chromedriver", "chromium-driver"))))
+    yield driver
+    driver.quit()
+
+
+def one(browser: WebDriver, selector: str) -> WebElement:
+    return browser.find_element(By.CSS_SELECTOR, selector)
+
+
+def shown(browser: WebDriver, selector: str) -> list[WebElement]:
+    return [element for element in browser.find_elements(By.CSS_SELECTOR, selector) if element.is_displayed()]
+
+
+def wait(browser: WebDriver, condition, what: str):
+    return WebDriverWait(browser, PATIENCE, ignored_exceptions=()).until(condition, f"{what} did not come")
+
+
+def wait_for_headline(browser: WebDriver, headline: str) -> None:
+    wait(browser, lambda page: one(page, "h1").text == headline, f"“{headline}”")
+
+
+def complaints(browser: WebDriver) -> list[str]:
+    return [entry["message"] for entry in browser.get_log("browser")]
+
+
+def order(browser: WebDriver, store: Store, slug: str, *, quantity: str = "1") -> str:
+    """Go from the shop window to a placed order; return the order's id."""
+    browser.get(store.url)
+    one(browser, f'a[href="/products/{slug}"]').click()
+    Select(one(browser, "select[name=quantity]")).select_by_visible_text(quantity)
+    one(browser, ".buy button").click()
+    one(browser, "#id_email").send_keys("ada@customer.example")
+    one(browser, ".checkout form button").click()
+    return wait(browser, lambda page: re.search(r"/orders/([0-9a-f-]{36})", page.current_url), "the order's page")[1]
+
+
+def choose_coin(browser: WebDriver, code: str) -> None:
+    wait(browser, lambda page: shown(page, f"input[value={code}]"), f"the coin {code}")[0].click()
+    one(browser, "[data-coins-submit]").click()
+
+
+def test_customer_buys_two_keys_and_opens_them(browser, store):
+    sandbox = Sandbox(store.sandbox_url)
+    order_id = order(browser, store, "ember-drift", quantity="2")
+    wait_for_headline(browser, "Choose how to pay")
+    assert browser.current_url == f"{store.url}/orders/{order_id}"  # the token has left the address bar
+
+    choose_coin(browser, "btc")
+    wait_for_headline(browser, "Waiting for your payment")
+    assert one(browser, "[data-qr]").get_property("naturalWidth") > 0
+    assert re.fullmatch(r"\d+:\d\d minutes", one(browser, "[data-countdown]").text)
+    asked = one(browser, ".amount").text
+    paid = sandbox.pay(one(browser, "[data-address]").text)
+    assert Decimal(asked.removesuffix(" BTC")) == Decimal(str(paid["pay_amount"]))
+
+    wait_for_headline(browser, "Your keys are ready")
+    assert shown(browser, ".key-value code") == []  # nothing opens by itself
+    for button in shown(browser, "[data-reveal]"):
+        button.click()
+    opened = wait(browser, lambda page: len(found := shown(page, ".key-value code")) == 2 and found, "both keys")
+    assert sorted(code.text for code in opened) == sorted(key["serial"] for key in sandbox.sold())
+
+    browser.refresh()
+    wait_for_headline(browser, "Your keys are ready")
+    assert shown(browser, ".key-value code") == []
+    assert complaints(browser) == []
+
+
+def test_picture_key_is_shown_as_a_picture_and_forgotten_when_the_page_is_left(browser, store):
+    order(browser, store, "nightline-courier")
+    choose_coin(browser, "btc")
+    wait_for_headline(browser, "Waiting for your payment")
+    Sandbox(store.sandbox_url).pay(one(browser, "[data-address]").text)
+    wait_for_headline(browser, "Your key is ready")
+    one(browser, "[data-reveal]").click()
+    picture = wait(browser, lambda page: shown(page, ".key-value img"), "the picture")[0]
+    wait(browser, lambda page: picture.get_property("naturalWidth") > 0, "the picture's pixels")
+    assert picture.get_property("src").startswith("blob:")
+    assert one(browser, ".key-value a[download]").get_property("download").endswith(".png")
+    browser.execute_script("dispatchEvent(new PageTransitionEvent('pagehide'))")
+    assert shown(browser, ".key-value img") == []
+    assert complaints(browser) == []
+
+
+def test_link_from_the_mail_opens_the_order_until_a_fresh_one_is_asked_for(browser, store):
+    order_id = order(browser, store, "tiny-orchard-tycoon")
+    link = wait(browser, lambda page: mailed_links(store, order_id), "the mail").pop()
+    browser.switch_to.new_window("tab")  # which knows nothing of the first one
+    browser.get(link)
+    wait_for_headline(browser, "Choose how to pay")
+    assert "#" not in browser.current_url
+    assert one(browser, "[data-email]").text == "a…@customer.example"
+
+    browser.get(f"{store.url}/orders/{order_id}?again#a.wrong")
+    wait_for_headline(browser, "This link does not open an order")
+    one(browser, "#lookup-email").send_keys("ada@customer.example")
+    one(browser, "[data-lookup] button").click()
+    fresh = wait(browser, lambda page: mailed_links(store, order_id) - {link}, "the mail with the fresh link").pop()
+    browser.get(f"{link.partition('#')[0]}?old#{link.partition('#')[2]}")
+    wait_for_headline(browser, "This link has been replaced")
+    browser.execute_script("location.hash = arguments[0]", fresh.partition("#")[2])
+    wait_for_headline(browser, "Choose how to pay")
+
+
+def underpay(browser: WebDriver, store: Store) -> str:
+    """Order for 9.99 EUR and pay half of it in BTC; return the order's id."""
+    order_id = order(browser, store, "ember-drift")
+    choose_coin(browser, "btc")
+    wait_for_headline(browser, "Waiting for your payment")
+    Sandbox(store.sandbox_url).pay(one(browser, "[data-address]").text, "under")
+    wait_for_headline(browser, "Not all of the money arrived")
+    return order_id
+
+
+def test_customer_who_paid_too_little_pays_the_rest_in_another_coin(browser, store):
+    order_id = underpay(browser, store)
+    told = re.match(r"(\S+) of (\S+) BTC arrived, (\S+) EUR are still missing\.", one(browser, "[data-lead]").text)
+    arrived, asked = Decimal(told[1]), Decimal(told[2])
+    assert (arrived * 2, told[3]) == (asked, one(browser, "[data-due]").text.removesuffix(" EUR"))
+    assert Decimal("4.99") <= Decimal(told[3]) <= Decimal("5.01")
+    assert "Do not send the rest to the first address." in one(browser, "[data-panel=coins]").text
+
+    choose_coin(browser, "ltc")
+    wait_for_headline(browser, "Waiting for the rest")
+    rest = one(browser, "[data-address]").text
+    assert shown(browser, "[data-panel=coins]") == []
+    browser.refresh()
+    wait(browser, lambda page: one(page, "h1").text in ("Not all of the money arrived", "Waiting for the rest"), "it")
+    if one(browser, "h1").text == "Not all of the money arrived":
+        choose_coin(browser, "ltc")
+    wait_for_headline(browser, "Waiting for the rest")
+    assert one(browser, "[data-address]").text == rest
+
+    sandbox = Sandbox(store.sandbox_url)
+    before = len(sandbox.sold())
+    sandbox.pay(rest)
+    wait_for_headline(browser, "Your key is ready")
+    assert len(sandbox.sold()) == before + 1
+    assert one(browser, "[data-number]").text == f"Order {order_id}"
+    assert complaints(browser) == []
+
+
+def test_customer_says_where_the_money_goes_back_to(browser, store):
+    order_id = underpay(browser, store)
+    on_desk(store, order_id, "desk.request_refund(order.payments.get(), actor='kim', reason='The customer asked.')")
+    wait_for_headline(browser, "We owe you a refund")
+    assert one(browser, "[data-lead]").text == "Your money goes back to you. Tell us below which address it goes to."
+    give_address(browser, "not-an-address")
+    refused = wait(browser, lambda page: shown(page, ".refund .field-error"), "the refusal")[0]
+    assert refused.text == "This is not an address for Bitcoin. Copy it from your wallet as it is."
+
+    give_address(browser, FIRST_ADDRESS)
+    given = wait(browser, lambda page: shown(page, "[data-given=address] code"), "the address")[0]
+    assert (given.text, shown(browser, ".refund form")) == (FIRST_ADDRESS, [])
+    one(browser, "[data-edit]").click()
+    assert one(browser, ".refund [name=address]").get_property("value") == FIRST_ADDRESS
+    give_address(browser, SECOND_ADDRESS)
+    wait(browser, lambda page: given.text == SECOND_ADDRESS, "the new address")
+
+    on_desk(store, order_id, "desk.mark_sent(order.refunds.get(), actor='kim', transaction_id='f4184fc596403b9d')")
+    sent = wait(browser, lambda page: shown(page, "[data-given=transaction] code"), "the transaction")[0]
+    assert (sent.text, shown(browser, "[data-edit]")) == ("f4184fc596403b9d", [])
+    on_desk(store, order_id, "desk.mark_done(order.refunds.get(), actor='kim')")
+    wait_for_headline(browser, "Your money was returned")
+    assert one(browser, "[data-told]").text == "This was sent back and has arrived."
+
+
+def give_address(browser: WebDriver, address: str) -> None:
+    field = wait(browser, lambda page: shown(page, ".refund [name=address]"), "the form for the address")[0]
+    field.clear()
+    field.send_keys(address)
+    one(browser, ".refund [type=submit]").click()
+
+
+def on_desk(store: Store, order_id: str, decision: str) -> None:
+    """Let staff decide something about the order."""
+    order = f"from orders.models import Order; order = Order.objects.get(pk='{order_id}')"
+    store.manage("shell", "--verbosity", "0", "-c", f"from payments import desk; {order}; {decision}")
+
+
+def test_quote_can_be_changed_to_another_coin(browser, store):
+    order(browser, store, "ember-drift")
+    choose_coin(browser, "btc")
+    wait_for_headline(browser, "Waiting for your payment")
+    first = one(browser, "[data-address]").text
+    one(browser, "[data-change]").click()
+    assert shown(browser, "[data-panel=pay]") == []
+    choose_coin(browser, "ltc")
+    wait(browser, lambda page: one(page, "[data-address]").text not in ("", first), "another address")
+    assert one(browser, "[data-coin]").text == "LTC"
+
+
+@pytest.mark.parametrize("fragment", ["", "#a.wrong"])
+def test_link_that_opens_nothing_offers_a_fresh_one(browser, store, fragment):
+    browser.get(f"{store.url}/orders/{STRANGER}{fragment}")
+    wait_for_headline(browser, "This link does not open an order")
+    one(browser, "#lookup-email").send_keys("ada@customer.example")
+    one(browser, "[data-lookup] button").click()
+    answer = wait(browser, lambda page: one(page, "[data-lookup-answer]").text, "the answer")
+    assert answer.startswith("If this order belongs to that address, a fresh link is on its way.")
+
+
+def test_shop_works_without_javascript_up_to_the_orders_page(browser, store):
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    order(browser, store, "saltmarsh-signals")
+    assert "This page needs JavaScript." in one(browser, "main").text
+
+
+@pytest.mark.parametrize("width", [360, 768, 1440])
+@pytest.mark.parametrize("path", ["/", "/products/ember-drift", "/checkout?product=ember-drift", f"/orders/{STRANGER}"])
+def test_pages_fit_the_screen(browser, store, path, width):
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(store.url + path)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    unnamed = "return [...document.querySelectorAll('button, a, input:not([type=hidden]), select')].filter("
+    unnamed += "e => !(e.innerText || e.ariaLabel || e.labels?.length)).map(e => e.outerHTML)"
+    assert browser.execute_script(unnamed) == []
+
+
+def mailed_links(store: Store, order_id: str) -> set[str]:
+    pattern = re.compile(rf"{re.escape(store.url)}/orders/{order_id}#[\w.-]+")
+    mails = (mail.read_text(errors="replace").replace("=\n", "") for mail in (store.var / "mail").glob("*"))
+    return {link for mail in mails for link in pattern.findall(mail)}

@@ -1,0 +1,67 @@
+"""The demo as a stranger runs it: a process of its own, with an exit code and addresses on its output."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bitloot.tests.services import answers, free_port, wait_until
+from scripts.devenv import ROOT
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+
+
+def demo(var: Path, *options: str, port: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "scripts.demo", "--var", str(var), "--port", str(port), *options]
+    sandbox = ["--sandbox-port", str(free_port())]
+    return subprocess.Popen([*command, *sandbox], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def processes_of(var: Path) -> list[psutil.Process]:
+    """Return every process whose environment names this folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("BITLOOT_VAR") == str(var.resolve()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_demo_ends_with_0_because_the_opened_key_is_the_one_that_was_sold(tmp_path):
+    var = tmp_path / "demo"
+    with demo(var, "--exit", port=free_port()) as running:
+        output = running.communicate(timeout=240)[0]
+    assert running.returncode == 0, output
+    assert re.search(r"Opened: \S+, which is what the sandbox sold\.", output)
+    assert processes_of(var) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_store_ends_with_whoever_started_it(tmp_path, number):
+    var, port = tmp_path / "store", free_port()
+    with demo(var, "--keep", port=port) as running:
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/"), seconds=120, what="the shop window")
+        time.sleep(1)
+        assert len(processes_of(var)) >= 4
+        running.send_signal(number)
+        running.communicate(timeout=60)
+    assert running.returncode == (0 if number != signal.SIGKILL else -9)
+    wait_until(lambda: processes_of(var) == [], seconds=30, what="the end of every process")
+
+
+def test_busy_port_is_named_with_a_way_out(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with demo(tmp_path / "demo", port=port) as running:
+            output = running.communicate(timeout=30)[0]
+    assert running.returncode == 1
+    assert output.startswith(f"Port {port} is taken by another program.")
+    assert f"make demo PORT={port + 100}" in output

@@ -1,0 +1,309 @@
+import re
+import uuid
+from decimal import Decimal
+from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import pytest
+from django.conf import settings
+from django.template.loader import render_to_string
+from django.test import Client
+
+from orders.models import Email, Order, Product
+from orders.services import Line, place_order
+from orders.tokens import open_order
+
+pytestmark = pytest.mark.django_db
+
+TEMPLATES = Path(settings.BASE_DIR) / "templates"
+STATIC = Path(settings.BASE_DIR) / "bitloot" / "static" / "bitloot"
+PEOPLES_PAGES = [*sorted(TEMPLATES.glob("*.html")), *sorted((TEMPLATES / "web").glob("*.html"))]
+UNKNOWN = "5e0a3c39-7a3d-4b0e-9f55-0d8f6a1c2b3d"
+MAILS = ["order_received", "payment_received", "key_ready", "problem", "fresh_link"]
+
+
+def make_product(slug: str = "ember-drift", **fields) -> Product:
+    return Product.objects.create(
+        slug=slug,
+        **{
+            "title": "Ember Drift",
+            "description": "Rally on a volcano.",
+            "platform": "Steam",
+            "region": "Europe",
+            "cover": f"bitloot/covers/{slug}.svg",
+            "price": Decimal("7.49"),
+            "max_cost": Decimal("5.00"),
+            "supplier_product_id": slug,
+            **fields,
+        },
+    )
+
+
+def form_of(client: Client, slug: str = "ember-drift", **changes: str) -> dict[str, str]:
+    """What a browser would send after filling in the checkout's form."""
+    form = client.get("/checkout", {"product": slug}).context["form"]
+    filled = {name: form[name].value() for name in form.fields}
+    return {**filled, "email": "buyer@example.test", **changes}
+
+
+def test_shop_window_shows_what_is_for_sale(client):
+    make_product(key_type="image")
+    make_product("secret-game", title="Secret Game", is_active=False)
+    page = client.get("/")
+    assert page.status_code == 200
+    text = page.content.decode()
+    assert 'href="/products/ember-drift"' in text
+    assert "/static/bitloot/covers/ember-drift.svg" in text
+    assert "Steam · Europe" in " ".join(text.split())
+    assert "Key as image" in text
+    assert "7.49" in text
+    assert "Secret Game" not in text
+
+
+def test_shop_window_says_when_it_is_empty(client):
+    assert "nothing for sale right now" in client.get("/").content.decode()
+
+
+def test_shop_window_asks_as_often_for_three_products_as_for_one(client, django_assert_num_queries):
+    make_product()
+    with django_assert_num_queries(1):
+        client.get("/")
+    make_product("b")
+    make_product("c")
+    with django_assert_num_queries(1):
+        client.get("/")
+
+
+def test_product_page_tells_how_to_activate_and_leads_to_the_checkout(client):
+    make_product(activation="Open Steam and paste the key.", description="<b>bold</b>")
+    text = client.get("/products/ember-drift").content.decode()
+    assert "Open Steam and paste the key." in text
+    assert "&lt;b&gt;bold&lt;/b&gt;" in text
+    assert 'method="get" action="/checkout"' in text
+
+
+def test_product_without_cover_or_platform_still_has_a_page(client):
+    make_product(cover="", platform="", region="")
+    text = client.get("/products/ember-drift").content.decode()
+    assert "bitloot/covers/no-cover.svg" in text
+    assert '<ul class="chips"><li>Key as text' in text
+
+
+@pytest.mark.parametrize("path", ["/products/secret-game", "/checkout?product=secret-game", "/checkout", "/nowhere"])
+def test_what_is_not_for_sale_is_a_page_that_says_so(client, path):
+    make_product("secret-game", is_active=False)
+    page = client.get(path)
+    assert page.status_code == 404
+    assert "This page does not exist" in page.content.decode()
+
+
+def test_opening_the_checkout_changes_nothing(client):
+    make_product()
+    page = client.get("/checkout", {"product": "ember-drift", "quantity": "2"})
+    assert page.status_code == 200
+    assert Order.objects.count() == 0
+    assert '<option value="2" selected>2 keys: 14.98 EUR</option>' in page.content.decode()
+    assert "no-store" in page["Cache-Control"]
+
+
+def test_each_opened_checkout_has_a_key_of_its_own(client):
+    make_product()
+    assert form_of(client)["idempotency_key"] != form_of(client)["idempotency_key"]
+
+
+def test_checkout_places_the_order_and_leads_to_its_page_with_the_token_in_the_fragment(client):
+    make_product()
+    answer = client.post("/checkout", form_of(client, quantity="3"))
+    order = Order.objects.get()
+    assert answer.status_code == 303
+    page, _, token = answer["Location"].partition("#")
+    assert page == f"/orders/{order.id}"
+    assert open_order(order.id, token) == order
+    assert (order.email, order.total) == ("buyer@example.test", Decimal("22.47"))
+    assert [(item.product.slug, item.quantity) for item in order.items.all()] == [("ember-drift", 3)]
+    assert [mail.kind for mail in order.emails.all()] == [Email.Kind.ORDER_RECEIVED]
+
+
+def test_form_sent_twice_places_one_order(client):
+    make_product()
+    form = form_of(client)
+    first, second = client.post("/checkout", form), client.post("/checkout", form)
+    assert first["Location"] == second["Location"]
+    assert Order.objects.count() == 1
+
+
+def test_form_changed_after_it_was_sent_is_shown_again_and_then_places_another_order(client):
+    make_product()
+    form = form_of(client)
+    client.post("/checkout", form)
+    again = client.post("/checkout", {**form, "quantity": "2"})
+    assert again.status_code == 422
+    assert "This form was sent before with other details." in again.content.decode()
+    assert Order.objects.count() == 1
+    fresh_key = again.context["form"]["idempotency_key"].value()
+    assert fresh_key != form["idempotency_key"]
+    assert client.post("/checkout", {**form, "quantity": "2", "idempotency_key": fresh_key}).status_code == 303
+    assert Order.objects.count() == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"email": ""}, "Please enter your e-mail address: the link to your key goes there."),
+        ({"email": "buyer@nowhere"}, "This does not look like an e-mail address. Please check it"),
+        ({"quantity": "0"}, "Please choose 1 to 9 keys."),
+        ({"quantity": "10"}, "Please choose 1 to 9 keys."),
+        ({"quantity": "two"}, "Please choose 1 to 9 keys."),
+        ({"idempotency_key": "short"}, "Please check it and send it again."),
+    ],
+)
+def test_checkout_says_what_has_to_change(client, changes, sentence):
+    make_product()
+    answer = client.post("/checkout", form_of(client, **changes))
+    assert answer.status_code == 422
+    assert sentence in answer.content.decode()
+    assert Order.objects.count() == 0
+
+
+def test_checkout_shows_the_reason_for_which_an_order_was_refused(client, settings):
+    settings.THROTTLE_SCALE = 0.05
+    make_product()
+    client.post("/checkout", form_of(client))
+    answer = client.post("/checkout", form_of(client))
+    assert answer.status_code == 422
+    assert "There are many unpaid orders for this address." in answer.content.decode()
+
+
+def test_form_sent_too_often_gets_a_page_that_says_when_to_try_again(client, settings):
+    settings.THROTTLE_SCALE = 1 / 60  # one a minute
+    make_product()
+    client.post("/checkout", form_of(client, email=""))
+    answer = client.post("/checkout", form_of(client))
+    assert answer.status_code == 429
+    assert 1 <= int(answer["Retry-After"]) <= 60
+    assert "A little too fast" in answer.content.decode()
+    assert client.get("/checkout", {"product": "ember-drift"}).status_code == 200
+    assert Order.objects.count() == 0
+
+
+def test_checkout_wants_the_csrf_token():
+    make_product()
+    client = Client(enforce_csrf_checks=True)
+    form = form_of(client)
+    refused = client.post("/checkout", form)
+    assert refused.status_code == 403
+    assert "Please send the form again" in refused.content.decode()
+    assert Order.objects.count() == 0
+    token = str(client.get("/checkout", {"product": "ember-drift"}).context["csrf_token"])
+    assert client.post("/checkout", {**form, "csrfmiddlewaretoken": token}).status_code == 303
+
+
+def test_checkout_keeps_the_origin_that_the_csrf_check_needs(client):
+    make_product()
+    assert client.get("/checkout", {"product": "ember-drift"})["Referrer-Policy"] == "same-origin"
+
+
+def test_order_page_is_the_same_for_every_order_and_asks_the_database_nothing(client, django_assert_num_queries):
+    make_product()
+    order = place_order(email="buyer@example.test", lines=[Line("ember-drift", 1)]).order
+    with django_assert_num_queries(0):
+        known, unknown = client.get(f"/orders/{order.id}"), client.get(f"/orders/{UNKNOWN}")
+    assert known.status_code == unknown.status_code == 200
+    assert known.content == unknown.content
+    assert not known.cookies
+    assert "no-store" in known["Cache-Control"]
+    assert "This page needs JavaScript." in known.content.decode()
+
+
+@pytest.mark.parametrize("path", ["/orders/1", "/orders/not-an-order", f"/orders/{UNKNOWN}x"])
+def test_malformed_order_id_is_not_found(client, path):
+    assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/products/ember-drift", f"/orders/{UNKNOWN}"])
+def test_pages_that_are_only_read_take_no_post(client, path):
+    make_product()
+    assert client.post(path).status_code == 405
+
+
+@pytest.mark.parametrize("name", ["403", "403_csrf", "404", "429", "500"])
+def test_error_pages_need_no_request(name):
+    text = render_to_string(f"{name}.html")
+    assert text.count("<h1>") == 1
+    assert 'href="/"' in text
+
+
+@pytest.mark.parametrize("template", PEOPLES_PAGES, ids=lambda path: path.name)
+def test_pages_hold_nothing_that_the_content_policy_blocks(template):
+    source = template.read_text()
+    assert not re.search(r"\sstyle=|\son[a-z]+=|<style|javascript:|https?://", source)
+    assert re.findall(r"<script(?![^>]* src=)", source) == []
+
+
+def test_order_script_never_writes_html():
+    source = (STATIC / "order.js").read_text()
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|localStorage", source
+    )
+
+
+@pytest.mark.parametrize("cover", sorted((STATIC / "covers").glob("*.svg")), ids=lambda path: path.stem)
+def test_covers_are_pictures_and_nothing_else(cover):
+    picture = ElementTree.parse(cover).getroot()  # our own file
+    assert picture.get("viewBox") == "0 0 600 800"
+    tags = {element.tag.rpartition("}")[2] for element in picture.iter()}
+    assert not tags & {"script", "foreignObject", "image", "use", "a", "style"}
+
+
+def context(**changes) -> dict:
+    order = SimpleNamespace(
+        id=uuid.UUID("0bf68529-e283-43c5-a37d-391a4fed889e"),
+        email="buyer@example.test",
+        total=Decimal("14.98"),
+        currency="EUR",
+        status="held",
+    )
+    return {
+        "order": order,
+        "items": [SimpleNamespace(title="Salt & Stone", quantity=2, unit_price=Decimal("7.49"))],
+        "link": f"https://shop.test/orders/{order.id}#m.1.abc",
+        "reason": "We couldn't buy it & owe you your money.",
+        "site_url": "https://shop.test",
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("kind", MAILS)
+def test_mail_says_the_same_as_text_and_as_html(kind):
+    subject, text, page = (
+        render_to_string(f"orders/email/{kind}.{end}", context()) for end in ("subject.txt", "txt", "html")
+    )
+    assert len(subject.strip().splitlines()) == 1
+    assert len(subject) < 90
+    assert context()["link"] in text
+    assert f'href="{context()["link"]}"' in page
+    assert "2 x Salt & Stone, 7.49 EUR each" in text
+    assert "Salt &amp; Stone" in page
+    assert "14.98 EUR" in text
+    assert "14.98 EUR" in page
+    assert "<img" not in page
+    assert {url.partition("/orders")[0].rstrip("/") for url in re.findall(r'https?://[^"\s<]+', page)} == {
+        "https://shop.test"
+    }
+
+
+def test_problem_mail_gives_the_reason_as_it_was_written():
+    assert "We couldn't buy it & owe you your money." in render_to_string("orders/email/problem.txt", context())
+    assert "We couldn&#x27;t buy it &amp; owe you your money." in render_to_string(
+        "orders/email/problem.html", context()
+    )
+
+
+@pytest.mark.parametrize("order", [context()["order"], None])
+def test_alert_mail_tells_staff_and_never_holds_the_customers_link(order):
+    for end in ("subject.txt", "txt", "html"):
+        text = render_to_string(f"orders/email/alert.{end}", context(order=order))
+        assert "#m.1.abc" not in text
+        assert "buyer@example.test" not in text
+    assert "https://shop.test/admin/" in render_to_string("orders/email/alert.txt", context(order=order))

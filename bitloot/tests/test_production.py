@@ -1,0 +1,368 @@
+"""The store as it runs for customers: DEBUG off, granian behind nginx with TLS, PostgreSQL, Redis and S3."""
+
+import json
+import re
+import secrets
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from bitloot.tests.s3server import S3Server, running_s3
+from bitloot.tests.services import Nginx, Postgres, Process, Redis, Sandbox, Store, free_port, wait_until
+from bitloot.tests.shopper import Shopper, bearer
+from scripts.devenv import ROOT
+from scripts.local_services import find_program
+from scripts.supervise import answers, web_command
+
+pytestmark = [pytest.mark.production, pytest.mark.nginx, pytest.mark.timeout(300)]
+
+
+class Production(Store):
+    """A store without a sandbox of its own, with two web processes."""
+
+    def _commands(self) -> dict[str, list[str]]:
+        commands = super()._commands()
+        del commands["sandbox"]
+        return commands | {"web": web_command(self.port, workers=2)}
+
+
+@dataclass
+class Site:
+    url: str
+    plain_url: str
+    ca: Path
+    store: Production
+    sandbox: Sandbox
+    nginx: Nginx
+    postgres: Postgres
+    redis: Redis
+    s3: S3Server
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    var = tmp_path_factory.mktemp("production")
+    tls_port, plain_port, sandbox_port = free_port(), free_port(), free_port()
+    ca = write_certificate(var)
+    with ExitStack() as stack:
+        postgres, redis = stack.enter_context(Postgres()), stack.enter_context(Redis())
+        s3 = stack.enter_context(running_s3())
+        environment = {
+            "DEBUG": "0",
+            "SITE_URL": f"https://127.0.0.1:{tls_port}",
+            "ALLOWED_HOSTS": "127.0.0.1",
+            "TRUSTED_PROXIES": "1",
+            "DATABASE_URL": postgres.url,
+            "REDIS_URL": redis.url,
+            "KEY_ENVIRONMENT": "production-test",
+            **s3.environment,
+        }
+        store = Production(var, port=free_port(), sandbox_port=sandbox_port, **environment)
+        store.manage("collectstatic", "--no-input", "--verbosity", "0")
+        store.manage("migrate", "--verbosity", "0")
+        store.manage("seed")
+        sandbox = Process("sandbox", [sys.executable, "-m", "bitloot.sandbox"], env={}, log=var / "sandbox.log")
+        sandbox.env = store.env | {
+            "SSL_CERT_FILE": str(ca),
+            "BITLOOT_SANDBOX_CONFIG": json.dumps(sandbox_config(store, var, sandbox_port, tls_port)),
+        }
+        stack.callback(sandbox.stop)
+        sandbox.start()
+        nginx = Nginx(port=tls_port)
+        render_nginx(nginx, plain_port=plain_port, store_port=store.port, certificates=var)
+        stack.callback(store.stop)
+        store.start()
+        stack.enter_context(nginx)
+        wait_until(lambda: answers(f"http://127.0.0.1:{sandbox_port}/control/state"), seconds=30, what="the sandbox")
+        yield Site(
+            url=f"https://127.0.0.1:{tls_port}",
+            plain_url=f"http://127.0.0.1:{plain_port}",
+            ca=ca,
+            store=store,
+            sandbox=Sandbox(f"http://127.0.0.1:{sandbox_port}"),
+            nginx=nginx,
+            postgres=postgres,
+            redis=redis,
+            s3=s3,
+        )
+
+
+def sandbox_config(store: Store, var: Path, port: int, tls_port: int) -> dict[str, object]:
+    written = dict(line.split("=", 1) for line in (var / "dev.env").read_text().splitlines())
+    names = ("KINGUIN_API_KEY", "KINGUIN_CLIENT_ID", "KINGUIN_CLIENT_SECRET", "KINGUIN_WEBHOOK_SECRET")
+    names += ("NOWPAYMENTS_API_KEY", "NOWPAYMENTS_IPN_SECRET")
+    shop = f"https://127.0.0.1:{tls_port}"
+    return {name.lower(): written[name] for name in names} | {
+        "port": port,
+        "db": str(var / "sandbox.sqlite3"),
+        "store_url": shop,
+    }
+
+
+def write_certificate(folder: Path) -> Path:
+    """Write a self-signed certificate for 127.0.0.1 as fullchain.pem and privkey.pem."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop.example")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    builder = builder.add_extension(address, critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    (folder / "fullchain.pem").write_bytes(pem)
+    formats = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "privkey.pem").write_bytes(key.private_bytes(*formats))
+    return folder / "fullchain.pem"
+
+
+def render_nginx(nginx: Nginx, *, plain_port: int, store_port: int, certificates: Path) -> None:
+    """Put deploy/nginx.conf in place with the addresses of this test; every directive stays as it is shipped."""
+    text = (ROOT / "deploy" / "nginx.conf").read_text()
+    nginx.folder.chmod(0o755)  # its workers give up root
+    changes = {
+        "/tmp/": f"{nginx.folder}/",
+        "server web:8000;": f"server 127.0.0.1:{store_port};",
+        "listen 80 ": f"listen 127.0.0.1:{plain_port} ",
+        "listen 443 ": f"listen 127.0.0.1:{nginx.port} ",
+        "/etc/nginx/tls/": f"{certificates}/",
+    }
+    for shipped, here in changes.items():
+        assert shipped in text
+        text = text.replace(shipped, here)
+    nginx.configuration.write_text(f"daemon off;\n{text}")
+
+
+def test_purchase_with_debug_off_leaves_no_key_in_any_answer_log_mail_or_database(site):
+    customer = Shopper(site.url, ca=str(site.ca))
+    for page in ("/", "/products/ember-drift", "/checkout?product=ember-drift&quantity=1"):
+        assert customer.get(page).status_code == 200
+    order = customer.order("ember-drift", "nightline-courier")
+    assert customer.get(f"/orders/{order['id']}").status_code == 200
+    site.sandbox.pay(customer.payment(order)["payment_id"])
+    customer.wait_fulfilled(order)
+
+    status = customer.json("GET", f"/api/fulfillment/{order['id']}/status", headers=bearer(order))
+    assert status == {"order_id": order["id"], "status": "fulfilled"}
+    customer.wait(lambda: all(is_in_bucket(site, url) for url in offered(customer, order)), "both keys in the bucket")
+    wait_until(lambda: len(mails(site)) >= 3, seconds=60, what="three mails")
+
+    opened = customer.open_keys(order)
+
+    serials = {line["serial"] for line in site.sandbox.sold()}
+    texts = [key.decode() for key in opened if not key.startswith(b"\x89PNG")]
+    assert len(opened) == 2
+    assert len(texts) == 1
+    assert set(texts) <= serials
+    assert places_that_hold(serials, site, customer) == []
+
+
+def test_form_of_the_checkout_page_is_accepted_over_tls(site):
+    browser = requests.Session()
+    browser.trust_env, browser.verify = False, str(site.ca)
+    page = browser.get(f"{site.url}/checkout?product=ember-drift&quantity=2", timeout=30)
+    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page.text))
+    form = hidden | {"quantity": "2", "email": "grace@customer.example"}
+    headers = {"Origin": site.url, "Referer": page.url}
+
+    answer = browser.post(f"{site.url}/checkout", data=form, headers=headers, allow_redirects=False, timeout=30)
+
+    assert answer.status_code == 303, answer.text
+    assert re.fullmatch(r"/orders/[0-9a-f-]{36}#\S{20,}", answer.headers["Location"])
+    assert "__Host-csrftoken" in browser.cookies
+    refused = browser.post(f"{site.url}/checkout", data=form, headers={"Origin": "https://evil.example"}, timeout=30)
+    assert refused.status_code == 403
+
+
+def test_link_to_a_sealed_key_ends_and_cannot_be_changed(site):
+    customer = Shopper(site.url, ca=str(site.ca))
+    order = customer.order("ember-drift")
+    site.sandbox.pay(customer.payment(order)["payment_id"])
+    customer.wait_fulfilled(order)
+    customer.wait(lambda: is_in_bucket(site, offered(customer, order)[0]), "the key in the bucket")
+    url = offered(customer, order)[0]
+    assert customer.get(url).status_code == 200
+    assert customer.get(re.sub("X-Amz-Expires=[0-9]+", "X-Amz-Expires=604800", url)).status_code == 403
+    assert customer.get(url.partition("?")[0]).status_code == 403
+
+
+def offered(customer: Shopper, order: dict[str, Any]) -> list[str]:
+    answer = customer.json("GET", f"/api/fulfillment/{order['id']}/download-link", headers=bearer(order))
+    return [key["download_url"] for key in answer["keys"]]
+
+
+def is_in_bucket(site: Site, url: str) -> bool:
+    return url.startswith(f"{site.s3.endpoint}/{site.s3.bucket}/")
+
+
+def mails(site: Site) -> list[Path]:
+    return list((site.store.var / "mail").glob("*"))
+
+
+def places_that_hold(serials: set[str], site: Site, customer: Shopper) -> list[str]:
+    """Search every answer, mail, log, row and object for the keys the supplier sold."""
+    bucket = site.s3.client()
+    names = [entry["Key"] for entry in bucket.list_objects_v2(Bucket=site.s3.bucket).get("Contents", [])]
+    places = {
+        "answers": b"\n".join(customer.bodies),
+        "database": output_of("pg_dump", "postgresql-client", site.postgres.url),
+        "nginx": site.nginx.process.log.read_bytes(),
+        **{f"object {name}": bucket.get_object(Bucket=site.s3.bucket, Key=name)["Body"].read() for name in names},
+        **{str(path): path.read_bytes() for path in (*mails(site), *(site.store.var / "logs").glob("*"))},
+    }
+    assert names
+    return [place for place, content in places.items() for serial in serials if serial.encode() in content]
+
+
+def output_of(program: str, package: str, *arguments: str) -> bytes:
+    return subprocess.run([find_program(program, package), *arguments], check=True, capture_output=True).stdout
+
+
+def test_plain_http_is_redirected_for_people_and_refused_for_programs(site):
+    customer = Shopper(site.plain_url)
+    page = customer.get("/products/ember-drift?from=mail")
+    assert (page.status_code, page.headers["Location"]) == (301, "https://127.0.0.1/products/ember-drift?from=mail")
+    for method, path in (("GET", "/api/products"), ("POST", "/api/payments/ipn"), ("POST", "/api/orders")):
+        assert customer.send(method, path, data=b"{}").status_code == 403
+
+
+def test_body_over_64_kib_is_refused_with_a_problem(site):
+    customer = Shopper(site.url, ca=str(site.ca))
+    answer = customer.send("POST", "/api/orders", data=b"x" * (64 * 1024 + 1))
+    assert answer.status_code == 413
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["status"] == 413
+    chunked = customer.send("POST", "/api/payments/ipn", data=iter([b"x" * 65536, b"x" * 65536]))
+    assert chunked.status_code == 413
+    assert customer.send("POST", "/api/payments/ipn", data=b"x" * 60_000).status_code == 401
+
+
+def test_slow_clients_are_cut_off_while_others_are_served(site):
+    started = time.monotonic()
+    with open_tls(site) as slow_headers, open_tls(site) as slow_body:
+        slow_body.sendall(b"POST /api/orders HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n{")
+        slow_headers.sendall(b"GET /livez HTTP/1.1\r\n")
+        assert Shopper(site.url, ca=str(site.ca)).get("/livez").status_code == 200
+        assert time.monotonic() - started < 3
+        assert slow_body.recv(1000)[:12] in (b"", b"HTTP/1.1 408")
+        assert time.monotonic() - started < 8
+        assert drip(slow_headers, b"X-Drip: 1\r\n") < 13
+
+
+def drip(connection: ssl.SSLSocket, line: bytes) -> float:
+    """Send a header line each second until the other side ends the connection; return after how many seconds it did."""
+    started = time.monotonic()
+    connection.settimeout(1)
+    while time.monotonic() - started < 30:
+        try:
+            connection.sendall(line)
+            if connection.recv(1000)[:12] in (b"", b"HTTP/1.1 408"):
+                break
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+    return time.monotonic() - started
+
+
+ORDER = b"POST /api/orders HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        (b"TRACE / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Mark: echoed\r\n\r\n", b"405"),
+        (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Long: " + b"a" * 16384 + b"\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X-Many: 1\r\n" * 200 + b"\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n", b"400"),
+        (b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"404"),
+        (ORDER + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}", b"400"),
+        (ORDER + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Split: a\rb\r\n\r\n", b"400"),
+    ],
+)
+def test_malformed_and_unwanted_requests_end_at_the_proxy(site, request_text, status):
+    with open_tls(site) as connection:
+        connection.sendall(request_text)
+        answer = connection.recv(65536)
+    assert answer.split()[1] == status
+    assert b"echoed" not in answer
+
+
+def test_old_tls_is_refused(site):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with socket.create_connection(("127.0.0.1", site.port), 5) as plain, pytest.raises(ssl.SSLError):
+        context.wrap_socket(plain)
+
+
+def test_pages_carry_the_headers_that_protect_customers(site):
+    customer = Shopper(site.url, ca=str(site.ca))
+    page = customer.get("/")
+    assert page.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains; preload"
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+    assert page.headers["X-Frame-Options"] == "DENY"
+    assert page.headers["Referrer-Policy"] == "same-origin"
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert f"connect-src 'self' {site.s3.endpoint};" in f"{policy};"
+    assert page.headers.get("Server") == "nginx"
+
+
+def test_static_files_are_served_for_ever_under_the_names_of_their_content(site):
+    customer = Shopper(site.url, ca=str(site.ca))
+    names = re.findall(r'href="(/static/[^"]+\.css)"', customer.get("/").text)
+    assert names
+    for name in names:
+        style = customer.get(name)
+        assert style.status_code == 200
+        assert "immutable" in style.headers["Cache-Control"]
+
+
+def test_query_strings_are_not_logged(site):
+    mark = secrets.token_hex(8)
+    assert Shopper(site.url, ca=str(site.ca)).get(f"/objects/none?expires=1&signature={mark}").status_code == 404
+    wait_until(lambda: "/objects/none" in site.nginx.process.log.read_text(), seconds=5, what="the line in the log")
+    everything = site.nginx.process.log.read_text() + site.store.parts["web"].log.read_text()
+    assert mark not in everything
+
+
+def test_store_that_is_away_is_a_problem_with_a_hint_when_to_come_back(site):
+    site.store.kill9("web")
+    try:
+        answer = Shopper(site.url, ca=str(site.ca)).get("/api/products")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        assert answer.headers["Content-Type"] == "application/problem+json"
+    finally:
+        site.store.start_part("web")
+        site.store.wait_ready()
+
+
+def open_tls(site: Site) -> ssl.SSLSocket:
+    context = ssl.create_default_context(cafile=str(site.ca))
+    plain = socket.create_connection(("127.0.0.1", site.port), 15)
+    return context.wrap_socket(plain, server_hostname="127.0.0.1")

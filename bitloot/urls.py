@@ -1,0 +1,18 @@
+from django.contrib import admin
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+
+urlpatterns = [
+    path("", include("webhooks.urls")),
+    path("", include("payments.urls")),
+    path("", include("orders.urls")),
+    path("", include("fulfillment.urls")),
+    path("", include("storage.urls")),
+    path("", include("bitloot.web.urls")),
+    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    path("admin/", admin.site.urls),
+]
+handler400 = "bitloot.web.errors.bad_request"
+handler404 = "bitloot.web.errors.not_found"
+handler500 = "bitloot.web.errors.server_error"

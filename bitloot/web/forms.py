@@ -1,0 +1,32 @@
+from typing import Any
+
+from django import forms
+
+from orders.models import MAX_QUANTITY, Product
+
+
+class CheckoutForm(forms.Form):
+    product = forms.SlugField(widget=forms.HiddenInput)
+    # Made by the page, so that a form sent twice places one order.
+    idempotency_key = forms.CharField(widget=forms.HiddenInput, required=False)
+    quantity = forms.TypedChoiceField(
+        coerce=int,
+        error_messages=dict.fromkeys(("invalid_choice", "required"), f"Please choose 1 to {MAX_QUANTITY} keys."),
+    )
+    email = forms.EmailField(
+        max_length=254,
+        help_text="We mail you the link to your order and what becomes of it. No account is made.",
+        widget=forms.EmailInput(attrs={"autocomplete": "email", "placeholder": "you@example.org"}),
+        error_messages={
+            "required": "Please enter your e-mail address: the link to your key goes there.",
+            "invalid": "This does not look like an e-mail address. Please check it: is an @ or a dot missing?",
+        },
+    )
+
+    def __init__(self, *args: Any, product: Product, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # The total stands in the choice itself: it is right without a script and without another request.
+        self.fields["quantity"].choices = [  # type: ignore[attr-defined]
+            (n, f"{n} {'key' if n == 1 else 'keys'}: {product.price * n} {product.currency}")
+            for n in range(1, MAX_QUANTITY + 1)
+        ]

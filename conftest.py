@@ -1,0 +1,70 @@
+"""What every test has: no network beyond loopback, bells that reach nobody, and real neighbours on demand."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.core.cache import cache
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+from bitloot.tests.services import Sandbox, own_store, require, running_sandbox
+from scripts.supervise import Store
+from scripts.testenv import PROFILE, RUN
+
+NEEDS = ("postgres", "redis", "nginx", "browser", "broker", "production")
+
+hypothesis_settings.register_profile(
+    "ci", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.register_profile("nightly", deadline=None, max_examples=2000)
+hypothesis_settings.load_profile(PROFILE)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if not settings.REDIS_URL:
+        # Nobody works off a broker of files during tests, and its folder would grow with each bell.
+        settings.CELERY_BROKER_URL, settings.CELERY_BROKER_TRANSPORT_OPTIONS = "memory://", {}
+    if settings.DATABASE_URL:
+        settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = f"test_bitloot_{RUN}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers():
+        if marker.name in NEEDS:
+            require(marker.name)
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache() -> None:
+    cache.clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _empty_broker() -> Iterator[None]:
+    yield
+    if settings.REDIS_URL:
+        cache.clear()
+
+
+@pytest.fixture(scope="session")
+def running_sandbox_process() -> Iterator[Sandbox]:
+    port = int(settings.NOWPAYMENTS_BASE_URL.split(":")[2].partition("/")[0])
+    with running_sandbox(settings.VAR_DIR, port=port, store_url=settings.SITE_URL) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(running_sandbox_process: Sandbox) -> Iterator[Sandbox]:
+    """The sandbox that the settings point at, a process of its own; free of faults again after each test."""
+    yield running_sandbox_process
+    running_sandbox_process.calm()
+
+
+@pytest.fixture
+def own_live_store(tmp_path: Path) -> Iterator[Store]:
+    """A whole store of four processes with a database and a sandbox of its own."""
+    with own_store(tmp_path) as store:
+        yield store

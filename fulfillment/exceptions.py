@@ -1,0 +1,18 @@
+class PermitOpen(Exception):
+    """A purchase may be on its way or already made, so nothing may be delivered by hand."""
+
+
+class CodesRefused(Exception):
+    """The codes typed by staff do not fit the order. The message says why; it never quotes a code."""
+
+
+class NotDeliverable(Exception):
+    """The order is not paid, or its money goes back."""
+
+
+class NothingStored(Exception):
+    """No key of this order is there yet."""
+
+
+class KeysGone(Exception):
+    """The keys of this order were destroyed, or its money went back."""

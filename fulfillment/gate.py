@@ -1,0 +1,95 @@
+"""SupplierGate: one row per provider host decides whether purchases may leave, and the permit reads it."""
+
+from decimal import Decimal
+
+from django.conf import settings
+from django.db.models import F
+from django.db.models.functions import Now
+
+from bitloot.lib.clock import delay
+from bitloot.lib.failpoint import failpoint
+from fulfillment.kinguin import KinguinClient
+from fulfillment.models import SupplierGate
+from orders.models import close_alert, raise_alert
+
+FAILURES_TO_PAUSE = 5
+PAUSE_SECONDS = 30
+
+
+def is_open(client: KinguinClient) -> bool:
+    """Say whether purchases may be sent now; a paused gate whose time has come is tried by a harmless read."""
+    if settings.SAFE_MODE:
+        return False
+    gate = SupplierGate.objects.filter(pk=client.host).first()
+    if gate is None:
+        SupplierGate.objects.get_or_create(pk=client.host)
+        return True
+    if gate.status == SupplierGate.Status.PAUSED:
+        return _probe(client)
+    return gate.status == SupplierGate.Status.OPEN
+
+
+def failed(client: KinguinClient) -> None:
+    """Count a failure to reach the host; five in a row pause every purchase there."""
+    SupplierGate.objects.filter(pk=client.host).update(failures=F("failures") + 1)
+    failpoint("gate.counted")
+    paused = SupplierGate.objects.filter(
+        pk=client.host, status=SupplierGate.Status.OPEN, failures__gte=FAILURES_TO_PAUSE
+    ).update(
+        status=SupplierGate.Status.PAUSED, reason="unreachable", probe_at=Now() + delay(PAUSE_SECONDS), changed_at=Now()
+    )
+    if paused:
+        raise_alert("supplier_down", client.host, f"{client.host} cannot be reached. Purchases wait; orders are safe.")
+
+
+def succeeded(client: KinguinClient) -> None:
+    SupplierGate.objects.filter(pk=client.host, failures__gt=0).update(failures=0)
+
+
+def pause(client: KinguinClient, *, reason: str, needed_balance: Decimal | None = None) -> None:
+    """Stop purchases for everybody until a probe succeeds, for a reason that is not one order's.
+
+    With `needed_balance`, in EUR, the probe also wants to see that much on our account.
+    """
+    SupplierGate.objects.filter(pk=client.host, status=SupplierGate.Status.OPEN).update(
+        status=SupplierGate.Status.PAUSED,
+        reason=reason,
+        needed_balance=needed_balance,
+        probe_at=Now() + delay(PAUSE_SECONDS),
+        changed_at=Now(),
+    )
+
+
+def stop(host: str, *, reason: str) -> None:
+    SupplierGate.objects.update_or_create(
+        pk=host, defaults={"status": SupplierGate.Status.STOPPED, "reason": reason, "changed_at": Now()}
+    )
+
+
+def open_again(host: str) -> None:
+    SupplierGate.objects.update_or_create(
+        pk=host,
+        defaults={
+            "status": SupplierGate.Status.OPEN,
+            "reason": "",
+            "failures": 0,
+            "needed_balance": None,
+            "changed_at": Now(),
+        },
+    )
+
+
+def _probe(client: KinguinClient) -> bool:
+    mine = SupplierGate.objects.filter(pk=client.host, status=SupplierGate.Status.PAUSED, probe_at__lte=Now())
+    if not mine.update(probe_at=Now() + delay(PAUSE_SECONDS)):
+        return False
+    health = client.health()
+    needed = SupplierGate.objects.values_list("needed_balance", flat=True).get(pk=client.host)
+    short = needed is not None and health.balance is not None and health.balance < needed
+    SupplierGate.objects.filter(pk=client.host).update(balance=health.balance)
+    if not health.ok or short:
+        return False
+    failpoint("gate.probed")
+    open_again(client.host)
+    close_alert("supplier_down", client.host)
+    return True

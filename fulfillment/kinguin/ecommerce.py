@@ -1,0 +1,229 @@
+"""Kinguin's eCommerce API: the real one. Reserving buys at once; the keys are fetched from the order."""
+
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from bitloot.lib.fields import Fields
+from bitloot.lib.http import ProviderUnavailable, Transport
+from fulfillment.kinguin import wire
+from fulfillment.kinguin.base import (
+    AmbiguousSearch,
+    BadWebhook,
+    Health,
+    KinguinRejected,
+    NotSupported,
+    OutOfStock,
+    Quote,
+    SupplierEvent,
+    SupplierKey,
+    SupplierOrder,
+    SupplierStatus,
+    UnreadableKey,
+    logger,
+)
+
+STATUSES = {
+    "processing": SupplierStatus.PROCESSING,
+    "completed": SupplierStatus.COMPLETED,
+    "canceled": SupplierStatus.CANCELED,
+    "refunded": SupplierStatus.REFUNDED,
+}
+# A seller may upload images of 200 KiB, so three keys are what surely fits the size cap of an answer.
+KEYS_PER_PAGE = 3
+MAX_KEY_PAGES = 40
+SEARCH_LIMIT = 100
+_ORDER_ID = re.compile(r"[A-Za-z0-9]{6,40}")
+_EVENT_NAME = re.compile(r"[A-Za-z._-]{1,40}")
+_TIME = re.compile(r"[0-9TZ:.+ -]{1,40}")
+_LOST = ("CANCELED", "CANCELLED", "REFUNDED", "RETURNED")
+
+
+class EcommerceClient:
+    dialect = "ecommerce"
+    can_find = True
+    webhook_answer = (204, b"")
+
+    def __init__(self, transport: Transport) -> None:
+        self._endpoint = wire.Endpoint(transport)
+        self.host = self._endpoint.host
+
+    def quote(self, product_id: str) -> Quote:
+        try:
+            document = self._endpoint.call("GET", f"/v2/products/{wire.path_id(product_id, 'product')}")
+        except KinguinRejected as err:
+            if err.status != 404:
+                raise
+            # They answer 404 for a product that is sold out, too.
+            raise OutOfStock(f"Kinguin does not sell product {product_id} now", status=404) from err
+        return _quote(Fields(document, what="Kinguin product"), product_id)
+
+    def reserve(
+        self, *, external_id: str, product_id: str, offer_id: str, quantity: int, price: Decimal, text_only: bool
+    ) -> SupplierOrder:
+        line: dict[str, Any] = {"productId": wire.path_id(product_id, "product"), "qty": quantity, "price": price}
+        if text_only:
+            line["keyType"] = "text"
+        if offer_id:
+            line["offerId"] = offer_id
+        document = {"products": [line], "orderExternalId": external_id}
+        order = _order(self._endpoint.call("POST", "/v2/order", document=document))
+        if order.external_id != external_id:
+            raise ProviderUnavailable(f"Kinguin answered the purchase {external_id} with another external id")
+        return order
+
+    def give(self, order_id: str) -> None:
+        """Nothing to do: the purchase was complete with reserve."""
+
+    def read(self, order_id: str) -> SupplierOrder:
+        order = _order(self._endpoint.call("GET", f"/v1/order/{wire.path_id(order_id, 'order')}"))
+        if order.order_id != order_id:
+            raise ProviderUnavailable(f"Kinguin answered with another order than {order_id}")
+        return order
+
+    def delivered(self, order_id: str) -> list[SupplierKey]:
+        rows: dict[str, Any] = {}
+        for page in range(1, MAX_KEY_PAGES + 1):
+            found = self._key_page(order_id, page)
+            fresh = {key_id: row for row in found if (key_id := _key_id(row)) not in rows}
+            rows |= fresh
+            if len(found) < KEYS_PER_PAGE or not fresh:
+                return wire.read_keys(rows.items(), _key)
+        raise ProviderUnavailable(f"The keys of order {order_id} do not end after {MAX_KEY_PAGES} pages")
+
+    def find(self, external_id: str) -> SupplierOrder | None:
+        params = {"orderExternalId": external_id, "limit": str(SEARCH_LIMIT)}
+        search = Fields(self._endpoint.call("GET", "/v1/order", params=params), what="Kinguin search")
+        if not isinstance(search.raw("results"), list):
+            raise ProviderUnavailable("Kinguin's search has no list of results")
+        results = search.items("results")
+        # Whether their search is exact is undocumented.
+        exact = [_order(row) for row in results if isinstance(row, dict) and row.get("orderExternalId") == external_id]
+        orders = {order.order_id: order for order in exact}
+        if len(orders) > 1:
+            raise AmbiguousSearch(external_id, sorted(orders))
+        if not orders and len(results) >= SEARCH_LIMIT:
+            raise ProviderUnavailable(f"Kinguin's search for {external_id} is cut off before it found it")
+        return next(iter(orders.values()), None)
+
+    def cancel(self, order_id: str) -> None:
+        raise NotSupported("Kinguin's API cannot cancel an order; return its keys, or ask Kinguin's support.")
+
+    def return_keys(self, order_id: str) -> dict[str, str]:
+        """Give back keys nobody has fetched, and return each key's status. Kinguin allows one request per order."""
+        answer = self._endpoint.call("POST", f"/v2/order/{wire.path_id(order_id, 'order')}/keys/return")
+        rows = (Fields(row, what="Kinguin returned key") for row in _list(answer, "returned keys"))
+        return {row.text("id"): row.text("status").upper() for row in rows}
+
+    def health(self) -> Health:
+        return wire.measured(self._balance)
+
+    def verify_webhook(self, headers: Mapping[str, str], raw: bytes, secrets: Sequence[str]) -> None:
+        expected = wire.require_secrets(secrets)
+        if not wire.equals_any(wire.header_bytes(wire.header(headers, "x-event-secret")), expected):
+            raise BadWebhook("X-Event-Secret is missing or wrong.")
+
+    def parse_webhook(self, headers: Mapping[str, str], raw: bytes) -> SupplierEvent:
+        name = wire.header(headers, "x-event-name")
+        name = name if _EVENT_NAME.fullmatch(name) else ""
+        # The dashboard's "TEST URL" button sends nothing of note.
+        if raw.strip() in (b"", b"{}"):
+            return SupplierEvent("ping", name)
+        body = wire.webhook_body(raw) or {}
+        order_id = wire.safe_id(body.get("orderId"), _ORDER_ID)
+        external_id = wire.safe_id(body.get("orderExternalId"))
+        product_id = wire.safe_id(body.get("productId"))
+        updated_at = body.get("updatedAt")
+        return SupplierEvent(
+            kind="order" if order_id or external_id else "product" if product_id else "unknown",
+            event_type=name,
+            order_id=order_id,
+            external_id=external_id,
+            status=wire.safe_id(body.get("status")),
+            updated_at=updated_at if isinstance(updated_at, str) and _TIME.fullmatch(updated_at) else "",
+            product_id=product_id,
+        )
+
+    def _key_page(self, order_id: str, page: int) -> list[Any]:
+        params = {"page": str(page), "limit": str(KEYS_PER_PAGE)}
+        path = f"/v2/order/{wire.path_id(order_id, 'order')}/keys"
+        try:
+            return _list(self._endpoint.call("GET", path, params=params), "keys")
+        except KinguinRejected as err:
+            if err.kind == "OrderNotDispatchedYet":  # until 2024
+                return []
+            raise
+
+    def _balance(self) -> Decimal:
+        return Fields(self._endpoint.call("GET", "/v1/balance"), what="Kinguin balance").amount("balance")
+
+
+def _quote(product: Fields, product_id: str) -> Quote:
+    if product.text("productId") != product_id:
+        raise ProviderUnavailable(f"Kinguin answered with another product than {product_id}")
+    price, qty = product.amount("price"), product.count("qty")
+    if qty <= 0 or product.raw("isPreorder") is True:
+        raise OutOfStock(f"Kinguin has no {product_id} in stock")
+    if not price:
+        raise ProviderUnavailable(f"Kinguin names no price for {product_id}")
+    # Only some accounts are shown textQty; for the others the purchase itself refuses when there are images only.
+    return Quote(price, qty, max(0, product.count("textQty")) if "textQty" in product else qty)
+
+
+def _order(document: Any) -> SupplierOrder:
+    order = Fields(document, what="Kinguin order")
+    order_id = order.text("orderId")
+    if not _ORDER_ID.fullmatch(order_id):
+        raise ProviderUnavailable("Kinguin answered with an order id of another form")
+    rows = _rows(order.raw("products"))
+    keys = [wire.word(key, "status").upper() for row in rows for key in _rows(row.get("keys"))]
+    return SupplierOrder(
+        order_id=order_id,
+        external_id=order.optional_text("orderExternalId"),
+        status=wire.status_of(order.raw("status"), STATUSES),
+        cost=_cost(order),
+        # One product may be split over several rows.
+        keys_expected=sum(row["qty"] for row in rows if type(row.get("qty")) is int),
+        keys_ready=keys.count("DELIVERED"),
+        keys_lost=sum(key in _LOST for key in keys),
+    )
+
+
+def _cost(order: Fields) -> Decimal | None:
+    """Return what was taken from the balance. An unreadable figure must not make a purchase unknown."""
+    try:
+        return order.optional_amount("paymentPrice" if "paymentPrice" in order else "totalPrice")
+    except ProviderUnavailable as err:
+        logger.warning("%s", err)
+        return None
+
+
+def _key_id(row: Any) -> str:
+    if not isinstance(row, dict) or not wire.safe_id(row.get("id")):
+        raise ProviderUnavailable("Kinguin sent a key without an id")
+    return str(row["id"])
+
+
+def _key(key_id: str, row: dict[str, Any]) -> SupplierKey | None:
+    serial, product_id = row.get("serial"), wire.safe_id(row.get("productId"))
+    if serial is None or serial == "":
+        return None
+    if not isinstance(serial, str):
+        raise UnreadableKey(key_id, "not a text")
+    if not serial.strip():
+        return None
+    content_type = wire.word(row, "type").partition(";")[0].strip().lower()
+    if content_type == wire.TEXT:
+        return wire.text_key(key_id, serial, product_id)
+    return wire.image_key(key_id, serial, content_type, product_id)
+
+
+def _list(document: Any, what: str) -> list[Any]:
+    if not isinstance(document, list):
+        raise ProviderUnavailable(f"Kinguin's {what} are not a list")
+    return document
+
+
+def _rows(value: Any) -> list[dict[str, Any]]:
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []

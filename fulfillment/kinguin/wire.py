@@ -1,0 +1,187 @@
+"""What the dialects share below their words: one call, strict ids, keys as bytes, secrets compared in constant time."""
+
+import base64
+import binascii
+import hmac
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from bitloot.lib.http import Answer, ProviderError, ProviderUnavailable, Transport
+from bitloot.lib.jsontext import MalformedJson, dump_json, parse_object
+from fulfillment.kinguin.base import (
+    Health,
+    KinguinRejected,
+    SupplierKey,
+    SupplierStatus,
+    UnreadableKey,
+    WebhookNotConfigured,
+    logger,
+)
+
+MAX_TEXT_SERIAL = 4096
+TEXT = "text/plain"
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_IMAGE_MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/gif": b"GIF8"}
+
+
+class Endpoint:
+    """JSON in, JSON out. Errors come in Kinguin's vocabulary and never hold a body: it may hold a licence key."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.host = transport.host
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        document: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        body = dump_json(document) if document is not None else None
+        try:
+            answer = self._transport.request(method, path, params=params, body=body, headers=headers)
+            if answer.ok:
+                return answer.json()
+        except ProviderError as err:
+            err.body = b""
+            raise
+        raise _refusal(answer)
+
+
+def safe_id(value: Any, pattern: re.Pattern[str] = _ID) -> str:
+    """Return an id that may stand in a URL, "" for anything else."""
+    return value if isinstance(value, str) and pattern.fullmatch(value) else ""
+
+
+def path_id(value: str, what: str) -> str:
+    """Return an id for a URL. Raises KinguinRejected, without sending anything, for one that could leave its path."""
+    if not safe_id(value):
+        detail = f"{what} {value[:80]!r} is not an id of Kinguin"
+        raise KinguinRejected(
+            f"{detail}; correct it and try again", status=None, kind="ConstraintViolation", detail=detail
+        )
+    return value
+
+
+def status_of(word: Any, words: Mapping[str, SupplierStatus]) -> SupplierStatus:
+    status = words.get(word.lower() if isinstance(word, str) else "", SupplierStatus.UNKNOWN)
+    if status is SupplierStatus.UNKNOWN:
+        logger.warning("Kinguin sent an order status we do not know: %.40r", word)
+    return status
+
+
+def text_key(key_id: str, serial: str, product_id: str = "") -> SupplierKey:
+    encoded = serial.encode()
+    if len(encoded) > MAX_TEXT_SERIAL:
+        raise UnreadableKey(key_id, f"longer than {MAX_TEXT_SERIAL} bytes")
+    return SupplierKey(key_id, encoded, TEXT, product_id)
+
+
+def image_key(key_id: str, serial: str, content_type: str, product_id: str) -> SupplierKey:
+    magic = _IMAGE_MAGIC.get(content_type)
+    if magic is None:
+        raise UnreadableKey(key_id, "neither text nor an image we show")
+    try:
+        image = base64.b64decode(serial, validate=True)
+    except (binascii.Error, ValueError):
+        # Without a cause: its traceback would hold the serial.
+        raise UnreadableKey(key_id, "not base64") from None
+    if not image.startswith(magic):
+        raise UnreadableKey(key_id, f"not the {content_type} it says it is")
+    return SupplierKey(key_id, image, content_type, product_id)
+
+
+def numbered_keys(order_id: str, serials: Sequence[Any]) -> list[SupplierKey]:
+    """Make keys of a plain list of codes, whose place in the list is all the identity they have."""
+    rows = [(f"{order_id}:{number}", serial) for number, serial in enumerate(serials, 1)]
+    return read_keys(rows, _plain_code)
+
+
+def read_keys(rows: Iterable[tuple[str, Any]], read: Callable[[str, Any], SupplierKey | None]) -> list[SupplierKey]:
+    """Read all rows before complaining about a bad one, so that its neighbours can still be delivered."""
+    keys: dict[str, SupplierKey] = {}
+    bad: UnreadableKey | None = None
+    for key_id, row in rows:
+        try:
+            key = read(key_id, row)
+        except UnreadableKey as err:
+            bad = bad or err
+            continue
+        if key:
+            keys.setdefault(key_id, key)
+    if bad:
+        bad.readable = list(keys.values())
+        raise bad
+    return list(keys.values())
+
+
+def _plain_code(key_id: str, code: Any) -> SupplierKey | None:
+    if not isinstance(code, str):
+        raise UnreadableKey(key_id, "not a text")
+    return text_key(key_id, code) if code.strip() else None
+
+
+def measured(ask: Callable[[], Decimal | None]) -> Health:
+    """Return the health that a harmless call shows; `ask` returns the balance, if there is one."""
+    started = time.monotonic()
+    try:
+        balance, problem = ask(), ""
+    except ProviderError as err:
+        balance, problem = None, str(err)
+    return Health(not problem, balance, (time.monotonic() - started) * 1000, problem)
+
+
+def require_secrets(secrets: Sequence[str]) -> list[bytes]:
+    keys = [secret.strip().encode() for secret in secrets if secret.strip()]
+    if not keys:
+        raise WebhookNotConfigured("KINGUIN_WEBHOOK_SECRET is empty; set it to the secret given to Kinguin.")
+    return keys
+
+
+def header(headers: Mapping[str, str], name: str) -> str:
+    return next((value for key, value in headers.items() if key.lower() == name), "")
+
+
+def header_bytes(value: str) -> bytes:
+    """Return a header's bytes as they were on the wire, where WSGI servers read each one as a character."""
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogatepass")
+
+
+def equals_any(claimed: bytes, expected: Iterable[bytes]) -> bool:
+    # A list, so that the time does not tell which secret fitted.
+    return any([hmac.compare_digest(claimed, value) for value in expected])
+
+
+def webhook_body(raw: bytes) -> dict[str, Any] | None:
+    """Return the members of a webhook, None if it is not an object of ours to read."""
+    try:
+        return parse_object(raw)
+    except MalformedJson:
+        return None
+
+
+def _refusal(answer: Answer) -> ProviderError:
+    """Return the error for a 4xx answer; one without words of theirs comes from a gateway and proves nothing."""
+    try:
+        words = parse_object(answer.body, max_members=100)
+    except MalformedJson:
+        words = {}
+    kind, detail = word(words, "kind", "code", "error"), word(words, "detail", "message", "error_description")
+    detail = f"{detail} {word(words, 'propertyPath')}".strip()
+    if not kind and answer.status not in (401, 403):
+        return ProviderUnavailable(f"Kinguin answered {answer.status} without saying why", status=answer.status)
+    message = f"Kinguin answered {answer.status} {kind}: {detail}".rstrip(": ")
+    return KinguinRejected(message, status=answer.status, kind=kind, detail=detail)
+
+
+def word(words: Mapping[str, Any], *names: str) -> str:
+    return next((value[:200] for name in names if isinstance(value := words.get(name), str) and value), "")

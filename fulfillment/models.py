@@ -1,0 +1,196 @@
+import uuid
+from typing import Any
+
+from django.db import models, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from bitloot.lib.queue import LeaseLost, QueueManager, QueueRow
+from orders.exceptions import InvalidTransition
+from orders.models import OrderEvent, OrderItem
+
+
+class Reservation(QueueRow):
+    """The purchase of one order item at the supplier. `external_id` is ours and the same for life."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        SENDING = "sending"
+        RESERVED = "reserved"
+        GIVEN = "given"
+        DELIVERED = "delivered"
+        UNKNOWN = "unknown"
+        HELD = "held"
+        CANCELLED = "cancelled"
+        FAILED = "failed"
+
+    TRANSITIONS: dict[str, frozenset[str]] = {
+        Status.PENDING: frozenset({"sending", "held", "cancelled", "failed", "delivered"}),
+        # A send whose outcome is not known is never "not sent": it becomes unknown.
+        Status.SENDING: frozenset({"pending", "reserved", "unknown", "held", "failed"}),
+        Status.RESERVED: frozenset({"given", "cancelled", "held"}),
+        Status.GIVEN: frozenset({"delivered", "cancelled", "held"}),
+        Status.UNKNOWN: frozenset({"reserved", "held"}),
+        Status.HELD: frozenset({"pending", "reserved", "cancelled", "failed", "delivered"}),
+        Status.CANCELLED: frozenset({"held"}),
+        Status.FAILED: frozenset({"held", "reserved"}),
+        Status.DELIVERED: frozenset(),
+    }
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    item = models.OneToOneField(OrderItem, on_delete=models.PROTECT, related_name="reservation")
+    external_id = models.CharField(max_length=64, unique=True, editable=False)
+    supplier_order_id = models.CharField(max_length=64, null=True, blank=True, unique=True, editable=False)
+    dialect = models.CharField(max_length=16, editable=False)
+    status = models.CharField(max_length=12, choices=Status.choices, default=Status.PENDING, editable=False)
+    reason = models.CharField(max_length=64, blank=True, editable=False, help_text="Why it is held or failed.")
+    last_error = models.CharField(max_length=300, blank=True, editable=False)
+    cost = models.DecimalField(max_digits=10, decimal_places=2, null=True, blank=True, editable=False)
+    unknown_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="Since when nobody knows.")
+    manual = models.BooleanField(default=False, editable=False, help_text="Staff typed the codes; nothing was bought.")
+    polls = models.PositiveIntegerField(default=0, editable=False, help_text="Looks for keys since they were bought.")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    sent_at = models.DateTimeField(null=True, blank=True, editable=False)
+    reserved_at = models.DateTimeField(null=True, blank=True, editable=False)
+    delivered_at = models.DateTimeField(null=True, blank=True, editable=False)
+    changed_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = QueueManager()
+
+    class Meta(QueueRow.Meta):
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(
+                    status__in=[
+                        "pending", "sending", "reserved", "given", "delivered",
+                        "unknown", "held", "cancelled", "failed",
+                    ]
+                ),
+                name="reservation_status_known",
+            )
+        ]  # fmt: skip
+        indexes = [
+            *QueueRow.Meta.indexes,
+            models.Index(fields=["-created_at"], name="reservation_newest"),
+            models.Index(fields=["status", "-created_at"], name="reservation_by_status"),
+        ]
+
+    def __str__(self) -> str:
+        return f"reservation {self.external_id}"
+
+    def lock(self) -> "Reservation":
+        return Reservation.objects.select_for_update().get(pk=self.pk)
+
+    def record(self, to: str, *, message: str, **fields: Any) -> None:
+        """Change the status for the worker that holds the claim, with a timeline row: one compare-and-set.
+
+        Raises LeaseLost if the claim no longer holds, InvalidTransition for a forbidden move.
+        """
+        if to not in self.TRANSITIONS[self.status]:
+            raise InvalidTransition(f"{self}: {self.status} -> {to}")
+        with transaction.atomic():
+            mine = Reservation.objects.filter(pk=self.pk, claim_token=self.claim_token, status=self.status)
+            if mine.update(status=to, changed_at=Now(), **fields) != 1:
+                raise LeaseLost(f"{self}")
+            self._note(self.status, to, message)
+        self.status = to
+        for name, value in fields.items():
+            setattr(self, name, value)
+
+    def move(self, to: str, *, message: str, actor: str = "", **fields: Any) -> bool:
+        """Change the status for a person or a webhook, whoever holds the claim; ends that claim. False for a repeat."""
+        with transaction.atomic():
+            locked = self.lock()
+            if locked.status == to:
+                return False
+            if to not in self.TRANSITIONS[locked.status]:
+                raise InvalidTransition(f"{self}: {locked.status} -> {to}")
+            Reservation.objects.filter(pk=self.pk).update(
+                **{"status": to, "changed_at": Now(), "claim_token": None, "claimed_until": None, **fields}
+            )
+            self._note(locked.status, to, message, actor)
+        self.refresh_from_db()
+        return True
+
+    def _note(self, from_status: str, to: str, message: str, actor: str = "") -> None:
+        OrderEvent.objects.create(
+            order_id=self.item.order_id,
+            kind="reservation",
+            from_status=from_status,
+            to_status=to,
+            message=message[:300],
+            actor=actor,
+        )
+
+
+class ReservationAttempt(models.Model):
+    """A permit to send one purchase once, committed before the first byte leaves."""
+
+    class Outcome(models.TextChoices):
+        OPEN = "open"
+        PLACED = "placed"
+        NOT_SENT = "not_sent"
+        REFUSED = "refused"
+        DUPLICATE = "duplicate"
+        UNKNOWN = "unknown"
+
+    reservation = models.ForeignKey(Reservation, on_delete=models.PROTECT, related_name="permits")
+    number = models.PositiveSmallIntegerField()
+    price = models.DecimalField(max_digits=10, decimal_places=2, null=True)
+    permitted_at = models.DateTimeField(db_default=Now(), editable=False)
+    outcome = models.CharField(max_length=10, choices=Outcome.choices, default=Outcome.OPEN)
+    detail = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        ordering = ["reservation", "number"]
+        constraints = [models.UniqueConstraint(fields=["reservation", "number"], name="permit_number_once")]
+
+    def __str__(self) -> str:
+        return f"{self.reservation} attempt {self.number}"
+
+
+class SupplierCall(models.Model):
+    """What we asked the supplier for one reservation, and how it ended. Never holds a key."""
+
+    reservation = models.ForeignKey(Reservation, on_delete=models.PROTECT, related_name="calls")
+    at = models.DateTimeField(db_default=Now(), editable=False)
+    call = models.CharField(max_length=20)
+    outcome = models.CharField(max_length=20)
+    status_code = models.PositiveSmallIntegerField(null=True)
+    milliseconds = models.PositiveIntegerField()
+    detail = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.call}: {self.outcome}"
+
+
+class SupplierGate(models.Model):
+    """One row per supplier host: whether purchases may be sent there at all."""
+
+    class Status(models.TextChoices):
+        OPEN = "open"
+        PAUSED = "paused"
+        STOPPED = "stopped"
+
+    host = models.CharField(primary_key=True, max_length=200)
+    status = models.CharField(max_length=8, choices=Status.choices, default=Status.OPEN)
+    reason = models.CharField(max_length=200, blank=True)
+    failures = models.PositiveIntegerField(default=0)
+    probe_at = models.DateTimeField(null=True, blank=True, help_text="When a paused gate is tried by a read.")
+    balance = models.DecimalField(max_digits=12, decimal_places=2, null=True, blank=True, help_text="EUR, last read.")
+    needed_balance = models.DecimalField(
+        max_digits=12, decimal_places=2, null=True, blank=True, help_text="A low-balance pause ends here, EUR."
+    )
+    changed_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=["open", "paused", "stopped"]), name="gate_status_known")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.status}"

@@ -1,0 +1,29 @@
+"""News from the orders below: open the rows of work, ring, nothing else."""
+
+from typing import Any
+
+from django.conf import settings
+from django.dispatch import receiver
+
+from bitloot.lib import bell
+from fulfillment.models import Reservation
+from orders.models import Order
+from orders.signals import order_paid, order_refund_due
+
+
+@receiver(order_paid)
+def open_reservations(order: Order, **_: Any) -> None:
+    """Open one reservation per item; an order paid again (after a hold) keeps those it has."""
+    Reservation.objects.bulk_create(
+        [Reservation(item=item, external_id=str(item.id), dialect=settings.KINGUIN_API) for item in order.items.all()],
+        ignore_conflicts=True,
+    )
+    bell.ring("fulfillment")
+
+
+@receiver(order_refund_due)
+def look_at_reservations(order: Order, **_: Any) -> None:
+    """Let the pipeline see that the order's money goes back: what was not bought is not bought any more."""
+    for reservation in Reservation.objects.filter(item__order=order).exclude(status=Reservation.Status.DELIVERED):
+        reservation.wake()
+    bell.ring("fulfillment")

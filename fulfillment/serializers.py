@@ -1,0 +1,52 @@
+from rest_framework import serializers
+
+from orders.serializers import StrictSerializer, TextField
+
+
+class StatusSerializer(serializers.Serializer):
+    order_id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=["pending", "processing", "fulfilled", "failed"])
+    error = serializers.CharField(required=False)
+
+
+class StoredKeySerializer(serializers.Serializer):
+    id = serializers.UUIDField()
+    product = serializers.CharField()
+    download_url = serializers.URLField()
+    content_type = serializers.CharField()
+
+
+class DownloadLinkSerializer(serializers.Serializer):
+    order_id = serializers.UUIDField()
+    download_url = serializers.URLField(help_text="The first key's ciphertext; `keys` has them all.")
+    expires_at = serializers.DateTimeField()
+    message = serializers.CharField()
+    keys = StoredKeySerializer(many=True)
+
+
+class OpenableKeySerializer(StoredKeySerializer):
+    algorithm = serializers.CharField(help_text="A256GCM; the tag is the last 16 bytes of the ciphertext.")
+    key = serializers.CharField(help_text="base64url")
+    nonce = serializers.CharField(help_text="base64url")
+    aad = serializers.CharField(help_text="base64url")
+
+
+class RevealSerializer(serializers.Serializer):
+    order_id = serializers.UUIDField()
+    expires_at = serializers.DateTimeField()
+    keys = OpenableKeySerializer(many=True)
+
+
+class CodeSerializer(StrictSerializer):
+    item = TextField(max_length=36)
+    serial = TextField(max_length=4096)
+
+
+class DeliverSerializer(StrictSerializer):
+    codes = serializers.ListField(child=CodeSerializer(), required=False, max_length=90)
+    reason = TextField(max_length=200, required=False)
+
+    def validate(self, attrs: dict[str, object]) -> dict[str, object]:
+        if attrs.get("codes") and not attrs.get("reason"):
+            raise serializers.ValidationError({"reason": ["Say why codes are delivered by hand."]})
+        return attrs

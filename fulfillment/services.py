@@ -1,0 +1,183 @@
+"""What webhooks, staff and customers ask of fulfilment. The pipeline does the moving."""
+
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from bitloot.lib import bell
+from fulfillment.exceptions import CodesRefused, KeysGone, NotDeliverable, NothingStored, PermitOpen
+from fulfillment.kinguin import SupplierEvent
+from fulfillment.models import Reservation
+from fulfillment.pipeline import BUYABLE, finish_order
+from orders.models import Order, OrderItem, raise_alert
+from storage.exceptions import KeyShredded
+from storage.models import Key
+from storage.services import ready_keys, store_key
+
+logger = logging.getLogger(__name__)
+
+MAX_CODE_LENGTH = 4096
+Status = Reservation.Status
+NOT_BY_HAND = (Status.SENDING, Status.UNKNOWN, Status.RESERVED, Status.GIVEN)
+
+
+@dataclass(frozen=True)
+class Code:
+    item: str  # id of the order item
+    serial: str
+
+
+def handle_supplier_event(event: SupplierEvent) -> str:
+    """Look at the reservation a webhook names, soon; what the webhook claims moves nothing by itself."""
+    if event.kind != "order":
+        return f"ignored: {event.kind}"
+    reservation = _named(event)
+    if reservation is None:
+        return "ignored: no reservation of ours"
+    other_order = reservation.supplier_order_id and event.order_id and event.order_id != reservation.supplier_order_id
+    if other_order:
+        raise_alert(
+            "double_purchase",
+            str(reservation),
+            f"The supplier speaks of order {event.order_id} for {reservation}, we know {reservation.supplier_order_id}."
+            " Look both up in the supplier's dashboard.",
+        )
+    if reservation.manual and event.order_id and not reservation.supplier_order_id:
+        raise_alert(
+            "surplus",
+            str(reservation),
+            f"The supplier has order {event.order_id} for {reservation}, which was delivered by hand. Return its keys.",
+            order=reservation.item.order,
+        )
+    if reservation.status == Status.DELIVERED:
+        return _after_delivery(reservation, event)
+    run_now(reservation)
+    return f"looking at {reservation}"
+
+
+def run_now(reservation: Reservation) -> None:
+    """Put the reservation on top of the queue. Whoever holds it keeps it, and looks again right after."""
+    Reservation.objects.filter(pk=reservation.pk, claim_token=None).update(next_attempt_at=Now())
+    bell.ring("fulfillment")
+
+
+def run_order(order: Order, *, actor: str) -> None:
+    """Try every unfinished item of a paid order now. Raises NotDeliverable."""
+    if order.status not in (*BUYABLE, Order.Status.HELD, Order.Status.FULFILLED):
+        raise NotDeliverable(order.status)
+    with transaction.atomic():
+        order.note("staff", "Delivery was asked to run now.", actor=actor)
+        for reservation in Reservation.objects.filter(item__order=order).exclude(status=Status.DELIVERED):
+            run_now(reservation)
+
+
+def resume(reservation: Reservation, *, actor: str) -> None:
+    """Let the machine try a held reservation once more, unless something may have been bought for it already."""
+    if reservation.status != Status.HELD or reservation.supplier_order_id or reservation.unknown_at:
+        run_now(reservation)
+        return
+    with transaction.atomic():
+        order = reservation.item.order.lock()
+        reservation.move(
+            Status.PENDING, message="A person let it go on.", actor=actor, reason="", next_attempt_at=Now(), crashes=0
+        )
+        if order.status == Order.Status.HELD and order.paid_at:
+            order.mark_fulfilling()
+    bell.ring("fulfillment")
+
+
+def deliver_by_hand(*, order: Order, codes: Sequence[Code], reason: str, actor: str) -> None:
+    """Seal codes that staff typed and finish their items with them.
+
+    Locks the order. Raises NotDeliverable, PermitOpen while a purchase may exist, and CodesRefused.
+    """
+    with transaction.atomic():
+        order = order.lock()
+        if order.status not in (*BUYABLE, Order.Status.HELD):
+            raise NotDeliverable(order.status)
+        items = _items_for(order, codes)
+        for item, serials in items:
+            _deliver_item(item, serials, reason=reason, actor=actor)
+        finish_order(order)
+
+
+def keys_of(order: Order) -> list[Key]:
+    """Return the keys that the customer may open now. Raises NothingStored or KeysGone."""
+    if order.status in (Order.Status.REFUNDED, Order.Status.REFUND_DUE):
+        raise KeysGone
+    try:
+        keys = ready_keys(order)
+    except KeyShredded as err:
+        raise KeysGone from err
+    if not keys:
+        raise NothingStored
+    return keys
+
+
+def _named(event: SupplierEvent) -> Reservation | None:
+    names = Q()
+    if event.external_id:
+        names |= Q(external_id=event.external_id)
+    if event.order_id:
+        names |= Q(supplier_order_id=event.order_id)
+    if not names:
+        return None
+    return Reservation.objects.filter(names).order_by("created_at").first()
+
+
+def _after_delivery(reservation: Reservation, event: SupplierEvent) -> str:
+    if event.status.lower() not in ("canceled", "cancelled", "refunded"):
+        return "nothing new: it is delivered"
+    raise_alert(
+        "supplier_after_delivery",
+        str(reservation),
+        f"The supplier says “{event.status[:20]}” of {reservation}, which is delivered. Check the key with them.",
+        order=reservation.item.order,
+    )
+    return "alert: the supplier took back a delivered key"
+
+
+def _items_for(order: Order, codes: Sequence[Code]) -> list[tuple[OrderItem, list[str]]]:
+    wanted: dict[str, list[str]] = {}
+    for code in codes:
+        serial = code.serial.strip()
+        if not serial or len(serial) > MAX_CODE_LENGTH:
+            raise CodesRefused("A code is empty or longer than 4096 characters.")
+        wanted.setdefault(code.item.lower(), []).append(serial)
+    repeated = [count for count in Counter(code.serial.strip() for code in codes).values() if count > 1]
+    if repeated:
+        raise CodesRefused("The same code stands there twice. Each unit needs a code of its own.")
+    items = {str(item.id): item for item in order.items.select_related("product")}
+    if unknown := set(wanted) - set(items):
+        raise CodesRefused(f"{len(unknown)} of the items do not belong to this order.")
+    return [(items[item_id], serials) for item_id, serials in wanted.items()]
+
+
+def _deliver_item(item: OrderItem, serials: list[str], *, reason: str, actor: str) -> None:
+    reservation = Reservation.objects.select_for_update().get(item=item)
+    if reservation.status == Status.DELIVERED:
+        raise CodesRefused(f"“{item.title}” is delivered already.")
+    if reservation.status in NOT_BY_HAND or reservation.supplier_order_id or reservation.unknown_at:
+        raise PermitOpen(str(reservation))
+    if len(serials) != item.quantity:
+        raise CodesRefused(f"“{item.title}” needs {item.quantity} codes, {len(serials)} were typed.")
+    for serial in serials:
+        store_key(
+            item=item, supplier_key_id=f"manual:{uuid.uuid4()}", plaintext=serial.encode(), content_type="text/plain"
+        )
+    if reservation.status in (Status.CANCELLED, Status.FAILED):
+        reservation.move(Status.HELD, message="Taken up again by a person.", actor=actor)
+    reservation.move(
+        Status.DELIVERED,
+        message=f"Delivered by hand: {reason}"[:300],
+        actor=actor,
+        manual=True,
+        delivered_at=Now(),
+        next_attempt_at=None,
+    )

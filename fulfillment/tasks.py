@@ -1,0 +1,11 @@
+from celery import shared_task
+
+from bitloot.lib.queue import drain
+from fulfillment import pipeline
+from fulfillment.models import Reservation
+
+
+@shared_task(name="fulfillment.drain")
+def drain_reservations() -> int:
+    """Advance the reservations that are due."""
+    return drain("fulfillment", Reservation.objects.all(), pipeline.advance_claimed, give_up=pipeline.give_up)

@@ -1,0 +1,113 @@
+import uuid
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from bitloot.lib.rest import answers, answers_with, json_body
+from fulfillment import exceptions, services
+from fulfillment.serializers import DeliverSerializer, DownloadLinkSerializer, RevealSerializer, StatusSerializer
+from orders.auth import order_for
+from orders.exceptions import OrderNotFound
+from orders.models import Order
+from orders.staff import StaffView
+from storage.exceptions import KeyShredded, KeyUnreadable
+from storage.services import KeyMaterial, download_url, reveal
+
+answers(exceptions.NothingStored, 404, "not_stored_yet", "No key of this order is ready yet. Ask again in a moment.")
+answers(exceptions.KeysGone, 410, "gone", "The keys of this order are gone: their time is over or the money went back.")
+answers(KeyShredded, 410, "gone", "The keys of this order are gone: their time is over or the money went back.")
+answers(KeyUnreadable, 503, "integrity", "The key cannot be handed out right now. Our staff know; nothing is lost.")
+answers(exceptions.PermitOpen, 409, "permit_open", "A purchase may be on its way. Wait until that is known, then try.")
+answers(exceptions.NotDeliverable, 409, "not_deliverable", "This order is not paid, or its money goes back.")
+answers_with(exceptions.CodesRefused, lambda err: (422, "codes_refused", str(err), None))
+
+
+class FulfillmentStatus(APIView):
+    throttle_scope = "read"
+
+    @extend_schema(responses=StatusSerializer)
+    def get(self, request: Request, order_id: str) -> Response:
+        """Say how far the delivery is."""
+        return Response(status_body(order_for(request, order_id)))
+
+
+class DownloadLink(APIView):
+    throttle_scope = "read"
+
+    @extend_schema(responses=DownloadLinkSerializer)
+    def get(self, request: Request, order_id: str) -> Response:
+        """Link to the sealed keys. What a link leads to is ciphertext; `reveal` hands out what opens it."""
+        order = order_for(request, order_id)
+        links = [(key, download_url(key)) for key in services.keys_of(order)]
+        return Response(
+            {
+                "order_id": order.id,
+                "download_url": links[0][1].url,
+                "expires_at": min(link.expires_at for _, link in links),
+                "message": "The links lead to sealed keys and end soon; ask again for fresh ones.",
+                "keys": [_stored(key, link.url) for key, link in links],
+            }
+        )
+
+
+class Reveal(APIView):
+    throttle_scope = "reveal"
+
+    @extend_schema(request=None, responses=RevealSerializer)
+    def post(self, request: Request, order_id: str) -> Response:
+        """Hand out what opens the keys, and log it. May be repeated until the retention ends."""
+        order = order_for(request, order_id)
+        keys = services.keys_of(order)
+        materials = reveal(order=order, keys=keys)
+        links = [(material, download_url(material.key)) for material in materials]
+        return Response(
+            {
+                "order_id": order.id,
+                "expires_at": min(link.expires_at for _, link in links),
+                "keys": [_openable(material, link.url) for material, link in links],
+            }
+        )
+
+
+class Deliver(StaffView):
+    required_permissions = ("orders.deliver_order",)
+
+    @extend_schema(request=DeliverSerializer, responses={202: StatusSerializer})
+    def post(self, request: Request, order_id: uuid.UUID) -> Response:
+        """Run or retry the delivery; with codes, deliver those."""
+        asked = DeliverSerializer(data=json_body(request))
+        asked.is_valid(raise_exception=True)
+        order = Order.objects.filter(pk=order_id).first()
+        if order is None:
+            raise OrderNotFound
+        actor = request.user.get_username()
+        if codes := asked.validated_data.get("codes"):
+            typed = [services.Code(**code) for code in codes]
+            services.deliver_by_hand(order=order, codes=typed, reason=asked.validated_data["reason"], actor=actor)
+        else:
+            services.run_order(order, actor=actor)
+        order.refresh_from_db()
+        return Response(status_body(order), status=202)
+
+
+def status_body(order: Order) -> dict[str, Any]:
+    body: dict[str, Any] = {"order_id": order.id, "status": order.fulfillment_word}
+    if error := order.customer_error:
+        body["error"] = error
+    return body
+
+
+def _stored(key: Any, url: str) -> dict[str, Any]:
+    return {"id": key.id, "product": key.item.product.slug, "download_url": url, "content_type": key.content_type}
+
+
+def _openable(material: KeyMaterial, url: str) -> dict[str, Any]:
+    return _stored(material.key, url) | {
+        "algorithm": material.algorithm,
+        "key": material.data_key,
+        "nonce": material.nonce,
+        "aad": material.aad,
+    }

@@ -1,0 +1,26 @@
+class InvalidTransition(Exception):
+    """A status change that the state machine forbids: a bug, or a caller that did not look first."""
+
+
+class OrderRefused(Exception):
+    """The order cannot be placed as asked. `errors` says per field what to change."""
+
+    def __init__(self, errors: dict[str, list[str]]) -> None:
+        super().__init__("; ".join(message for messages in errors.values() for message in messages))
+        self.errors = errors
+
+
+class OrderNotFound(Exception):
+    """No such order for this token; says the same for an unknown order and for a wrong token."""
+
+
+class LinkReplaced(Exception):
+    """A mailed link that a newer one has ended."""
+
+
+class KeyReused(Exception):
+    """The Idempotency-Key came before with another body."""
+
+
+class StillRunning(Exception):
+    """The first request with this Idempotency-Key has not finished yet."""

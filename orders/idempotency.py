@@ -1,0 +1,92 @@
+"""Idempotency-Key: the first request with a key decides, and a repeat gets the row that it made."""
+
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+
+from orders.exceptions import KeyReused, StillRunning
+from orders.models import IdempotencyRecord
+
+KEPT_FOR = timedelta(hours=72)
+ABANDONED_AFTER = timedelta(seconds=90)
+_KEY = re.compile(r"[\x21-\x7e]{16,255}")
+
+
+class BadKey(Exception):
+    """The header is not 16 to 255 visible ASCII characters."""
+
+
+@dataclass(frozen=True)
+class Once:
+    object_id: uuid.UUID
+    replayed: bool
+
+
+def once(*, route: str, key: str, body: bytes, make: Callable[[], uuid.UUID]) -> Once:
+    """Run `make` and remember the id that it returns under `key`; a repeat returns that id without running it.
+
+    `make` runs in one transaction with the record; without a key it just runs.
+    Raises BadKey, KeyReused or StillRunning.
+    """
+    if not key:
+        return Once(make(), replayed=False)
+    if not _KEY.fullmatch(key):
+        raise BadKey
+    digest = sha256(body).hexdigest()
+    try:
+        with transaction.atomic():
+            record = IdempotencyRecord.objects.create(route=route, key=key, body_sha256=digest)
+            record.object_id = make()
+            record.save(update_fields=["object_id"])
+    except IntegrityError as err:
+        return Once(_first(route, key, digest, err), replayed=True)
+    return Once(record.object_id, replayed=False)
+
+
+def once_outside(*, route: str, key: str, body: bytes, make: Callable[[], uuid.UUID]) -> Once:
+    """Like `once`, for a `make` that calls a provider and so cannot run in a transaction.
+
+    While it runs a repeat gets StillRunning. If it raises, the key is free again; if its process dies, after 90 s.
+    """
+    if not key:
+        return Once(make(), replayed=False)
+    if not _KEY.fullmatch(key):
+        raise BadKey
+    digest = sha256(body).hexdigest()
+    mine = IdempotencyRecord.objects.filter(route=route, key=key)
+    mine.filter(object_id=None, created_at__lt=Now() - ABANDONED_AFTER).delete()
+    try:
+        with transaction.atomic():
+            IdempotencyRecord.objects.create(route=route, key=key, body_sha256=digest)
+    except IntegrityError as err:
+        return Once(_first(route, key, digest, err), replayed=True)
+    try:
+        object_id = make()
+    except BaseException:
+        mine.delete()
+        raise
+    mine.update(object_id=object_id)
+    return Once(object_id, replayed=False)
+
+
+def reap() -> int:
+    """Forget keys after 72 hours; then the same key may be used for something new."""
+    deleted, _ = IdempotencyRecord.objects.filter(created_at__lt=Now() - KEPT_FOR).delete()
+    return deleted
+
+
+def _first(route: str, key: str, digest: str, err: IntegrityError) -> uuid.UUID:
+    record = IdempotencyRecord.objects.filter(route=route, key=key).first()
+    if record is None:
+        raise err
+    if record.body_sha256 != digest:
+        raise KeyReused
+    if record.object_id is None:
+        raise StillRunning
+    return record.object_id

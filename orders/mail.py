@@ -1,0 +1,75 @@
+"""Mails are rendered when they are sent, from the row and the order: no link and no token rests in the database."""
+
+import logging
+from smtplib import SMTPException, SMTPRecipientsRefused
+
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives
+from django.db import transaction
+from django.db.models.functions import Now
+from django.template.loader import render_to_string
+
+from bitloot.lib.clock import GIVE_UP_AFTER
+from bitloot.lib.failpoint import failpoint
+from orders.models import Email, Order, raise_alert
+from orders.tokens import order_link
+
+logger = logging.getLogger(__name__)
+
+# A day of backoff takes about this many tries.
+MAX_ATTEMPTS = 10 + GIVE_UP_AFTER // 900
+
+
+def send(mail: Email) -> None:
+    """Send one claimed mail, and record what came of it; a refused address goes to staff."""
+    try:
+        message = _message(mail)
+        failpoint("mail.rendered")
+        message.send()
+        failpoint("mail.sent")
+    except SMTPRecipientsRefused as err:
+        _give_up(mail, f"The mail server refused the address: {type(err).__name__}")
+    except (SMTPException, OSError) as err:
+        logger.warning("mail %s of %s failed: %s", mail.pk, mail.order_id, type(err).__name__)
+        if mail.attempts + 1 >= MAX_ATTEMPTS:
+            _give_up(mail, f"The mail server did not take it for a day: {type(err).__name__}")
+        else:
+            mail.retry(error=type(err).__name__)
+    else:
+        mail.release(None, status=Email.Status.SENT, sent_at=Now(), error="")
+
+
+def give_up(mail: Email) -> None:
+    """End a mail that crashed its worker again and again."""
+    _give_up(mail, "Sending it crashed three times.")
+
+
+def _give_up(mail: Email, error: str) -> None:
+    # One alert for every mail to staff that fails: an alert of its own would owe them the next mail, for ever.
+    subject = "mails to staff" if mail.kind == Email.Kind.ALERT else f"mail {mail.pk}"
+    with transaction.atomic():
+        mail.release(None, status=Email.Status.FAILED, error=error[:300])
+        raise_alert(
+            "mail_failed",
+            subject,
+            f"The mail “{mail.kind}” could not be delivered. {error} Check the address, then queue it again.",
+            order=mail.order,
+        )
+
+
+def _message(mail: Email) -> EmailMultiAlternatives:
+    context = _context(mail, mail.order)
+    name = f"orders/email/{mail.kind}"
+    subject = " ".join(render_to_string(f"{name}.subject.txt", context).split())
+    message = EmailMultiAlternatives(
+        subject, render_to_string(f"{name}.txt", context), settings.DEFAULT_FROM_EMAIL, [mail.to]
+    )
+    message.attach_alternative(render_to_string(f"{name}.html", context), "text/html")
+    return message
+
+
+def _context(mail: Email, order: Order | None) -> dict[str, object]:
+    context: dict[str, object] = {"mail": mail, "order": order, "reason": mail.reason, "site_url": settings.SITE_URL}
+    if order is not None:
+        context |= {"items": list(order.items.all()), "link": order_link(order)}
+    return context

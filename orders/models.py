@@ -1,0 +1,384 @@
+import uuid
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models, transaction
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Now
+
+from bitloot.lib.queue import QueueManager, QueueRow
+from orders.exceptions import InvalidTransition
+from orders.signals import order_paid, order_refund_due
+
+MAX_QUANTITY = 9  # the supplier's limit per offer
+MAX_LINES = 10  # and per order
+PAYABLE_FOR = timedelta(hours=24)
+
+
+class Product(models.Model):
+    class KeyType(models.TextChoices):
+        TEXT = "text"
+        IMAGE = "image"
+        ANY = "any"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    slug = models.SlugField(unique=True, max_length=80)
+    title = models.CharField(max_length=120)
+    description = models.TextField(blank=True)
+    platform = models.CharField(max_length=40, blank=True)
+    region = models.CharField(max_length=40, blank=True, default="Region free")
+    activation = models.TextField(blank=True, help_text="How the customer redeems the key.")
+    cover = models.CharField(max_length=200, blank=True, help_text="Path of the picture under static/.")
+    price = models.DecimalField(max_digits=10, decimal_places=2, validators=[MinValueValidator(Decimal("0.01"))])
+    currency = models.CharField(max_length=3, default="EUR")
+    key_type = models.CharField(max_length=8, choices=KeyType.choices, default=KeyType.TEXT)
+    supplier_product_id = models.CharField(max_length=64, help_text="Kinguin's productId.")
+    supplier_offer_id = models.CharField(max_length=64, blank=True, help_text="Needed by the `orders` dialect only.")
+    max_cost = models.DecimalField(
+        max_digits=10,
+        decimal_places=2,
+        validators=[MinValueValidator(Decimal("0.01"))],
+        help_text="The most we pay the supplier per key, EUR. A dearer offer holds the order.",
+    )
+    min_margin = models.DecimalField(
+        max_digits=10,
+        decimal_places=2,
+        default=Decimal(0),
+        validators=[MinValueValidator(Decimal(0))],
+        help_text="What has to be left of the customer's price per key, EUR. Less holds the order.",
+    )
+    stock_wait_hours = models.PositiveSmallIntegerField(
+        default=24, help_text="How long a paid order waits for stock or a better price before its money is owed back."
+    )
+    is_active = models.BooleanField(default=True, db_index=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["title"]
+        constraints = [
+            models.CheckConstraint(condition=Q(price__gt=0), name="product_price_positive"),
+            models.CheckConstraint(condition=Q(max_cost__gt=0), name="product_max_cost_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Order(models.Model):
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        UNDERPAID = "underpaid"
+        PAID = "paid"
+        FULFILLING = "fulfilling"
+        FULFILLED = "fulfilled"
+        PARTIALLY_FULFILLED = "partially_fulfilled"
+        HELD = "held"
+        EXPIRED = "expired"
+        CANCELLED = "cancelled"
+        FAILED = "failed"
+        REFUND_DUE = "refund_due"
+        REFUNDED = "refunded"
+
+    TRANSITIONS: dict[str, frozenset[str]] = {
+        Status.PENDING: frozenset({"underpaid", "paid", "expired", "cancelled", "held", "refund_due"}),
+        Status.UNDERPAID: frozenset({"paid", "expired", "cancelled", "held", "refund_due"}),
+        Status.PAID: frozenset({"fulfilling", "fulfilled", "held", "refund_due", "failed"}),
+        Status.FULFILLING: frozenset({"fulfilled", "partially_fulfilled", "held", "refund_due", "failed"}),
+        Status.PARTIALLY_FULFILLED: frozenset({"fulfilling", "fulfilled", "held", "refund_due"}),
+        Status.HELD: frozenset(
+            {"paid", "fulfilling", "fulfilled", "partially_fulfilled", "refund_due", "failed", "cancelled", "expired"}
+        ),
+        # Money can still arrive for an order that was given up.
+        Status.EXPIRED: frozenset({"paid", "underpaid", "held", "refund_due"}),
+        Status.CANCELLED: frozenset({"held", "refund_due"}),
+        Status.FAILED: frozenset({"held", "refund_due"}),
+        Status.FULFILLED: frozenset(),
+        Status.REFUND_DUE: frozenset({"refunded", "held"}),
+        Status.REFUNDED: frozenset(),
+    }
+    # What the customer's API says of fulfilment.
+    FULFILLMENT_WORD: dict[str, str] = {
+        Status.PENDING: "pending",
+        Status.UNDERPAID: "pending",
+        Status.PAID: "processing",
+        Status.FULFILLING: "processing",
+        Status.HELD: "processing",
+        Status.PARTIALLY_FULFILLED: "processing",
+        Status.FULFILLED: "fulfilled",
+    }
+    CUSTOMER_ERRORS: dict[str, str] = {
+        Status.HELD: "Our staff are looking at this order. You need not do anything; we write to you when it moves on.",
+        Status.FAILED: "We could not get this key. Our staff will write to you about your money.",
+        Status.EXPIRED: "Nobody paid for this order in time. Place a new one; if you did pay, write to us.",
+        Status.CANCELLED: "This order was cancelled. Place a new one if you still want the key.",
+        Status.REFUND_DUE: "We could not deliver this order and owe you your money. Our staff will write to you.",
+        Status.REFUNDED: "Your money for this order was sent back.",
+    }
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    email = models.EmailField(max_length=254)
+    status = models.CharField(max_length=20, choices=Status.choices, default=Status.PENDING, editable=False)
+    reason = models.CharField(max_length=64, blank=True, editable=False, help_text="Why the order is where it is.")
+    total = models.DecimalField(max_digits=10, decimal_places=2, editable=False)
+    currency = models.CharField(max_length=3, editable=False)
+    link_generation = models.PositiveIntegerField(default=1, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField(db_default=Now() + PAYABLE_FOR, editable=False)
+    paid_at = models.DateTimeField(null=True, blank=True, editable=False)
+    fulfilled_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(condition=Q(total__gt=0), name="order_total_positive"),
+            models.CheckConstraint(
+                condition=Q(
+                    status__in=[
+                        "pending", "underpaid", "paid", "fulfilling", "fulfilled", "partially_fulfilled",
+                        "held", "expired", "cancelled", "failed", "refund_due", "refunded",
+                    ]
+                ),
+                name="order_status_known",
+            ),
+        ]  # fmt: skip
+        indexes = [
+            models.Index(fields=["-created_at"], name="order_newest"),
+            models.Index(fields=["status", "-created_at"], name="order_by_status"),
+            models.Index(fields=["email"], name="order_by_email"),
+            models.Index(fields=["expires_at"], name="order_unpaid", condition=Q(status__in=["pending", "underpaid"])),
+        ]
+        permissions = [
+            ("deliver_order", "May run a delivery or deliver codes by hand"),
+            ("settle_order", "May accept a payment or hold, release and refund an order"),
+        ]
+
+    def __str__(self) -> str:
+        return f"order {self.id}"
+
+    @property
+    def fulfillment_word(self) -> str:
+        return self.FULFILLMENT_WORD.get(self.status, "failed")
+
+    @property
+    def customer_error(self) -> str | None:
+        """Return a sentence for the customer whenever the order failed or waits for a person."""
+        return self.CUSTOMER_ERRORS.get(self.status)
+
+    @property
+    def masked_email(self) -> str:
+        name, _, host = self.email.partition("@")
+        return f"{name[:1]}…@{host}"
+
+    def lock(self) -> "Order":
+        """Return this order, locked until the transaction ends: the first lock anybody takes (Order, Payment, …)."""
+        return Order.objects.select_for_update().get(pk=self.pk)
+
+    def note(self, kind: str, message: str, *, actor: str = "") -> None:
+        """Add a line to the timeline that changes no status."""
+        OrderEvent.objects.create(order=self, kind=kind, message=message, actor=actor)
+
+    def mark_paid(self, *, message: str, actor: str = "") -> bool:
+        """Record full payment and tell the upper apps. Return False if the order was already paid."""
+        with transaction.atomic():
+            changed = self._transition(self.Status.PAID, message=message, actor=actor, reason="", paid_at=Now())
+            if changed:
+                order_paid.send(sender=Order, order=self)
+        return changed
+
+    def mark_underpaid(self, *, message: str) -> bool:
+        return self._transition(self.Status.UNDERPAID, message=message)
+
+    def mark_fulfilling(self) -> bool:
+        return self._transition(self.Status.FULFILLING, message="The key is being bought.", reason="")
+
+    def mark_partially_fulfilled(self, *, message: str) -> bool:
+        return self._transition(self.Status.PARTIALLY_FULFILLED, message=message)
+
+    def mark_fulfilled(self) -> bool:
+        return self._transition(
+            self.Status.FULFILLED, message="Every key of this order is ready.", reason="", fulfilled_at=Now()
+        )
+
+    def hold(self, *, reason: str, message: str, actor: str = "") -> bool:
+        """Stop the order until a person decides. Return False if it is held already."""
+        return self._transition(self.Status.HELD, message=message, reason=reason, actor=actor)
+
+    def expire(self) -> bool:
+        return self._transition(self.Status.EXPIRED, message="Nobody paid in time.", reason="unpaid")
+
+    def cancel(self, *, message: str, actor: str = "") -> bool:
+        return self._transition(self.Status.CANCELLED, message=message, reason="cancelled", actor=actor)
+
+    def fail(self, *, reason: str, message: str) -> bool:
+        return self._transition(self.Status.FAILED, message=message, reason=reason)
+
+    def mark_refund_due(self, *, reason: str, message: str, actor: str = "") -> bool:
+        """Record that the customer's money is owed back, and tell the upper apps."""
+        with transaction.atomic():
+            changed = self._transition(self.Status.REFUND_DUE, message=message, reason=reason, actor=actor)
+            if changed:
+                order_refund_due.send(sender=Order, order=self)
+        return changed
+
+    def mark_refunded(self, *, message: str, actor: str = "") -> bool:
+        return self._transition(self.Status.REFUNDED, message=message, reason="", actor=actor)
+
+    def _transition(self, to: str, *, message: str, actor: str = "", **fields: Any) -> bool:
+        with transaction.atomic():
+            locked = self.lock()
+            if locked.status == to:
+                return False
+            if to not in self.TRANSITIONS[locked.status]:
+                raise InvalidTransition(f"{self}: {locked.status} -> {to}")
+            OrderEvent.objects.create(
+                order=locked, kind="order", from_status=locked.status, to_status=to, message=message, actor=actor
+            )
+            Order.objects.filter(pk=self.pk).update(status=to, **fields)
+        self.refresh_from_db()
+        return True
+
+
+class OrderItem(models.Model):
+    """One product of an order; a key per unit is bought for it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="items")
+    product = models.ForeignKey(Product, on_delete=models.PROTECT, related_name="+")
+    title = models.CharField(max_length=120)
+    quantity = models.PositiveSmallIntegerField(validators=[MinValueValidator(1), MaxValueValidator(MAX_QUANTITY)])
+    unit_price = models.DecimalField(max_digits=10, decimal_places=2)
+
+    class Meta:
+        ordering = ["title"]
+        constraints = [
+            models.UniqueConstraint(fields=["order", "product"], name="orderitem_product_once"),
+            models.CheckConstraint(
+                condition=Q(quantity__gte=1) & Q(quantity__lte=MAX_QUANTITY), name="orderitem_quantity"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} x {self.title}"
+
+
+class OrderEvent(models.Model):
+    """The timeline: append-only, one row per move or notable fact."""
+
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="events")
+    at = models.DateTimeField(db_default=Now(), editable=False)
+    kind = models.CharField(max_length=20, help_text="order, payment, reservation, key, mail, refund or staff")
+    from_status = models.CharField(max_length=20, blank=True)
+    to_status = models.CharField(max_length=20, blank=True)
+    message = models.CharField(max_length=300)
+    actor = models.CharField(max_length=150, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}"
+
+
+class IdempotencyRecord(models.Model):
+    """What an Idempotency-Key was used for: route and key name the first body, and the row it made."""
+
+    route = models.CharField(max_length=40)
+    key = models.CharField(max_length=255)
+    body_sha256 = models.CharField(max_length=64)
+    object_id = models.UUIDField(null=True)
+    created_at = models.DateTimeField(db_default=Now(), db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["route", "key"], name="idempotency_once")]
+
+    def __str__(self) -> str:
+        return f"{self.route} {self.key[:4]}…"  # whole, and with the body it came with, it brings the order's token
+
+
+class Email(QueueRow):
+    """A mail that is owed to somebody. It is rendered when it is sent, so no link is ever stored."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued"
+        SENDING = "sending"
+        SENT = "sent"
+        FAILED = "failed"
+
+    class Kind(models.TextChoices):
+        ORDER_RECEIVED = "order_received"
+        PAYMENT_RECEIVED = "payment_received"
+        KEY_READY = "key_ready"
+        PROBLEM = "problem"
+        FRESH_LINK = "fresh_link"
+        ALERT = "alert"
+
+    order = models.ForeignKey(Order, null=True, blank=True, on_delete=models.PROTECT, related_name="emails")
+    kind = models.CharField(max_length=20, choices=Kind.choices)
+    to = models.EmailField(max_length=254)
+    reason = models.CharField(
+        max_length=300, blank=True, help_text="A sentence for the reader, where the kind has one."
+    )
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED, editable=False)
+    error = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    sent_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = QueueManager()
+
+    class Meta(QueueRow.Meta):
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.kind} to {self.to}"
+
+
+class Alert(models.Model):
+    """Something a person has to look at: one open row per kind and subject, however often it happens."""
+
+    class Status(models.TextChoices):
+        OPEN = "open"
+        CLOSED = "closed"
+
+    kind = models.CharField(max_length=40)
+    subject = models.CharField(max_length=120, help_text="What it is about: an order, a payment, a provider's host.")
+    order = models.ForeignKey(Order, null=True, blank=True, on_delete=models.PROTECT, related_name="alerts")
+    message = models.CharField(max_length=500)
+    status = models.CharField(max_length=8, choices=Status.choices, default=Status.OPEN)
+    times = models.PositiveIntegerField(default=1)
+    opened_at = models.DateTimeField(db_default=Now(), editable=False)
+    last_at = models.DateTimeField(db_default=Now(), editable=False)
+    closed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    closed_by = models.CharField(max_length=150, blank=True)
+
+    class Meta:
+        ordering = ["status", "-last_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["kind", "subject"], condition=Q(status="open"), name="alert_open_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.subject}"
+
+
+def raise_alert(kind: str, subject: str, message: str, *, order: Order | None = None) -> Alert:
+    """Open an alert and mail staff, or count one more on the alert that is open already."""
+    with transaction.atomic():
+        counted = Alert.objects.filter(kind=kind, subject=subject, status=Alert.Status.OPEN).update(
+            times=F("times") + 1, last_at=Now(), message=message[:500]
+        )
+        if counted:
+            return Alert.objects.get(kind=kind, subject=subject, status=Alert.Status.OPEN)
+        alert, made = Alert.objects.get_or_create(
+            kind=kind, subject=subject, status=Alert.Status.OPEN, defaults={"message": message[:500], "order": order}
+        )
+        if made and settings.STAFF_EMAIL:
+            Email.objects.create(kind=Email.Kind.ALERT, to=settings.STAFF_EMAIL, order=order, reason=message[:300])
+    return alert
+
+
+def close_alert(kind: str, subject: str, *, by: str = "") -> int:
+    open_alerts: QuerySet[Alert] = Alert.objects.filter(kind=kind, subject=subject, status=Alert.Status.OPEN)
+    return open_alerts.update(status=Alert.Status.CLOSED, closed_at=Now(), closed_by=by)

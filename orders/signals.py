@@ -1,0 +1,6 @@
+"""How news travels upwards: sent inside the transition's transaction; receivers open a row or ring, nothing else."""
+
+from django.dispatch import Signal
+
+order_paid = Signal()
+order_refund_due = Signal()

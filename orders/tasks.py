@@ -1,0 +1,26 @@
+from celery import shared_task
+from django.db.models.functions import Now
+
+from bitloot.lib.queue import drain
+from orders import idempotency, mail
+from orders.exceptions import InvalidTransition
+from orders.models import Email, Order
+
+
+@shared_task(name="orders.drain")
+def drain_mails() -> int:
+    """Send the mails that are due."""
+    return drain("orders", Email.objects.all(), mail.send, give_up=mail.give_up, batch=4)
+
+
+@shared_task(name="orders.housekeeping")
+def housekeeping() -> None:
+    """Expire orders nobody paid, and forget old Idempotency-Keys."""
+    idempotency.reap()
+    # An underpaid order holds money, so it is for the customer or a person to end.
+    unpaid = Order.objects.filter(status=Order.Status.PENDING, expires_at__lte=Now())
+    for order in unpaid.order_by("expires_at")[:500]:
+        try:
+            order.expire()
+        except InvalidTransition:
+            continue  # it was paid in between

@@ -1,0 +1,158 @@
+import smtplib
+from datetime import timedelta
+
+import pytest
+from django.core import mail as outbox
+from django.core.mail.backends.locmem import EmailBackend
+from django.db.models.functions import Now
+
+from orders import mail
+from orders.models import Alert, Email, OrderEvent
+from orders.services import renew_link
+from orders.tasks import drain_mails
+from orders.tests.factories import make_email, make_order
+from orders.tokens import make_token, order_link
+
+pytestmark = pytest.mark.django_db
+KINDS = [kind for kind in Email.Kind.values if kind != "alert"]
+
+
+class Server(EmailBackend):
+    """The mail server: raises whatever a test puts here."""
+
+    error = None
+
+    def send_messages(self, messages):
+        if Server.error is not None:
+            raise Server.error
+        return super().send_messages(messages)
+
+
+@pytest.fixture(autouse=True)
+def server(settings):
+    settings.EMAIL_BACKEND = f"{__name__}.Server"
+    Server.error = None
+    return Server
+
+
+def drained(row):
+    Email.objects.filter(pk=row.pk).update(next_attempt_at=Now(), claim_token=None)
+    drain_mails()
+    row.refresh_from_db()
+    return row
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mail_is_rendered_when_it_is_sent_and_leads_to_the_page(kind):
+    order = make_order()
+    Email.objects.all().delete()
+    row = drained(make_email(kind, order=order, reason="Something is missing."))
+    (sent,) = outbox.outbox
+    assert [row.status, row.error, row.next_attempt_at, row.crashes] == ["sent", "", None, 0]
+    assert row.sent_at is not None
+    assert sent.to == [order.email]
+    ((html, mimetype),) = sent.alternatives
+    assert mimetype == "text/html"
+    assert order_link(order) in sent.body
+    assert make_token(order, "mail") in html
+    assert sent.subject
+    assert "\n" not in sent.subject
+
+
+def test_an_alert_mail_tells_staff_the_reason_and_holds_no_link_to_the_order():
+    row = drained(make_email("alert", to="staff@shop.example", reason="Look at this."))
+    sent = outbox.outbox[-1]
+    assert [row.status, sent.to] == ["sent", ["staff@shop.example"]]
+    assert "Look at this." in sent.body
+    assert make_token(row.order, "mail") not in sent.body
+    assert make_token(row.order, "api") not in sent.body
+
+
+def test_no_link_and_no_token_rests_in_the_database():
+    order = make_order()
+    renew_link(order)
+    drained(order.emails.get(kind="fresh_link"))
+    secrets = [make_token(order, "api").partition(".")[2], make_token(order, "mail").rpartition(".")[2]]
+    stored = [*Email.objects.values(), *OrderEvent.objects.values(), *type(order).objects.values()]
+    assert not [secret for secret in secrets if secret in repr(stored)]
+
+
+def test_a_sent_mail_is_not_sent_again():
+    row = drained(make_email())
+    before = len(outbox.outbox)
+    drain_mails()
+    assert [len(outbox.outbox), row.next_attempt_at] == [before, None]
+
+
+def test_a_refused_address_goes_to_staff_at_once(server):
+    row = make_email()
+    server.error = smtplib.SMTPRecipientsRefused({row.to: (550, b"no such user CANARY")})
+    drained(row)
+    alert = Alert.objects.get(subject=f"mail {row.pk}")
+    assert [row.status, row.error, row.next_attempt_at] == [
+        "failed",
+        "The mail server refused the address: SMTPRecipientsRefused",
+        None,
+    ]
+    assert [alert.kind, alert.status, alert.order] == ["mail_failed", "open", row.order]
+    assert "CANARY" not in alert.message
+
+
+@pytest.mark.parametrize(
+    "error", [smtplib.SMTPServerDisconnected("gone"), smtplib.SMTPDataError(451, b"later"), ConnectionRefusedError()]
+)
+def test_a_server_that_is_down_is_tried_again_later(server, error):
+    row = make_email()
+    server.error = error
+    for attempts, pause in ((1, 1), (2, 2), (3, 4)):
+        drained(row)
+        assert [row.status, row.attempts, row.error] == ["queued", attempts, type(error).__name__]
+        due = timedelta(seconds=pause)
+        assert Email.objects.filter(pk=row.pk, next_attempt_at__gt=Now() + due - timedelta(seconds=2)).exists()
+        assert Email.objects.filter(pk=row.pk, next_attempt_at__lte=Now() + due).exists()
+    server.error = None
+    assert [drained(row).status, row.error] == ["sent", ""]
+    assert not Alert.objects.exists()
+
+
+def test_after_a_day_a_mail_is_given_up_with_an_alert(server):
+    row = make_email()
+    Email.objects.filter(pk=row.pk).update(attempts=mail.MAX_ATTEMPTS - 1)
+    server.error = smtplib.SMTPServerDisconnected("gone")
+    drained(row)
+    assert [row.status, row.next_attempt_at] == ["failed", None]
+    assert Alert.objects.get(subject=f"mail {row.pk}").kind == "mail_failed"
+
+
+def test_a_mail_that_crashes_its_worker_is_given_up_after_three_times(server):
+    row = make_email()
+    server.error = ValueError("a bug")
+    for crashes in (1, 2, 3):
+        assert [drained(row).crashes, row.status] == [crashes, "queued"]
+    drained(row)
+    assert [row.status, row.error] == ["failed", "Sending it crashed three times."]
+
+
+def test_a_refused_staff_address_does_not_make_mails_for_ever(server):
+    """Each mail that fails raises an alert, and each alert owes staff a mail."""
+    make_email()
+    server.error = smtplib.SMTPRecipientsRefused({"staff@shop.example": (550, b"no")})
+    for _ in range(10):
+        Email.objects.filter(status="queued").update(next_attempt_at=Now())
+        drain_mails()
+    assert not Email.objects.filter(status="queued").exists()
+    assert list(Alert.objects.order_by("pk").values_list("subject", flat=True)[1:]) != []
+    assert Alert.objects.filter(subject="mails to staff").count() == 1
+    assert Email.objects.filter(kind="alert").count() <= Alert.objects.count()
+
+
+def test_what_is_given_up_and_its_alert_are_one_step(monkeypatch, server):
+    row = make_email()
+    server.error = smtplib.SMTPRecipientsRefused({})
+
+    def fail(*_, **__):
+        raise RuntimeError
+
+    monkeypatch.setattr(mail, "raise_alert", fail)
+    drained(row)
+    assert row.status == "queued"

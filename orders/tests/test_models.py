@@ -1,0 +1,210 @@
+import re
+from decimal import Decimal
+
+import pytest
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+
+from orders.exceptions import InvalidTransition
+from orders.models import Alert, Email, Order, OrderEvent, OrderItem, Product, close_alert, raise_alert
+from orders.signals import order_paid, order_refund_due
+from orders.tests.factories import make_order, make_product, timeline
+
+pytestmark = pytest.mark.django_db
+
+MOVES = {
+    "underpaid": lambda order: order.mark_underpaid(message="Some is missing."),
+    "paid": lambda order: order.mark_paid(message="Paid.", actor="ada"),
+    "fulfilling": lambda order: order.mark_fulfilling(),
+    "partially_fulfilled": lambda order: order.mark_partially_fulfilled(message="One key is there."),
+    "fulfilled": lambda order: order.mark_fulfilled(),
+    "held": lambda order: order.hold(reason="why", message="Held.", actor="ada"),
+    "expired": lambda order: order.expire(),
+    "cancelled": lambda order: order.cancel(message="Cancelled.", actor="ada"),
+    "failed": lambda order: order.fail(reason="why", message="Failed."),
+    "refund_due": lambda order: order.mark_refund_due(reason="why", message="Owed.", actor="ada"),
+    "refunded": lambda order: order.mark_refunded(message="Sent back.", actor="ada"),
+}
+# Written out once more, so that a change of the table in the model is a decision and not a slip.
+ALLOWED = {
+    "pending": {"underpaid", "paid", "expired", "cancelled", "held", "refund_due"},
+    "underpaid": {"paid", "expired", "cancelled", "held", "refund_due"},
+    "paid": {"fulfilling", "fulfilled", "held", "refund_due", "failed"},
+    "fulfilling": {"fulfilled", "partially_fulfilled", "held", "refund_due", "failed"},
+    "partially_fulfilled": {"fulfilling", "fulfilled", "held", "refund_due"},
+    "held": {
+        *("paid", "fulfilling", "fulfilled", "partially_fulfilled", "refund_due", "failed", "cancelled", "expired"),
+    },
+    "expired": {"paid", "underpaid", "held", "refund_due"},
+    "cancelled": {"held", "refund_due"},
+    "failed": {"held", "refund_due"},
+    "fulfilled": set(),
+    "refund_due": {"refunded", "held"},
+    "refunded": set(),
+}
+PAIRS = [(start, to) for start in ALLOWED for to in MOVES]
+
+
+def test_every_status_is_in_the_table():
+    assert set(ALLOWED) == set(Order.Status.values) == set(Order.TRANSITIONS)
+    assert {*MOVES, "pending"} == set(Order.Status.values)
+
+
+@pytest.mark.parametrize(("start", "to"), PAIRS)
+def test_a_transition_is_allowed_repeated_or_refused(start, to):
+    order = make_order(status=start)
+    before = timeline(order)
+    if start == to:
+        assert MOVES[to](order) is False
+        expected = before
+    elif to in ALLOWED[start]:
+        assert MOVES[to](order) is True
+        expected = [*before, ("order", start, to)]
+    else:
+        with pytest.raises(InvalidTransition, match=f"{start} -> {to}"):
+            MOVES[to](order)
+        expected = before
+    assert timeline(order) == expected
+    assert Order.objects.get(pk=order.pk).status == order.status == (to if expected != before else start)
+
+
+def test_a_move_writes_who_and_why_and_only_what_belongs_to_it():
+    order = make_order()
+    order.hold(reason="second_payment", message="Two payments.", actor="ada")
+    event = order.events.last()
+    assert [event.message, event.actor, order.reason] == ["Two payments.", "ada", "second_payment"]
+    order.mark_paid(message="Accepted.")
+    assert order.paid_at is not None
+    assert [order.reason, order.fulfilled_at] == ["", None]
+
+
+def test_upper_apps_hear_of_a_payment_once():
+    heard = []
+    order = make_order()
+
+    def listen(order, **_):
+        heard.append(order.pk)
+
+    order_paid.connect(listen)
+    order_refund_due.connect(listen)
+    try:
+        order.mark_paid(message="Paid.")
+        order.mark_paid(message="Paid again.")
+        order.mark_refund_due(reason="r", message="Owed.")
+        order.mark_refund_due(reason="r", message="Owed.")
+    finally:
+        order_paid.disconnect(listen)
+        order_refund_due.disconnect(listen)
+    assert heard == [order.pk, order.pk]
+
+
+def test_a_receiver_that_fails_takes_the_move_back():
+    order = make_order()
+
+    def fail(**_):
+        raise RuntimeError
+
+    order_paid.connect(fail)
+    try:
+        with pytest.raises(RuntimeError), transaction.atomic():
+            order.mark_paid(message="Paid.")
+    finally:
+        order_paid.disconnect(fail)
+    assert Order.objects.get(pk=order.pk).status == "pending"
+    assert timeline(order) == [("order", "", "pending")]
+
+
+@pytest.mark.parametrize("status", Order.Status.values)
+def test_each_status_has_a_word_and_a_sentence_where_it_needs_one(status):
+    order = Order(status=status)
+    words = {
+        **dict.fromkeys(("pending", "underpaid"), "pending"),
+        **dict.fromkeys(("paid", "fulfilling", "held", "partially_fulfilled"), "processing"),
+        "fulfilled": "fulfilled",
+    }
+    assert order.fulfillment_word == words.get(status, "failed")
+    needs_sentence = order.fulfillment_word == "failed" or status == "held"
+    assert bool(order.customer_error) is needs_sentence
+
+
+def test_the_address_is_masked():
+    assert Order(email="ada.lovelace@example.org").masked_email == "a…@example.org"
+
+
+BAD_SQL = [
+    ("order_status_known", "UPDATE orders_order SET status = 'paied'"),
+    ("order_total_positive", "UPDATE orders_order SET total = 0"),
+    ("orderitem_quantity", "UPDATE orders_orderitem SET quantity = 10"),
+    ("orderitem_quantity", "UPDATE orders_orderitem SET quantity = 0"),
+    ("product_price_positive", "UPDATE orders_product SET price = -1"),
+    ("product_max_cost_positive", "UPDATE orders_product SET max_cost = 0"),
+    (
+        "orderitem_product_once",
+        "INSERT INTO orders_orderitem (id, order_id, product_id, title, quantity, unit_price)"
+        " SELECT {uuid}, order_id, product_id, title, 1, 1 FROM orders_orderitem",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "sql"), BAD_SQL, ids=[sql for _, sql in BAD_SQL])
+def test_the_database_refuses_what_must_never_be(name, sql):
+    make_order()
+    fresh = "gen_random_uuid()" if connection.vendor == "postgresql" else "lower(hex(randomblob(16)))"
+    names = name if connection.vendor == "postgresql" or "once" not in name else "UNIQUE"
+    with pytest.raises(IntegrityError, match=names), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(sql.format(uuid=fresh))
+
+
+def test_an_order_and_its_rows_cannot_be_deleted_from_under_its_timeline():
+    order = make_order()
+    for victim in (order, order.items.get().product):
+        with pytest.raises(IntegrityError):  # ProtectedError is one
+            victim.delete()
+    assert OrderEvent.objects.count() == OrderItem.objects.count() == Product.objects.count() == 1
+
+
+def test_names_for_people():
+    order = make_order(make_product(title="Ember Drift"), quantity=2)
+    mail = Email(kind="key_ready", to="ada@example.org")
+    assert str(order) == f"order {order.id}"
+    assert str(order.items.get()) == "2 x Ember Drift"
+    assert [str(mail), str(Alert(kind="a", subject="b"))] == ["key_ready to ada@example.org", "a: b"]
+    assert str(order.events.get()) == "order: The order was placed."
+    assert re.fullmatch(r"Product \d+", str(make_product(price=Decimal(1))))
+
+
+def test_an_alert_is_open_once_per_kind_and_subject_and_mailed_once():
+    for number in range(3):
+        raise_alert("kind", "subject", f"Message {number}.")
+    raise_alert("kind", "other subject", "Other.")
+    first, other = Alert.objects.order_by("pk")
+    assert [first.times, first.message, first.status, other.times] == [3, "Message 2.", "open", 1]
+    mails = Email.objects.order_by("pk").values_list("kind", "to", "reason", "status")
+    assert list(mails) == [
+        ("alert", settings.STAFF_EMAIL, "Message 0.", "queued"),
+        ("alert", settings.STAFF_EMAIL, "Other.", "queued"),
+    ]
+
+
+def test_a_closed_alert_opens_anew():
+    first = raise_alert("kind", "subject", "One.")
+    assert close_alert("kind", "subject", by="ada") == 1
+    assert close_alert("kind", "subject") == 0
+    second = raise_alert("kind", "subject", "Two.")
+    first.refresh_from_db()
+    assert [first.status, first.closed_by, first.closed_at is not None] == ["closed", "ada", True]
+    assert [second.pk != first.pk, second.times] == [True, 1]
+
+
+def test_an_alert_without_staff_address_owes_no_mail(settings):
+    settings.STAFF_EMAIL = ""
+    order = make_order()
+    alert = raise_alert("kind", "subject", "x" * 600, order=order)
+    assert [len(alert.message), alert.order] == [500, order]
+    assert not Email.objects.filter(kind="alert").exists()
+
+
+def test_the_database_keeps_one_open_alert_even_against_two_writers():
+    raise_alert("kind", "subject", "One.")
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Alert.objects.create(kind="kind", subject="subject", message="Two.")

@@ -1,0 +1,151 @@
+"""The road through the API; what bad input does is in bitloot/tests/test_bad_input.py."""
+
+import uuid
+from decimal import Decimal
+
+import pytest
+
+from orders.models import Email, Order
+from orders.tests.factories import make_order, make_product
+from orders.tokens import make_token, open_order
+
+pytestmark = pytest.mark.django_db
+KEY = "a-key-of-16-chars"
+
+
+def place(client, product, headers=None, **changes):
+    body = {"email": "ada@example.org", "items": [{"product": product.slug, "quantity": 2}], **changes}
+    return client.post("/api/orders", body, content_type="application/json", headers=headers)
+
+
+def test_an_order_comes_back_with_its_bearer(client):
+    product = make_product(price=Decimal("0.10"))
+    answer = place(client, product)
+    order = Order.objects.get()
+    item = order.items.get()
+    assert answer.status_code == 201
+    assert answer.json() == {
+        "id": str(order.id),
+        "status": "pending",
+        "total": "0.20",
+        "currency": "EUR",
+        "items": [
+            {
+                "id": str(item.id),
+                "product": product.slug,
+                "title": product.title,
+                "quantity": 2,
+                "unit_price": "0.10",
+            }
+        ],
+        "access_token": make_token(order, "api"),
+    }
+    assert open_order(order.id, answer.json()["access_token"]) == order
+    assert answer["Cache-Control"] == "no-store"
+    assert answer["X-Robots-Tag"] == "noindex"
+    assert uuid.UUID(hex=answer["X-Request-Id"])
+
+
+def test_a_repeat_with_the_same_key_is_the_same_answer(client):
+    product = make_product()
+    answers = [place(client, product, {"Idempotency-Key": KEY}) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [201] * 3
+    assert answers[0].json() == answers[1].json() == answers[2].json()
+    assert [answer.get("Idempotent-Replayed") for answer in answers] == [None, "true", "true"]
+    assert Order.objects.count() == 1
+
+
+def test_the_same_key_with_another_body_is_refused(client):
+    product = make_product()
+    place(client, product, {"Idempotency-Key": KEY})
+    answer = place(client, product, {"Idempotency-Key": KEY}, email="bob@example.org")
+    assert [answer.status_code, answer.json()["code"]] == [422, "idempotency_key_reused"]
+    assert Order.objects.count() == 1
+
+
+def test_an_existing_customer_is_no_different(client):
+    product = make_product()
+    make_order(product, email="ada@example.org")
+    first, second = place(client, product).json(), place(client, product, email="new@example.org").json()
+    assert set(first) == set(second)
+
+
+def lookup(client, order_id, email):
+    body = {"order_id": str(order_id), "email": email}
+    return client.post("/api/orders/lookup", body, content_type="application/json")
+
+
+def test_a_lookup_answers_everybody_the_same(client):
+    order = make_order(email="ada@example.org")
+    asked = [
+        (order.id, "ada@example.org"),
+        (order.id, "bob@example.org"),
+        (uuid.uuid4(), "ada@example.org"),
+        ("nonsense", "ada@example.org"),
+    ]
+    answers = [lookup(client, *one) for one in asked]
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.content for answer in answers}) == 1
+    headers = [{name: value for name, value in answer.items() if name != "X-Request-Id"} for answer in answers]
+    assert headers[0] == headers[1] == headers[2] == headers[3]
+    assert Email.objects.filter(kind="fresh_link").count() == 1
+
+
+def test_a_lookup_costs_the_same_for_everybody(client, django_assert_num_queries):
+    order = make_order(email="ada@example.org")
+    for order_id, email in ((order.id, order.email), (order.id, "b@example.org"), (uuid.uuid4(), "a@b.example")):
+        with django_assert_num_queries(7):
+            lookup(client, order_id, email)
+
+
+def test_products_for_sale_are_listed_in_pages(client, django_assert_num_queries):
+    make_product(title="Zebra", price=Decimal("1.50"), description="<b>bold</b>")
+    make_product(title="Hidden", is_active=False)
+    one = make_product(title="Ant")
+    with django_assert_num_queries(2):
+        page = client.get("/api/products?limit=1").json()
+    assert [page["count"], page["previous"], [row["title"] for row in page["results"]]] == [2, None, ["Ant"]]
+    assert page["results"][0] == {
+        "id": str(one.id),
+        "slug": one.slug,
+        "title": "Ant",
+        "description": "",
+        "platform": "",
+        "region": "Region free",
+        "activation": "",
+        "cover": "",
+        "price": "24.99",
+        "currency": "EUR",
+        "key_type": "text",
+    }
+    assert [row["title"] for row in client.get(page["next"]).json()["results"]] == ["Zebra"]
+
+
+def test_what_the_supplier_charges_is_nobodys_business(client):
+    make_product(max_cost=Decimal("13.37"), supplier_product_id="canary-product", supplier_offer_id="canary-offer")
+    text = client.get("/api/products").content.decode()
+    assert "13.37" not in text
+    assert "canary" not in text
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_listing_costs_two_statements_however_many_there_are(client, django_assert_num_queries, rows):
+    for _ in range(rows):
+        make_product()
+    with django_assert_num_queries(2 if rows else 1):
+        client.get("/api/products")
+
+
+def test_the_throttle_counts_by_address_and_says_when_to_come_back(client, settings):
+    settings.THROTTLE_SCALE = 0.1  # six orders a minute
+    product = make_product()
+    answers = [place(client, product, email=f"a{number}@example.org") for number in range(7)]
+    assert [answer.status_code for answer in answers] == [201] * 6 + [429]
+    assert [answers[-1].json()["code"], 0 < int(answers[-1]["Retry-After"]) <= 61] == ["throttled", True]
+    assert client.get("/api/products").status_code == 200
+    # A header that no proxy of ours wrote buys no fresh budget.
+    assert place(client, product, {"X-Forwarded-For": "203.0.113.9"}).status_code == 429
+    assert (
+        client.post("/api/orders", "{}", content_type="application/json", REMOTE_ADDR="203.0.113.9").status_code == 422
+    )
+    assert Order.objects.count() == 6

@@ -1,0 +1,73 @@
+"""Which coins are on offer and what their minimum is: refreshed in the background, so that no page waits for it."""
+
+import logging
+from decimal import ROUND_UP, Decimal
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Now
+
+from bitloot.lib.clock import delay
+from bitloot.lib.http import ProviderError
+from bitloot.lib.money import CENT
+from payments.exceptions import TooSmall, UnknownCoin
+from payments.models import Coin
+from payments.nowpayments import NowPaymentsClient
+
+logger = logging.getLogger(__name__)
+
+FRESH_SECONDS = 10 * 60
+
+
+def refresh_if_stale() -> int:
+    """Ask the provider for its coins and minimums if ours are old; return how many came. Never raises for them."""
+    if Coin.objects.filter(refreshed_at__gt=Now() - delay(FRESH_SECONDS)).exists():
+        return 0
+    try:
+        return refresh()
+    except ProviderError as err:
+        logger.warning("the coins could not be refreshed: %s", err)
+        return 0
+
+
+def refresh() -> int:
+    """Replace what we know of coins by what the provider says now. Raises ProviderError, and then changes nothing."""
+    client = NowPaymentsClient.from_settings()
+    merchant = set(client.merchant_coins())
+    offered = [
+        Coin(
+            code=coin.code,
+            name=coin.name[:80],
+            network=coin.network[:32],
+            wallet_regex=coin.wallet_regex if len(coin.wallet_regex) <= 300 else "",
+            needs_memo=coin.needs_memo,
+            minimum=_minimum(client, coin.code),
+            refreshed_at=Now(),
+        )
+        for coin in client.coins()
+        if coin.code in merchant
+    ]
+    fields = ["name", "network", "wallet_regex", "needs_memo", "is_offered", "minimum", "refreshed_at"]
+    with transaction.atomic():
+        Coin.objects.update(is_offered=False)
+        Coin.objects.bulk_create(offered, update_conflicts=True, unique_fields=["code"], update_fields=fields)
+    return len(offered)
+
+
+def check_payable(*, price: Decimal, coin: str) -> None:
+    """Raise UnknownCoin or TooSmall. `price` is in the store's currency."""
+    known = Coin.objects.filter(code=coin, is_offered=True).first()
+    if known is None:
+        raise UnknownCoin(coin)
+    if known.minimum is not None and price < known.minimum:
+        raise TooSmall(coin, known.minimum)
+
+
+def _minimum(client: NowPaymentsClient, code: str) -> Decimal | None:
+    try:
+        answer = client.min_amount(code, code, settings.STORE_CURRENCY)
+    except ProviderError as err:
+        logger.warning("the minimum of %s is not known: %s", code, err)
+        return None
+    minimum = answer.fiat_equivalent
+    return None if minimum is None else min(minimum, Decimal(10**9)).quantize(CENT, rounding=ROUND_UP)

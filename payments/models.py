@@ -1,0 +1,223 @@
+import uuid
+from typing import Any
+
+from django.db import models, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from bitloot.lib.queue import QueueManager, QueueRow
+from orders.exceptions import InvalidTransition
+from orders.models import Order, OrderEvent
+
+
+class Coin(models.Model):
+    """A coin that customers may pay with, as the provider last told; our pages read it here and never wait for them."""
+
+    code = models.CharField(primary_key=True, max_length=32)
+    name = models.CharField(max_length=80)
+    network = models.CharField(max_length=32, blank=True)
+    wallet_regex = models.CharField(max_length=300, blank=True)
+    needs_memo = models.BooleanField(default=False)
+    is_offered = models.BooleanField(default=True)
+    minimum = models.DecimalField(
+        max_digits=12, decimal_places=2, null=True, blank=True, help_text="In the store's currency."
+    )
+    refreshed_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["name", "code"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.code})"
+
+
+class Payment(QueueRow):
+    """One try to pay an order in one coin: a payment at NOWPayments, watched until nothing can come of it."""
+
+    class Status(models.TextChoices):
+        CREATING = "creating"
+        WAITING = "waiting"
+        CONFIRMING = "confirming"
+        CONFIRMED = "confirmed"
+        SENDING = "sending"
+        FINISHED = "finished"
+        PARTIALLY_PAID = "partially_paid"
+        EXPIRED = "expired"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+        REFUNDED = "refunded"
+        REVIEW = "review"
+
+    # Steps may be missing, late or repeated, but a payment never goes back to an earlier one.
+    RANK: dict[str, int] = {
+        Status.CREATING: 0,
+        Status.WAITING: 1,
+        Status.CONFIRMING: 2,
+        Status.CONFIRMED: 3,
+        Status.SENDING: 4,
+        Status.FINISHED: 5,
+    }
+    _ON_THE_WAY = frozenset(RANK)
+    _ASIDE = frozenset({"partially_paid", "expired", "failed", "cancelled", "refunded", "review"})
+    TRANSITIONS: dict[str, frozenset[str]] = {
+        Status.CREATING: (_ON_THE_WAY | _ASIDE) - {"creating"},
+        Status.WAITING: (_ON_THE_WAY | _ASIDE) - {"creating", "waiting"},
+        Status.CONFIRMING: frozenset({"confirmed", "sending", "finished"}) | _ASIDE,
+        Status.CONFIRMED: frozenset({"sending", "finished"}) | _ASIDE,
+        Status.SENDING: frozenset({"finished"}) | _ASIDE,
+        Status.PARTIALLY_PAID: frozenset({"finished", "refunded", "review", "cancelled"}),
+        Status.EXPIRED: (_ON_THE_WAY | _ASIDE) - {"creating", "waiting", "expired"},
+        Status.FAILED: frozenset({"review", "refunded"}),
+        Status.CANCELLED: frozenset({"review", "refunded"}),
+        Status.REFUNDED: frozenset({"review"}),
+        Status.REVIEW: frozenset({"finished", "refunded"}),
+        Status.FINISHED: frozenset({"refunded"}),
+    }
+    OPEN = (Status.CREATING, Status.WAITING, Status.CONFIRMING, Status.CONFIRMED, Status.SENDING)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="payments")
+    external_id = models.CharField(max_length=32, null=True, blank=True, unique=True, editable=False)
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.CREATING, editable=False)
+    reason = models.CharField(max_length=64, blank=True, editable=False, help_text="Why it needs a person.")
+    price_amount = models.DecimalField(max_digits=10, decimal_places=2, editable=False)
+    price_currency = models.CharField(max_length=8, editable=False)
+    pay_currency = models.CharField(max_length=32, editable=False)
+    pay_amount = models.DecimalField(max_digits=40, decimal_places=18, null=True, blank=True, editable=False)
+    pay_address = models.CharField(max_length=200, blank=True, editable=False)
+    payin_extra_id = models.CharField(max_length=100, blank=True, editable=False)
+    network = models.CharField(max_length=32, blank=True, editable=False)
+    purchase_id = models.CharField(max_length=32, blank=True, editable=False)
+    actually_paid = models.DecimalField(max_digits=40, decimal_places=18, default=0, editable=False)
+    credit = models.DecimalField(
+        max_digits=10,
+        decimal_places=2,
+        default=0,
+        editable=False,
+        help_text="What a partial payment counts towards the order, in the order's currency.",
+    )
+    outcome_amount = models.DecimalField(max_digits=40, decimal_places=18, null=True, blank=True, editable=False)
+    outcome_currency = models.CharField(max_length=32, blank=True, editable=False)
+    provider_status = models.CharField(max_length=40, blank=True, editable=False, help_text="As last re-read.")
+    parent_external_id = models.CharField(max_length=32, blank=True, editable=False)
+    evidence = models.JSONField(default=dict, blank=True, editable=False, help_text="The provider's numbers, re-read.")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="End of the quote.")
+    valid_until = models.DateTimeField(null=True, blank=True, editable=False, help_text="End of the payment.")
+    finished_at = models.DateTimeField(null=True, blank=True, editable=False)
+    read_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = QueueManager()
+
+    class Meta(QueueRow.Meta):
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(
+                    status__in=[
+                        "creating", "waiting", "confirming", "confirmed", "sending", "finished",
+                        "partially_paid", "expired", "failed", "cancelled", "refunded", "review",
+                    ]
+                ),
+                name="payment_status_known",
+            ),
+            models.CheckConstraint(condition=Q(price_amount__gt=0), name="payment_price_positive"),
+            models.CheckConstraint(condition=Q(actually_paid__gte=0), name="payment_paid_not_negative"),
+            models.CheckConstraint(
+                condition=Q(credit__gte=0) & Q(credit__lte=models.F("price_amount")), name="payment_credit_within_price"
+            ),
+        ]  # fmt: skip
+        indexes = [
+            *QueueRow.Meta.indexes,
+            models.Index(fields=["-created_at"], name="payment_newest"),
+            models.Index(fields=["status", "-created_at"], name="payment_by_status"),
+            models.Index(fields=["pay_address"], name="payment_by_address"),
+        ]
+
+    def __str__(self) -> str:
+        return f"payment {self.external_id or self.id}"
+
+    def lock(self) -> "Payment":
+        return Payment.objects.select_for_update().get(pk=self.pk)
+
+    def move(self, to: str, *, message: str, actor: str = "", **fields: Any) -> bool:
+        """Change the status with a timeline row. Return False for a repeat; raises InvalidTransition."""
+        with transaction.atomic():
+            locked = self.lock()
+            if locked.status == to:
+                return False
+            if to not in self.TRANSITIONS[locked.status]:
+                raise InvalidTransition(f"{self}: {locked.status} -> {to}")
+            OrderEvent.objects.create(
+                order_id=locked.order_id,
+                kind="payment",
+                from_status=locked.status,
+                to_status=to,
+                message=message[:300],
+                actor=actor,
+            )
+            Payment.objects.filter(pk=self.pk).update(status=to, **fields)
+        self.refresh_from_db()
+        return True
+
+
+class Refund(models.Model):
+    """Money owed back to a customer. BitLoot keeps the books of it; a person sends the coins."""
+
+    class Status(models.TextChoices):
+        REQUESTED = "requested"
+        SENT = "sent"
+        DONE = "done"
+
+    TRANSITIONS: dict[str, frozenset[str]] = {
+        Status.REQUESTED: frozenset({"sent"}),
+        Status.SENT: frozenset({"done"}),
+        Status.DONE: frozenset(),
+    }
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="refunds")
+    payment = models.ForeignKey(Payment, null=True, blank=True, on_delete=models.PROTECT, related_name="refunds")
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.REQUESTED, editable=False)
+    amount = models.DecimalField(max_digits=40, decimal_places=18)
+    currency = models.CharField(max_length=32)
+    address = models.CharField(max_length=200, blank=True, help_text="Where the customer wants it, in this coin.")
+    extra_id = models.CharField(max_length=100, blank=True, help_text="The memo or tag that the address needs.")
+    transaction_id = models.CharField(max_length=200, blank=True)
+    reason = models.CharField(max_length=200)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    sent_at = models.DateTimeField(null=True, blank=True, editable=False)
+    done_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["payment"], condition=Q(status="requested"), name="refund_requested_once_per_payment"
+            ),
+            models.CheckConstraint(condition=Q(amount__gt=0), name="refund_amount_positive"),
+            models.CheckConstraint(condition=Q(status__in=["requested", "sent", "done"]), name="refund_status_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"refund {self.id}"
+
+    def move(self, to: str, *, message: str, actor: str, **fields: Any) -> bool:
+        """Change the status with a timeline row. Return False for a repeat; raises InvalidTransition."""
+        with transaction.atomic():
+            locked = Refund.objects.select_for_update().get(pk=self.pk)
+            if locked.status == to:
+                return False
+            if to not in self.TRANSITIONS[locked.status]:
+                raise InvalidTransition(f"{self}: {locked.status} -> {to}")
+            OrderEvent.objects.create(
+                order_id=locked.order_id,
+                kind="refund",
+                from_status=locked.status,
+                to_status=to,
+                message=message[:300],
+                actor=actor,
+            )
+            Refund.objects.filter(pk=self.pk).update(status=to, **fields)
+        self.refresh_from_db()
+        return True

@@ -1,0 +1,17 @@
+from celery import shared_task
+
+from bitloot.lib.queue import drain
+from payments import coins, services
+from payments.models import Payment
+
+
+@shared_task(name="payments.drain")
+def drain_payments() -> int:
+    """Re-read the payments whose turn has come."""
+    return drain("payments", Payment.objects.all(), services.watch, give_up=services.give_up)
+
+
+@shared_task(name="payments.coins")
+def refresh_coins() -> int:
+    """Keep the list of coins fresh."""
+    return coins.refresh_if_stale()

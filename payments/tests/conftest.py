@@ -1,0 +1,24 @@
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from payments.tests.world import Postbox, World
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postbox() -> Iterator[Postbox]:
+    box = Postbox()
+    yield box
+    box.shutdown()
+    box.server_close()
+
+
+@pytest.fixture
+def world(client, sandbox, postbox, settings) -> World:
+    """An order with a customer, the provider and staff; IPNs arrive when the test delivers them."""
+    name = f"story-{next(_numbers)}"
+    settings.SITE_URL = f"{postbox.url}/{name}"
+    return World(client, sandbox, postbox.arrived[name])

@@ -1,0 +1,111 @@
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+import responses
+from django.db.models.functions import Now
+
+from payments.coins import FRESH_SECONDS, check_payable, refresh, refresh_if_stale
+from payments.exceptions import TooSmall, UnknownCoin
+from payments.models import Coin
+from payments.nowpayments import NowPaymentsClient
+from payments.tasks import refresh_coins
+from payments.tests.factories import make_coin, url
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def wire():
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        yield mock
+
+
+def coin(code, **members):
+    return {"code": code.upper(), "name": code.title(), "enable": True, "network": code, **members}
+
+
+def provider(wire, *coins, merchant=("BTC", "ETH"), minimum="19.001"):
+    wire.get(url("/merchant/coins"), json={"selectedCurrencies": list(merchant)})
+    wire.get(url("/full-currencies"), json={"currencies": list(coins)})
+    wire.get(url("/min-amount"), json={"min_amount": "0.0001", "fiat_equivalent": minimum})
+
+
+def test_the_coins_of_our_account_are_offered_with_their_minimum(wire):
+    provider(wire, coin("btc", wallet_regex="^bc1"), coin("eth", extra_id_exists=True), coin("doge"))
+    assert refresh() == 2
+    assert list(Coin.objects.values_list("code", "name", "network", "wallet_regex", "needs_memo", "minimum")) == [
+        ("btc", "Btc", "btc", "^bc1", False, Decimal("19.01")),
+        ("eth", "Eth", "eth", "", True, Decimal("19.01")),
+    ]
+
+
+def test_a_coin_that_went_is_no_longer_offered_and_comes_back(wire):
+    make_coin("eth")
+    provider(wire, coin("btc"))
+    refresh()
+    assert list(Coin.objects.values_list("code", "is_offered")) == [("btc", True), ("eth", False)]
+    wire.reset()
+    provider(wire, coin("eth"))
+    refresh()
+    assert list(Coin.objects.order_by("code").values_list("code", "is_offered")) == [("btc", False), ("eth", True)]
+
+
+def test_text_that_no_column_holds_is_cut_and_a_pattern_is_left_out(wire):
+    provider(wire, coin("btc", name="B" * 100, network="N" * 40, wallet_regex="x" * 301))
+    refresh()
+    row = Coin.objects.get()
+    assert [len(row.name), len(row.network), row.wallet_regex] == [80, 32, ""]
+
+
+@pytest.mark.parametrize(
+    ("minimum", "kept"), [(None, None), ("1e15", Decimal("1000000000.00")), ("0.001", Decimal("0.01"))]
+)
+def test_a_minimum_is_rounded_up_and_bounded(wire, minimum, kept):
+    provider(wire, coin("btc"), minimum=minimum)
+    refresh()
+    assert Coin.objects.get().minimum == kept
+
+
+def test_a_minimum_that_nobody_tells_is_not_known(wire, caplog):
+    provider(wire, coin("btc"))
+    wire.replace(responses.GET, url("/min-amount"), status=500)
+    refresh()
+    assert Coin.objects.get().minimum is None
+    assert "the minimum of btc is not known" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/merchant/coins", "/full-currencies"])
+@pytest.mark.parametrize("answer", [{"status": 429, "body": "<html>"}, {"status": 500}, {"body": "{}["}, {"json": []}])
+def test_without_an_answer_the_coins_stay_as_they_are(wire, path, answer):
+    make_coin("eth", refreshed_at=Now() - timedelta(days=1))
+    provider(wire, coin("btc"))
+    wire.replace(responses.GET, url(path), **answer)
+    assert refresh_if_stale() == 0
+    assert list(Coin.objects.values_list("code", "is_offered")) == [("eth", True)]
+
+
+def test_fresh_coins_are_not_asked_for_again(monkeypatch):
+    make_coin("btc", refreshed_at=Now() - timedelta(seconds=FRESH_SECONDS - 10))
+    monkeypatch.setattr(NowPaymentsClient, "from_settings", lambda: pytest.fail("asked"))
+    assert refresh_coins() == 0
+
+
+def test_the_task_refreshes_stale_coins(wire):
+    make_coin("btc", refreshed_at=Now() - timedelta(seconds=FRESH_SECONDS + 10))
+    provider(wire, coin("btc"), coin("eth"))
+    assert [refresh_coins(), refresh_coins()] == [2, 0]
+
+
+def test_what_can_be_paid_with():
+    make_coin("btc", minimum=Decimal("24.99"))
+    make_coin("eth", minimum=None)
+    make_coin("old", is_offered=False)
+    for price, code in (("24.99", "btc"), ("25.00", "btc"), ("0.01", "eth")):
+        check_payable(price=Decimal(price), coin=code)
+    with pytest.raises(TooSmall) as caught:
+        check_payable(price=Decimal("24.98"), coin="btc")
+    assert [caught.value.coin, caught.value.minimum] == ["btc", Decimal("24.99")]
+    for code in ("old", "nothing", "", "BTC"):
+        with pytest.raises(UnknownCoin):
+            check_payable(price=Decimal(100), coin=code)

@@ -1,0 +1,222 @@
+"""The road through the API; what bad input does is in bitloot/tests/test_bad_input.py."""
+
+import uuid
+from decimal import Decimal
+
+import pytest
+import responses
+
+from orders.models import Order
+from orders.tests.factories import make_order, make_product
+from orders.tokens import make_token
+from payments import services
+from payments.models import Payment, Refund
+from payments.tests.factories import ADDRESS, ASKED, make_coin, make_payment, on_create, url
+
+pytestmark = pytest.mark.django_db
+JSON = "application/json"
+KEY = "a-key-of-16-chars"
+
+
+@pytest.fixture
+def wire():
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        yield mock
+
+
+@pytest.fixture(autouse=True)
+def _patient_customers(monkeypatch):
+    """A busy machine is no slow provider."""
+    monkeypatch.setattr(services, "CUSTOMER_WAITS", 60)
+
+
+@pytest.fixture
+def order():
+    make_coin("btc")
+    make_coin("eth")
+    return make_order(make_product(price=Decimal("24.99")))
+
+
+def bearer(order):
+    return {"Authorization": f"Bearer {make_token(order, 'api')}"}
+
+
+def pay(client, order, coin="btc", **headers):
+    body = {"order_id": str(order.id), "pay_currency": coin}
+    return client.post("/api/payments/create", body, content_type=JSON, headers={**bearer(order), **headers})
+
+
+def test_the_coins_on_offer_are_listed(client, django_assert_num_queries):
+    make_coin("eth", name="Ether", minimum=None, network="eth")
+    make_coin("btc", name="Bitcoin", minimum=Decimal("5.1"), wallet_regex="CANARY")
+    make_coin("old", is_offered=False)
+    with django_assert_num_queries(1):
+        answer = client.get("/api/payments/currencies")
+    assert answer.json() == {
+        "currencies": [
+            {"code": "btc", "name": "Bitcoin", "network": "", "minimum": "5.10"},
+            {"code": "eth", "name": "Ether", "network": "eth", "minimum": None},
+        ]
+    }
+
+
+def test_a_payment_comes_back_with_its_address(client, wire, order):
+    on_create(wire, pay_amount="0.00000001", payin_extra_id="memo-7")
+    answer = pay(client, order, "BTC")
+    payment = Payment.objects.get()
+    body = answer.json()
+    assert answer.status_code == 201
+    picture = body.pop("qr").partition(",")[0]
+    assert picture.startswith("data:image/svg+xml")
+    expires_at = body.pop("expires_at")
+    assert expires_at.startswith("2999-01-01T00:00:00")
+    assert {
+        "id": str(payment.id),
+        "payment_id": payment.external_id,
+        "status": "waiting",
+        "pay_address": ADDRESS,
+        "pay_amount": "0.00000001",
+        "pay_currency": "btc",
+        "payin_extra_id": "memo-7",
+        "network": "btc",
+        "actually_paid": "0",
+        "reason": None,
+    }.items() <= body.items()
+
+
+def test_an_amount_is_written_in_full(client, wire, order):
+    on_create(wire, pay_amount="1E+3")
+    assert pay(client, order).json()["pay_amount"] == "1000"
+
+
+def test_a_repeat_with_the_same_key_is_the_same_payment(client, wire, order):
+    on_create(wire)
+    answers = [pay(client, order, **{"Idempotency-Key": KEY}) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [201] * 3
+    assert answers[0].json() == answers[1].json() == answers[2].json()
+    assert [answer.get("Idempotent-Replayed") for answer in answers] == [None, "true", "true"]
+    assert len(wire.calls) == 1
+
+
+def test_a_key_belongs_to_its_body(client, wire, order):
+    on_create(wire)
+    pay(client, order, **{"Idempotency-Key": KEY})
+    answer = pay(client, order, "eth", **{"Idempotency-Key": KEY})
+    assert [answer.status_code, answer.json()["code"]] == [422, "idempotency_key_reused"]
+    assert len(wire.calls) == 1
+
+
+def test_a_payment_that_failed_leaves_its_key_free(client, wire, order):
+    wire.post(url("/payment"), status=500)
+    assert pay(client, order, **{"Idempotency-Key": KEY}).status_code == 503
+    wire.reset()
+    on_create(wire)
+    assert pay(client, order, **{"Idempotency-Key": KEY}).status_code == 201
+
+
+@pytest.mark.parametrize("answer", [{"status": 500}, {"status": 429, "body": "<html>"}, {"status": 201, "body": "{"}])
+def test_a_provider_that_is_away_is_503_and_nothing_of_it_is_quoted(client, wire, order, answer):
+    wire.post(url("/payment"), **{"body": "CANARY", **answer})
+    response = pay(client, order)
+    assert [response.status_code, response.json()["code"]] == [503, "provider_unavailable"]
+    assert "CANARY" not in response.content.decode()
+
+
+def test_a_payment_that_is_still_being_made_is_202(client, order):
+    make_payment(order, status="creating", external_id=None)
+    answer = pay(client, order)
+    assert [answer.status_code, answer.json()] == [202, {"status": "creating"}]
+
+
+def test_a_minimum_that_only_the_provider_knows_is_told_without_a_number(client, wire, order):
+    body = {"statusCode": 400, "code": "AMOUNT_MINIMAL_ERROR", "message": "CANARY"}
+    wire.post(url("/payment"), status=400, json=body)
+    answer = pay(client, order)
+    assert [answer.status_code, answer.json()["code"]] == [422, "below_minimum"]
+    assert answer.json()["detail"] == "This order is below the minimum of BTC. Choose another coin."
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"status": "review", "reason": "other_coin"}, "Our staff are looking at this payment"),
+        ({"status": "creating", "external_id": None, "reason": "no_answer"}, "did not answer"),
+        ({"status": "partially_paid", "reason": "too_little"}, "Less than the asked amount arrived"),
+        ({"status": "finished", "reason": "accepted"}, None),
+    ],
+)
+def test_a_reason_is_told_in_words_for_customers(client, order, fields, words):
+    make_payment(order, **fields)
+    answer = client.get(f"/api/orders/{order.id}", headers=bearer(order)).json()
+    reason = answer["payment"]["reason"]
+    assert reason is None if words is None else words in reason
+    assert fields["reason"] not in str(reason)
+
+
+@pytest.fixture
+def refund():
+    payment = make_payment(make_order(status="refund_due", paid_at="2026-01-01T00:00:00Z"), actually_paid=ASKED)
+    return Refund.objects.create(order=payment.order, payment=payment, amount=ASKED, currency="btc", reason="r")
+
+
+def name_address(client, refund, order=None, **changes):
+    order = order or refund.order
+    body = {"order_id": str(order.id), "refund_id": str(refund.id), "address": ADDRESS, **changes}
+    return client.post("/api/payments/refund-address", body, content_type=JSON, headers=bearer(order))
+
+
+def test_a_customer_says_where_a_refund_goes(client, refund):
+    make_coin("btc", wallet_regex="^bc1q+$")
+    answer = name_address(client, refund, address=f" {ADDRESS} ")
+    refund.refresh_from_db()
+    assert [answer.status_code, refund.address, refund.status] == [200, ADDRESS, "requested"]
+    assert refund.order.events.last().kind == "refund"
+    # It may be changed until the coins are sent.
+    assert name_address(client, refund, address="bc1qqqqqqqq").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"address": "short"}, {"address": "with a space in it"}, {"address": "bc2" + "q" * 39}, {"address": "é" * 20},
+        {"refund_id": str(uuid.UUID(int=7))}, {"address": ADDRESS + "\n" + ADDRESS},
+    ],
+)  # fmt: skip
+def test_an_address_that_cannot_be_used_is_refused_and_not_quoted(client, refund, changes):
+    make_coin("btc", wallet_regex="^bc1q+$")
+    answer = name_address(client, refund, **changes)
+    refund.refresh_from_db()
+    assert [answer.status_code, answer.json()["code"], refund.address] == [422, "address_refused", ""]
+    assert changes.get("address", "bc2") not in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"address": None}, {"address": 1}, {"address": "b" * 201}, {"extra_id": 1}, {"refund_id": "x"}, {"amount": 1}],
+)
+def test_a_body_that_says_nothing_about_an_address_is_refused(client, refund, changes):
+    answer = name_address(client, refund, **changes)
+    assert [answer.status_code, answer.json()["code"]] == [422, "invalid"]
+
+
+def test_a_refund_that_was_sent_keeps_its_address(client, refund):
+    Refund.objects.update(status="sent", address="bc1qold")
+    answer = name_address(client, refund)
+    refund.refresh_from_db()
+    assert [answer.status_code, refund.address] == [422, "bc1qold"]
+
+
+def test_nobody_else_says_where_a_refund_goes(client, refund):
+    answer = name_address(client, refund, make_order())
+    assert [answer.status_code, answer.json()["code"]] == [422, "address_refused"]
+    body = {"order_id": str(refund.order_id), "refund_id": str(refund.id), "address": ADDRESS}
+    assert client.post("/api/payments/refund-address", body, content_type=JSON).status_code == 404
+    refund.refresh_from_db()
+    assert [refund.address, Order.objects.get(pk=refund.order_id).events.filter(kind="refund").count()] == ["", 0]
+
+
+def test_the_picture_of_an_address_calls_nobody(client, order):
+    make_payment(order)
+    picture = client.get(f"/api/orders/{order.id}", headers=bearer(order)).json()["payment"]["qr"]
+    assert picture.startswith("data:image/svg+xml")
+    assert "href" not in picture

@@ -1,0 +1,90 @@
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from bitloot.lib.rest import answers, answers_with, json_body
+from orders.auth import order_for
+from orders.views import IDEMPOTENCY_KEY
+from payments import desk, exceptions, services
+from payments.models import Coin, Payment
+from payments.serializers import (
+    CoinSerializer,
+    CoinsSerializer,
+    CreatingSerializer,
+    PaymentSerializer,
+    RefundAddressSerializer,
+    RefundSerializer,
+    StartPaymentSerializer,
+    payment_body,
+)
+
+answers(exceptions.NotPayable, 409, "not_payable", "This order cannot be paid (any more). Look at the order.")
+answers(exceptions.UnknownCoin, 422, "unknown_coin", "This coin is not on offer. See /api/payments/currencies.")
+answers(
+    exceptions.NoAnswer,
+    503,
+    "provider_unavailable",
+    "The payment provider did not answer. Nothing was charged; try it again.",
+)
+answers_with(exceptions.AddressRefused, lambda err: (422, "address_refused", str(err), None))
+answers_with(exceptions.TooSmall, lambda err: (422, "below_minimum", _minimum_sentence(err), None))
+
+
+class CoinList(APIView):
+    throttle_scope = "read"
+
+    @extend_schema(responses=CoinsSerializer, auth=[])
+    def get(self, request: Request) -> Response:
+        """List the coins on offer, with their minimum in the store's currency where the provider names one."""
+        coins = Coin.objects.filter(is_offered=True)
+        return Response({"currencies": CoinSerializer(coins, many=True).data})
+
+
+class PaymentCreate(APIView):
+    throttle_scope = "payments"
+
+    @extend_schema(
+        request=StartPaymentSerializer,
+        responses={201: PaymentSerializer, 202: CreatingSerializer},
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    def post(self, request: Request) -> Response:
+        """Start paying an order in a coin; an open quote in the same coin is returned again."""
+        asked = StartPaymentSerializer(data=json_body(request))
+        asked.is_valid(raise_exception=True)
+        order = order_for(request, asked.validated_data["order_id"])
+        once = services.start_payment_once(
+            order=order,
+            coin=asked.validated_data["pay_currency"],
+            idempotency_key=request.headers.get("Idempotency-Key", ""),
+        )
+        payment = Payment.objects.get(pk=once.object_id)
+        headers = {"Idempotent-Replayed": "true"} if once.replayed else None
+        if payment.status == Payment.Status.CREATING:
+            return Response({"status": "creating"}, status=202, headers=headers)
+        return Response(payment_body(payment), status=201, headers=headers)
+
+
+class RefundAddress(APIView):
+    throttle_scope = "payments"
+
+    @extend_schema(request=RefundAddressSerializer, responses=RefundSerializer)
+    def post(self, request: Request) -> Response:
+        """Say where the coins of a refund go to; may be changed until they are sent."""
+        asked = RefundAddressSerializer(data=json_body(request))
+        asked.is_valid(raise_exception=True)
+        wanted = asked.validated_data
+        order = order_for(request, wanted["order_id"])
+        refund = desk.set_refund_address(
+            order=order, refund_id=wanted["refund_id"], address=wanted["address"], extra_id=wanted.get("extra_id", "")
+        )
+        return Response(RefundSerializer(refund).data)
+
+
+def _minimum_sentence(err: exceptions.TooSmall) -> str:
+    if err.minimum is None:
+        return f"This order is below the minimum of {err.coin.upper()}. Choose another coin."
+    return (
+        f"This order is below the minimum of {err.coin.upper()}, {err.minimum} EUR. Choose another coin or order more."
+    )

@@ -1,0 +1,116 @@
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+from django.http import HttpRequest
+
+from bitloot.lib.admin import NOTHING, ReadOnlyAdmin, age_of, link, link_to, short
+from storage.models import Key, KeyDeliveryLog
+
+# What opens a key never leaves the database for a staff page.
+SEALED = ("ciphertext", "nonce", "wrapped_data_key")
+
+
+@admin.register(Key)
+class KeyAdmin(ReadOnlyAdmin):
+    is_live = True
+    list_display = (
+        "reference",
+        "state",
+        "order_link",
+        "item_link",
+        "content_type",
+        "received",
+        "stored",
+        "viewed",
+        "error",
+    )
+    list_filter = ("status", "received_at")
+    search_fields = ("object_name", "supplier_key_id", "item__order__email__icontains")
+    search_ids = ("id", "item_id", "item__order_id")
+    linked_by = ("item", "item__order", "master_key_id")
+    ordering = ("-received_at", "id")
+    list_select_related = ("item__order",)
+    fieldsets = (
+        (
+            None,
+            {"fields": ("id", "state", "order_link", "item_link", "delivery_link", "content_type", "supplier_key_id")},
+        ),
+        (
+            "Sealed",
+            {
+                "fields": (
+                    "object_name",
+                    "copy_here",
+                    "ciphertext_sha256",
+                    "master_key_id",
+                    "environment",
+                    "format_version",
+                ),
+                "description": "The key, its ciphertext and what opens it are shown nowhere.",
+            },
+        ),
+        ("Times", {"fields": (("received", "stored"), ("viewed", "shredded"))}),
+        ("Queue", {"fields": (("due", "attempts"), "error")}),
+    )
+    item_link = link_to("item", "item")
+    received = age_of("received_at", "received")
+    stored = age_of("stored_at", "stored")
+    viewed = age_of("viewed_at", "first viewed")
+    shredded = age_of("shredded_at", "shredded")
+    due = age_of("next_attempt_at", "next try")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Key]:
+        held = ExpressionWrapper(Q(ciphertext__isnull=False), output_field=BooleanField())
+        return super().get_queryset(request).defer(*SEALED).annotate(is_held_here=held)
+
+    @admin.display(description="key", ordering="id")
+    def reference(self, key: Key) -> str:
+        return short(key)
+
+    @admin.display(description="order")
+    def order_link(self, key: Key) -> str:
+        return link(key.item.order)
+
+    @admin.display(description="delivery log")
+    def delivery_link(self, key: Key) -> str:
+        return link(KeyDeliveryLog.objects.filter(key=key).first())
+
+    @admin.display(description="ciphertext in our database", boolean=True)
+    def copy_here(self, key: Any) -> bool:
+        return bool(key.is_held_here)
+
+
+@admin.register(KeyDeliveryLog)
+class KeyDeliveryLogAdmin(ReadOnlyAdmin):
+    list_display = (
+        "reference",
+        "state",
+        "order_link",
+        "key_link",
+        "customer_email",
+        "times_accessed",
+        "accessed",
+        "expires",
+    )
+    list_filter = ("status", "created_at", "expires_at")
+    search_fields = ("object_key", "customer_email__icontains")
+    search_ids = ("key_id", "order_id")
+    linked_by = ("order", "key")
+    list_select_related = ("order",)
+    fieldsets = (
+        (None, {"fields": ("state", "order_link", "key_link", "customer_email", "object_key")}),
+        ("Times", {"fields": ("created", "expires", ("accessed", "times_accessed"))}),
+    )
+    order_link = link_to("order", "order")
+    created = age_of("created_at", "stored")
+    accessed = age_of("last_accessed_at", "last opened")
+    expires = age_of("expires_at", "retention ends")
+
+    @admin.display(description="delivery", ordering="object_key")
+    def reference(self, delivery: KeyDeliveryLog) -> str:
+        return f"{delivery.object_key[:12]}…" if delivery.object_key else NOTHING
+
+    @admin.display(description="key")
+    def key_link(self, delivery: KeyDeliveryLog) -> str:
+        return link(Key(pk=delivery.key_id))  # by its id alone: the row holds what is sealed

@@ -1,0 +1,136 @@
+import uuid
+from typing import Any
+
+from django.db import models, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from bitloot.lib.queue import LeaseLost, QueueManager, QueueRow
+from orders.exceptions import InvalidTransition
+from orders.models import Order, OrderEvent, OrderItem
+from storage.sealing import Binding, Sealed, WrappedKey
+
+
+class Key(QueueRow):
+    """One licence key, sealed. The clear text is in no column of any table."""
+
+    class Status(models.TextChoices):
+        RECEIVED = "received"
+        STORED = "stored"
+        SHREDDED = "shredded"
+
+    TRANSITIONS: dict[str, frozenset[str]] = {
+        Status.RECEIVED: frozenset({"stored", "shredded"}),
+        Status.STORED: frozenset({"shredded"}),
+        Status.SHREDDED: frozenset(),
+    }
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    item = models.ForeignKey(OrderItem, on_delete=models.PROTECT, related_name="keys")
+    supplier_key_id = models.CharField(max_length=128, unique=True, editable=False)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.RECEIVED, editable=False)
+    content_type = models.CharField(max_length=40, editable=False)
+    object_name = models.CharField(max_length=80, unique=True, editable=False)
+    ciphertext = models.BinaryField(null=True, editable=False, help_text="Until R2 was read back and opened.")
+    ciphertext_sha256 = models.CharField(max_length=64, editable=False)
+    nonce = models.BinaryField(editable=False)
+    wrapped_data_key = models.BinaryField(null=True, editable=False)
+    master_key_id = models.CharField(max_length=16, editable=False, db_index=True)
+    environment = models.CharField(max_length=40, editable=False)
+    format_version = models.PositiveSmallIntegerField(default=1, editable=False)
+    received_at = models.DateTimeField(db_default=Now(), editable=False)
+    stored_at = models.DateTimeField(null=True, blank=True, editable=False)
+    viewed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    shredded_at = models.DateTimeField(null=True, blank=True, editable=False)
+    error = models.CharField(max_length=300, blank=True, editable=False)
+
+    objects = QueueManager()
+
+    class Meta(QueueRow.Meta):
+        ordering = ["received_at", "id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=["received", "stored", "shredded"]), name="key_status_known"),
+            models.CheckConstraint(
+                condition=Q(status="shredded") | Q(wrapped_data_key__isnull=False), name="key_openable_until_shredded"
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="received") | Q(ciphertext__isnull=False), name="key_ciphertext_until_stored"
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="shredded") | Q(wrapped_data_key__isnull=True, ciphertext__isnull=True),
+                name="key_gone_once_shredded",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"key {self.id}"
+
+    @property
+    def binding(self) -> Binding:
+        return Binding(
+            environment=self.environment,
+            order=str(self.item.order_id),
+            item=str(self.item_id),
+            key=str(self.id),
+            content_type=self.content_type,
+            version=self.format_version,
+        )
+
+    @property
+    def wrapped(self) -> WrappedKey:
+        return WrappedKey(bytes(self.wrapped_data_key or b""), self.master_key_id)
+
+    def sealed(self, ciphertext: bytes) -> Sealed:
+        """Return the key as it opens with this ciphertext, wherever that was read."""
+        return Sealed(ciphertext, bytes(self.nonce), self.wrapped)
+
+    def move(self, to: str, *, message: str, token: Any = None, **fields: Any) -> bool:
+        """Change the status with a timeline row; with `token`, only while that claim still holds.
+
+        Return False for a repeat. Raises LeaseLost or InvalidTransition.
+        """
+        with transaction.atomic():
+            self.item.order.lock()
+            locked = Key.objects.select_for_update().get(pk=self.pk)
+            if token is not None and locked.claim_token != token:
+                raise LeaseLost(f"{self}")
+            if locked.status == to:
+                return False
+            if to not in self.TRANSITIONS[locked.status]:
+                raise InvalidTransition(f"{self}: {locked.status} -> {to}")
+            OrderEvent.objects.create(
+                order_id=self.item.order_id, kind="key", from_status=locked.status, to_status=to, message=message
+            )
+            Key.objects.filter(pk=self.pk).update(status=to, **fields)
+        self.refresh_from_db()
+        return True
+
+
+class KeyDeliveryLog(models.Model):
+    """Who may open a key until when, and when it was last opened. One row per key."""
+
+    class Status(models.TextChoices):
+        STORED = "stored"
+        ACCESSED = "accessed"
+        EXPIRED = "expired"
+        DELETED = "deleted"
+
+    key = models.OneToOneField(Key, on_delete=models.PROTECT, related_name="delivery")
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="deliveries")
+    customer_email = models.EmailField(max_length=254)
+    object_key = models.CharField(max_length=80)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.STORED, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField(help_text="End of the retention.")
+    last_accessed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    times_accessed = models.PositiveIntegerField(default=0, editable=False)
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [
+            models.Index(fields=["order", "status"], name="delivery_by_order"),
+            models.Index(fields=["expires_at"], name="delivery_by_expiry"),
+        ]
+
+    def __str__(self) -> str:
+        return f"delivery of {self.object_key}"

@@ -1,0 +1,154 @@
+"""Sealing: one random data key per licence key, wrapped under a master key that lives in the environment only."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Self
+
+import rfc8785
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
+from django.conf import settings
+
+FORMAT_VERSION = 1
+ALGORITHM = "A256GCM"
+DATA_KEY_BYTES = 32
+NONCE_BYTES = 12
+TAG_BYTES = 16
+_MASTER_KEY_INFO = b"bitloot/master/v1"
+_MASTER_KEY_ID_INFO = b"bitloot/master-id/v1"
+
+
+class SealBroken(Exception):
+    """What should open does not: it was changed, cut, moved to another place or sealed under another key."""
+
+
+class MasterKeyMissing(Exception):
+    """The master key that a data key is wrapped under is in none of our secrets."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """The only place at which a ciphertext opens."""
+
+    environment: str
+    order: str
+    item: str
+    key: str
+    content_type: str
+    version: int = FORMAT_VERSION
+
+    @property
+    def aad(self) -> bytes:
+        return rfc8785.dumps(
+            {
+                "env": self.environment,
+                "order": self.order,
+                "item": self.item,
+                "key": self.key,
+                "content_type": self.content_type,
+                "version": self.version,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class WrappedKey:
+    wrapped: bytes
+    master_key_id: str
+
+
+@dataclass(frozen=True)
+class Sealed:
+    ciphertext: bytes  # ends with the 16 bytes of the tag, as WebCrypto wants it
+    nonce: bytes
+    data_key: WrappedKey
+
+
+@dataclass(frozen=True)
+class MasterKey:
+    id: str
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class MasterKeys:
+    """The primary, which wraps, and the older ones, which only unwrap until every key is re-wrapped."""
+
+    primary: MasterKey
+    fallbacks: tuple[MasterKey, ...] = ()
+
+    @classmethod
+    def from_secrets(cls, primary: str, fallbacks: Sequence[str] = ()) -> Self:
+        if not primary:
+            raise MasterKeyMissing("KEY_ENCRYPTION_SECRET is empty")
+        return cls(_derive(primary), tuple(_derive(secret) for secret in fallbacks if secret))
+
+    @classmethod
+    def from_settings(cls) -> Self:
+        return cls.from_secrets(settings.KEY_ENCRYPTION_SECRET, settings.KEY_ENCRYPTION_SECRET_FALLBACKS)
+
+    @property
+    def ids(self) -> list[str]:
+        return [self.primary.id, *(key.id for key in self.fallbacks)]
+
+    def wrap(self, data_key: bytes) -> WrappedKey:
+        return WrappedKey(aes_key_wrap(self.primary.secret, data_key), self.primary.id)
+
+    def unwrap(self, data_key: WrappedKey) -> bytes:
+        """Return the data key. Raises MasterKeyMissing or SealBroken."""
+        master = next((key for key in (self.primary, *self.fallbacks) if key.id == data_key.master_key_id), None)
+        if master is None:
+            raise MasterKeyMissing(f"master key {data_key.master_key_id} is in none of our secrets")
+        try:
+            return aes_key_unwrap(master.secret, data_key.wrapped)
+        except (InvalidUnwrap, ValueError) as err:
+            raise SealBroken("the wrapped data key was changed") from err
+
+    def rewrap(self, data_key: WrappedKey) -> WrappedKey:
+        return self.wrap(self.unwrap(data_key))
+
+
+def seal(plaintext: bytes, binding: Binding, *, keys: MasterKeys) -> Sealed:
+    data_key, nonce = os.urandom(DATA_KEY_BYTES), os.urandom(NONCE_BYTES)
+    ciphertext = AESGCM(data_key).encrypt(nonce, plaintext, binding.aad)
+    return Sealed(ciphertext, nonce, keys.wrap(data_key))
+
+
+def open_sealed(sealed: Sealed, binding: Binding, *, keys: MasterKeys) -> bytes:
+    """Return the plaintext. Raises SealBroken, or MasterKeyMissing; nothing is returned in part."""
+    data_key = keys.unwrap(sealed.data_key)
+    if len(sealed.nonce) != NONCE_BYTES or len(sealed.ciphertext) < TAG_BYTES:
+        raise SealBroken("the nonce or the ciphertext was cut")
+    try:
+        return AESGCM(data_key).decrypt(sealed.nonce, sealed.ciphertext, binding.aad)
+    except InvalidTag as err:
+        raise SealBroken("the ciphertext does not belong here") from err
+
+
+def master_key_ready() -> bool:
+    """Say whether this process could seal and open a key now."""
+    place = Binding("self-test", "order", "item", "key", "text/plain")
+    try:
+        keys = MasterKeys.from_settings()
+        return open_sealed(seal(b"ready", place, keys=keys), place, keys=keys) == b"ready"
+    except (SealBroken, MasterKeyMissing):
+        return False
+
+
+@lru_cache(maxsize=8)
+def _derive(secret: str) -> MasterKey:
+    # The id names the key in every row, so that opening never tries one key after another. It is derived apart from
+    # the key itself: publishing it says nothing about the key.
+    name = hashlib.sha256(_expand(secret, _MASTER_KEY_ID_INFO)).hexdigest()[:8]
+    return MasterKey(name, _expand(secret, _MASTER_KEY_INFO))
+
+
+def _expand(secret: str, info: bytes) -> bytes:
+    # No salt: the secret is already random, and a constant one would add nothing (RFC 5869, 3.1).
+    return HKDF(algorithm=SHA256(), length=DATA_KEY_BYTES, salt=None, info=info).derive(secret.encode())

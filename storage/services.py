@@ -1,0 +1,375 @@
+"""A key's life: sealed into our database, copied to the object store, revealed, destroyed."""
+
+import base64
+import hashlib
+import logging
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import Count, F, QuerySet
+from django.db.models.functions import Coalesce, Now
+
+from bitloot.lib import bell
+from bitloot.lib.clock import delay
+from bitloot.lib.failpoint import failpoint
+from orders.exceptions import InvalidTransition
+from orders.models import Order, OrderEvent, OrderItem, close_alert, raise_alert
+from storage.exceptions import KeyBelongsElsewhere, KeyShredded, KeyUnreadable
+from storage.links import SignedUrl, sign_own_url, sign_r2_url
+from storage.models import Key, KeyDeliveryLog
+from storage.objects import (
+    MAX_OBJECT_BYTES,
+    ObjectConflict,
+    ObjectMissing,
+    ObjectUnavailable,
+    key_store,
+    new_object_name,
+)
+from storage.sealing import ALGORITHM, TAG_BYTES, MasterKeyMissing, MasterKeys, SealBroken, open_sealed, seal
+
+logger = logging.getLogger(__name__)
+
+MAX_KEY_BYTES = MAX_OBJECT_BYTES - TAG_BYTES
+ALERT_AFTER_ATTEMPTS = 5
+REST_AFTER_CRASHES = 3600
+RETENTION_BATCH = 500
+_OPENABLE = (KeyDeliveryLog.Status.STORED, KeyDeliveryLog.Status.ACCESSED)
+
+
+@dataclass(frozen=True)
+class KeyMaterial:
+    """What a browser needs to open one key; all of it base64url without padding."""
+
+    key: Key
+    data_key: str = field(repr=False)
+    nonce: str
+    aad: str
+    algorithm: str = ALGORITHM
+
+
+def store_key(*, item: OrderItem, supplier_key_id: str, plaintext: bytes, content_type: str) -> Key:
+    """Seal one licence key of `item`; the same supplier's key again returns the row that is there.
+
+    Raises KeyBelongsElsewhere if another item has it, with an alert that only stays if the caller's transaction does.
+    The upload follows by itself.
+    """
+    if not 0 < len(plaintext) <= MAX_KEY_BYTES:
+        raise ValueError(f"a key has 1 to {MAX_KEY_BYTES} bytes, not {len(plaintext)}")
+    key = _known(item, supplier_key_id)
+    if key is None:
+        key = _sealed_row(item, supplier_key_id, plaintext, content_type)
+        failpoint("key.sealed")
+        try:
+            _insert(key, item)
+        except IntegrityError:
+            key = _known(item, supplier_key_id)
+            if key is None:
+                raise
+    return key
+
+
+def _known(item: OrderItem, supplier_key_id: str) -> Key | None:
+    key = Key.objects.filter(supplier_key_id=supplier_key_id).select_related("item__order").first()
+    if key is not None and key.item_id != item.pk:
+        raise_alert(
+            "key_sold_twice",
+            str(key.pk),
+            f"The supplier delivered one key for two order items: {key.item_id} has it, {item.pk} was refused it."
+            " Ask the supplier for another key.",
+            order=item.order,
+        )
+        raise KeyBelongsElsewhere(f"{key} belongs to order item {key.item_id}")
+    return key
+
+
+def _sealed_row(item: OrderItem, supplier_key_id: str, plaintext: bytes, content_type: str) -> Key:
+    key = Key(
+        item=item,
+        supplier_key_id=supplier_key_id,
+        content_type=content_type,
+        object_name=new_object_name(),
+        environment=settings.KEY_ENVIRONMENT,
+    )
+    sealed = seal(plaintext, key.binding, keys=MasterKeys.from_settings())
+    key.ciphertext, key.nonce = sealed.ciphertext, sealed.nonce
+    key.ciphertext_sha256 = hashlib.sha256(sealed.ciphertext).hexdigest()
+    key.wrapped_data_key, key.master_key_id = sealed.data_key.wrapped, sealed.data_key.master_key_id
+    return key
+
+
+def _insert(key: Key, item: OrderItem) -> None:
+    with transaction.atomic():
+        # The order first, as everywhere, and not just by the foreign key: two items of one order that hold it so and
+        # then both want to change it would wait for each other.
+        item.order.lock()
+        OrderEvent.objects.create(
+            order_id=item.order_id, kind="key", to_status=key.status, message="The key has come and was sealed."
+        )
+        key.save(force_insert=True)
+        KeyDeliveryLog.objects.create(
+            key=key,
+            order_id=item.order_id,
+            customer_email=item.order.email,
+            object_key=key.object_name,
+            expires_at=Now() + timedelta(days=settings.KEY_RETENTION_DAYS),
+        )
+        failpoint("key.inserted")
+        bell.ring("storage")
+
+
+def handle(key: Key) -> None:
+    """Do what a claimed row waits for: the upload of a new key, the removal of a shredded one."""
+    if key.status == Key.Status.RECEIVED:
+        upload(key)
+    elif key.status == Key.Status.SHREDDED:
+        _remove_object(key)
+    else:
+        key.release(None)
+
+
+def upload(key: Key) -> None:
+    """Copy a claimed key to the object store; it is served from our database until it was read back and opened."""
+    failed_before = key.attempts > 0
+    try:
+        _copy_and_open(key)
+    except (ObjectUnavailable, ObjectMissing) as err:
+        _wait_for_store(key, err)
+    except (ObjectConflict, SealBroken, MasterKeyMissing) as err:
+        _distrust(key, err)
+    else:
+        _mark_stored(key)
+        if failed_before:
+            close_alert("object_store", "object store")
+
+
+def _copy_and_open(key: Key) -> None:
+    ciphertext, store = bytes(key.ciphertext or b""), key_store()
+    store.put(key.object_name, ciphertext)
+    failpoint("object.written")
+    copy = store.get(key.object_name)
+    if copy != ciphertext:
+        raise SealBroken("the copy in the object store is not what was written")
+    open_sealed(key.sealed(copy), key.binding, keys=MasterKeys.from_settings())
+    failpoint("object.opened")
+
+
+def _mark_stored(key: Key) -> None:
+    # A copy of our own files is no reason to drop ours: web and worker need not share a disk.
+    dropped = {"ciphertext": None} if key_store().signs_urls else {}
+    fields = {**Key.release_fields(None), **dropped, "attempts": 0, "error": "", "stored_at": Now()}
+    try:
+        message = "The sealed key was copied to the object store, read back and opened once."
+        key.move(Key.Status.STORED, message=message, token=key.claim_token, **fields)
+        failpoint("key.stored")
+    except InvalidTransition:
+        # Shredded while it was being copied: look again at once, and remove the copy.
+        key.release(timedelta(0))
+
+
+def _wait_for_store(key: Key, err: Exception) -> None:
+    logger.warning("%s: %s", key, err)
+    key.retry(error=str(err)[:300])
+    if key.attempts + 1 >= ALERT_AFTER_ATTEMPTS:
+        raise_alert(
+            "object_store",
+            "object store",
+            f"Sealed keys cannot be copied to the object store ({err}). Customers get theirs from our database"
+            " meanwhile. Check R2 and its credentials; uploads go on by themselves.",
+        )
+
+
+def _distrust(key: Key, err: Exception) -> None:
+    logger.error("%s failed its check: %s", key, err)
+    key.retry(error=str(err)[:300])
+    _alert_integrity(
+        key,
+        f"{err}. The sealed key stays in our database. If the object {key.object_name} was changed, delete it and it"
+        " is written again; if a master key is missing, add it to KEY_ENCRYPTION_SECRET_FALLBACKS.",
+    )
+
+
+def _alert_integrity(key: Key, message: str) -> None:
+    raise_alert("key_integrity", str(key.pk), f"{key}: {message}", order=key.item.order)
+
+
+def give_up(key: Key) -> None:
+    """Let a row that crashed its workers rest for an hour, and tell staff; its key is served from our database."""
+    key.release(delay(REST_AFTER_CRASHES), error="The worker crashed on this key several times.")
+    _alert_integrity(key, "copying it crashed the worker several times. It is tried again every hour; read the log.")
+
+
+def ready_keys(order: Order) -> list[Key]:
+    """Return the keys that can be opened, oldest first.
+
+    Raises KeyShredded if there were keys and none can be opened any more.
+    """
+    mine = Key.objects.filter(item__order=order).select_related("item__order", "item__product", "delivery")
+    ready = list(mine.filter(delivery__status__in=_OPENABLE, delivery__expires_at__gt=Now()))
+    if not ready and mine.exists():
+        raise KeyShredded(f"every key of {order} is gone")
+    return ready
+
+
+def download_url(key: Key) -> SignedUrl:
+    """Return a link to the ciphertext that lives for SIGNED_URL_TTL_SECONDS: R2's own once R2 holds the only copy."""
+    if key.status == Key.Status.SHREDDED:
+        raise KeyShredded(f"{key} was destroyed")
+    in_r2 = sign_r2_url(key_store(), key.object_name) if key.ciphertext is None else None
+    return in_r2 or sign_own_url(key.object_name)
+
+
+def read_ciphertext(name: str) -> bytes:
+    """Return what a link of ours leads to. Raises ObjectMissing, or KeyUnreadable (with an alert)."""
+    key = Key.objects.exclude(status=Key.Status.SHREDDED).filter(object_name=name).select_related("item__order").first()
+    if key is None:
+        raise ObjectMissing("there is no such key")
+    try:
+        # A link made before the upload outlives our copy, hence the look into the store.
+        ciphertext = bytes(key.ciphertext) if key.ciphertext is not None else key_store().get(name)
+    except ObjectUnavailable as err:
+        raise KeyUnreadable(f"{key}: {err}") from err
+    except ObjectMissing as err:
+        _alert_integrity(key, "its object is gone from the store. Ask the supplier for the key once more.")
+        raise KeyUnreadable(f"{key} is lost") from err
+    if hashlib.sha256(ciphertext).hexdigest() != key.ciphertext_sha256:
+        _alert_integrity(key, "its object was changed. Restore it, or ask the supplier for the key once more.")
+        raise KeyUnreadable(f"{key} was changed")
+    return ciphertext
+
+
+def reveal(*, order: Order, keys: list[Key]) -> list[KeyMaterial]:
+    """Hand out the data keys and count the access; may be repeated until the retention ends.
+
+    Raises KeyShredded or KeyBelongsElsewhere, and KeyUnreadable (with an alert); then nothing is counted.
+    """
+    try:
+        return _reveal(order, keys)
+    except (SealBroken, MasterKeyMissing) as err:
+        logger.error("%s: a key cannot be opened: %s", order, err)
+        message = f"A key of this order cannot be opened: {err}. Check KEY_ENCRYPTION_SECRET and its fallbacks."
+        raise_alert("key_integrity", str(order.pk), message, order=order)
+        raise KeyUnreadable(str(err)) from err
+
+
+def _reveal(order: Order, keys: list[Key]) -> list[KeyMaterial]:
+    wanted = [key.pk for key in keys]
+    master_keys = MasterKeys.from_settings()
+    with transaction.atomic():
+        # Locked, so that a key is either revealed or shredded first, and in the order that shredding takes.
+        mine = Key.objects.filter(pk__in=wanted, item__order=order).select_related("item__product").order_by("pk")
+        found = {key.pk: key for key in mine.select_for_update(of=("self",))}
+        if len(found) != len(set(wanted)):
+            raise KeyBelongsElsewhere(f"{order} does not have all of these keys")
+        _count_access(mine, len(found))
+        return [_material(found[pk], master_keys) for pk in wanted]
+
+
+def _count_access(keys: QuerySet[Key], expected: int) -> None:
+    deliveries = KeyDeliveryLog.objects.filter(key__in=keys.values("pk"), status__in=_OPENABLE, expires_at__gt=Now())
+    counted = deliveries.update(
+        status=KeyDeliveryLog.Status.ACCESSED, last_accessed_at=Now(), times_accessed=F("times_accessed") + 1
+    )
+    if counted != expected:
+        raise KeyShredded("a key was destroyed, or its retention has ended")
+    Key.objects.filter(pk__in=keys.values("pk")).update(viewed_at=Coalesce("viewed_at", Now()))
+
+
+def _material(key: Key, master_keys: MasterKeys) -> KeyMaterial:
+    return KeyMaterial(
+        key=key,
+        data_key=_base64url(master_keys.unwrap(key.wrapped)),
+        nonce=_base64url(bytes(key.nonce)),
+        aad=_base64url(key.binding.aad),
+    )
+
+
+def _base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def shred(key: Key, *, reason: str) -> bool:
+    """Destroy a key for good. Return False if it was destroyed before.
+
+    The data key goes first, so no copy of the object opens from then on; the object itself is removed by the queue.
+    """
+    return _shred(key, KeyDeliveryLog.Status.DELETED, f"The key was destroyed: {reason}")
+
+
+def expire_deliveries() -> int:
+    """Shred the keys whose retention has ended; return how many."""
+    due = KeyDeliveryLog.objects.filter(status__in=_OPENABLE, expires_at__lte=Now()).order_by("expires_at")
+    batch = due.select_related("key__item__order")[:RETENTION_BATCH]
+    message = "The key was destroyed: its retention has ended."
+    return sum(_shred(delivery.key, KeyDeliveryLog.Status.EXPIRED, message) for delivery in batch)
+
+
+def _shred(key: Key, outcome: str, message: str) -> bool:
+    with transaction.atomic():
+        changed = key.move(
+            Key.Status.SHREDDED,
+            message=message[:300],
+            wrapped_data_key=None,
+            ciphertext=None,
+            shredded_at=Now(),
+            # An upload that is under way may still write the object: remove it after that.
+            next_attempt_at=Coalesce("claimed_until", Now()),
+            attempts=0,
+        )
+        if changed:
+            KeyDeliveryLog.objects.filter(key=key).update(status=outcome)
+            bell.ring("storage")
+    return changed
+
+
+def _remove_object(key: Key) -> None:
+    try:
+        key_store().delete(key.object_name)
+    except ObjectUnavailable as err:
+        _wait_for_store(key, err)
+    else:
+        key.release(None, error="")
+
+
+def rewrap_keys(*, batch: int = 500) -> int:
+    """Wrap every data key under the primary master key; return how many were changed.
+
+    Keys open all the while. May be interrupted and run again; a key that cannot be unwrapped is left, with an alert.
+    """
+    master_keys = MasterKeys.from_settings()
+    done, after = 0, UUID(int=0)
+    while rows := list(_to_rewrap(master_keys).filter(pk__gt=after).order_by("pk")[:batch]):
+        done += sum(_rewrap(key, master_keys) for key in rows)
+        after = rows[-1].pk
+    return done
+
+
+def keys_under_other_masters() -> dict[str, int]:
+    """Return how many keys each master key but the primary still holds."""
+    counted = _to_rewrap(MasterKeys.from_settings()).values("master_key_id").annotate(keys=Count("pk"))
+    return dict(counted.order_by("master_key_id").values_list("master_key_id", "keys"))
+
+
+def unknown_master_keys() -> list[str]:
+    """Return the ids of master keys that some key needs and this process does not have."""
+    foreign = Key.objects.exclude(status=Key.Status.SHREDDED).exclude(master_key_id__in=MasterKeys.from_settings().ids)
+    return list(foreign.order_by("master_key_id").values_list("master_key_id", flat=True).distinct())
+
+
+def _to_rewrap(master_keys: MasterKeys) -> QuerySet[Key]:
+    live = Key.objects.exclude(status=Key.Status.SHREDDED).select_related("item__order")
+    return live.exclude(master_key_id=master_keys.primary.id)
+
+
+def _rewrap(key: Key, master_keys: MasterKeys) -> bool:
+    try:
+        fresh = master_keys.rewrap(key.wrapped)
+    except (SealBroken, MasterKeyMissing) as err:
+        logger.error("%s cannot be re-wrapped: %s", key, err)
+        _alert_integrity(key, f"it cannot be re-wrapped: {err}. Keep the old secret in the fallbacks until it can.")
+        return False
+    # Only what was read is replaced: a key shredded or re-wrapped by somebody else meanwhile stays as it is.
+    unchanged = Key.objects.filter(pk=key.pk, master_key_id=key.master_key_id).exclude(status=Key.Status.SHREDDED)
+    return unchanged.update(wrapped_data_key=fresh.wrapped, master_key_id=fresh.master_key_id) == 1

@@ -1,0 +1,169 @@
+import json
+import re
+import unicodedata
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.utils.html import format_html, format_html_join
+
+from bitloot.lib.admin import NOTHING, OneOf, ReadOnlyAdmin, Refused, age_of, link, list_link, short
+from fulfillment.models import Reservation
+from payments.models import Payment
+from webhooks.models import WebhookLog
+from webhooks.services import TamperedBody, replay
+
+DEEPEST_INDENT = 30
+BYTES_PER_LINE = 16
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+
+
+class EventTypeFilter(OneOf):
+    title = "event type"
+    parameter_name = "event_type"
+    values = (
+        *(
+            "waiting",
+            "confirming",
+            "confirmed",
+            "sending",
+            "finished",
+            "partially_paid",
+            "failed",
+            "expired",
+            "refunded",
+        ),
+        *("order.status", "order.complete"),
+    )
+
+
+@admin.register(WebhookLog)
+class WebhookLogAdmin(ReadOnlyAdmin):
+    is_live = counts_statuses = True
+    list_display = ("event", "provider", "state", "external_link", "what_came", "received", "repeats", "replays", "due")
+    list_filter = ("status", "provider", "received_at", EventTypeFilter)
+    search_fields = ("external_id", "event_type")
+    search_numbers = ("id",)
+    linked_by = ("external_id",)
+    actions = ("replay",)
+    fieldsets = (
+        (None, {"fields": ("provider", "event_type", "external_id", "about", "state", "outcome")}),
+        ("Payload", {"fields": ("payload",), "classes": ("payload",)}),
+        ("Headers kept", {"fields": ("headers_text",)}),
+        ("Times", {"fields": (("received", "processed"), ("due", "attempts", "crashes"), ("repeats", "replays"))}),
+    )
+    received = age_of("received_at", "received")
+    processed = age_of("processed_at", "processed")
+    due = age_of("next_attempt_at", "next try")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookLog]:
+        return super().get_queryset(request).defer("body")
+
+    @admin.display(description="event", ordering="event_type")
+    def event(self, log: WebhookLog) -> str:
+        return f"{log.pk}: {log.event_type or 'no type'}"
+
+    @admin.display(description="external id", ordering="external_id")
+    def external_link(self, log: WebhookLog) -> str:
+        if not log.external_id:
+            return NOTHING
+        page = "payments.payment" if log.provider == WebhookLog.Provider.NOWPAYMENTS else "fulfillment.reservation"
+        return list_link(page, short(log.external_id), q=log.external_id)
+
+    @admin.display(description="outcome", ordering="outcome")
+    def what_came(self, log: WebhookLog) -> str:
+        return short(log.outcome)
+
+    @admin.display(description="about")
+    def about(self, log: WebhookLog) -> str:
+        rows = [row for rows in _named_by(log) for row in rows]
+        return format_html_join(", ", "{}", ((row,) for row in rows)) or "Nothing of ours has this id."
+
+    @admin.display(description="body")
+    def payload(self, log: WebhookLog) -> str:
+        return render_to_string("admin/store/payload.html", view_of(bytes(log.body)))
+
+    @admin.display(description="headers")
+    def headers_text(self, log: WebhookLog) -> str:
+        return format_html("<pre>{}</pre>", visible(json.dumps(log.headers, indent=2, ensure_ascii=False)))
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("webhooks.replay_webhook")
+
+    @admin.action(description="Replay: run the handler again", permissions=["replay"])
+    def replay(self, request: HttpRequest, logs: QuerySet[WebhookLog]) -> None:
+        done = "handed to its handler again; its status and outcome here show within seconds what came of it"
+        self.act(request, logs, _replay, done=done)
+
+
+def _replay(log: WebhookLog) -> None:
+    try:
+        taken = replay(log)
+    except TamperedBody as err:
+        raise Refused("the stored body is not the one that was verified, so it is not replayed") from err
+    if not taken:
+        raise Refused("a worker is at it right now; look again in a moment")
+
+
+def _named_by(log: WebhookLog) -> list[list[str]]:
+    """Return links to what the webhook is about, and to its order."""
+    if not log.external_id:
+        return []
+    payments = Payment.objects.filter(external_id=log.external_id).select_related("order")
+    names = Q(external_id=log.external_id) | Q(supplier_order_id=log.external_id)
+    reservations = Reservation.objects.filter(names).select_related("item__order")
+    return [
+        *([link(payment), link(payment.order)] for payment in payments),
+        *([link(reservation), link(reservation.item.order)] for reservation in reservations),
+    ]
+
+
+def view_of(body: bytes) -> dict[str, Any]:
+    """Return the body for a person: as it came (as hex if it is no text), and indented if it is JSON."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return {"size": len(body), "hex": hexdump(body)}
+    return {"size": len(body), "raw": visible(text), "pretty": visible(indented(text))}
+
+
+def indented(text: str) -> str:
+    """Indent JSON without reading it into values: numbers, repeated members and their order stay as they were sent."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    lines, depth = [""], 0
+    for part in _TOKEN.findall(text):
+        if part in "}]":
+            depth -= 1
+            lines.append(_indent(depth))
+        lines[-1] += f"{part} " if part == ":" else part
+        depth += part in "{["
+        if part in "{[,":
+            lines.append(_indent(depth))
+    return re.sub(r"([{\[])\n\s*([}\]])", r"\1\2", "\n".join(line.rstrip() for line in lines))
+
+
+def _indent(depth: int) -> str:
+    return "  " * min(depth, DEEPEST_INDENT)
+
+
+def visible(text: str) -> str:
+    """Write characters that hide or reorder others (controls, bidi marks) as their code points."""
+    return "".join(f"⟨U+{ord(sign):04X}⟩" if _hides(sign) else sign for sign in text)
+
+
+def _hides(sign: str) -> bool:
+    return unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Co") and sign not in "\n\t"
+
+
+def hexdump(body: bytes) -> str:
+    lines = []
+    for start in range(0, len(body), BYTES_PER_LINE):
+        part = body[start : start + BYTES_PER_LINE]
+        shown = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
+        lines.append(f"{start:06x}  {part.hex(' '):<{3 * BYTES_PER_LINE}} {shown}")
+    return "\n".join(lines)

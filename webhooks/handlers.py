@@ -1,0 +1,31 @@
+"""From provider to the function that handles its webhooks. A handler returns a sentence; "ignored…" means no effect."""
+
+from collections.abc import Callable
+
+from bitloot.lib.jsontext import MalformedJson
+from fulfillment import kinguin
+from fulfillment.services import handle_supplier_event
+from payments.services import handle_ipn
+from payments.signature import parse_ipn
+from webhooks.models import WebhookLog
+
+
+def handle_nowpayments(log: WebhookLog) -> str:
+    try:
+        hint = parse_ipn(bytes(log.body))
+    except (MalformedJson, ValueError) as err:
+        return f"ignored: {err}"
+    if not hint.payment_id:
+        return "ignored: no payment of ours, a payout perhaps"
+    return handle_ipn(hint)
+
+
+def handle_kinguin(log: WebhookLog) -> str:
+    event = kinguin.client().parse_webhook(log.headers, bytes(log.body))
+    return handle_supplier_event(event)
+
+
+HANDLERS: dict[str, Callable[[WebhookLog], str]] = {
+    WebhookLog.Provider.NOWPAYMENTS: handle_nowpayments,
+    WebhookLog.Provider.KINGUIN: handle_kinguin,
+}

@@ -1,0 +1,106 @@
+"""The inbox: one statement to store, a bell, and a handler that may run again at any time."""
+
+import json
+import logging
+from datetime import timedelta
+from hashlib import sha256
+
+from django.db import connection
+from django.db.models import F
+from django.db.models.functions import Now
+
+from bitloot.lib import bell
+from bitloot.lib.clock import backoff
+from bitloot.lib.failpoint import failpoint
+from bitloot.lib.http import ProviderUnavailable
+from orders.models import close_alert, raise_alert
+from payments.exceptions import UnknownPayment
+from webhooks.handlers import HANDLERS
+from webhooks.models import WebhookLog
+
+logger = logging.getLogger(__name__)
+
+TRIES_AFTER_A_FAILURE = 5
+TRIES_WITHOUT_ANSWER = 60
+
+_INSERT = """
+INSERT INTO webhooks_webhooklog
+    (provider, body, body_sha256, headers, external_id, event_type, status, outcome, attempts, crashes)
+VALUES (%s, %s, %s, %s, %s, %s, 'received', '', 0, 0)
+ON CONFLICT (provider, body_sha256) DO UPDATE SET repeats = webhooks_webhooklog.repeats + 1
+"""
+
+
+class TamperedBody(Exception):
+    """The stored body is not the one that was verified."""
+
+
+def store(*, provider: str, body: bytes, headers: dict[str, str], external_id: str, event_type: str) -> None:
+    """Store a verified webhook, in one statement, and ring. The same body again is only counted."""
+    values = (provider, body, sha256(body).digest(), json.dumps(headers), external_id[:64], event_type[:64])
+    with connection.cursor() as cursor:
+        cursor.execute(_INSERT, values)
+    bell.ring("webhooks")
+
+
+def process(log: WebhookLog) -> None:
+    """Run the handler of one claimed row and record what came of it; a failure keeps the row for another try."""
+    try:
+        outcome = HANDLERS[log.provider](log)
+        failpoint("webhook.handled")
+    except (ProviderUnavailable, UnknownPayment) as err:
+        _try_later(log, err)
+    except Exception as err:
+        logger.exception("%s could not be handled", log)
+        _fail(log, err)
+        return
+    else:
+        ignored = outcome.startswith("ignored")
+        status = WebhookLog.Status.IGNORED if ignored else WebhookLog.Status.PROCESSED
+        log.release(None, status=status, outcome=outcome[:300], processed_at=Now())
+        if log.attempts or log.replays:
+            close_alert("webhook_failed", f"webhook {log.pk}", by="the machine: it was handled")
+
+
+def give_up(log: WebhookLog) -> None:
+    """End a row that crashed its worker again and again."""
+    log.release(None, status=WebhookLog.Status.FAILED, outcome="Handling it crashed the worker three times.")
+    raise_alert("webhook_failed", f"webhook {log.pk}", f"{log} crashed the worker. Look at the log, then replay it.")
+
+
+def replay(log: WebhookLog) -> bool:
+    """Hand the row to its handler once more. Return False if a worker is at it right now.
+
+    Raises TamperedBody if the body is not the one that was verified.
+    """
+    if sha256(bytes(log.body)).digest() != bytes(log.body_sha256):
+        raise TamperedBody(str(log))
+    replayed = WebhookLog.objects.filter(pk=log.pk, claim_token=None).update(
+        status=WebhookLog.Status.RECEIVED,
+        next_attempt_at=Now(),
+        attempts=0,
+        crashes=0,
+        replays=F("replays") + 1,
+    )
+    bell.ring("webhooks")
+    return bool(replayed)
+
+
+def _try_later(log: WebhookLog, err: Exception) -> None:
+    if log.attempts + 1 < TRIES_WITHOUT_ANSWER:
+        log.retry(outcome=f"Waiting: {err}"[:300])
+    else:
+        log.release(None, status=WebhookLog.Status.IGNORED, outcome=f"Gave up waiting: {err}"[:300])
+
+
+def _fail(log: WebhookLog, err: Exception) -> None:
+    """Show the failure at once, try a few times more, then wait for a person to replay it."""
+    last = log.attempts + 1 >= TRIES_AFTER_A_FAILURE
+    pause: timedelta | None = None if last else backoff(log.attempts + 3)
+    outcome = f"{type(err).__name__}: {err}"[:300]
+    log.release(pause, status=WebhookLog.Status.FAILED, outcome=outcome, attempts=F("attempts") + 1)
+    raise_alert(
+        "webhook_failed",
+        f"webhook {log.pk}",
+        f"{log} could not be handled: {type(err).__name__}. Mend it, then replay it.",
+    )

@@ -1,0 +1,251 @@
+import json
+from datetime import timedelta
+from hashlib import sha256
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+
+from bitloot.lib.http import ProviderUnavailable
+from bitloot.lib.queue import LeaseLost
+from orders.models import Alert
+from payments.exceptions import UnknownPayment
+from webhooks import services
+from webhooks.handlers import HANDLERS
+from webhooks.models import WebhookLog
+from webhooks.services import TamperedBody, give_up, process, replay
+from webhooks.tasks import drain_webhooks
+from webhooks.tests.factories import ipn, make_log, supplier_event
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def handler(monkeypatch):
+    """What the handler of NOWPayments does; the one above the inbox is another module's business."""
+    calls = []
+
+    def set_outcome(outcome):
+        def handle(log):
+            calls.append(log.pk)
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return outcome
+
+        monkeypatch.setitem(HANDLERS, WebhookLog.Provider.NOWPAYMENTS, handle)
+        return calls
+
+    return set_outcome
+
+
+def work(log):
+    WebhookLog.objects.filter(pk=log.pk, next_attempt_at__isnull=False).update(next_attempt_at=Now(), claim_token=None)
+    drain_webhooks()
+    log.refresh_from_db()
+    return log
+
+
+def test_a_webhook_is_stored_byte_for_byte_and_due_at_once():
+    body = b'{"payment_id" :1,\xc3\xa9"\\u0000"'
+    log = make_log(body=body, external_id="x" * 70, event_type="y" * 70)
+    assert [bytes(log.body), bytes(log.body_sha256)] == [body, sha256(body).digest()]
+    assert [log.external_id, log.event_type, log.status, log.outcome] == ["x" * 64, "y" * 64, "received", ""]
+    assert [log.repeats, log.replays, log.attempts, log.crashes, log.processed_at] == [0, 0, 0, 0, None]
+    assert set(log.headers) == {"x-nowpayments-sig"}
+    assert WebhookLog.objects.filter(pk=log.pk, next_attempt_at__lte=Now(), received_at__lte=Now()).exists()
+
+
+def test_the_same_body_again_is_only_counted():
+    first = make_log()
+    process(WebhookLog.objects.claim()[0])
+    for _ in range(3):
+        again = make_log()
+    assert [again.pk, again.repeats, WebhookLog.objects.count()] == [first.pk, 3, 1]
+    assert again.status == "ignored"
+    assert again.next_attempt_at is None
+
+
+def test_one_body_of_two_providers_is_two_webhooks():
+    make_log("nowpayments", b"{}")
+    make_log("kinguin", b"{}")
+    assert WebhookLog.objects.count() == 2
+
+
+def test_the_database_keeps_a_body_once():
+    log = make_log()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        WebhookLog.objects.create(provider=log.provider, body=b"other", body_sha256=log.body_sha256)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [("paid", "processed"), ("ignored: not ours", "ignored"), ("x" * 400, "processed")],
+)
+def test_what_came_of_it_is_written_down(handler, outcome, status):
+    calls = handler(outcome)
+    log = work(make_log())
+    assert [log.status, log.outcome, log.next_attempt_at, log.attempts] == [status, outcome[:300], None, 0]
+    assert log.processed_at is not None
+    work(log)
+    assert calls == [log.pk]
+    assert not Alert.objects.exists()
+
+
+@pytest.mark.parametrize("error", [ProviderUnavailable("no answer"), UnknownPayment("not yet")])
+def test_what_cannot_be_told_yet_is_asked_again_later(handler, error):
+    calls = handler(error)
+    log = make_log()
+    for attempts, pause in ((1, 1), (2, 2), (3, 4)):
+        work(log)
+        assert [log.status, log.attempts, log.outcome] == ["received", attempts, f"Waiting: {error}"]
+        assert WebhookLog.objects.filter(next_attempt_at__lte=Now() + timedelta(seconds=pause)).exists()
+        assert not WebhookLog.objects.filter(next_attempt_at__lte=Now() + timedelta(seconds=pause - 1)).exists()
+    handler("paid")
+    assert [work(log).status, log.outcome, len(calls)] == ["processed", "paid", 3 + 1]
+    assert not Alert.objects.exists()
+
+
+def test_waiting_has_an_end(handler):
+    handler(ProviderUnavailable("no answer"))
+    log = make_log()
+    WebhookLog.objects.update(attempts=services.TRIES_WITHOUT_ANSWER - 1)
+    assert [work(log).status, log.outcome, log.next_attempt_at] == ["ignored", "Gave up waiting: no answer", None]
+
+
+def test_a_failure_is_shown_at_once_tried_again_and_left_for_a_person(handler):
+    calls = handler(ValueError("a bug"))
+    log = make_log()
+    for attempts, pause in ((1, 4), (2, 8), (3, 16), (4, 30)):
+        work(log)
+        assert [log.status, log.outcome, log.attempts] == ["failed", "ValueError: a bug", attempts]
+        assert WebhookLog.objects.filter(next_attempt_at__lte=Now() + timedelta(seconds=pause)).exists()
+        assert not WebhookLog.objects.filter(next_attempt_at__lte=Now() + timedelta(seconds=pause - 2)).exists()
+    work(log)
+    work(log)
+    assert [log.attempts, log.next_attempt_at, len(calls)] == [5, None, 5]
+    alert = Alert.objects.get()
+    assert [alert.kind, alert.subject, alert.status, alert.times] == ["webhook_failed", f"webhook {log.pk}", "open", 5]
+
+
+def test_a_failure_that_is_mended_closes_its_alert(handler):
+    handler(ValueError("a bug"))
+    log = work(make_log())
+    handler("paid")
+    assert [work(log).status, Alert.objects.get().status] == ["processed", "closed"]
+
+
+def test_replay_hands_the_row_to_its_handler_once_more(handler):
+    calls = handler(ValueError("a bug"))
+    log = make_log()
+    for _ in range(5):
+        work(log)
+    handler("paid")
+    replay(log)
+    log.refresh_from_db()
+    assert [log.status, log.attempts, log.crashes, log.replays] == ["received", 0, 0, 1]
+    assert [work(log).status, log.outcome, len(calls)] == ["processed", "paid", 6]
+    assert Alert.objects.get().status == "closed"
+
+
+def test_replay_of_what_was_handled_runs_it_again(handler):
+    calls = handler("paid")
+    log = work(make_log())
+    for _ in range(3):
+        replay(log)
+        work(log)
+    assert [log.replays, log.status, len(calls)] == [3, "processed", 4]
+
+
+def test_replay_leaves_a_row_that_a_worker_holds(handler):
+    handler("paid")
+    log = make_log()
+    (claimed,) = WebhookLog.objects.claim()
+    replay(log)
+    log.refresh_from_db()
+    assert [log.replays, log.claim_token] == [0, claimed.claim_token]
+    process(claimed)
+    log.refresh_from_db()
+    assert log.status == "processed"
+
+
+def test_a_body_that_was_changed_is_not_replayed(handler):
+    calls = handler("paid")
+    log = work(make_log())
+    WebhookLog.objects.update(body=ipn(payment_status="refunded"))
+    log.refresh_from_db()
+    with pytest.raises(TamperedBody):
+        replay(log)
+    log.refresh_from_db()
+    assert [log.status, log.replays, log.next_attempt_at, len(calls)] == ["processed", 0, None, 1]
+
+
+def test_a_worker_that_lost_its_lease_records_nothing(handler):
+    handler("paid")
+    log = make_log()
+    (claimed,) = WebhookLog.objects.claim()
+    WebhookLog.objects.update(claim_token=None)
+    with pytest.raises(LeaseLost):
+        process(claimed)
+    log.refresh_from_db()
+    assert [log.status, log.outcome] == ["received", ""]
+
+
+def test_a_row_that_kills_its_worker_is_given_up():
+    log = make_log()
+    (claimed,) = WebhookLog.objects.claim()
+    give_up(claimed)
+    log.refresh_from_db()
+    assert [log.status, log.outcome, log.next_attempt_at] == [
+        "failed",
+        "Handling it crashed the worker three times.",
+        None,
+    ]
+    assert Alert.objects.get().subject == f"webhook {log.pk}"
+
+
+def test_three_kills_in_a_row_end_in_give_up(handler):
+    calls = handler("paid")
+    log = make_log()
+    for _ in range(3):
+        assert WebhookLog.objects.claim()  # and the worker dies
+        WebhookLog.objects.update(next_attempt_at=Now(), claim_token=None)
+    assert [work(log).status, calls] == ["failed", []]
+
+
+def test_every_provider_has_a_handler():
+    assert set(HANDLERS) == set(WebhookLog.Provider)
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        (b"{", "ignored: The body is not valid JSON in UTF-8."),
+        (b'{"payment_id":"\\u0000"}', "ignored: A string holds a character that cannot be stored."),
+        (ipn(payment_id=-1), "ignored: payment_id is not a number of up to 19 digits."),
+        (ipn(parent_payment_id=[]), "ignored: payment_id is not a number of up to 19 digits."),
+        (b'{"id":"1","batch_withdrawal_id":"2","status":"FINISHED"}', "ignored: no payment of ours, a payout perhaps"),
+        (ipn(), "ignored: neither payment nor order is ours"),
+        (ipn(order_id="GK-1"), "ignored: neither payment nor order is ours"),
+    ],
+)
+def test_an_ipn_that_means_nothing_to_us_is_ignored_with_a_reason(body, outcome):
+    log = work(make_log(body=body))
+    assert [log.status, log.outcome] == ["ignored", outcome]
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        (supplier_event(), "ignored: no reservation of ours"),
+        (b"\xff", "ignored: unknown"),
+        (b"[]", "ignored: unknown"),
+        (json.dumps({"orderId": "../../v1/balance"}).encode(), "ignored: unknown"),
+    ],
+)
+def test_a_supplier_event_that_means_nothing_to_us_is_ignored_with_a_reason(body, outcome):
+    log = work(make_log("kinguin", body, "order.status"))
+    assert [log.status, log.outcome] == ["ignored", outcome]
+
+
+def test_names_for_people():
+    assert str(WebhookLog(provider="kinguin", event_type="order.status", external_id="a")) == "kinguin order.status a"

@@ -1,0 +1,10 @@
+from django.urls import path
+
+from webhooks import views
+
+urlpatterns = [
+    path("api/payments/ipn", views.nowpayments, name="ipn"),
+    path("api/webhooks/nowpayments", views.nowpayments),
+    path("api/webhooks/kinguin", views.kinguin_webhook, name="kinguin-webhook"),
+    path("api/kinguin/webhook", views.kinguin_webhook),
+]

@@ -1,0 +1,118 @@
+"""Providers call here: verify the raw bytes, store, answer. Plain Django views; DRF refuses Kinguin's content type."""
+
+import logging
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.db import Error as DatabaseFailure
+from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+from prometheus_client import Counter
+
+from bitloot.lib.failpoint import failpoint
+from bitloot.lib.jsontext import MalformedJson, UnstorableText, parse_object
+from bitloot.lib.rest import MAX_BODY_BYTES
+from fulfillment import kinguin
+from payments.signature import BadSignature, SignatureNotConfigured, event_type_and_id, verify_ipn
+from webhooks import refusals
+from webhooks.models import WebhookLog
+from webhooks.services import store
+
+logger = logging.getLogger(__name__)
+
+received = Counter("bitloot_webhooks", "Webhooks by provider and answer", ["provider", "answer"])
+
+
+@csrf_exempt
+@require_POST
+def nowpayments(request: HttpRequest) -> HttpResponse:
+    body = _body(request)
+    if isinstance(body, HttpResponse):
+        return body
+    signature = request.META.get("HTTP_X_NOWPAYMENTS_SIG")
+    try:
+        verify_ipn(body, signature, settings.NOWPAYMENTS_IPN_SECRET)
+        document = parse_object(body)
+    except BadSignature:
+        return _refuse(request, "nowpayments")
+    except SignatureNotConfigured:
+        return _answer("nowpayments", 503)
+    except UnstorableText:
+        document = {}  # authentic: kept as bytes for a person to look at
+    except MalformedJson:
+        return _answer("nowpayments", 400)
+    event_type, external_id = event_type_and_id(document)
+    kept = {"x-nowpayments-sig": str(signature).lower()}
+    return _keep("nowpayments", body, kept, external_id, event_type, (200, b""))
+
+
+@csrf_exempt
+@require_POST
+def kinguin_webhook(request: HttpRequest) -> HttpResponse:
+    body = _body(request)
+    if isinstance(body, HttpResponse):
+        return body
+    client = kinguin.client()
+    try:
+        client.verify_webhook(request.headers, body, settings.KINGUIN_WEBHOOK_SECRET)
+    except kinguin.BadWebhook:
+        return _refuse(request, "kinguin")
+    except kinguin.WebhookNotConfigured:
+        return _answer("kinguin", 503)
+    event = client.parse_webhook(request.headers, body)
+    if event.kind in ("product", "ping"):
+        # The whole catalogue is announced here, and we ask for a fresh quote before every purchase anyway.
+        return _answer("kinguin", *client.webhook_answer)
+    kept = {"X-Event-Name": request.headers.get("X-Event-Name", "")[:64]}
+    external_id = event.external_id or event.order_id
+    return _keep("kinguin", body, kept, external_id, event.event_type, client.webhook_answer)
+
+
+def _refuse(request: HttpRequest, provider: str) -> HttpResponse:
+    status = refusals.status_for(request, provider)
+    response = _answer(provider, status)
+    if status == 429:
+        response["Retry-After"] = str(refusals.WINDOW_SECONDS)
+    return response
+
+
+def _body(request: HttpRequest) -> bytes | HttpResponse:
+    try:
+        body = request.body
+    except (RequestDataTooBig, UnreadablePostError):
+        return HttpResponse(status=413)
+    if len(body) > MAX_BODY_BYTES:
+        return HttpResponse(status=413)
+    return body or b""
+
+
+def _keep(
+    provider: str, body: bytes, headers: dict[str, str], external_id: str, event_type: str, answer: tuple[int, bytes]
+) -> HttpResponse:
+    failpoint("webhook.verified")
+    try:
+        store(
+            provider=WebhookLog.Provider(provider).value,
+            body=body,
+            headers=headers,
+            external_id=external_id,
+            event_type=event_type,
+        )
+    except DatabaseFailure as err:
+        logger.error("a webhook of %s could not be stored: %s", provider, type(err).__name__)
+        response = _answer(provider, 503)
+        response["Retry-After"] = "5"
+        return response
+    failpoint("webhook.stored")
+    return _answer(provider, *answer)
+
+
+def _answer(provider: str, status: int, body: bytes = b"") -> HttpResponse:
+    received.labels(provider, str(status)).inc()
+    content_type = "application/json" if body else ""
+    response = HttpResponse(body, status=status, content_type=content_type or None)
+    if not body:
+        del response["Content-Type"]
+    response["Content-Length"] = str(len(body))
+    return response
