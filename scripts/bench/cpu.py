@@ -1,0 +1,36 @@
+"""CPU seconds of whole process trees, the children that ended included."""
+
+from dataclasses import dataclass, field
+
+import psutil
+
+
+@dataclass
+class Meter:
+    """Reads the CPU time of these processes and all they started."""
+
+    roots: list[int]
+    _before: float = field(default=0.0, init=False)
+
+    def start(self) -> None:
+        self._before = self.total()
+
+    def used(self) -> float:
+        return self.total() - self._before
+
+    def total(self) -> float:
+        return sum(_tree(pid) for pid in self.roots)
+
+
+def _tree(pid: int) -> float:
+    root = psutil.Process(pid)
+    return sum(_spent(process) for process in [root, *root.children(recursive=True)])
+
+
+def _spent(process: psutil.Process) -> float:
+    """Return what a process has used; a parent's account holds what its dead children had used."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system + times.children_user + times.children_system)
