@@ -29,9 +29,9 @@ def _prepare() -> None:
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="run-", dir=ROOT / "var" / "test")
     var = Path(os.environ[FOLDER]) / (WORKER or "main")
     os.environ["BITLOOT_VAR"] = str(var)
-    # pytest-django's live_server takes the store's port, so that the sandbox's webhooks find it.
+    # Nobody listens on the store's port: a webhook that the sandbox sends late finds no test but the one it is for.
     port, sandbox_port = free_port(), free_port()
-    os.environ["DJANGO_LIVE_TEST_SERVER_ADDRESS"] = f"127.0.0.1:{port}"
+    os.environ["DJANGO_LIVE_TEST_SERVER_ADDRESS"] = "127.0.0.1:0"
     os.environ["BITLOOT_ENV_FILE"] = str(write_environment(var, port=port, sandbox_port=sandbox_port))
     os.environ["DJANGO_SETTINGS_MODULE"] = "bitloot.settings"
     os.environ["THROTTLE_SCALE"] = "0"

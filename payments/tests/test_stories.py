@@ -207,10 +207,12 @@ def test_the_same_in_other_words_pays(world, fields):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_story_over_the_wire_from_coin_to_key(live_server, client, sandbox, settings):
+def test_a_story_over_the_wire_from_coin_to_key(live_server, client, sandbox, settings, monkeypatch):
     """The sandbox posts its own IPNs to the served store; the second payment of the delivered order buys nothing."""
     sandbox.control("config", {"deliver": "auto", "deliver_after_ms": 0})
     settings.SITE_URL = live_server.url
+    # The sandbox keeps its line to the server; the server's threads must not keep theirs to the database.
+    monkeypatch.setitem(settings.DATABASES["default"], "CONN_MAX_AGE", 0)
     world = World(client, sandbox)
     first, second = (services.start_payment(order=world.order, coin=coin).external_id for coin in ("btc", "eth"))
     sandbox.pay(first)
@@ -221,7 +223,13 @@ def test_a_story_over_the_wire_from_coin_to_key(live_server, client, sandbox, se
     assert (Order.objects.get().status, Key.objects.count(), Reservation.objects.count()) == ("fulfilled", 1, 1)
     assert Payment.objects.get(external_id=second).reason == "second_payment"
     assert world.mails() == ("payment_received", "key_ready")
+    heard(lambda: all("finished" in ipns_answered(sandbox, payment) for payment in (first, second)))
     assert set(WebhookLog.objects.values_list("status", flat=True)) == {"processed"}
+
+
+def ipns_answered(sandbox, payment):
+    lines = sandbox.control(f"ledger?what=webhook_sent&order_id={payment}")["ledger"]
+    return {line["detail"]["event"] for line in lines if line["detail"]["outcome"] == "200"}
 
 
 def heard(is_so):
