@@ -193,9 +193,11 @@ class Runner:
         self._run(session, session.items[0], session.items[-1])
         if session.testsfailed:
             raise pytest.UsageError("the tests fail without any mutation")
-        if self._child(session, None):
+        source = Path(self.path).read_text()
+        # Were the replacing itself at fault, every mutant would count as killed.
+        if self._child(session, Mutant(0, "nothing", ast.parse(source))):
             raise pytest.UsageError("the tests fail in a child without any mutation")
-        for mutant in mutants_of(Path(self.path).read_text()):
+        for mutant in mutants_of(source):
             if self._child(session, mutant):
                 self.killed += 1
             else:
@@ -207,7 +209,7 @@ class Runner:
         if self.is_child and report.failed:
             os._exit(1)
 
-    def _child(self, session: pytest.Session, mutant: Mutant | None) -> bool:
+    def _child(self, session: pytest.Session, mutant: Mutant) -> bool:
         """Run the tests against the mutant in a child; return whether one failed, or never ended."""
         _close_connections()
         child = os.fork()
@@ -216,8 +218,7 @@ class Runner:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             try:
-                if mutant is not None:
-                    _break(self.path, mutant)
+                _break(self.path, mutant)
                 for item, following in zip(session.items, [*session.items[1:], session.items[0]], strict=True):
                     self._run(session, item, following)
             except BaseException:  # noqa: BLE001 - a mutant that breaks the run itself is noticed as well
@@ -265,7 +266,7 @@ def _break(path: str, mutant: Mutant) -> None:
 
 def _mutate(path: str, tests: list[str]) -> float:
     runner, started = Runner(path), time.monotonic()
-    code = pytest.main([*tests, "-q", "-p", "no:logging", "-p", "no:terminal", "-p", "no:randomly"], plugins=[runner])
+    code = pytest.main([*tests, "-p", "no:logging", "-p", "no:terminal", "-p", "no:randomly"], plugins=[runner])
     total = runner.killed + len(runner.survivors)
     if not total:
         print(f"{path}: no mutant was tried (pytest ended with {code})")
