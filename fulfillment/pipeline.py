@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from bitloot.lib.clock import GIVE_UP_AFTER, backoff, delay
 from bitloot.lib.failpoint import failpoint
-from bitloot.lib.http import ProviderError, ProviderUnavailable
+from bitloot.lib.http import ProviderError
 from bitloot.lib.money import CENT
 from bitloot.lib.queue import LeaseLost
 from fulfillment import gate, kinguin
@@ -490,9 +490,7 @@ def _check_lease(reservation: Reservation) -> None:
 
 
 def _order_id(reservation: Reservation) -> str:
-    if not reservation.supplier_order_id:
-        raise ProviderUnavailable(f"{reservation} has no supplier order")
-    return reservation.supplier_order_id
+    return reservation.supplier_order_id or ""  # set since `reserved`; every client refuses an empty one
 
 
 def _age(since: Any) -> float:
@@ -576,8 +574,8 @@ def _hold(reservation: Reservation, reason: str, message: str) -> Pause:
             failpoint("hold.recorded")
         if Order.Status.HELD in Order.TRANSITIONS[order.status] and order.status not in NOT_WANTED:
             sentence = CUSTOMER_SENTENCES.get(reason, CUSTOMER_SENTENCES[""])
-            if order.hold(reason=reason, message=sentence):
-                queue_email(order, Email.Kind.PROBLEM, reason=sentence)
+            order.hold(reason=reason, message=sentence)
+            queue_email(order, Email.Kind.PROBLEM, reason=sentence)
         _alert(reservation, reason, f"{message} Open the reservation in the admin to decide.")
     failpoint("hold.committed")
     return delay(LOOK_AGAIN_SECONDS) if reason in RESUMABLE else STOP

@@ -93,6 +93,22 @@ def test_codes_typed_by_staff_are_sealed_and_finish_the_order(reservation, sandb
     assert posts(sandbox, reservation) == []
 
 
+def test_no_codes_deliver_nothing(reservation):
+    services.deliver_by_hand(order=reservation.item.order, codes=[], reason="r", actor="kim")
+    reservation.refresh_from_db()
+    reservation.item.order.refresh_from_db()
+    assert (reservation.status, reservation.item.order.status) == ("pending", "paid")
+
+
+def test_purchase_that_appears_after_codes_were_typed_is_surplus(reservation):
+    order = reservation.item.order
+    services.deliver_by_hand(order=order, codes=[Code(str(reservation.item_id), "AAAA")], reason="r", actor="kim")
+    assert services.handle_supplier_event(event(reservation, order_id="LATEORDER01")) == "nothing new: it is delivered"
+    alert = Alert.objects.get()
+    assert (alert.kind, alert.order, alert.subject) == ("surplus", order, str(reservation))
+    assert "LATEORDER01" in alert.message
+
+
 @pytest.mark.parametrize(
     ("codes", "says"),
     [

@@ -177,6 +177,22 @@ def test_staff_deliver_codes_that_they_typed(client, staff):
         assert "CANARY" not in repr(row)
 
 
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        ({}, "Say why codes are delivered by hand."),
+        ({"reason": ""}, "This field may not be blank."),
+        ({"reason": "  "}, "This field may not be blank."),
+    ],
+)
+def test_codes_need_a_reason(client, staff, reason, says):
+    order = make_paid_order()
+    codes = [{"item": str(order.items.get().id), "serial": "CANARY"}]
+    answer = deliver(client, order, staff, {"codes": codes, **reason})
+    assert [answer.status_code, answer.json()["errors"]] == [422, {"reason": [says]}]
+    assert not Key.objects.exists()
+
+
 @pytest.mark.parametrize("status", ["sending", "unknown", "reserved", "given"])
 def test_codes_are_refused_while_a_purchase_may_exist(client, staff, status):
     order = make_paid_order()

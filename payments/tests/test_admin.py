@@ -296,6 +296,15 @@ def test_reason_is_said_in_words(reason, words):
     assert in_words(reason) == words
 
 
+def test_webhooks_are_linked_once_the_provider_named_the_payment(client, settler):
+    payment = make_payment(external_id=None)
+    not_yet = "The provider has not named this payment yet."
+    assert not_yet in client.get(page_of(payment)).content.decode()
+    Payment.objects.update(external_id="5077125051")
+    page = client.get(page_of(payment)).content.decode()
+    assert ("external_id=5077125051" in page, not_yet in page) == (True, False)
+
+
 def test_hostile_text_from_the_provider_is_only_text(client, settler):
     payment = make_payment(evidence={"status": "<script>alert(1)</script>", "order_id": "<b>", "paid": "1"})
     page = client.get(page_of(payment)).content.decode()

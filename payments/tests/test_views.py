@@ -6,11 +6,12 @@ from decimal import Decimal
 import pytest
 import responses
 
+from bitloot.lib.money import CENT
 from orders.models import Order
 from orders.tests.factories import make_order, make_product
 from orders.tokens import make_token
 from payments import services
-from payments.models import Payment, Refund
+from payments.models import Coin, Payment, Refund
 from payments.tests.factories import ADDRESS, ASKED, make_coin, make_payment, on_create, url
 
 pytestmark = pytest.mark.django_db
@@ -126,6 +127,16 @@ def test_a_payment_that_is_still_being_made_is_202(client, order):
     make_payment(order, status="creating", external_id=None)
     answer = pay(client, order)
     assert [answer.status_code, answer.json()] == [202, {"status": "creating"}]
+
+
+def test_a_minimum_that_is_known_is_told_before_the_provider_is_asked(client, wire, order):
+    Coin.objects.update(minimum=order.total + CENT)
+    answer = pay(client, order)
+    assert [answer.status_code, answer.json()["code"]] == [422, "below_minimum"]
+    assert answer.json()["detail"] == (
+        f"This order is below the minimum of BTC, {order.total + CENT} EUR. Choose another coin or order more."
+    )
+    assert [len(wire.calls), Payment.objects.count()] == [0, 0]
 
 
 def test_a_minimum_that_only_the_provider_knows_is_told_without_a_number(client, wire, order):

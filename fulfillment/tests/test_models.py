@@ -1,0 +1,97 @@
+import uuid
+from itertools import product
+
+import pytest
+
+from bitloot.lib.queue import LeaseLost
+from fulfillment.models import Reservation
+from orders.exceptions import InvalidTransition
+from orders.tests.factories import make_paid_order
+
+pytestmark = pytest.mark.django_db
+STATUSES = Reservation.Status.values
+ALLOWED = [(now, str(to)) for now in STATUSES for to in sorted(Reservation.TRANSITIONS[now])]
+FORBIDDEN = [pair for pair in product(STATUSES, STATUSES) if pair not in ALLOWED and pair[0] != pair[1]]
+
+
+def reservation_in(status, **fields):
+    reservation = Reservation.objects.get(item__order=make_paid_order())
+    Reservation.objects.filter(pk=reservation.pk).update(status=status, **fields)
+    reservation.refresh_from_db()
+    return reservation
+
+
+def events(reservation):
+    rows = reservation.item.order.events.filter(kind="reservation")
+    return list(rows.values_list("from_status", "to_status", "message", "actor"))
+
+
+def test_what_may_have_been_bought_never_looks_unbought():
+    for status in ("sending", "unknown", "reserved", "given", "delivered"):
+        allowed = Reservation.TRANSITIONS[status]
+        assert "pending" not in allowed or status == "sending", status  # a send that provably never left
+    assert Reservation.TRANSITIONS["unknown"] == {"reserved", "held"}
+    assert Reservation.TRANSITIONS["delivered"] == frozenset()
+
+
+@pytest.mark.parametrize(("now", "to"), ALLOWED)
+def test_each_allowed_change_is_recorded_by_the_holder_of_the_claim(now, to):
+    token = uuid.uuid4()
+    reservation = reservation_in(now, claim_token=token)
+    reservation.record(to, message="m" * 400, polls=7)
+    assert (reservation.status, reservation.polls) == (to, 7)
+    reservation.refresh_from_db()
+    assert (reservation.status, reservation.polls, reservation.claim_token) == (to, 7, token)
+    assert events(reservation) == [(now, to, "m" * 300, "")]
+
+
+@pytest.mark.parametrize(("now", "to"), [*FORBIDDEN, *zip(STATUSES, STATUSES, strict=True)])
+def test_each_other_change_is_refused_to_the_holder_of_the_claim(now, to):
+    reservation = reservation_in(now)
+    with pytest.raises(InvalidTransition, match=f"{now} -> {to}"):
+        reservation.record(to, message="No.")
+    reservation.refresh_from_db()
+    assert (reservation.status, events(reservation)) == (now, [])
+
+
+@pytest.mark.parametrize("fields", [{"claim_token": uuid.uuid4()}, {"status": "held"}])
+def test_nothing_is_recorded_once_somebody_else_moved_the_row(fields):
+    reservation = reservation_in("pending")
+    Reservation.objects.filter(pk=reservation.pk).update(**fields)
+    with pytest.raises(LeaseLost):
+        reservation.record("cancelled", message="Too late.")
+    assert reservation.status == "pending"
+    reservation.refresh_from_db()
+    assert (reservation.status, events(reservation)) == (fields.get("status", "pending"), [])
+
+
+@pytest.mark.parametrize(("now", "to"), ALLOWED)
+def test_each_allowed_move_ends_the_claim(now, to):
+    reservation = reservation_in(now, claim_token=uuid.uuid4(), claimed_until="2999-01-01T00:00:00Z")
+    assert reservation.move(to, message="Moved.", actor="kim", reason="r") is True
+    assert (reservation.status, reservation.reason) == (to, "r")
+    assert (reservation.claim_token, reservation.claimed_until) == (None, None)
+    assert events(reservation) == [(now, to, "Moved.", "kim")]
+
+
+@pytest.mark.parametrize(("now", "to"), FORBIDDEN)
+def test_each_other_move_is_refused(now, to):
+    reservation = reservation_in(now)
+    with pytest.raises(InvalidTransition, match=f"{now} -> {to}"):
+        reservation.move(to, message="No.")
+    reservation.refresh_from_db()
+    assert (reservation.status, events(reservation)) == (now, [])
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_move_that_is_repeated_changes_nothing(status):
+    token = uuid.uuid4()
+    reservation = reservation_in(status, claim_token=token)
+    assert reservation.move(status, message="Again.", reason="r") is False
+    reservation.refresh_from_db()
+    assert (reservation.status, reservation.reason, reservation.claim_token, events(reservation)) == (
+        status,
+        "",
+        token,
+        [],
+    )
