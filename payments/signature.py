@@ -146,10 +146,10 @@ def _is_payout(body: dict[str, Any]) -> bool:
 
 
 def _payment_id(value: Any) -> str:
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    if not isinstance(text, str) or not _PAYMENT_ID.fullmatch(text):
+    # Of all that JSON holds only whole numbers and texts print as nothing but digits.
+    if not _PAYMENT_ID.fullmatch(str(value)):
         raise MalformedJson("payment_id is not a number of up to 19 digits.")
-    return text
+    return str(value)
 
 
 def _parent_id(value: Any) -> str:

@@ -74,6 +74,8 @@ def _skipped(node: ast.AST) -> Iterator[ast.AST]:
         words += [node.returns, *(argument.annotation for argument in node.args.args + node.args.kwonlyargs)]
     if isinstance(node, ast.AnnAssign):
         words.append(node.annotation)
+    if isinstance(node, ast.ClassDef):
+        words.append(node)  # only functions and constants of the module can be replaced in place
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         words.append(node)  # a docstring
     for word in words:
@@ -143,7 +145,10 @@ def _omissions(node: ast.AST) -> Changes:
         for place, statement in enumerate(statements):
             is_docstring = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
             if isinstance(statement, ast.Expr | ast.Raise) and not is_docstring:
-                yield f"without “{ast.unparse(statement)[:50]}”", _set_in(name, place, ast.Pass())
+                yield (
+                    f"without {statement.lineno}: “{ast.unparse(statement)[:40]}”",
+                    _set_in(name, place, ast.Pass()),
+                )
 
 
 def _name(node: ast.AST) -> str:
@@ -187,6 +192,10 @@ class Runner:
         self.survivors: list[Mutant] = []
         self.killed = 0
 
+    def pytest_addoption(self, parser: pytest.Parser) -> None:
+        """Add what pytest-django asks for and the plugin for terminals, left out here, would have brought."""
+        parser.addoption("--verbose", type=int, default=0)
+
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         assert session.testscollected, "no tests were collected"
         # The first test runs here, so that database and other expensive fixtures are there for every child.
@@ -206,8 +215,11 @@ class Runner:
         return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if self.is_child and report.failed:
+        if not report.failed:
+            return
+        if self.is_child:
             os._exit(1)
+        print(report.longreprtext, file=sys.__stderr__)
 
     def _child(self, session: pytest.Session, mutant: Mutant) -> bool:
         """Run the tests against the mutant in a child; return whether one failed, or never ended."""

@@ -142,6 +142,11 @@ def test_members_are_ordered_as_a_javascript_object_keeps_them():
     assert accepted(raw, sign(ordered))
 
 
+def test_an_array_index_ends_where_javascripts_does():
+    raw = b'{"01":1,"4294967295":2,"4294967294":3,"2147483647":4,"63":5,"100":6}'
+    assert accepted(raw, sign(b'{"63":5,"100":6,"2147483647":4,"4294967294":3,"01":1,"4294967295":2}'))
+
+
 def test_arrays_may_be_signed_as_they_are_or_as_objects():
     raw = b'{"b":[{"y":1,"x":[]},2,3,4,5,6,7,8,9,10,11],"a":null}'
     as_array = b'{"a":null,"b":[{"x":[],"y":1},2,3,4,5,6,7,8,9,10,11]}'
@@ -169,10 +174,13 @@ def test_what_is_not_strict_json_counts_only_as_its_own_bytes(raw):
     assert not accepted(raw, sign(b'{"payment_id":1}'))
 
 
-def test_a_body_over_the_limit_counts_only_as_its_own_bytes():
-    raw = b'{"b":1,"a":"' + b"x" * 8192 + b'"}'
+@pytest.mark.parametrize(("size", "is_sorted_too"), [(8192, True), (8193, False)])
+def test_a_body_over_the_limit_counts_only_as_its_own_bytes(size, is_sorted_too):
+    text = b"x" * (size - len(b'{"b":1,"a":""}'))
+    raw = b'{"b":1,"a":"' + text + b'"}'
+    assert len(raw) == size
     assert accepted(raw, sign(raw))
-    assert not accepted(raw, sign(b'{"a":"' + b"x" * 8192 + b'","b":1}'))
+    assert accepted(raw, sign(b'{"a":"' + text + b'","b":1}')) is is_sorted_too
 
 
 SCALARS = (
@@ -273,6 +281,7 @@ def test_event_type_and_id_of_what_is_no_ipn(body):
         (b'{"payment_id":5077125051,"payment_status":null}', ("unknown", "5077125051")),
         (b'{"payment_id":5077125051,"payment_status":"a\\nb"}', ("unknown", "5077125051")),
         (b'{"payment_id":5077125051,"payment_status":"%s"}' % (b"x" * 41), ("unknown", "5077125051")),
+        (b'{"payment_id":5077125051,"payment_status":"finished","id":"5001234567"}', ("finished", "5077125051")),
         (b'{"id":"5001234567","batch_withdrawal_id":"5","status":"FINISHED"}', ("payout", "5001234567")),
         (b'{"id":["x"],"status":"FINISHED"}', ("payout", "")),
         (b'{"batch_withdrawal_id":"5"}', ("payout", "")),
