@@ -70,9 +70,8 @@ def request_refund(payment: Payment, *, actor: str, reason: str) -> Refund:
 
 
 def owe_back(order: Order) -> None:
-    """Open a refund for every payment of an order whose money goes back; the receiver of order_refund_due."""
+    """Open a refund for every payment of an order whose money goes back. The caller holds the order's lock."""
     with transaction.atomic():
-        order.lock()
         for payment in order.payments.filter(_HAS_MONEY).exclude(refunds__isnull=False):
             _open_refund(order, payment.lock(), reason=order.reason or "refund due", actor="")
 

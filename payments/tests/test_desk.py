@@ -41,6 +41,11 @@ def mails(order):
     return list(order.emails.exclude(kind=Email.Kind.ALERT).order_by("id").values_list("kind", flat=True))[1:]
 
 
+def story(order):
+    """What the timeline says after the order was placed, and who did it."""
+    return list(order.events.values_list("kind", "message", "actor"))[1:]
+
+
 # --- accept
 
 
@@ -54,8 +59,11 @@ def test_accepting_pays_the_order_and_says_who_and_why(status, order_status):
     assert None not in (payment.finished_at, order.paid_at)
     assert mails(order) == ["payment_received"]
     assert timeline(order)[1:] == [("staff", "", ""), ("payment", status, "finished"), ("order", order_status, "paid")]
-    note = order.events.get(kind="staff")
-    assert (note.actor, note.message) == ("ada", f"Accepted as paid: {WHY}")
+    assert story(order) == [
+        ("staff", f"Accepted as paid: {WHY}", "ada"),
+        ("payment", "Our staff accepted the payment.", "ada"),
+        ("order", "Our staff accepted the payment.", "ada"),
+    ]
 
 
 def test_accepting_closes_the_alert():
@@ -122,6 +130,21 @@ def test_a_decision_needs_a_reason(reason):
     assert not Refund.objects.exists()
 
 
+def test_five_characters_are_a_reason():
+    payment = money_in()
+    accept(payment, "fraud")
+    assert now(payment.order) == "paid"
+    assert desk.request_refund(money_in(), actor="ada", reason="fraud").reason == "fraud"
+
+
+def test_a_long_reason_is_cut_to_what_its_column_takes():
+    payment = money_in()
+    accept(payment, "x" * 400)
+    note = payment.order.events.get(kind="staff")
+    assert note.message == f"Accepted as paid: {'x' * 400}"[:300]
+    assert desk.request_refund(money_in(), actor="ada", reason="x" * 400).reason == "x" * 200
+
+
 # --- ask for the rest
 
 
@@ -132,7 +155,9 @@ def test_the_rest_is_what_all_parts_leave():
     services._alert(order, part, "partially_paid")
     desk.ask_for_rest(part, actor="ada")
     assert mails(order) == ["problem"]
-    assert "A part of your payment is missing: 10.49 EUR." in order.emails.get(kind="problem").reason
+    sentence = "A part of your payment is missing: 10.49 EUR. Open your order to pay it, or write to us."
+    assert order.emails.get(kind="problem").reason == sentence
+    assert story(order) == [("staff", "The customer was asked for the rest.", "ada")]
     assert Alert.objects.get().closed_by == "ada"
     assert now(order) == "underpaid"
 
@@ -156,7 +181,19 @@ def test_a_refund_owes_the_order_back(order_status):
     assert (refund.order, refund.payment, refund.reason) == (payment.order, payment, WHY)
     assert (now(payment), now(payment.order), payment.order.reason) == ("review", "refund_due", "refund_requested")
     assert mails(payment.order) == ["problem"]
-    assert "0.0012 BTC" in payment.order.emails.get(kind="problem").reason
+    sentence = "We return 0.0012 BTC to you. Open your order and tell us the address they go to."
+    assert payment.order.emails.get(kind="problem").reason == sentence
+    assert story(payment.order) == [
+        ("refund", "0.0012 BTC go back to the customer.", "ada"),
+        ("order", "The payment goes back.", "ada"),
+    ]
+
+
+def test_a_refund_closes_the_alert():
+    payment = money_in()
+    services._alert(payment.order, payment, "too_little")
+    refund_of(payment)
+    assert list(Alert.objects.values_list("kind", "status", "closed_by")) == [("payment_review", "closed", "ada")]
 
 
 def test_a_delivered_order_keeps_its_keys():
@@ -201,6 +238,14 @@ def test_every_payment_with_money_of_an_order_goes_back_once():
     assert order.refunds.exclude(pk=first.pk).get().reason == "refund_requested"
 
 
+@pytest.mark.parametrize(("reason", "kept"), [("supplier_cancelled", "supplier_cancelled"), ("", "refund due")])
+def test_money_that_the_machine_owes_back_keeps_the_orders_reason(reason, kept):
+    payment = money_in(make_order(status="refund_due", reason=reason))
+    desk.owe_back(payment.order)
+    assert payment.refunds.get().reason == kept
+    assert story(payment.order) == [("refund", "0.0012 BTC go back to the customer.", "")]
+
+
 # --- the address
 
 
@@ -211,9 +256,13 @@ def test_an_address_may_be_changed_until_the_coins_are_sent():
         address = "bc1" + "q" * 38 + last
         desk.set_refund_address(order=refund.order, refund_id=refund.pk, address=f" {address}\n")
     refund.refresh_from_db()
-    assert refund.address == "bc1" + "q" * 38 + "p"
+    assert (refund.address, refund.extra_id) == ("bc1" + "q" * 38 + "p", "")
+    assert story(refund.order)[-2:] == [("refund", "An address for the refund was given.", "")] * 2
     alert = Alert.objects.get(kind="refund_to_send")
     assert (alert.status, alert.times, alert.subject) == ("open", 2, f"refund {refund.pk}")
+    assert alert.message == (
+        f"The customer gave an address for refund {refund.pk}. Send 0.0012 BTC, then enter the transaction id."
+    )
     desk.mark_sent(refund, actor="ada", transaction_id=TXID)
     with pytest.raises(AddressRefused, match="does not wait for an address"):
         desk.set_refund_address(order=refund.order, refund_id=refund.pk, address=ADDRESS)
@@ -229,6 +278,21 @@ def test_what_is_no_address_of_the_coin_is_refused(address):
     with pytest.raises(AddressRefused, match="not an address"):
         desk.set_refund_address(order=refund.order, refund_id=refund.pk, address=address)
     assert not Refund.objects.exclude(address="").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "is_one"),
+    [("x" * 7, False), ("x" * 8, True), ("x" * 200, True), ("x" * 201, False), ("x x" * 3, False), ("é" * 9, False)],
+)
+def test_without_a_pattern_an_address_is_8_to_200_visible_characters(address, is_one):
+    refund = refund_of(money_in())
+    if is_one:
+        desk.set_refund_address(order=refund.order, refund_id=refund.pk, address=address)
+    else:
+        with pytest.raises(AddressRefused, match="This is not an address"):
+            desk.set_refund_address(order=refund.order, refund_id=refund.pk, address=address)
+    refund.refresh_from_db()
+    assert refund.address == (address if is_one else "")
 
 
 @pytest.mark.parametrize("pattern", ["", "([", "(?<name"])
@@ -290,6 +354,7 @@ def test_two_who_sent_the_same_refund_are_told(addressed):
     addressed.refresh_from_db()
     assert (addressed.status, addressed.transaction_id, addressed.sent_at is None) == ("sent", TXID, False)
     assert timeline(addressed.order).count(("refund", "requested", "sent")) == 1
+    assert story(addressed.order)[-1] == ("refund", "The refund was sent.", "ada")
 
 
 def test_done_before_sent_is_refused(addressed):
@@ -310,6 +375,11 @@ def test_the_order_is_refunded_with_its_last_refund():
         desk.mark_done(refund, actor="ada")
     assert (now(order), [now(payment) for payment in payments]) == ("refunded", ["refunded", "refunded"])
     assert set(order.refunds.values_list("status", flat=True)) == {"done"}
+    assert story(order)[-3:] == [
+        ("refund", "The refund has arrived.", "ada"),
+        ("payment", "The money of this payment went back.", "ada"),
+        ("order", "Your money was sent back.", "ada"),
+    ]
     assert not Alert.objects.filter(status="open").exists()
 
 
