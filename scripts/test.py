@@ -50,7 +50,8 @@ def main() -> None:
     REPORTS.mkdir(parents=True)
     with ExitStack() as stack:
         database, redis_url, skipped = _services(stack)
-        results = [_run("SQLite, embedded broker", "sqlite", f"not ({ALONE} or postgres or redis)", parallel=True)]
+        on_files = f"not ({ALONE} or postgres or redis)"
+        results = [_run("SQLite, embedded broker", "sqlite", on_files, parallel=True, measured=True)]
         services = {"TEST_DATABASE_URL": database, "TEST_REDIS_URL": redis_url}
         if database and redis_url:
             name = "PostgreSQL, Redis"
@@ -98,13 +99,15 @@ def _redis_answers(url: str) -> bool:
         return False
 
 
-def _run(name: str, slug: str, marks: str, *, parallel: bool, services: dict[str, str] | None = None) -> Result:
+def _run(
+    name: str, slug: str, marks: str, *, parallel: bool, services: dict[str, str] | None = None, measured: bool = False
+) -> Result:
     print(f"\n=== {name}", flush=True)
     report = REPORTS / f"{slug}.xml"
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-m", marks, f"--junitxml={report}"]
-    command += [f"--cov={package}" for package in MEASURED] + ["--cov-report="]
+    command += [f"--cov={package}" for package in MEASURED] + ["--cov-report="] if measured else ["--no-cov"]
     command += ["-n", "2", "--dist", "worksteal"] if parallel else []
-    environment = os.environ | (services or {}) | {"COVERAGE_FILE": str(REPORTS / f".coverage.{slug}")}
+    environment = os.environ | (services or {}) | {"COVERAGE_FILE": str(REPORTS / ".coverage")}
     started = time.monotonic()
     code = subprocess.run([*command, *sys.argv[1:]], cwd=ROOT, env=environment, check=False).returncode
     return _counted(name, report, time.monotonic() - started, 0 if code == 5 else code)  # 5: no test has these marks
@@ -123,8 +126,9 @@ def _coverage() -> dict[str, float]:
     """Return the covered share of lines and branches, by package."""
     target = REPORTS / "coverage.json"
     environment = os.environ | {"COVERAGE_FILE": str(REPORTS / ".coverage")}
-    for arguments in (["combine", "--quiet", "--keep"], ["json", "--quiet", "-o", str(target)]):
-        subprocess.run([sys.executable, "-m", "coverage", *arguments], cwd=ROOT, env=environment, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "coverage", "json", "--quiet", "-o", str(target)], cwd=ROOT, env=environment, check=True
+    )
     files = json.loads(target.read_text())["files"]
     return {package: _share(files, package) for package in MEASURED}
 

@@ -191,9 +191,9 @@ def _api_problem(err: exceptions.APIException, request: Any) -> HttpResponse:
     codes = err.get_codes()
     code = codes if isinstance(codes, str) else err.default_code
     detail = _SENTENCES.get(code, str(err.detail))
-    wait = getattr(err, "wait", None)
+    wait = getattr(err, "wait", None)  # whole seconds, rounded up
     response = problem(
-        err.status_code, code, detail, request=request, retry_after=int(wait) + 1 if wait is not None else None
+        err.status_code, code, detail, request=request, retry_after=None if wait is None else max(int(wait), 1)
     )
     if header := getattr(err, "auth_header", None):
         response["WWW-Authenticate"] = header

@@ -42,7 +42,9 @@ def test_ledger_is_read_from_where_one_was(sandbox):
     rest = sandbox.http.get(f"/control/ledger?after={first[0]['id']}").json["ledger"]
 
     assert first[0]["what"] == "order_received"
-    assert first + rest == sandbox.ledger()
+    # The webhook about the order may be noted between two readings.
+    assert first + rest == sandbox.ledger()[: len(first + rest)]
+    assert [row["what"] for row in rest][:1] == ["sold"]
     assert [row["what"] for row in sandbox.http.get("/control/ledger?what=sold&external_id=a").json["ledger"]] == [
         "sold"
     ]
