@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ ALONE = "chaos or production"
 # What says the same on either database is run once.
 ONCE = f"{ALONE} or browser or nginx"
 AnyService = TypeVar("AnyService", bound=Service)
+MESSAGE_LENGTH = 600  # of what a failed test said, repeated at the end
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 
@@ -39,6 +41,7 @@ class Result:
     skipped: int
     seconds: float
     code: int
+    failures: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         counts = f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
@@ -119,7 +122,13 @@ def _counted(name: str, report: Path, seconds: float, code: int) -> Result:
     suite = next(ElementTree.parse(report).iter("testsuite"))  # noqa: S314 - pytest wrote it
     total, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
     failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
-    return Result(name, total - failed - skipped, failed, skipped, seconds, code)
+    return Result(name, total - failed - skipped, failed, skipped, seconds, code, tuple(_failures(suite)))
+
+
+def _failures(suite: ElementTree.Element) -> Iterator[str]:
+    for case in suite.iter("testcase"):
+        for trouble in (*case.iter("failure"), *case.iter("error")):
+            yield f"{case.get('classname')}::{case.get('name')}: {str(trouble.get('message'))[:MESSAGE_LENGTH]}"
 
 
 def _coverage() -> dict[str, float]:
@@ -166,6 +175,8 @@ def _report(results: list[Result], gates: dict[str, float], skipped: list[str]) 
     for reason in skipped:
         print(f"SKIPPED: {reason}" + (": CI requires it" if IN_CI else ""))
     for result in results:
+        for failure in result.failures:
+            print(f"FAILED on {result.name}: {failure}")
         print(result)
 
 
