@@ -67,7 +67,7 @@ class Shopper:
         while True:
             try:
                 answer = self.send(method, path, **options)
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 if time.monotonic() > deadline:
                     raise
             else:
