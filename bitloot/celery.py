@@ -38,16 +38,26 @@ def answer_own_bells(sender: Any, **_: Any) -> None:
 
 
 class _Drains:
+    """Answers bells with the worker's threads; one that finds all of them at work is answered by the first to end."""
+
     def __init__(self, threads: Executor, places: int) -> None:
-        self._threads, self._places = threads, threading.BoundedSemaphore(places)
+        self._threads, self._free = threads, places
+        self._waiting: set[str] = set()
+        self._lock = threading.Lock()
 
     def __call__(self, queue: str) -> bool:
-        if not self._places.acquire(blocking=False):
-            return False
+        with self._lock:
+            if not self._free:
+                self._waiting.add(queue)
+                return False
+            self._free -= 1
+        return self._start(queue)
+
+    def _start(self, queue: str) -> bool:
         try:
             self._threads.submit(self._drain, queue)
         except RuntimeError:  # the worker is stopping
-            self._places.release()
+            self._end()
             return False
         return True
 
@@ -58,7 +68,16 @@ class _Drains:
             logger.exception("Draining %s failed; the sweep goes on with it", queue)
         finally:
             close_old_connections()
-            self._places.release()
+            with self._lock:
+                following = self._waiting.pop() if self._waiting else None
+            if following is None:
+                self._end()
+            else:
+                self._start(following)
+
+    def _end(self) -> None:
+        with self._lock:
+            self._free += 1
 
 
 @worker_ready.connect

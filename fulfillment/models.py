@@ -1,16 +1,16 @@
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
-from django.db import models, transaction
+from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from bitloot.lib.queue import LeaseLost, QueueManager, QueueRow
 from orders.exceptions import InvalidTransition
-from orders.models import OrderEvent, OrderItem
+from orders.models import OrderEvent, OrderItem, StatusRow
 
 
-class Reservation(QueueRow):
+class Reservation(StatusRow, QueueRow):
     """The purchase of one order item at the supplier. `external_id` is ours and the same for life."""
 
     class Status(models.TextChoices):
@@ -24,7 +24,8 @@ class Reservation(QueueRow):
         CANCELLED = "cancelled"
         FAILED = "failed"
 
-    TRANSITIONS: dict[str, frozenset[str]] = {
+    TIMELINE_KIND = "reservation"
+    TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
         Status.PENDING: frozenset({"sending", "held", "cancelled", "failed", "delivered"}),
         # A send whose outcome is not known is never "not sent": it becomes unknown.
         Status.SENDING: frozenset({"pending", "reserved", "unknown", "held", "failed"}),
@@ -89,29 +90,15 @@ class Reservation(QueueRow):
         """
         if to not in self.TRANSITIONS[self.status]:
             raise InvalidTransition(f"{self}: {self.status} -> {to}")
-        with transaction.atomic():
-            mine = Reservation.objects.filter(pk=self.pk, claim_token=self.claim_token, status=self.status)
-            if mine.update(status=to, changed_at=Now(), **fields) != 1:
-                raise LeaseLost(f"{self}")
-            self._note(self.status, to, message)
-        self.status = to
-        for name, value in fields.items():
-            setattr(self, name, value)
+        mine = Reservation.objects.filter(pk=self.pk, claim_token=self.claim_token)
+        note = {"order_id": self.item.order_id, "message": message[:300], "actor": ""}
+        if not self._set_status(mine, to, note, {"changed_at": Now(), **fields}):
+            raise LeaseLost(f"{self}")
 
     def move(self, to: str, *, message: str, actor: str = "", **fields: Any) -> bool:
         """Change the status for a person or a webhook, whoever holds the claim; ends that claim. False for a repeat."""
-        with transaction.atomic():
-            locked = self.lock()
-            if locked.status == to:
-                return False
-            if to not in self.TRANSITIONS[locked.status]:
-                raise InvalidTransition(f"{self}: {locked.status} -> {to}")
-            Reservation.objects.filter(pk=self.pk).update(
-                **{"status": to, "changed_at": Now(), "claim_token": None, "claimed_until": None, **fields}
-            )
-            self._note(locked.status, to, message, actor)
-        self.refresh_from_db()
-        return True
+        free = {"changed_at": Now(), "claim_token": None, "claimed_until": None}
+        return self._move(to, order_id=self.item.order_id, message=message, actor=actor, **free | fields)
 
     def _note(self, from_status: str, to: str, message: str, actor: str = "") -> None:
         OrderEvent.objects.create(

@@ -1,7 +1,7 @@
 import uuid
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -9,13 +9,62 @@ from django.db import models, transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
-from bitloot.lib.queue import QueueManager, QueueRow
+from bitloot.lib.queue import LeaseLost, QueueManager, QueueRow
 from orders.exceptions import InvalidTransition
 from orders.signals import order_paid, order_refund_due
 
 MAX_QUANTITY = 9  # the supplier's limit per offer
 MAX_LINES = 10  # and per order
 PAYABLE_FOR = timedelta(hours=24)
+
+
+class StatusRow(models.Model):
+    """A row whose status moves along TRANSITIONS; each move leaves a line in the timeline of its order."""
+
+    TRANSITIONS: ClassVar[dict[str, frozenset[str]]]
+    TIMELINE_KIND: ClassVar[str]
+    status: Any
+
+    class Meta:
+        abstract = True
+
+    def _move(
+        self, to: str, *, order_id: uuid.UUID, message: str, actor: str = "", claim: Any = None, **fields: Any
+    ) -> bool:
+        """Change the status with a timeline row, with `claim` only while that claim holds. Return False for a repeat.
+
+        One compare-and-set: what this instance says counts only as long as the row still says the same; before a
+        move is refused, the row is locked and looked at. Raises InvalidTransition or LeaseLost.
+        """
+        note = {"order_id": order_id, "message": message[:300], "actor": actor}
+        row: Any = type(self)._base_manager.filter(pk=self.pk, **({} if claim is None else {"claim_token": claim}))
+        if self.status != to and to in self.TRANSITIONS[self.status] and self._set_status(row, to, note, fields):
+            return True
+        with transaction.atomic():
+            seen = row.select_for_update().values_list("status", flat=True).first()
+            if seen is None:
+                raise LeaseLost(f"{self}")
+            self.status = seen
+            if self.status == to:
+                return False
+            if to not in self.TRANSITIONS[self.status]:
+                raise InvalidTransition(f"{self}: {self.status} -> {to}")
+            return self._set_status(row, to, note, fields)
+
+    def _set_status(self, row: QuerySet[Any], to: str, note: dict[str, Any], fields: dict[str, Any]) -> bool:
+        was = self.status
+        # No savepoint: if the timeline cannot be written, nothing of the caller's transaction may stay.
+        with transaction.atomic(savepoint=False):
+            if not row.filter(status=was).update(status=to, **fields):
+                return False
+            OrderEvent.objects.create(kind=self.TIMELINE_KIND, from_status=was, to_status=to, **note)
+        self.status = to
+        for name, value in fields.items():
+            if hasattr(value, "resolve_expression"):
+                self.__dict__.pop(name, None)  # the database's answer is read when it is asked for
+            else:
+                setattr(self, name, value)
+        return True
 
 
 class Product(models.Model):
@@ -67,7 +116,7 @@ class Product(models.Model):
         return self.title
 
 
-class Order(models.Model):
+class Order(StatusRow):
     class Status(models.TextChoices):
         PENDING = "pending"
         UNDERPAID = "underpaid"
@@ -82,7 +131,8 @@ class Order(models.Model):
         REFUND_DUE = "refund_due"
         REFUNDED = "refunded"
 
-    TRANSITIONS: dict[str, frozenset[str]] = {
+    TIMELINE_KIND = "order"
+    TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
         Status.PENDING: frozenset({"underpaid", "paid", "expired", "cancelled", "held", "refund_due"}),
         Status.UNDERPAID: frozenset({"paid", "expired", "cancelled", "held", "refund_due"}),
         Status.PAID: frozenset({"fulfilling", "fulfilled", "held", "refund_due", "failed"}),
@@ -227,18 +277,7 @@ class Order(models.Model):
         return self._transition(self.Status.REFUNDED, message=message, reason="", actor=actor)
 
     def _transition(self, to: str, *, message: str, actor: str = "", **fields: Any) -> bool:
-        with transaction.atomic():
-            locked = self.lock()
-            if locked.status == to:
-                return False
-            if to not in self.TRANSITIONS[locked.status]:
-                raise InvalidTransition(f"{self}: {locked.status} -> {to}")
-            OrderEvent.objects.create(
-                order=locked, kind="order", from_status=locked.status, to_status=to, message=message, actor=actor
-            )
-            Order.objects.filter(pk=self.pk).update(status=to, **fields)
-        self.refresh_from_db()
-        return True
+        return self._move(to, order_id=self.pk, message=message, actor=actor, **fields)
 
 
 class OrderItem(models.Model):

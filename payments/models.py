@@ -1,13 +1,12 @@
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
-from django.db import models, transaction
+from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from bitloot.lib.queue import QueueManager, QueueRow
-from orders.exceptions import InvalidTransition
-from orders.models import Order, OrderEvent
+from orders.models import Order, StatusRow
 
 
 class Coin(models.Model):
@@ -31,7 +30,7 @@ class Coin(models.Model):
         return f"{self.name} ({self.code})"
 
 
-class Payment(QueueRow):
+class Payment(StatusRow, QueueRow):
     """One try to pay an order in one coin: a payment at NOWPayments, watched until nothing can come of it."""
 
     class Status(models.TextChoices):
@@ -59,7 +58,8 @@ class Payment(QueueRow):
     }
     _ON_THE_WAY = frozenset(RANK)
     _ASIDE = frozenset({"partially_paid", "expired", "failed", "cancelled", "refunded", "review"})
-    TRANSITIONS: dict[str, frozenset[str]] = {
+    TIMELINE_KIND = "payment"
+    TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
         Status.CREATING: (_ON_THE_WAY | _ASIDE) - {"creating"},
         Status.WAITING: (_ON_THE_WAY | _ASIDE) - {"creating", "waiting"},
         Status.CONFIRMING: frozenset({"confirmed", "sending", "finished"}) | _ASIDE,
@@ -142,26 +142,10 @@ class Payment(QueueRow):
 
     def move(self, to: str, *, message: str, actor: str = "", **fields: Any) -> bool:
         """Change the status with a timeline row. Return False for a repeat; raises InvalidTransition."""
-        with transaction.atomic():
-            locked = self.lock()
-            if locked.status == to:
-                return False
-            if to not in self.TRANSITIONS[locked.status]:
-                raise InvalidTransition(f"{self}: {locked.status} -> {to}")
-            OrderEvent.objects.create(
-                order_id=locked.order_id,
-                kind="payment",
-                from_status=locked.status,
-                to_status=to,
-                message=message[:300],
-                actor=actor,
-            )
-            Payment.objects.filter(pk=self.pk).update(status=to, **fields)
-        self.refresh_from_db()
-        return True
+        return self._move(to, order_id=self.order_id, message=message, actor=actor, **fields)
 
 
-class Refund(models.Model):
+class Refund(StatusRow):
     """Money owed back to a customer. BitLoot keeps the books of it; a person sends the coins."""
 
     class Status(models.TextChoices):
@@ -169,7 +153,8 @@ class Refund(models.Model):
         SENT = "sent"
         DONE = "done"
 
-    TRANSITIONS: dict[str, frozenset[str]] = {
+    TIMELINE_KIND = "refund"
+    TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
         Status.REQUESTED: frozenset({"sent"}),
         Status.SENT: frozenset({"done"}),
         Status.DONE: frozenset(),
@@ -204,20 +189,4 @@ class Refund(models.Model):
 
     def move(self, to: str, *, message: str, actor: str, **fields: Any) -> bool:
         """Change the status with a timeline row. Return False for a repeat; raises InvalidTransition."""
-        with transaction.atomic():
-            locked = Refund.objects.select_for_update().get(pk=self.pk)
-            if locked.status == to:
-                return False
-            if to not in self.TRANSITIONS[locked.status]:
-                raise InvalidTransition(f"{self}: {locked.status} -> {to}")
-            OrderEvent.objects.create(
-                order_id=locked.order_id,
-                kind="refund",
-                from_status=locked.status,
-                to_status=to,
-                message=message[:300],
-                actor=actor,
-            )
-            Refund.objects.filter(pk=self.pk).update(status=to, **fields)
-        self.refresh_from_db()
-        return True
+        return self._move(to, order_id=self.order_id, message=message, actor=actor, **fields)

@@ -1,17 +1,16 @@
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from bitloot.lib.queue import LeaseLost, QueueManager, QueueRow
-from orders.exceptions import InvalidTransition
-from orders.models import Order, OrderEvent, OrderItem
+from bitloot.lib.queue import QueueManager, QueueRow
+from orders.models import Order, OrderItem, StatusRow
 from storage.sealing import Binding, Sealed, WrappedKey
 
 
-class Key(QueueRow):
+class Key(StatusRow, QueueRow):
     """One licence key, sealed. The clear text is in no column of any table."""
 
     class Status(models.TextChoices):
@@ -19,7 +18,8 @@ class Key(QueueRow):
         STORED = "stored"
         SHREDDED = "shredded"
 
-    TRANSITIONS: dict[str, frozenset[str]] = {
+    TIMELINE_KIND = "key"
+    TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
         Status.RECEIVED: frozenset({"stored", "shredded"}),
         Status.STORED: frozenset({"shredded"}),
         Status.SHREDDED: frozenset(),
@@ -90,20 +90,8 @@ class Key(QueueRow):
         Return False for a repeat. Raises LeaseLost or InvalidTransition.
         """
         with transaction.atomic():
-            self.item.order.lock()
-            locked = Key.objects.select_for_update().get(pk=self.pk)
-            if token is not None and locked.claim_token != token:
-                raise LeaseLost(f"{self}")
-            if locked.status == to:
-                return False
-            if to not in self.TRANSITIONS[locked.status]:
-                raise InvalidTransition(f"{self}: {locked.status} -> {to}")
-            OrderEvent.objects.create(
-                order_id=self.item.order_id, kind="key", from_status=locked.status, to_status=to, message=message
-            )
-            Key.objects.filter(pk=self.pk).update(status=to, **fields)
-        self.refresh_from_db()
-        return True
+            Order(pk=self.item.order_id).lock()
+            return self._move(to, order_id=self.item.order_id, message=message, claim=token, **fields)
 
 
 class KeyDeliveryLog(models.Model):

@@ -13,7 +13,9 @@ from prometheus_client import Counter
 
 logger = logging.getLogger(__name__)
 
-QUIET_SECONDS = 0.05
+QUIET_SECONDS = 0.1
+# A worker whose threads are all busy tells the others, but they have bells of their own.
+BUSY_SECONDS = 1.0
 EXPIRES_SECONDS = 60
 rung = Counter("bitloot_bells_rung", "Doorbells handed to the broker", ["queue"])
 lost = Counter("bitloot_bells_lost", "Doorbells the broker did not take", ["queue"])
@@ -23,6 +25,7 @@ _wake = threading.Event()
 _start = threading.Lock()
 _ringer: tuple[int, threading.Thread] | None = None
 _here: Callable[[str], bool] | None = None
+_told: dict[str, float] = {}
 
 
 def ring(queue: str) -> None:
@@ -31,7 +34,7 @@ def ring(queue: str) -> None:
 
 
 def ring_now(queue: str) -> None:
-    """Wake the drain of `queue`: at most one message per queue, process and 50 ms leaves, from a thread of its own."""
+    """Wake the drain of `queue`: at most one message per queue, process and 100 ms leaves, from a thread of its own."""
     _wanted.add(queue)
     _wake.set()
     if _ringer is None or _ringer[0] != os.getpid():
@@ -39,7 +42,7 @@ def ring_now(queue: str) -> None:
 
 
 def answer_here(drain_here: Callable[[str], bool] | None) -> None:
-    """Have this process answer its own bells: `drain_here(queue)` says False if it has no thread to spare."""
+    """Have this process answer its own bells: `drain_here(queue)` says False if that has to wait for a thread."""
     global _here
     _here = drain_here
 
@@ -59,13 +62,15 @@ def _ring_forever() -> None:
         _wake.clear()
         while _wanted:
             _announce(_wanted.pop())
-        time.sleep(QUIET_SECONDS)
+        time.sleep(QUIET_SECONDS if _here is None else QUIET_SECONDS / 4)
 
 
 def _announce(queue: str) -> None:
     # What a worker rings for is most often its own next step: a message through the broker costs more than many steps.
-    if _here is None or not _here(queue):
-        _publish(queue)
+    if _here is not None and (_here(queue) or time.monotonic() - _told.get(queue, -BUSY_SECONDS) < BUSY_SECONDS):
+        return
+    _told[queue] = time.monotonic()
+    _publish(queue)
 
 
 def _publish(queue: str) -> None:

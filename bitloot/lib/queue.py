@@ -104,7 +104,8 @@ class QueueRow(models.Model):
             "claim_token": None,
             "claimed_until": None,
             "crashes": 0,
-            "next_attempt_at": None if after is None else Now() + after,
+            # Nothing is added for "at once": SQLite would print a sum with more digits, and find it a moment too late.
+            "next_attempt_at": None if after is None else Now() + after if after else Now(),
         }
 
     def release(self, after: timedelta | None, **fields: Any) -> None:

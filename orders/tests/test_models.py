@@ -208,3 +208,23 @@ def test_the_database_keeps_one_open_alert_even_against_two_writers():
     raise_alert("kind", "subject", "One.")
     with pytest.raises(IntegrityError), transaction.atomic():
         Alert.objects.create(kind="kind", subject="subject", message="Two.")
+
+
+def test_what_an_old_copy_says_is_not_believed():
+    """A move is judged by the row, whatever this instance was when it was read."""
+    order = make_order()
+    old = Order.objects.get(pk=order.pk)
+    order.mark_paid(message="Paid.")
+    assert old.mark_paid(message="Paid again.") is False
+    order.hold(reason="look", message="A person looks.")
+    with pytest.raises(InvalidTransition, match="held -> underpaid"):
+        Order(pk=order.pk, status="pending").mark_underpaid(message="Too little.")
+    lagging = Order(pk=order.pk, status="paid")
+    assert lagging.mark_fulfilling() is True
+    assert [event.from_status for event in order.events.filter(to_status="fulfilling")] == ["held"]
+
+
+def test_times_are_the_databases_own_even_right_after_a_move():
+    order = make_order()
+    order.mark_paid(message="Paid.")
+    assert order.paid_at == Order.objects.get(pk=order.pk).paid_at

@@ -15,6 +15,7 @@ def sent(monkeypatch):
     monkeypatch.setattr(bell.current_app, "send_task", lambda name, **options: names.append((name, options)))
     monkeypatch.setattr(bell, "_ringer", None)
     monkeypatch.setattr(bell, "_wanted", set())
+    monkeypatch.setattr(bell, "_told", {})
     return names
 
 
@@ -107,3 +108,14 @@ def test_a_worker_answers_its_own_bells_while_it_has_threads_to_spare(monkeypatc
     bell._announce("orders")
     bell._announce("payments")
     assert [answered, [name for name, _ in sent]] == [["orders", "payments"], ["payments.drain"]]
+
+
+def test_a_worker_without_a_thread_to_spare_tells_the_others_once_a_second(monkeypatch, sent):
+    monkeypatch.setattr(bell, "_here", lambda queue: False)
+    for _ in range(5):
+        bell._announce("orders")
+    bell._announce("payments")
+    assert [name for name, _ in sent] == ["orders.drain", "payments.drain"]
+    bell._told["orders"] -= bell.BUSY_SECONDS
+    bell._announce("orders")
+    assert [name for name, _ in sent] == ["orders.drain", "payments.drain", "orders.drain"]

@@ -1,0 +1,53 @@
+"""The worker answers its own bells with its own threads."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from bitloot import celery
+from bitloot.tests.services import wait_until
+
+
+@pytest.fixture
+def work(monkeypatch):
+    """Drains that note their queue and end when they are told."""
+    done, go_on = [], threading.Semaphore(0)
+
+    def drain(queue):
+        assert go_on.acquire(timeout=10)
+        done.append(queue)
+        if queue == "poison":
+            raise ValueError("a bug")
+
+    tasks = {f"{queue}.drain": lambda queue=queue: drain(queue) for queue in ("orders", "payments", "poison")}
+    monkeypatch.setattr(celery, "app", type("App", (), {"tasks": tasks}))
+    return done, go_on
+
+
+def test_a_bell_that_finds_no_thread_is_answered_by_the_first_that_ends(work):
+    done, go_on = work
+    with ThreadPoolExecutor(1) as threads:
+        drains = celery._Drains(threads, 1)
+        assert drains("orders") is True
+        assert [drains("payments"), drains("payments")] == [False, False]
+        go_on.release(3)
+        wait_until(lambda: done == ["orders", "payments"], seconds=10, what="the second queue")
+        wait_until(lambda: drains("orders"), seconds=10, what="a free thread")
+
+
+def test_a_drain_that_fails_keeps_no_place(work):
+    done, go_on = work
+    go_on.release(3)
+    with ThreadPoolExecutor(1) as threads:
+        drains = celery._Drains(threads, 1)
+        for count in (1, 2, 3):
+            wait_until(lambda: drains("poison"), seconds=10, what="a free thread")
+            wait_until(lambda count=count: len(done) == count, seconds=10, what="the drain")
+
+
+def test_a_worker_that_stops_leaves_its_bells_to_others(work):
+    threads = ThreadPoolExecutor(1)
+    threads.shutdown()
+    drains = celery._Drains(threads, 1)
+    assert [drains("orders"), drains("orders")] == [False, False]
