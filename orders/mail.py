@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.template.loader import render_to_string
 
+from bitloot.lib import turns
 from bitloot.lib.clock import GIVE_UP_AFTER
 from bitloot.lib.failpoint import failpoint
 from orders.models import Email, Order, raise_alert
@@ -25,7 +26,8 @@ def send(mail: Email) -> None:
     try:
         message = _message(mail)
         failpoint("mail.rendered")
-        message.send()
+        with turns.waiting():
+            message.send()
         failpoint("mail.sent")
     except SMTPRecipientsRefused as err:
         _give_up(mail, f"The mail server refused the address: {type(err).__name__}")

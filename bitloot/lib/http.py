@@ -14,6 +14,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 from urllib3.util import Retry
 
+from bitloot.lib import turns
 from bitloot.lib.failpoint import failpoint
 from bitloot.lib.jsontext import MalformedJson, parse_json
 
@@ -104,16 +105,19 @@ class Transport:
         session = self._reads if method == "GET" else self._writes
         failpoint("http.before_send")
         try:
-            with session.request(
-                method,
-                f"{self.base_url}{path}",
-                params=params,
-                data=body,
-                headers={"Content-Type": "application/json", **(headers or {})} if body is not None else headers,
-                timeout=(CONNECT_TIMEOUT, self.read_timeout),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
+            with (
+                turns.waiting(),
+                session.request(
+                    method,
+                    f"{self.base_url}{path}",
+                    params=params,
+                    data=body,
+                    headers={"Content-Type": "application/json", **(headers or {})} if body is not None else headers,
+                    timeout=(CONNECT_TIMEOUT, self.read_timeout),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
                 failpoint("http.answered")
                 answer = Answer(response.status_code, self._read(response, started + self.read_timeout))
         except (requests.RequestException, HTTPError, OSError) as err:

@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from bitloot.lib import bell
 from bitloot.lib.clock import backoff, delay
 from bitloot.lib.failpoint import failpoint
+from bitloot.lib.turns import turn
 
 logger = logging.getLogger(__name__)
 
@@ -145,13 +146,15 @@ def drain(
         return 0
     handled, deadline = 0, time.monotonic() + DRAIN_SECONDS
     try:
-        while claimed := rows.claim(batch):
-            bell.ring_now(queue)  # where one was due there may be more: let another thread join in
-            for row in claimed:
-                _run(row, handle, give_up)
+        while time.monotonic() < deadline:
+            with turn():
+                claimed = rows.claim(batch)
+                if not claimed:
+                    break
+                bell.ring_now(queue)  # where one was due there may be more: let another thread join in
+                for row in claimed:
+                    _run(row, handle, give_up)
             handled += len(claimed)
-            if time.monotonic() > deadline:
-                break
     finally:
         places.release()
     return handled
