@@ -14,7 +14,8 @@ from bitloot.lib import bell
 from fulfillment.exceptions import CodesRefused, KeysGone, NotDeliverable, NothingStored, PermitOpen
 from fulfillment.kinguin import SupplierEvent
 from fulfillment.models import Reservation
-from fulfillment.pipeline import BUYABLE, finish_order
+from fulfillment.steps.buying import BUYABLE
+from fulfillment.steps.collecting import finish_order
 from orders.models import Order, OrderItem, raise_alert
 from storage.exceptions import KeyShredded
 from storage.models import Key

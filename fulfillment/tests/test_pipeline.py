@@ -15,6 +15,7 @@ from bitloot.lib.queue import LeaseLost
 from fulfillment import gate, kinguin, pipeline
 from fulfillment.models import Reservation, ReservationAttempt, SupplierCall, SupplierGate
 from fulfillment.services import keys_of
+from fulfillment.steps import buying
 from orders.models import Alert, Email, Order, OrderEvent, OrderItem, Product
 from orders.services import Line, place_order
 from storage.models import Key
@@ -269,7 +270,7 @@ def test_worker_that_wakes_after_its_lease_cannot_record(reservation, sandbox, m
 def test_duplicate_external_id_is_adopted_not_renamed(reservation, sandbox, status):
     sandbox.control("config", {"duplicate_status": status})
     product = reservation.item.product
-    bought = pipeline._buy(reservation, kinguin.client(), product)
+    bought = buying._buy(reservation, kinguin.client(), product)
     finish(reservation)
     assert reservation.supplier_order_id == bought.order_id
     assert reservation.permits.get().outcome == "duplicate"
