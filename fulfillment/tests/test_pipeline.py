@@ -316,6 +316,21 @@ def test_gate_closed_between_quote_and_permit_wins(reservation, sandbox, monkeyp
     assert posts(sandbox, reservation) == []
 
 
+def test_stop_by_hand_while_the_gate_is_probed_stays(reservation, sandbox, monkeypatch):
+    client = kinguin.client()
+    SupplierGate.objects.create(host=client.host, status="paused", probe_at=Now() - HOUR)
+    really = type(client).health
+
+    def stopped_meanwhile(self):
+        gate.stop(self.host, reason="by hand")
+        return really(self)
+
+    monkeypatch.setattr(type(client), "health", stopped_meanwhile)
+    run(reservation)
+    assert SupplierGate.objects.get().status == "stopped"
+    assert (reservation.status, posts(sandbox, reservation)) == ("pending", [])
+
+
 def test_too_dear_holds_and_buys_by_itself_once_the_price_is_back(reservation, sandbox):
     product = reservation.item.product
     Product.objects.filter(pk=product.pk).update(max_cost=Decimal("1.00"))
