@@ -99,12 +99,15 @@ class Reservation(QueueRow):
             setattr(self, name, value)
 
     def move(self, to: str, *, message: str, actor: str = "", **fields: Any) -> bool:
-        """Change the status for a person or a webhook, whoever holds the claim; ends that claim. False for a repeat."""
+        """Change the status for a person, whoever holds the claim, and end that claim. Return False for a repeat.
+
+        Raises InvalidTransition, above all while it is being sent: only who sent it, or a search, says what came of it.
+        """
         with transaction.atomic():
             locked = self.lock()
             if locked.status == to:
                 return False
-            if to not in self.TRANSITIONS[locked.status]:
+            if locked.status == self.Status.SENDING or to not in self.TRANSITIONS[locked.status]:
                 raise InvalidTransition(f"{self}: {locked.status} -> {to}")
             Reservation.objects.filter(pk=self.pk).update(
                 **{"status": to, "changed_at": Now(), "claim_token": None, "claimed_until": None, **fields}

@@ -38,6 +38,7 @@ def advance_claimed(reservation: Reservation) -> None:
     reservation = _with_order(reservation)
     client, calls = kinguin.client(), CallLog(reservation)
     if reservation.dialect != client.dialect and reservation.status not in SETTLED:
+        _see_sending_as_unknown(reservation)
         reservation.release(hold(reservation, "other_dialect", f"It belongs to the dialect “{reservation.dialect}”."))
         return
     while True:
@@ -52,8 +53,7 @@ def advance_claimed(reservation: Reservation) -> None:
 def give_up(reservation: Reservation) -> None:
     """Hold a reservation that crashed its worker three times, so that it stops nobody else."""
     reservation = _with_order(reservation)
-    if reservation.status == Status.SENDING:
-        become_unknown(reservation, "the worker died while sending")
+    _see_sending_as_unknown(reservation)
     if Status.HELD in Reservation.TRANSITIONS[reservation.status]:
         hold(reservation, "poison", "Working on it crashed three times.")
     reservation.release(STOP)
@@ -67,6 +67,12 @@ def _with_order(reservation: Reservation) -> Reservation:
         raise LeaseLost(str(reservation))
     loaded.crashes = crashes
     return loaded
+
+
+def _see_sending_as_unknown(reservation: Reservation) -> None:
+    """Held while sending it would look as if nothing had been sent, and a person might let it be bought again."""
+    if reservation.status == Status.SENDING:
+        become_unknown(reservation, "the worker stopped while sending")
 
 
 def _settled(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:

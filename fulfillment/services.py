@@ -80,17 +80,17 @@ def run_order(order: Order, *, actor: str) -> None:
 
 def resume(reservation: Reservation, *, actor: str) -> None:
     """Let the machine try a held reservation once more, unless something may have been bought for it already."""
-    if reservation.status != Status.HELD or reservation.supplier_order_id or reservation.unknown_at:
-        run_now(reservation)
-        return
     with transaction.atomic():
         order = reservation.item.order.lock()
-        reservation.move(
-            Status.PENDING, message="A person let it go on.", actor=actor, reason="", next_attempt_at=Now(), crashes=0
-        )
-        if order.status == Order.Status.HELD and order.paid_at:
-            order.mark_fulfilling()
-    bell.ring("fulfillment")
+        current = reservation.lock()  # since the person looked at it, the machine may have begun to buy
+        if current.status == Status.HELD and not current.supplier_order_id and not current.unknown_at:
+            reservation.move(
+                Status.PENDING, message="A person let it go on.", actor=actor, reason="", next_attempt_at=Now(),
+                crashes=0,
+            )  # fmt: skip
+            if order.status == Order.Status.HELD and order.paid_at:
+                order.mark_fulfilling()
+    run_now(reservation)
 
 
 def deliver_by_hand(*, order: Order, codes: Sequence[Code], reason: str, actor: str) -> None:

@@ -1,17 +1,19 @@
 """What webhooks and staff ask of fulfilment; the same story told in each of the three dialects."""
 
 import threading
+import uuid
 from datetime import timedelta
 
 import pytest
 from django.db.models.functions import Now
 
-from fulfillment import kinguin, services
+from fulfillment import kinguin, pipeline, services
 from fulfillment.exceptions import CodesRefused, KeysGone, NotDeliverable, NothingStored, PermitOpen
 from fulfillment.kinguin import SupplierEvent
 from fulfillment.models import Reservation
 from fulfillment.services import Code
 from fulfillment.tests.test_pipeline import age, finish, impatient, paid, posts, product, run  # noqa: F401
+from orders.exceptions import InvalidTransition
 from orders.models import Alert, Order
 from orders.services import Line, place_order
 from storage.models import Key
@@ -165,6 +167,17 @@ def test_held_reservation_goes_on_when_a_person_says_so(reservation, sandbox):
     assert Order.objects.get(pk=order.pk).status == "fulfilled"
 
 
+def test_what_is_being_sent_by_now_is_not_let_go_on(reservation):
+    reservation.move("held", message="Held.", reason="refused")
+    seen_by_staff = Reservation.objects.get(pk=reservation.pk)
+    age(reservation, status="sending", claim_token=uuid.uuid4())
+    services.resume(seen_by_staff, actor="kim")
+    reservation.refresh_from_db()
+    assert (reservation.status, reservation.claim_token is None) == ("sending", False)
+    with pytest.raises(InvalidTransition):
+        reservation.move("pending", message="Nothing was sent, somebody thinks.")
+
+
 def test_held_reservation_with_an_open_question_is_only_asked_about(reservation, sandbox):
     sandbox.fault("kinguin.order.create", "5xx_before", times=1)
     run(reservation)
@@ -247,3 +260,16 @@ def test_reservation_of_another_dialect_is_left_to_a_person(reservation, setting
     age(reservation, dialect="orders")
     run(reservation)
     assert (reservation.status, reservation.reason) == ("held", "other_dialect")
+
+
+def test_send_that_a_change_of_dialect_interrupts_is_never_repeated(reservation, sandbox):
+    dead = {"claim_token": uuid.uuid4(), "claimed_until": Now(), "next_attempt_at": Now()}
+    age(reservation, status="sending", dialect="orders", **dead)
+    [claimed] = Reservation.objects.all().claim(only=reservation.pk)
+    pipeline.advance_claimed(claimed)
+    reservation.refresh_from_db()
+    assert (reservation.status, reservation.reason) == ("held", "other_dialect")
+    age(reservation, dialect="ecommerce")
+    services.resume(reservation, actor="kim")
+    run(reservation, 2)
+    assert (reservation.status, posts(sandbox, reservation)) == ("held", [])
