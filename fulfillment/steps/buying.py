@@ -4,7 +4,6 @@ A purchase leaves at most once per committed permit, and nothing of it happens i
 """
 
 import logging
-from datetime import timedelta
 
 from django.db import transaction
 from django.db.models import Exists
@@ -45,9 +44,10 @@ def send(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pau
         return delay(LOOK_AGAIN_SECONDS)
     if not gate.is_open(client):
         return delay(gate.PAUSE_SECONDS)
-    objection = objection_to_buying(reservation, product, client, calls)
-    if isinstance(objection, timedelta):
-        return objection
+    try:
+        objection = objection_to_buying(reservation, product, client, calls)
+    except ProviderError as err:
+        return later(reservation, err)
     if objection:
         return hold(reservation, *objection)
     failpoint("purchase.quoted")

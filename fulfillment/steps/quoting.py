@@ -1,6 +1,5 @@
 """May it be bought now: price, margin and stock as the supplier says them, and the most that we would pay."""
 
-from datetime import timedelta
 from decimal import Decimal
 
 from bitloot.lib.http import ProviderError
@@ -9,21 +8,20 @@ from fulfillment import gate
 from fulfillment.calls import CallLog
 from fulfillment.kinguin import KinguinClient, OutOfStock
 from fulfillment.models import Reservation
-from fulfillment.steps.holding import later
 from orders.models import Product
 
 
 def objection_to_buying(
     reservation: Reservation, product: Product, client: KinguinClient, calls: CallLog
-) -> tuple[str, str] | timedelta | None:
-    """Return why not to buy now, how long to wait because the supplier did not say, or None."""
+) -> tuple[str, str] | None:
+    """Return reason and sentence why not to buy now, or None. Raises ProviderError if the supplier does not say."""
     try:
         quote = calls.ask("quote", lambda: client.quote(product.supplier_product_id))
     except OutOfStock:
         return "out_of_stock", f"The supplier has no “{product.title}” now."
-    except ProviderError as err:
+    except ProviderError:
         gate.failed(client)
-        return later(reservation, err)
+        raise
     if quote is None:
         return None
     stock = quote.text_qty if product.key_type == Product.KeyType.TEXT else quote.qty

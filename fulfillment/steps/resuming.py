@@ -1,11 +1,12 @@
 """held: what may resolve by itself is looked at again, bought or owed back; the rest waits for a person."""
 
-from datetime import timedelta
+import logging
 
 from django.db import transaction
 
 from bitloot.lib.clock import delay
 from bitloot.lib.failpoint import failpoint
+from bitloot.lib.http import ProviderError
 from fulfillment.calls import CallLog
 from fulfillment.kinguin import KinguinClient
 from fulfillment.models import Reservation
@@ -24,41 +25,61 @@ from fulfillment.steps.quoting import objection_to_buying, price_cap
 from fulfillment.steps.searching import SEARCH_HOURLY, find_out
 from orders.models import Order, close_alert
 
+logger = logging.getLogger(__name__)
+
 Status = Reservation.Status
 
 
 def look_again(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
     """held: what may resolve by itself is looked at again; the rest waits for a person."""
-    if reservation.unknown_at is not None and reservation.supplier_order_id is None and client.can_find:
-        pause = find_out(reservation, client, calls)
-        return delay(SEARCH_HOURLY) if pause is STOP else pause
-    order, product = reservation.item.order, reservation.item.product
-    if order.status in NOT_WANTED:
+    if reservation.unknown_at is not None and reservation.supplier_order_id is None:
+        return _search_on(reservation, client, calls)
+    if reservation.item.order.status in NOT_WANTED:
         if reservation.supplier_order_id is None:
             reservation.record(Status.CANCELLED, message="Not bought: the order's money goes back.")
         return STOP
     if reservation.reason not in RESUMABLE:
         return STOP
-    objection = objection_to_buying(reservation, product, client, calls)
-    if objection is None and reservation.reason == "no_funds":
-        objection = _balance_objection(reservation, client)
-    if objection is not None:
+    if reservation.dialect != client.dialect:
+        return delay(LOOK_AGAIN_SECONDS)
+    if not _can_be_bought(reservation, client, calls):
         return _wait_or_refund(reservation)
+    _resume(reservation)
+    return GO_ON
+
+
+def _search_on(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
+    """Nobody knows whether it was bought, so it is searched for as long as it takes, whatever becomes of the order."""
+    if reservation.dialect != client.dialect:
+        return delay(SEARCH_HOURLY)
+    if not client.can_find:
+        return STOP
+    pause = find_out(reservation, client, calls)
+    return delay(SEARCH_HOURLY) if pause is STOP else pause
+
+
+def _can_be_bought(reservation: Reservation, client: KinguinClient, calls: CallLog) -> bool:
+    try:
+        if objection_to_buying(reservation, reservation.item.product, client, calls):
+            return False
+    except ProviderError as err:
+        logger.warning("%s: no quote while it is held: %s", reservation, err)
+        return False
+    if reservation.reason != "no_funds":
+        return True
+    balance = client.health().balance
+    return balance is None or balance >= price_cap(reservation) * reservation.item.quantity
+
+
+def _resume(reservation: Reservation) -> None:
     with transaction.atomic():
-        order = order.lock()
+        order = reservation.item.order.lock()
         reservation.record(Status.PENDING, message="What held it is over; it is bought now.", reason="")
         if order.status == Order.Status.HELD:
             order.mark_fulfilling()
         failpoint("resume.recorded")
     reservation.item.order.refresh_from_db()
     close_alert("reservation", str(reservation))
-    return GO_ON
-
-
-def _balance_objection(reservation: Reservation, client: KinguinClient) -> timedelta | None:
-    balance = client.health().balance
-    needed = price_cap(reservation) * reservation.item.quantity
-    return delay(LOOK_AGAIN_SECONDS) if balance is not None and balance < needed else None
 
 
 def _wait_or_refund(reservation: Reservation) -> Pause:

@@ -354,6 +354,28 @@ def test_out_of_stock_for_a_day_owes_the_money_back(reservation, sandbox):
     assert (reservation.status, reservation.item.order.status) == ("cancelled", "refund_due")
 
 
+def test_supplier_that_does_not_answer_ends_no_wait_for_stock(reservation, sandbox):
+    Product.objects.update(stock_wait_hours=72)
+    sandbox.control("products/64b000000000000000000001", {"qty": 0, "textQty": 0})
+    run(reservation)
+    age(reservation, created_at=Now() - 25 * HOUR)
+    sandbox.control("products/64b000000000000000000001", {"qty": 50000, "textQty": 50000})
+    sandbox.fault("kinguin.product", "5xx_before", times=1)
+    run(reservation)
+    assert (reservation.status, reservation.reason) == ("held", "out_of_stock")
+    assert reservation.next_attempt_at > timezone.now()
+    assert Email.objects.filter(kind="problem").count() == 1
+    finish(reservation)
+
+
+def test_quote_that_fails_for_a_day_goes_to_a_person(reservation, sandbox):
+    age(reservation, created_at=Now() - 25 * HOUR)
+    sandbox.fault("kinguin.product", "5xx_before", times=1)
+    run(reservation)
+    assert (reservation.status, reservation.reason) == ("held", "supplier_unavailable")
+    assert reservation.next_attempt_at is None
+
+
 def test_low_balance_holds_and_resumes_after_a_top_up(reservation, sandbox):
     sandbox.control("balance", {"balance": 1})
     run(reservation)

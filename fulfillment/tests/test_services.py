@@ -262,6 +262,23 @@ def test_reservation_of_another_dialect_is_left_to_a_person(reservation, setting
     assert (reservation.status, reservation.reason) == ("held", "other_dialect")
 
 
+def test_held_reservation_of_another_dialect_is_not_bought_in_this_one(reservation, sandbox):
+    reservation.move("held", message="Held.", reason="out_of_stock", dialect="orders")
+    run(reservation)
+    assert (reservation.status, posts(sandbox, reservation)) == ("held", [])
+    age(reservation, dialect="ecommerce")
+    finish(reservation)
+
+
+def test_unknown_purchase_that_nobody_can_search_for_is_never_called_not_bought(reservation, settings):
+    order = reservation.item.order
+    reservation.move("held", message="Held.", reason="unknown_purchase", unknown_at=Now(), dialect="orders")
+    settings.KINGUIN_API = "orders"
+    order.mark_refund_due(reason="asked", message="The customer asked for it.")
+    run(reservation)
+    assert (reservation.status, reservation.reason) == ("held", "unknown_purchase")
+
+
 def test_send_that_a_change_of_dialect_interrupts_is_never_repeated(reservation, sandbox):
     dead = {"claim_token": uuid.uuid4(), "claimed_until": Now(), "next_attempt_at": Now()}
     age(reservation, status="sending", dialect="orders", **dead)
