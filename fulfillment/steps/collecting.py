@@ -45,19 +45,33 @@ def collect(reservation: Reservation, client: KinguinClient, calls: CallLog) -> 
     if reservation.item.order.status in NOT_WANTED:
         return _return_keys(reservation, client, calls)
     try:
-        keys, unreadable = _fetch(reservation, client, calls)
+        settled = take_keys(reservation, client, calls)
     except ProviderError as err:
         return later(reservation, err)
+    return STOP if settled else _still_waiting(reservation, client, calls)
+
+
+def take_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -> bool:
+    """Fetch and seal the keys that are there. Return whether that settled it: all delivered, or in a person's hands.
+
+    Raises ProviderError.
+    """
+    keys, unreadable = _fetch(reservation, client, calls)
     failpoint("keys.fetched")
     mine = [key for key in keys if key.product_id in ("", reservation.item.product.supplier_product_id)]
     if unreadable is not None or len(mine) != len(keys):
         alert(reservation, "unreadable_key", f"A key of {reservation} cannot be used: {unreadable or 'other product'}.")
-    if len(mine) >= reservation.item.quantity:
-        return _deliver(reservation, mine, calls)
-    if mine:
-        _keep(reservation, mine)
-        failpoint("keys.kept")
-    return _still_waiting(reservation, client, calls)
+    try:
+        if len(mine) >= reservation.item.quantity:
+            _deliver(reservation, mine, calls)
+            return True
+        if mine:
+            _keep(reservation, mine)
+            failpoint("keys.kept")
+    except KeyBelongsElsewhere as err:
+        hold(reservation, "foreign_key", f"The supplier sent a key that another order has: {err}"[:300])
+        return True
+    return False
 
 
 def _fetch(
@@ -69,28 +83,24 @@ def _fetch(
         return list(err.readable), err
 
 
-def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog) -> Pause:
+def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog) -> None:
     """Seal every key and finish the item, and with the last item the order, in one transaction."""
     surplus = keys[reservation.item.quantity :]
-    try:
-        with transaction.atomic():
-            order = reservation.item.order.lock()
-            for key in keys[: reservation.item.quantity]:
-                _store(reservation, key)
-            failpoint("keys.sealed")
-            reservation.record(
-                Status.DELIVERED, message="Every key is sealed and kept.", delivered_at=Now(), reason="", last_error=""
-            )
-            finish_order(order)
-            calls.flush()
-            failpoint("delivery.recorded")
-    except KeyBelongsElsewhere as err:
-        return hold(reservation, "foreign_key", f"The supplier sent a key that another order has: {err}"[:300])
+    with transaction.atomic():
+        order = reservation.item.order.lock()
+        for key in keys[: reservation.item.quantity]:
+            _store(reservation, key)
+        failpoint("keys.sealed")
+        reservation.record(
+            Status.DELIVERED, message="Every key is sealed and kept.", delivered_at=Now(), reason="", last_error=""
+        )
+        finish_order(order)
+        calls.flush()
+        failpoint("delivery.recorded")
     failpoint("delivery.committed")
     close_alert("reservation", str(reservation))
     if surplus:
         alert(reservation, "surplus", f"The supplier sent {len(surplus)} more keys than {reservation} needs.")
-    return STOP
 
 
 def finish_order(order: Order) -> None:
@@ -163,7 +173,9 @@ def _return_keys(reservation: Reservation, client: KinguinClient, calls: CallLog
         except ProviderError as err:
             return hold(reservation, "bought_but_refunded", f"Bought, but its money goes back; no return: {err}"[:300])
         if returned and set(returned.values()) <= {"RETURNED", "REFUNDED", "CANCELED"}:
-            reservation.record(Status.CANCELLED, message="Not needed any more; the supplier took the keys back.")
+            reservation.record(
+                Status.CANCELLED, message="Not needed any more; the supplier took the keys back.", reason="returned"
+            )
             return STOP
     return hold(reservation, "bought_but_refunded", "It was bought, but the order's money goes back.")
 

@@ -473,6 +473,17 @@ def test_key_that_another_order_has_is_refused(product, sandbox):
     assert not Key.objects.filter(item=second.item).exists()
 
 
+def test_key_that_another_order_has_is_refused_while_others_are_awaited(product, sandbox):
+    first = finish(Reservation.objects.get(item__order=paid((product, 1))))
+    sandbox.control("config", {"deliver": "manual"})
+    second = run(Reservation.objects.get(item__order=paid((product, 2))))
+    sandbox.control(f"orders/{second.supplier_order_id}/deliver", {"count": 1})
+    [key] = kinguin.client().delivered(second.supplier_order_id)
+    Key.objects.filter(item=first.item).update(supplier_key_id=f"ecommerce:{key.key_id}")
+    run(second)
+    assert (second.status, second.reason, second.item.order.status) == ("held", "foreign_key", "held")
+
+
 @pytest.mark.django_db(transaction=True)
 def test_parallel_advances_buy_once(product, sandbox):
     reservation = Reservation.objects.get(item__order=paid((product, 1)))
@@ -542,7 +553,7 @@ def test_keys_nobody_needs_any_more_go_back_before_they_are_fetched(reservation,
     sandbox.control(f"orders/{reservation.supplier_order_id}/deliver", {})
     reservation.item.order.mark_refund_due(reason="asked", message="The customer asked for it.")
     run(reservation)
-    assert reservation.status == "cancelled"
+    assert (reservation.status, reservation.reason) == ("cancelled", "returned")
     assert not Key.objects.exists()
     assert sandbox.ledger("refunded")[-1]["external_id"] == reservation.external_id
 
