@@ -31,13 +31,18 @@ FAST_POLL_SECONDS = 2
 def give(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
     """reserved: tell the supplier to hand the keys over, where that is a step of its own."""
     try:
-        calls.ask("give", lambda: client.give(_order_id(reservation)))
+        hand_over(reservation, client, calls)
     except ProviderError as err:
         return later(reservation, err)
     failpoint("give.answered")
     reservation.record(Status.GIVEN, message="The supplier hands the keys over.", polls=0)
     failpoint("give.committed")
     return GO_ON
+
+
+def hand_over(reservation: Reservation, client: KinguinClient, calls: CallLog) -> None:
+    """Ask the supplier to release the keys. Raises ProviderError."""
+    calls.ask("give", lambda: client.give(_order_id(reservation)))
 
 
 def collect(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:

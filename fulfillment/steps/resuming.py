@@ -1,6 +1,7 @@
 """held: what may resolve by itself is looked at again, bought or owed back; the rest waits for a person."""
 
 import logging
+from contextlib import suppress
 
 from django.db import transaction
 
@@ -10,6 +11,7 @@ from bitloot.lib.http import ProviderError
 from fulfillment.calls import CallLog
 from fulfillment.kinguin import KinguinClient
 from fulfillment.models import Reservation
+from fulfillment.steps.collecting import hand_over, take_keys
 from fulfillment.steps.holding import (
     GO_ON,
     LOOK_AGAIN_SECONDS,
@@ -34,9 +36,11 @@ def look_again(reservation: Reservation, client: KinguinClient, calls: CallLog) 
     """held: what may resolve by itself is looked at again; the rest waits for a person."""
     if reservation.unknown_at is not None and reservation.supplier_order_id is None:
         return _search_on(reservation, client, calls)
+    if reservation.supplier_order_id is not None:
+        _look_for_keys(reservation, client, calls)
+        return STOP
     if reservation.item.order.status in NOT_WANTED:
-        if reservation.supplier_order_id is None:
-            reservation.record(Status.CANCELLED, message="Not bought: the order's money goes back.")
+        reservation.record(Status.CANCELLED, message="Not bought: the order's money goes back.")
         return STOP
     if reservation.reason not in RESUMABLE:
         return STOP
@@ -56,6 +60,17 @@ def _search_on(reservation: Reservation, client: KinguinClient, calls: CallLog) 
         return STOP
     pause = find_out(reservation, client, calls)
     return delay(SEARCH_HOURLY) if pause is STOP else pause
+
+
+def _look_for_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -> None:
+    """It was bought, and somebody asked for another look: keys that came meanwhile are delivered."""
+    if reservation.item.order.status in NOT_WANTED or reservation.dialect != client.dialect:
+        return
+    # It may be held since before this was done; once it is done, saying it again does no harm.
+    with suppress(ProviderError):
+        hand_over(reservation, client, calls)
+    with suppress(ProviderError):
+        take_keys(reservation, client, calls)
 
 
 def _can_be_bought(reservation: Reservation, client: KinguinClient, calls: CallLog) -> bool:

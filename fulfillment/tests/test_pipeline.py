@@ -421,6 +421,21 @@ def test_polling_runs_out_after_a_day(reservation, sandbox):
     assert Alert.objects.get().order == reservation.item.order
 
 
+@pytest.mark.parametrize("reason", ["no_keys", "supplier_unavailable", "poison"])
+def test_held_purchase_is_delivered_when_somebody_looks_again_and_its_keys_are_there(reservation, sandbox, reason):
+    sandbox.control("config", {"deliver": "manual"})
+    run(reservation)
+    reservation.move("held", message="Held.", reason=reason)
+    reservation.item.order.hold(reason=reason, message="Held.")
+    run(reservation)
+    assert (reservation.status, reservation.reason, reservation.next_attempt_at) == ("held", reason, None)
+    sandbox.control(f"orders/{reservation.supplier_order_id}/deliver", {})
+    run(reservation)
+    assert (reservation.status, reservation.item.order.status) == ("delivered", "fulfilled")
+    assert not Alert.objects.filter(status="open").exists()
+    assert len(posts(sandbox, reservation)) == 1
+
+
 def test_supplier_that_cancels_after_the_purchase_owes_the_customer_money(reservation, sandbox):
     sandbox.control("config", {"deliver": "manual"})
     run(reservation)
