@@ -16,6 +16,7 @@ from fulfillment.kinguin import SupplierEvent
 from fulfillment.models import Reservation
 from fulfillment.steps.buying import BUYABLE
 from fulfillment.steps.collecting import finish_order
+from fulfillment.steps.holding import waits_for_a_purchase
 from orders.models import Order, OrderItem, raise_alert
 from storage.exceptions import KeyShredded
 from storage.models import Key
@@ -82,13 +83,14 @@ def resume(reservation: Reservation, *, actor: str) -> None:
     """Let the machine try a held reservation once more, unless something may have been bought for it already."""
     with transaction.atomic():
         order = reservation.item.order.lock()
+        goes_on = waits_for_a_purchase(order)
         current = reservation.lock()  # since the person looked at it, the machine may have begun to buy
         if current.status == Status.HELD and not current.supplier_order_id and not current.unknown_at:
             reservation.move(
                 Status.PENDING, message="A person let it go on.", actor=actor, reason="", next_attempt_at=Now(),
                 crashes=0,
             )  # fmt: skip
-            if order.status == Order.Status.HELD and order.paid_at:
+            if goes_on:
                 order.mark_fulfilling()
     run_now(reservation)
 

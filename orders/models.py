@@ -99,6 +99,7 @@ class Order(models.Model):
         Status.REFUND_DUE: frozenset({"refunded", "held"}),
         Status.REFUNDED: frozenset(),
     }
+    MONEY_WENT_BACK = "payment_refunded"
     # What the customer's API says of fulfilment.
     FULFILLMENT_WORD: dict[str, str] = {
         Status.PENDING: "pending",
@@ -205,6 +206,14 @@ class Order(models.Model):
     def hold(self, *, reason: str, message: str, actor: str = "") -> bool:
         """Stop the order until a person decides. Return False if it is held already."""
         return self._transition(self.Status.HELD, message=message, reason=reason, actor=actor)
+
+    def hold_unpaid(self, *, message: str) -> None:
+        """Hold the order because its money went back; a held one waits for that from now on, and for nothing else."""
+        with transaction.atomic():
+            if not self.hold(reason=self.MONEY_WENT_BACK, message=message):
+                Order.objects.filter(pk=self.pk, status=self.Status.HELD).update(reason=self.MONEY_WENT_BACK)
+                self.note("order", message)
+                self.refresh_from_db()
 
     def expire(self) -> bool:
         return self._transition(self.Status.EXPIRED, message="Nobody paid in time.", reason="unpaid")

@@ -18,8 +18,8 @@ from payments.rules import binding_objection, objection
 
 PAYABLE = (Order.Status.PENDING, Order.Status.UNDERPAID)
 PAID_IN_PARTS = "paid_in_parts"
-# Still being delivered: stop when the money goes back.
-REFUNDABLE = (Order.Status.PAID, Order.Status.FULFILLING, Order.Status.PARTIALLY_FULFILLED)
+# Not delivered in full: stop when the money goes back.
+REFUNDABLE = (Order.Status.PAID, Order.Status.FULFILLING, Order.Status.PARTIALLY_FULFILLED, Order.Status.HELD)
 # Money in a payment that had ended is for a person.
 ENDED = (Payment.Status.FAILED, Payment.Status.CANCELLED, Payment.Status.REFUNDED, Payment.Status.REVIEW)
 
@@ -179,7 +179,7 @@ def _apply_refunded(order: Order, payment: Payment) -> str:
     counted = payment.status in (Payment.Status.FINISHED, Payment.Status.PARTIALLY_PAID)
     payment.move(Payment.Status.REFUNDED, message="The provider sent the coins back.")
     if order.paid_at and order.status in REFUNDABLE and amount_due(order) > 0:
-        order.hold(reason="payment_refunded", message="The payment was refunded by the provider.")
+        order.hold_unpaid(message="The payment was refunded by the provider.")
     if counted and order.status in (*PAYABLE, Order.Status.HELD):
         queue_email(order, Email.Kind.PROBLEM, reason="The payment provider sent your coins back. Look at your order.")
     alert(order, payment, "refunded")

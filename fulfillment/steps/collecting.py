@@ -16,7 +16,19 @@ from fulfillment.kinguin import (
     UnreadableKey,
 )
 from fulfillment.models import Reservation
-from fulfillment.steps.holding import GO_ON, NOT_WANTED, STOP, Pause, age, alert, hold, later, owe_back
+from fulfillment.steps.holding import (
+    GO_ON,
+    LOOK_AGAIN_SECONDS,
+    NOT_WANTED,
+    STOP,
+    Pause,
+    age,
+    alert,
+    hold,
+    is_without_money,
+    later,
+    owe_back,
+)
 from orders.models import Email, Order, close_alert
 from orders.services import queue_email
 from storage.exceptions import KeyBelongsElsewhere
@@ -47,8 +59,12 @@ def hand_over(reservation: Reservation, client: KinguinClient, calls: CallLog) -
 
 def collect(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
     """given: fetch the keys that are there, seal and keep them; done when every unit has its key."""
-    if reservation.item.order.status in NOT_WANTED:
+    order = reservation.item.order
+    order.refresh_from_db(fields=["status", "reason"])  # buying took its time
+    if order.status in NOT_WANTED:
         return _return_keys(reservation, client, calls)
+    if is_without_money(order):
+        return delay(LOOK_AGAIN_SECONDS)  # keys that nobody has fetched can still be given back
     try:
         settled = take_keys(reservation, client, calls)
     except ProviderError as err:

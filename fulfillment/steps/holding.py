@@ -62,6 +62,20 @@ def hold(reservation: Reservation, reason: str, message: str) -> Pause:
     return delay(LOOK_AGAIN_SECONDS) if reason in RESUMABLE else STOP
 
 
+def is_without_money(order: Order) -> bool:
+    return order.status == Order.Status.HELD and order.reason == Order.MONEY_WENT_BACK
+
+
+def waits_for_a_purchase(order: Order) -> bool:
+    """Say whether the order is held only for one of its purchases, so that the machine may let it go on.
+
+    What staff hold, or what lost its money, is for a person. The caller holds the order's lock.
+    """
+    if order.status != Order.Status.HELD or not order.reason:
+        return False
+    return Reservation.objects.filter(item__order=order, reason=order.reason).exists()
+
+
 def owe_back(order: Order, reason: str, message: str) -> None:
     """Owe the customer the money; a person decides about an order of which some keys were delivered already."""
     if Key.objects.filter(item__order=order).exists():

@@ -21,11 +21,13 @@ from fulfillment.steps.holding import (
     Pause,
     age,
     alert,
+    is_without_money,
     owe_back,
+    waits_for_a_purchase,
 )
 from fulfillment.steps.quoting import objection_to_buying, price_cap
 from fulfillment.steps.searching import SEARCH_HOURLY, find_out
-from orders.models import Order, close_alert
+from orders.models import close_alert
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +66,8 @@ def _search_on(reservation: Reservation, client: KinguinClient, calls: CallLog) 
 
 def _look_for_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -> None:
     """It was bought, and somebody asked for another look: keys that came meanwhile are delivered."""
-    if reservation.item.order.status in NOT_WANTED or reservation.dialect != client.dialect:
+    order = reservation.item.order
+    if order.status in NOT_WANTED or is_without_money(order) or reservation.dialect != client.dialect:
         return
     # It may be held since before this was done; once it is done, saying it again does no harm.
     with suppress(ProviderError):
@@ -89,8 +92,9 @@ def _can_be_bought(reservation: Reservation, client: KinguinClient, calls: CallL
 def _resume(reservation: Reservation) -> None:
     with transaction.atomic():
         order = reservation.item.order.lock()
+        goes_on = waits_for_a_purchase(order)
         reservation.record(Status.PENDING, message="What held it is over; it is bought now.", reason="")
-        if order.status == Order.Status.HELD:
+        if goes_on:
             order.mark_fulfilling()
         failpoint("resume.recorded")
     reservation.item.order.refresh_from_db()

@@ -12,8 +12,8 @@ from bitloot.lib.http import ProviderError
 from fulfillment.calls import CallLog
 from fulfillment.kinguin import AmbiguousSearch, KinguinClient, SupplierOrder
 from fulfillment.models import Reservation, ReservationAttempt
-from fulfillment.steps.holding import GO_ON, Pause, age, alert, hold
-from orders.models import Order, close_alert
+from fulfillment.steps.holding import GO_ON, Pause, age, alert, hold, waits_for_a_purchase
+from orders.models import close_alert
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +95,9 @@ def adopt(reservation: Reservation, found: SupplierOrder, calls: CallLog) -> Non
         fields["cost"] = found.cost
     with transaction.atomic():
         order = reservation.item.order.lock()
+        goes_on = waits_for_a_purchase(order)
         reservation.record(Status.RESERVED, message=f"Bought; the supplier's order is {found.order_id}.", **fields)
         calls.flush()
-        if order.status == Order.Status.HELD:
+        if goes_on:
             order.mark_fulfilling()
     close_alert("reservation", str(reservation))

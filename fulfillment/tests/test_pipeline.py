@@ -573,6 +573,43 @@ def test_keys_nobody_needs_any_more_go_back_before_they_are_fetched(reservation,
     assert sandbox.ledger("refunded")[-1]["external_id"] == reservation.external_id
 
 
+def test_order_that_lost_its_money_is_not_bought_when_the_stock_is_back(reservation, sandbox):
+    sandbox.control("products/64b000000000000000000001", {"qty": 0, "textQty": 0})
+    run(reservation)
+    order = reservation.item.order
+    order.hold_unpaid(message="The payment was refunded by the provider.")
+    sandbox.control("products/64b000000000000000000001", {"qty": 50000, "textQty": 50000})
+    run(reservation, 3)
+    assert (order.status, order.reason) == ("held", "payment_refunded")
+    assert posts(sandbox, reservation) == []
+
+
+def test_keys_of_an_order_that_lost_its_money_are_not_fetched_and_go_back(reservation, sandbox):
+    sandbox.fault("kinguin.order.create", "5xx_after", times=1)
+    run(reservation)
+    order = reservation.item.order
+    order.hold_unpaid(message="The payment was refunded by the provider.")
+    run(reservation, 3)
+    assert (reservation.status, order.status, order.reason) == ("given", "held", "payment_refunded")
+    assert not Key.objects.exists()
+    order.mark_refund_due(reason="asked", message="A person gave the order up.")
+    run(reservation)
+    assert (reservation.status, reservation.reason) == ("cancelled", "returned")
+
+
+def test_hold_by_staff_is_not_ended_by_a_purchase_that_is_found(product, picture, sandbox):
+    order = paid((product, 1), (picture, 1))
+    sandbox.control("config", {"deliver": "manual"})
+    sandbox.fault("kinguin.order.create", "5xx_after", times=1)
+    unknown = run(Reservation.objects.get(item__order=order, item__product=product))
+    order.refresh_from_db()
+    order.hold(reason="held_by_staff", message="Staff look at it.")
+    found = run(unknown)
+    other = run(Reservation.objects.get(item__order=order, item__product=picture))
+    assert (found.status, found.item.order.status) == ("given", "held")
+    assert (other.status, posts(sandbox, other)) == ("pending", [])
+
+
 def test_fetched_keys_of_a_refunded_order_are_for_a_person(product, sandbox):
     sandbox.control("config", {"deliver": "manual"})
     reservation = Reservation.objects.get(item__order=paid((product, 2)))

@@ -166,6 +166,15 @@ def test_a_refund_of_the_provider_stops_what_is_not_delivered(status, after):
     assert [payment.order.status, payment.status, alerts()] == [after, "refunded", ["payment_review"]]
 
 
+@pytest.mark.parametrize("reason", ["out_of_stock", "held_by_staff"])
+def test_a_refund_of_the_provider_outweighs_what_the_order_was_held_for(reason):
+    payment = make_payment(make_order(status="held", reason=reason, paid_at=Now()), status="finished")
+    apply(payment, make_facts(payment, "refunded"))
+    payment.refresh_from_db()
+    assert [payment.order.status, payment.order.reason] == ["held", "payment_refunded"]
+    assert payment.order.events.last().message == "The payment was refunded by the provider."
+
+
 def test_money_that_staff_sent_back_is_not_looked_at_again():
     payment = make_payment(status="finished", actually_paid=ASKED)
     refund = {"order": payment.order, "payment": payment, "amount": ASKED, "currency": "btc", "reason": "r"}
