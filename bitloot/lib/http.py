@@ -1,7 +1,10 @@
 """How BitLoot talks to a provider: one hardened session per host, and errors that say whether anything was sent."""
 
+import http.client
 import http.cookiejar
+import io
 import logging
+import socket
 import ssl
 import time
 from collections.abc import Mapping
@@ -11,6 +14,8 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 from urllib3.util import Retry
 
@@ -69,6 +74,50 @@ class Answer:
             raise ProviderUnavailable(f"unreadable answer: {err}", status=self.status, body=self.body) from err
 
 
+class _UntilDeadline(io.RawIOBase):
+    """A socket's bytes for as long as its timeout says, all together: it is meant for the answer, not for each byte."""
+
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
+        self._sock, self._raw = sock, raw
+        self._deadline = time.monotonic() + (sock.gettimeout() or 0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer came too slowly")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_UntilDeadline(sock, self.fp.detach()))
+
+
+class _Connection(HTTPConnection):
+    response_class = _Response
+
+
+class _TlsConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
         # Even with allow_redirects=False requests reads and unpacks the whole body of a redirect, whatever its size.
@@ -115,7 +164,7 @@ class Transport:
                 stream=True,
             ) as response:
                 failpoint("http.answered")
-                answer = Answer(response.status_code, self._read(response, started + self.read_timeout))
+                answer = Answer(response.status_code, self._read(response))
         except (requests.RequestException, HTTPError, OSError) as err:
             kind = ProviderNotSent if _never_connected(err) else ProviderUnavailable
             logger.warning("%s %s %s: %s", self.provider, method, path, type(err).__name__)
@@ -131,7 +180,7 @@ class Transport:
             )
         return answer
 
-    def _read(self, response: requests.Response, deadline: float) -> bytes:
+    def _read(self, response: requests.Response) -> bytes:
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise ProviderUnavailable("compressed answer to a request for identity", status=response.status_code)
         chunks: list[bytes] = []
@@ -139,8 +188,8 @@ class Transport:
         while chunk := response.raw.read1(65536, decode_content=False):
             size += len(chunk)
             chunks.append(chunk)
-            if size > MAX_ANSWER_BYTES or time.monotonic() > deadline:
-                raise ProviderUnavailable("answer too large or too slow", status=response.status_code)
+            if size > MAX_ANSWER_BYTES:
+                raise ProviderUnavailable("answer too large", status=response.status_code)
         return b"".join(chunks)
 
 
@@ -150,6 +199,7 @@ def _hardened_session(headers: Mapping[str, str]) -> requests.Session:
     session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
     session.headers.update({"Accept": "application/json", "Accept-Encoding": "identity", **headers})
     adapter = HTTPAdapter(pool_connections=2, pool_maxsize=POOL_SIZE, max_retries=Retry(0, read=False))
+    adapter.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
