@@ -17,10 +17,11 @@ from fulfillment.calls import CallLog
 from fulfillment.kinguin import KinguinClient
 from fulfillment.models import Reservation
 from fulfillment.steps import buying, collecting, resuming, searching
-from fulfillment.steps.holding import GO_ON, STOP, Pause, hold
+from fulfillment.steps.holding import GO_ON, STOP, Pause, alert, hold
 from fulfillment.steps.searching import become_unknown
 
 Status = Reservation.Status
+POISON = "Working on it crashed three times."
 SETTLED = frozenset({Status.DELIVERED, Status.CANCELLED, Status.FAILED, Status.HELD})
 
 
@@ -55,7 +56,9 @@ def give_up(reservation: Reservation) -> None:
     reservation = _with_order(reservation)
     _see_sending_as_unknown(reservation)
     if Status.HELD in Reservation.TRANSITIONS[reservation.status]:
-        hold(reservation, "poison", "Working on it crashed three times.")
+        hold(reservation, "poison", POISON)
+    elif reservation.status == Status.HELD:
+        alert(reservation, "poison", f"{POISON} Nothing looks at it any more; use “Run now” once it is mended.")
     reservation.release(STOP)
 
 

@@ -64,7 +64,7 @@ def handle_supplier_event(event: SupplierEvent) -> str:
 
 
 def run_now(reservation: Reservation) -> None:
-    """Put the reservation on top of the queue. Whoever holds it keeps it, and looks again right after."""
+    """Put the reservation on top of the queue, unless a worker is at it: that one looks again in its own time."""
     Reservation.objects.filter(pk=reservation.pk, claim_token=None).update(next_attempt_at=Now())
     bell.ring("fulfillment")
 

@@ -17,7 +17,7 @@ from fulfillment import gate
 from fulfillment.calls import CallLog
 from fulfillment.kinguin import KinguinClient, Outcome, SupplierOrder, classify
 from fulfillment.models import Reservation, ReservationAttempt, SupplierGate
-from fulfillment.steps.holding import GO_ON, LOOK_AGAIN_SECONDS, NOT_WANTED, STOP, Pause, hold, later
+from fulfillment.steps.holding import GO_ON, NOT_WANTED, STOP, Pause, hold, later
 from fulfillment.steps.quoting import objection_to_buying, price_cap
 from fulfillment.steps.searching import FIRST_SEARCH_SECONDS, adopt, become_unknown
 from orders.models import Order, Product
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 Status = Reservation.Status
 BUYABLE = (Order.Status.PAID, Order.Status.FULFILLING, Order.Status.PARTIALLY_FULFILLED)
+# How soon an order that staff let go on is bought.
+STOPPED_SECONDS = 60
 REFUSALS = {
     Outcome.REFUSED_CONFIG: ("supplier_config", "The supplier refuses our credentials."),
     Outcome.REFUSED_FUNDS: ("no_funds", "Our balance at the supplier is too low."),
@@ -41,7 +43,7 @@ def send(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pau
         reservation.record(Status.CANCELLED, message="Not bought: the order's money goes back.")
         return STOP
     if order.status not in BUYABLE:
-        return delay(LOOK_AGAIN_SECONDS)
+        return delay(STOPPED_SECONDS)
     if not gate.is_open(client):
         return delay(gate.PAUSE_SECONDS)
     try:

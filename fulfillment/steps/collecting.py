@@ -84,8 +84,7 @@ def take_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -
         alert(reservation, "unreadable_key", f"A key of {reservation} cannot be used: {unreadable or 'other product'}.")
     try:
         if len(mine) >= reservation.item.quantity:
-            _deliver(reservation, mine, calls)
-            return True
+            return _deliver(reservation, mine, calls)
         if mine:
             _keep(reservation, mine)
             failpoint("keys.kept")
@@ -104,11 +103,16 @@ def _fetch(
         return list(err.readable), err
 
 
-def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog) -> None:
-    """Seal every key and finish the item, and with the last item the order, in one transaction."""
+def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog) -> bool:
+    """Seal every key and finish the item, and with the last item the order, in one transaction.
+
+    Return False, with nothing done, if the order lost its money while the keys were fetched.
+    """
     surplus = keys[reservation.item.quantity :]
     with transaction.atomic():
         order = reservation.item.order.lock()
+        if order.status in NOT_WANTED or is_without_money(order):
+            return False
         for key in keys[: reservation.item.quantity]:
             _store(reservation, key)
         failpoint("keys.sealed")
@@ -122,6 +126,7 @@ def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog) 
     close_alert("reservation", str(reservation))
     if surplus:
         alert(reservation, "surplus", f"The supplier sent {len(surplus)} more keys than {reservation} needs.")
+    return True
 
 
 def finish_order(order: Order) -> None:

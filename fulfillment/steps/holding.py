@@ -63,6 +63,7 @@ def hold(reservation: Reservation, reason: str, message: str) -> Pause:
 
 
 def is_without_money(order: Order) -> bool:
+    """Say whether the order's payment went back by itself, so that nothing may be handed out until a person decides."""
     return order.status == Order.Status.HELD and order.reason == Order.MONEY_WENT_BACK
 
 

@@ -465,6 +465,15 @@ def test_row_that_kills_its_worker_three_times_is_held(reservation):
     assert reservation.item.order.status == "held"
 
 
+def test_held_row_that_kills_its_worker_three_times_is_told(reservation):
+    reservation.move("held", message="Held.", reason="out_of_stock", next_attempt_at=Now())
+    [claimed] = Reservation.objects.all().claim(only=reservation.pk)
+    pipeline.give_up(claimed)
+    reservation.refresh_from_db()
+    assert (reservation.status, reservation.reason, reservation.next_attempt_at) == ("held", "out_of_stock", None)
+    assert Alert.objects.get().message.startswith("[poison]")
+
+
 def test_read_that_fails_for_a_day_goes_to_a_person(reservation, sandbox):
     sandbox.control("config", {"deliver": "manual"})
     run(reservation)
@@ -595,6 +604,22 @@ def test_keys_of_an_order_that_lost_its_money_are_not_fetched_and_go_back(reserv
     order.mark_refund_due(reason="asked", message="A person gave the order up.")
     run(reservation)
     assert (reservation.status, reservation.reason) == ("cancelled", "returned")
+
+
+def test_keys_of_an_order_that_loses_its_money_while_they_are_fetched_are_for_a_person(reservation, monkeypatch):
+    really = kinguin.EcommerceClient.delivered
+
+    def refunded_meanwhile(self, order_id):
+        Order.objects.get().mark_refund_due(reason="asked", message="The customer asked for it.")
+        return really(self, order_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kinguin.EcommerceClient, "delivered", refunded_meanwhile)
+        run(reservation)
+    assert (reservation.status, Key.objects.exists()) == ("given", False)
+    run(reservation)
+    assert (reservation.status, reservation.reason) == ("held", "bought_but_refunded")
+    assert Alert.objects.filter(order=reservation.item.order, status="open").exists()
 
 
 def test_hold_by_staff_is_not_ended_by_a_purchase_that_is_found(product, picture, sandbox):
