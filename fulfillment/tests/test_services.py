@@ -12,19 +12,14 @@ from fulfillment.exceptions import CodesRefused, KeysGone, NotDeliverable, Nothi
 from fulfillment.kinguin import SupplierEvent
 from fulfillment.models import Reservation
 from fulfillment.services import Code
-from fulfillment.tests.test_pipeline import age, finish, impatient, paid, posts, product, run  # noqa: F401
+from fulfillment.tests.world import age, finish, paid, posts, run
 from orders.exceptions import InvalidTransition
 from orders.models import Alert, Order
 from orders.services import Line, place_order
 from storage.models import Key
 from storage.services import shred
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def reservation(product):  # noqa: F811
-    return Reservation.objects.get(item__order=paid((product, 1)))
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("impatient")]
 
 
 def event(reservation, **changes):
@@ -127,7 +122,7 @@ def test_codes_are_refused_while_a_purchase_may_exist(reservation, sandbox, faul
     assert not Key.objects.filter(supplier_key_id__startswith="manual:").exists()
 
 
-def test_codes_for_a_delivered_or_unpaid_order_are_refused(reservation, product):  # noqa: F811
+def test_codes_for_a_delivered_or_unpaid_order_are_refused(reservation, product):
     finish(reservation)
     order = reservation.item.order
     with pytest.raises(NotDeliverable):
@@ -219,7 +214,7 @@ def sold_for(sandbox, reservation):
     return [row for row in sandbox.sold() if row["order_id"] == reservation.supplier_order_id]
 
 
-def test_every_dialect_buys_once_and_delivers(dialect, product, sandbox):  # noqa: F811
+def test_every_dialect_buys_once_and_delivers(dialect, product, sandbox):
     reservation = Reservation.objects.get(item__order=paid((product, 2)))
     finish(reservation)
     assert reservation.dialect == dialect.dialect
@@ -228,7 +223,7 @@ def test_every_dialect_buys_once_and_delivers(dialect, product, sandbox):  # noq
     assert Order.objects.get().status == "fulfilled"
 
 
-def test_every_dialect_treats_a_lost_answer_as_unknown(dialect, product, sandbox):  # noqa: F811
+def test_every_dialect_treats_a_lost_answer_as_unknown(dialect, product, sandbox):
     reservation = Reservation.objects.get(item__order=paid((product, 1)))
     operation = "kinguin.reservation.create" if dialect.dialect == "reservations" else "kinguin.order.create"
     before = len(sandbox.ledger("order_received"))
@@ -244,7 +239,7 @@ def test_every_dialect_treats_a_lost_answer_as_unknown(dialect, product, sandbox
     assert len(sandbox.ledger("order_received")) == before + 1
 
 
-def test_every_dialect_notices_that_the_supplier_cancelled(dialect, product, sandbox):  # noqa: F811
+def test_every_dialect_notices_that_the_supplier_cancelled(dialect, product, sandbox):
     sandbox.control("config", {"deliver": "manual"})
     reservation = Reservation.objects.get(item__order=paid((product, 1)))
     run(reservation)
