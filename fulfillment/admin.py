@@ -180,7 +180,7 @@ class ReservationAttemptAdmin(ReadOnlyAdmin):
 
 class CallFilter(OneOf):
     title = parameter_name = "call"
-    values = ("quote", "reserve", "give", "delivered", "read", "find")
+    values = ("quote", "reserve", "give", "delivered", "read", "find", "return")
 
 
 @admin.register(SupplierCall)
