@@ -17,7 +17,7 @@ from fulfillment.calls import CallLog
 from fulfillment.kinguin import KinguinClient
 from fulfillment.models import Reservation
 from fulfillment.steps import buying, collecting, resuming, searching
-from fulfillment.steps.holding import GO_ON, STOP, Pause, alert, hold
+from fulfillment.steps.holding import GO_ON, NOT_WANTED, STOP, Pause, alert, hold
 from fulfillment.steps.searching import become_unknown
 
 Status = Reservation.Status
@@ -48,7 +48,7 @@ def advance_claimed(reservation: Reservation) -> None:
             break
     with transaction.atomic():
         calls.flush()
-        reservation.release(pause)
+        reservation.release(GO_ON if pause is STOP and _missed_a_refund(reservation) else pause)
 
 
 def give_up(reservation: Reservation) -> None:
@@ -70,6 +70,17 @@ def _with_order(reservation: Reservation) -> Reservation:
         raise LeaseLost(str(reservation))
     loaded.crashes = crashes
     return loaded
+
+
+def _missed_a_refund(reservation: Reservation) -> bool:
+    """Say whether the order's money went back while we held the claim: nobody can wake a claimed row to tell it.
+
+    Locks the order, so that whoever gives the money back after this finds the row released.
+    """
+    order = reservation.item.order
+    if reservation.status != Status.HELD or order.status in NOT_WANTED:
+        return False
+    return order.lock().status in NOT_WANTED
 
 
 def _see_sending_as_unknown(reservation: Reservation) -> None:

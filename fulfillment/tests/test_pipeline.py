@@ -122,6 +122,20 @@ def test_missing_credentials_are_a_configuration_error_and_lose_nothing(reservat
     assert reservation.status == "pending"
 
 
+def test_refund_that_is_decided_while_a_worker_is_at_it_is_not_missed(reservation, monkeypatch):
+    def refused_meanwhile(self, **purchase):
+        Order.objects.get().mark_refund_due(reason="asked", message="The customer asked for it.")
+        raise kinguin.KinguinRejected("No.", status=400, kind="ConstraintViolation")
+
+    monkeypatch.setattr(kinguin.EcommerceClient, "reserve", refused_meanwhile)
+    run(reservation)
+    assert (reservation.status, reservation.reason) == ("held", "refused")
+    for due in Reservation.objects.all().claim():
+        pipeline.advance_claimed(due)
+    reservation.refresh_from_db()
+    assert (reservation.status, reservation.next_attempt_at) == ("cancelled", None)
+
+
 def test_row_that_kills_its_worker_three_times_is_held(reservation):
     [claimed] = Reservation.objects.all().claim(only=reservation.pk)
     pipeline.give_up(claimed)
