@@ -20,7 +20,6 @@ from bitloot.lib.admin import (
 from fulfillment import gate
 from fulfillment.models import Reservation, ReservationAttempt, SupplierCall, SupplierGate
 from fulfillment.services import resume, run_now
-from orders.exceptions import InvalidTransition
 
 Status = Reservation.Status
 
@@ -154,10 +153,7 @@ def _resume(reservation: Reservation, *, actor: str) -> None:
         raise Refused(
             "something may have been bought for it, so it is not bought again; use “Run now” to search for it"
         )
-    try:
-        resume(reservation, actor=actor)
-    except InvalidTransition as err:
-        raise Refused("it moved on meanwhile; look at it again") from err
+    resume(reservation, actor=actor)
 
 
 @admin.register(ReservationAttempt)
@@ -180,7 +176,7 @@ class ReservationAttemptAdmin(ReadOnlyAdmin):
 
 class CallFilter(OneOf):
     title = parameter_name = "call"
-    values = ("quote", "reserve", "give", "delivered", "read", "find")
+    values = ("quote", "reserve", "give", "delivered", "read", "find", "return")
 
 
 @admin.register(SupplierCall)

@@ -1,6 +1,7 @@
 """SupplierGate: one row per provider host decides whether purchases may leave, and the permit reads it."""
 
 from decimal import Decimal
+from typing import Any
 
 from django.conf import settings
 from django.db.models import F
@@ -14,6 +15,7 @@ from orders.models import close_alert, raise_alert
 
 FAILURES_TO_PAUSE = 5
 PAUSE_SECONDS = 30
+_OPEN: dict[str, Any] = {"status": SupplierGate.Status.OPEN, "reason": "", "failures": 0, "needed_balance": None}
 
 
 def is_open(client: KinguinClient) -> bool:
@@ -67,16 +69,7 @@ def stop(host: str, *, reason: str) -> None:
 
 
 def open_again(host: str) -> None:
-    SupplierGate.objects.update_or_create(
-        pk=host,
-        defaults={
-            "status": SupplierGate.Status.OPEN,
-            "reason": "",
-            "failures": 0,
-            "needed_balance": None,
-            "changed_at": Now(),
-        },
-    )
+    SupplierGate.objects.update_or_create(pk=host, defaults={"changed_at": Now(), **_OPEN})
 
 
 def _probe(client: KinguinClient) -> bool:
@@ -90,6 +83,9 @@ def _probe(client: KinguinClient) -> bool:
     if not health.ok or short:
         return False
     failpoint("gate.probed")
-    open_again(client.host)
+    # Only a pause ends here: while the supplier was asked, somebody may have stopped all purchases.
+    paused = SupplierGate.objects.filter(pk=client.host, status=SupplierGate.Status.PAUSED)
+    if not paused.update(changed_at=Now(), **_OPEN):
+        return SupplierGate.objects.filter(pk=client.host, status=SupplierGate.Status.OPEN).exists()
     close_alert("supplier_down", client.host)
     return True

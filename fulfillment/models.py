@@ -96,9 +96,14 @@ class Reservation(StatusRow, QueueRow):
             raise LeaseLost(f"{self}")
 
     def move(self, to: str, *, message: str, actor: str = "", **fields: Any) -> bool:
-        """Change the status for a person or a webhook, whoever holds the claim; ends that claim. False for a repeat."""
+        """Change the status for a person, whoever holds the claim, and end that claim. Return False for a repeat.
+
+        Raises InvalidTransition, above all while it is being sent: only who sent it, or a search, says what came of it.
+        """
         free = {"changed_at": Now(), "claim_token": None, "claimed_until": None}
-        return self._move(to, order_id=self.item.order_id, message=message, actor=actor, **free | fields)
+        not_from = frozenset({self.Status.SENDING})
+        order = self.item.order_id
+        return self._move(to, order_id=order, message=message, actor=actor, not_from=not_from, **free | fields)
 
     def _note(self, from_status: str, to: str, message: str, actor: str = "") -> None:
         OrderEvent.objects.create(

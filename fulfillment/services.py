@@ -14,7 +14,9 @@ from bitloot.lib import bell
 from fulfillment.exceptions import CodesRefused, KeysGone, NotDeliverable, NothingStored, PermitOpen
 from fulfillment.kinguin import SupplierEvent
 from fulfillment.models import Reservation
-from fulfillment.pipeline import BUYABLE, finish_order
+from fulfillment.steps.buying import BUYABLE
+from fulfillment.steps.collecting import finish_order
+from fulfillment.steps.holding import waits_for_a_purchase
 from orders.models import Order, OrderItem, raise_alert
 from storage.exceptions import KeyShredded
 from storage.models import Key
@@ -62,7 +64,7 @@ def handle_supplier_event(event: SupplierEvent) -> str:
 
 
 def run_now(reservation: Reservation) -> None:
-    """Put the reservation on top of the queue. Whoever holds it keeps it, and looks again right after."""
+    """Put the reservation on top of the queue, unless a worker is at it: that one looks again in its own time."""
     Reservation.objects.filter(pk=reservation.pk, claim_token=None).update(next_attempt_at=Now())
     bell.ring("fulfillment")
 
@@ -79,17 +81,18 @@ def run_order(order: Order, *, actor: str) -> None:
 
 def resume(reservation: Reservation, *, actor: str) -> None:
     """Let the machine try a held reservation once more, unless something may have been bought for it already."""
-    if reservation.status != Status.HELD or reservation.supplier_order_id or reservation.unknown_at:
-        run_now(reservation)
-        return
     with transaction.atomic():
         order = reservation.item.order.lock()
-        reservation.move(
-            Status.PENDING, message="A person let it go on.", actor=actor, reason="", next_attempt_at=Now(), crashes=0
-        )
-        if order.status == Order.Status.HELD and order.paid_at:
-            order.mark_fulfilling()
-    bell.ring("fulfillment")
+        goes_on = waits_for_a_purchase(order)
+        current = reservation.lock()  # since the person looked at it, the machine may have begun to buy
+        if current.status == Status.HELD and not current.supplier_order_id and not current.unknown_at:
+            reservation.move(
+                Status.PENDING, message="A person let it go on.", actor=actor, reason="", next_attempt_at=Now(),
+                crashes=0,
+            )  # fmt: skip
+            if goes_on:
+                order.mark_fulfilling()
+    run_now(reservation)
 
 
 def deliver_by_hand(*, order: Order, codes: Sequence[Code], reason: str, actor: str) -> None:

@@ -29,7 +29,15 @@ class StatusRow(models.Model):
         abstract = True
 
     def _move(
-        self, to: str, *, order_id: uuid.UUID, message: str, actor: str = "", claim: Any = None, **fields: Any
+        self,
+        to: str,
+        *,
+        order_id: uuid.UUID,
+        message: str,
+        actor: str = "",
+        claim: Any = None,
+        not_from: frozenset[str] = frozenset(),
+        **fields: Any,
     ) -> bool:
         """Change the status with a timeline row, with `claim` only while that claim holds. Return False for a repeat.
 
@@ -38,7 +46,8 @@ class StatusRow(models.Model):
         """
         note = {"order_id": order_id, "message": message[:300], "actor": actor}
         row: Any = type(self)._base_manager.filter(pk=self.pk, **({} if claim is None else {"claim_token": claim}))
-        if self.status != to and to in self.TRANSITIONS[self.status] and self._set_status(row, to, note, fields):
+        sources = {status for status, targets in self.TRANSITIONS.items() if to in targets} - not_from
+        if self.status in sources and self.status != to and self._set_status(row, to, note, fields):
             return True
         with transaction.atomic():
             seen = row.select_for_update().values_list("status", flat=True).first()
@@ -47,7 +56,7 @@ class StatusRow(models.Model):
             self.status = seen
             if self.status == to:
                 return False
-            if to not in self.TRANSITIONS[self.status]:
+            if self.status not in sources:
                 raise InvalidTransition(f"{self}: {self.status} -> {to}")
             return self._set_status(row, to, note, fields)
 
@@ -149,6 +158,7 @@ class Order(StatusRow):
         Status.REFUND_DUE: frozenset({"refunded", "held"}),
         Status.REFUNDED: frozenset(),
     }
+    MONEY_WENT_BACK = "payment_refunded"
     # What the customer's API says of fulfilment.
     FULFILLMENT_WORD: dict[str, str] = {
         Status.PENDING: "pending",
@@ -255,6 +265,14 @@ class Order(StatusRow):
     def hold(self, *, reason: str, message: str, actor: str = "") -> bool:
         """Stop the order until a person decides. Return False if it is held already."""
         return self._transition(self.Status.HELD, message=message, reason=reason, actor=actor)
+
+    def hold_unpaid(self, *, message: str) -> None:
+        """Hold the order because its money went back; a held one waits for that from now on, and for nothing else."""
+        with transaction.atomic():
+            if not self.hold(reason=self.MONEY_WENT_BACK, message=message):
+                Order.objects.filter(pk=self.pk, status=self.Status.HELD).update(reason=self.MONEY_WENT_BACK)
+                self.note("order", message)
+                self.refresh_from_db()
 
     def expire(self) -> bool:
         return self._transition(self.Status.EXPIRED, message="Nobody paid in time.", reason="unpaid")

@@ -15,10 +15,11 @@ from bitloot.lib.decisions import Decision, DecisionAdmin
 from bitloot.lib.money import plain
 from orders.models import Alert, Order
 from payments import desk
+from payments.balance import amount_due
 from payments.evidence import compare, in_words
 from payments.exceptions import DecisionRefused
 from payments.models import Coin, Payment, Refund
-from payments.services import amount_due, read_again
+from payments.services import read_again
 
 MAX_ALERTS = 1_000
 

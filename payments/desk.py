@@ -12,9 +12,9 @@ from bitloot.lib.money import plain
 from orders.exceptions import InvalidTransition
 from orders.models import Email, Order, close_alert, raise_alert
 from orders.services import queue_email
+from payments.balance import amount_due
 from payments.exceptions import AddressRefused, DecisionRefused
 from payments.models import Coin, Payment, Refund
-from payments.services import amount_due
 
 ACCEPTABLE = (Payment.Status.REVIEW, Payment.Status.PARTIALLY_PAID)
 TAKES_MONEY = (Order.Status.PENDING, Order.Status.UNDERPAID, Order.Status.EXPIRED, Order.Status.HELD)

@@ -6,7 +6,7 @@ from rest_framework.views import APIView
 from bitloot.lib.rest import answers, answers_with, json_body
 from orders.auth import order_for
 from orders.views import IDEMPOTENCY_KEY
-from payments import desk, exceptions, services
+from payments import desk, exceptions, starting
 from payments.models import Coin, Payment
 from payments.serializers import (
     CoinSerializer,
@@ -54,7 +54,7 @@ class PaymentCreate(APIView):
         asked = StartPaymentSerializer(data=json_body(request))
         asked.is_valid(raise_exception=True)
         order = order_for(request, asked.validated_data["order_id"])
-        once = services.start_payment_once(
+        once = starting.start_payment_once(
             order=order,
             coin=asked.validated_data["pay_currency"],
             idempotency_key=request.headers.get("Idempotency-Key", ""),

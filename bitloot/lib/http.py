@@ -1,7 +1,10 @@
 """How BitLoot talks to a provider: one hardened session per host, and errors that say whether anything was sent."""
 
+import http.client
 import http.cookiejar
+import io
 import logging
+import socket
 import ssl
 import time
 from collections.abc import Mapping
@@ -11,6 +14,8 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 from urllib3.util import Retry
 
@@ -70,6 +75,67 @@ class Answer:
             raise ProviderUnavailable(f"unreadable answer: {err}", status=self.status, body=self.body) from err
 
 
+class _UntilDeadline(io.RawIOBase):
+    """A socket's bytes for as long as its timeout says, all together: it is meant for the answer, not for each byte."""
+
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
+        self._sock, self._raw = sock, raw
+        self._deadline = time.monotonic() + (sock.gettimeout() or 0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer came too slowly")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_UntilDeadline(sock, self.fp.detach()))
+
+
+class _Connection(HTTPConnection):
+    response_class = _Response
+
+
+class _TlsConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class _UsedOnce:
+    """Closes what others would keep: “Connection: close” is a wish, and the other side need not say that it obeys."""
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.close()
+        super()._put_conn(None)  # type: ignore[misc]
+
+
+class _PoolOfNone(_UsedOnce, _Pool):
+    """A new connection for each request."""
+
+
+class _TlsPoolOfNone(_UsedOnce, _TlsPool):
+    """The same with TLS."""
+
+
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
         # Even with allow_redirects=False requests reads and unpacks the whole body of a redirect, whatever its size.
@@ -88,8 +154,9 @@ class Transport:
         self.base_url = base_url.rstrip("/")
         self.host = urlsplit(base_url).netloc
         self.read_timeout = read_timeout
-        self._reads = _hardened_session(headers)
-        self._writes = _hardened_session({**headers, "Connection": "close"})
+        self._reads = _hardened_session(headers, {"http": _Pool, "https": _TlsPool})
+        once = {"http": _PoolOfNone, "https": _TlsPoolOfNone}
+        self._writes = _hardened_session({**headers, "Connection": "close"}, once)
 
     def request(
         self,
@@ -119,7 +186,7 @@ class Transport:
                 ) as response,
             ):
                 failpoint("http.answered")
-                answer = Answer(response.status_code, self._read(response, started + self.read_timeout))
+                answer = Answer(response.status_code, self._read(response))
         except (requests.RequestException, HTTPError, OSError) as err:
             kind = ProviderNotSent if _never_connected(err) else ProviderUnavailable
             logger.warning("%s %s %s: %s", self.provider, method, path, type(err).__name__)
@@ -135,7 +202,7 @@ class Transport:
             )
         return answer
 
-    def _read(self, response: requests.Response, deadline: float) -> bytes:
+    def _read(self, response: requests.Response) -> bytes:
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise ProviderUnavailable("compressed answer to a request for identity", status=response.status_code)
         chunks: list[bytes] = []
@@ -143,17 +210,18 @@ class Transport:
         while chunk := response.raw.read1(65536, decode_content=False):
             size += len(chunk)
             chunks.append(chunk)
-            if size > MAX_ANSWER_BYTES or time.monotonic() > deadline:
-                raise ProviderUnavailable("answer too large or too slow", status=response.status_code)
+            if size > MAX_ANSWER_BYTES:
+                raise ProviderUnavailable("answer too large", status=response.status_code)
         return b"".join(chunks)
 
 
-def _hardened_session(headers: Mapping[str, str]) -> requests.Session:
+def _hardened_session(headers: Mapping[str, str], pools: dict[str, Any]) -> requests.Session:
     session = _Session()
     session.trust_env = False
     session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
     session.headers.update({"Accept": "application/json", "Accept-Encoding": "identity", **headers})
     adapter = HTTPAdapter(pool_connections=2, pool_maxsize=POOL_SIZE, max_retries=Retry(0, read=False))
+    adapter.poolmanager.pool_classes_by_scheme = pools
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session

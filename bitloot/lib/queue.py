@@ -146,18 +146,29 @@ def drain(
         return 0
     handled, deadline = 0, time.monotonic() + DRAIN_SECONDS
     try:
-        while time.monotonic() < deadline:
-            with turn():
-                claimed = rows.claim(batch)
-                if not claimed:
-                    break
-                bell.ring_now(queue)  # where one was due there may be more: let another thread join in
-                for row in claimed:
-                    _run(row, handle, give_up)
-            handled += len(claimed)
+        while done := _turn(queue, rows.claim, batch, handle, give_up):
+            handled += done
+            if time.monotonic() > deadline:
+                break
     finally:
         places.release()
     return handled
+
+
+def _turn(
+    queue: str,
+    claim: Callable[[int], list[Row]],
+    batch: int,
+    handle: Callable[[Row], None],
+    give_up: Callable[[Row], None],
+) -> int:
+    with turn():
+        claimed = claim(batch)
+        if claimed:
+            bell.ring_now(queue)  # where one was due there may be more: let another thread join in
+        for row in claimed:
+            _run(row, handle, give_up)
+    return len(claimed)
 
 
 def _run(row: Row, handle: Callable[[Row], None], give_up: Callable[[Row], None]) -> None:

@@ -23,7 +23,8 @@ from orders.models import Alert, Order, OrderEvent, Product, raise_alert
 from orders.tests.factories import make_order, make_product
 from payments import coins, desk
 from payments.models import Coin, Payment, Refund
-from payments.services import refresh, start_payment
+from payments.services import refresh
+from payments.starting import start_payment
 from storage.models import Key
 from storage.services import store_key
 

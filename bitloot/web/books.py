@@ -158,7 +158,7 @@ def value_of(payment: str = "") -> Case:
 def given_back() -> Q:
     """The condition of a reservation whose purchase the supplier took back: they ended it, or nobody needs it."""
     unwanted = [Order.Status.REFUND_DUE, Order.Status.REFUNDED, Order.Status.CANCELLED]
-    why = Q(reason__in=["canceled", "refunded"]) | Q(item__order__status__in=unwanted)
+    why = Q(reason__in=["canceled", "refunded", "returned"]) | Q(item__order__status__in=unwanted)
     return Q(status=Reservation.Status.CANCELLED) & why
 
 

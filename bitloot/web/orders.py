@@ -14,9 +14,9 @@ from bitloot.web.serializers import OrderSerializer
 from fulfillment.models import Reservation
 from orders.auth import order_for
 from orders.models import Order, OrderEvent, OrderItem
+from payments.balance import amount_due
 from payments.models import Payment
 from payments.serializers import RefundSerializer, payment_body
-from payments.services import amount_due
 from storage.models import Key
 
 _ITEM_WORD = {"delivered": "fulfilled", "cancelled": "failed", "failed": "failed"}

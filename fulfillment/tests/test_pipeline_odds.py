@@ -15,26 +15,13 @@ from bitloot.lib.queue import LeaseLost
 from fulfillment import kinguin, pipeline
 from fulfillment.models import Reservation, ReservationAttempt, SupplierGate
 from fulfillment.services import keys_of
+from fulfillment.steps import buying, collecting
 from fulfillment.tests.kinguin_wire import recorded
-from fulfillment.tests.test_pipeline import (  # noqa: F401
-    HOUR,
-    age,
-    finish,
-    impatient,
-    paid,
-    picture,
-    posts,
-    product,
-    purchases,
-    reservation,
-    run,
-    timeline,
-)
+from fulfillment.tests.world import HOUR, age, finish, paid, posts, purchases, run, timeline
 from orders.models import Alert, Email, Order, Product
 from storage.models import Key
 
-# ruff: noqa: F811 - the fixtures above are named by the tests' arguments
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("impatient")]
 
 
 @pytest.fixture
@@ -171,8 +158,10 @@ def test_money_that_goes_back_while_the_keys_come_leaves_the_order_where_it_is(r
     run(reservation)
     sandbox.control(f"orders/{reservation.supplier_order_id}/deliver", {})
     meanwhile("delivered", money_goes_back)
-    run(reservation)
-    assert (reservation.status, reservation.item.order.status) == ("delivered", "refund_due")
+    run(reservation, times=2)
+    assert (reservation.status, reservation.reason) == ("held", "bought_but_refunded")
+    assert reservation.item.order.status == "refund_due"
+    assert not Key.objects.exists()
     assert not Email.objects.filter(kind="key_ready").exists()
 
 
@@ -198,7 +187,7 @@ def test_two_purchases_under_one_name_are_adopted_by_nobody(reservation, sandbox
         age(reservation, unknown_at=Now() - 25 * HOUR)
         assert run(reservation).reason == "unknown_purchase"
     for _ in range(2):
-        pipeline._buy(reservation, kinguin.client(), reservation.item.product)
+        buying._buy(reservation, kinguin.client(), reservation.item.product)
     run(reservation)
     assert (reservation.status, reservation.supplier_order_id) == ("held", None)
     assert reservation.reason == ("unknown_purchase" if already_held else "double_purchase")
@@ -220,7 +209,7 @@ def test_held_purchase_of_an_order_whose_money_goes_back_is_cancelled(reservatio
 def test_bought_and_held_stays_with_a_person_when_the_money_goes_back(reservation, sandbox):
     sandbox.control("config", {"deliver": "never"})
     run(reservation)
-    age(reservation, reserved_at=Now() - 25 * HOUR, polls=pipeline.FAST_POLLS)
+    age(reservation, reserved_at=Now() - 25 * HOUR, polls=collecting.FAST_POLLS)
     assert run(reservation).reason == "no_keys"
     money_goes_back()
     run(reservation)

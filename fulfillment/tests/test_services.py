@@ -1,28 +1,25 @@
 """What webhooks and staff ask of fulfilment; the same story told in each of the three dialects."""
 
 import threading
+import uuid
 from datetime import timedelta
 
 import pytest
 from django.db.models.functions import Now
 
-from fulfillment import kinguin, services
+from fulfillment import kinguin, pipeline, services
 from fulfillment.exceptions import CodesRefused, KeysGone, NotDeliverable, NothingStored, PermitOpen
 from fulfillment.kinguin import SupplierEvent
 from fulfillment.models import Reservation
 from fulfillment.services import Code
-from fulfillment.tests.test_pipeline import age, finish, impatient, paid, posts, product, run  # noqa: F401
+from fulfillment.tests.world import age, finish, paid, posts, run
+from orders.exceptions import InvalidTransition
 from orders.models import Alert, Order
 from orders.services import Line, place_order
 from storage.models import Key
 from storage.services import shred
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def reservation(product):  # noqa: F811
-    return Reservation.objects.get(item__order=paid((product, 1)))
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("impatient")]
 
 
 def event(reservation, **changes):
@@ -141,7 +138,7 @@ def test_codes_are_refused_while_a_purchase_may_exist(reservation, sandbox, faul
     assert not Key.objects.filter(supplier_key_id__startswith="manual:").exists()
 
 
-def test_codes_for_a_delivered_or_unpaid_order_are_refused(reservation, product):  # noqa: F811
+def test_codes_for_a_delivered_or_unpaid_order_are_refused(reservation, product):
     finish(reservation)
     order = reservation.item.order
     with pytest.raises(NotDeliverable):
@@ -179,6 +176,17 @@ def test_held_reservation_goes_on_when_a_person_says_so(reservation, sandbox):
     services.resume(Reservation.objects.get(pk=reservation.pk), actor="kim")
     finish(reservation)
     assert Order.objects.get(pk=order.pk).status == "fulfilled"
+
+
+def test_what_is_being_sent_by_now_is_not_let_go_on(reservation):
+    reservation.move("held", message="Held.", reason="refused")
+    seen_by_staff = Reservation.objects.get(pk=reservation.pk)
+    age(reservation, status="sending", claim_token=uuid.uuid4())
+    services.resume(seen_by_staff, actor="kim")
+    reservation.refresh_from_db()
+    assert (reservation.status, reservation.claim_token is None) == ("sending", False)
+    with pytest.raises(InvalidTransition):
+        reservation.move("pending", message="Nothing was sent, somebody thinks.")
 
 
 def test_held_reservation_with_an_open_question_is_only_asked_about(reservation, sandbox):
@@ -222,7 +230,7 @@ def sold_for(sandbox, reservation):
     return [row for row in sandbox.sold() if row["order_id"] == reservation.supplier_order_id]
 
 
-def test_every_dialect_buys_once_and_delivers(dialect, product, sandbox):  # noqa: F811
+def test_every_dialect_buys_once_and_delivers(dialect, product, sandbox):
     reservation = Reservation.objects.get(item__order=paid((product, 2)))
     finish(reservation)
     assert reservation.dialect == dialect.dialect
@@ -231,7 +239,7 @@ def test_every_dialect_buys_once_and_delivers(dialect, product, sandbox):  # noq
     assert Order.objects.get().status == "fulfilled"
 
 
-def test_every_dialect_treats_a_lost_answer_as_unknown(dialect, product, sandbox):  # noqa: F811
+def test_every_dialect_treats_a_lost_answer_as_unknown(dialect, product, sandbox):
     reservation = Reservation.objects.get(item__order=paid((product, 1)))
     operation = "kinguin.reservation.create" if dialect.dialect == "reservations" else "kinguin.order.create"
     before = len(sandbox.ledger("order_received"))
@@ -247,7 +255,7 @@ def test_every_dialect_treats_a_lost_answer_as_unknown(dialect, product, sandbox
     assert len(sandbox.ledger("order_received")) == before + 1
 
 
-def test_every_dialect_notices_that_the_supplier_cancelled(dialect, product, sandbox):  # noqa: F811
+def test_every_dialect_notices_that_the_supplier_cancelled(dialect, product, sandbox):
     sandbox.control("config", {"deliver": "manual"})
     reservation = Reservation.objects.get(item__order=paid((product, 1)))
     run(reservation)
@@ -263,3 +271,33 @@ def test_reservation_of_another_dialect_is_left_to_a_person(reservation, setting
     age(reservation, dialect="orders")
     run(reservation)
     assert (reservation.status, reservation.reason) == ("held", "other_dialect")
+
+
+def test_held_reservation_of_another_dialect_is_not_bought_in_this_one(reservation, sandbox):
+    reservation.move("held", message="Held.", reason="out_of_stock", dialect="orders")
+    run(reservation)
+    assert (reservation.status, posts(sandbox, reservation)) == ("held", [])
+    age(reservation, dialect="ecommerce")
+    finish(reservation)
+
+
+def test_unknown_purchase_that_nobody_can_search_for_is_never_called_not_bought(reservation, settings):
+    order = reservation.item.order
+    reservation.move("held", message="Held.", reason="unknown_purchase", unknown_at=Now(), dialect="orders")
+    settings.KINGUIN_API = "orders"
+    order.mark_refund_due(reason="asked", message="The customer asked for it.")
+    run(reservation)
+    assert (reservation.status, reservation.reason) == ("held", "unknown_purchase")
+
+
+def test_send_that_a_change_of_dialect_interrupts_is_never_repeated(reservation, sandbox):
+    dead = {"claim_token": uuid.uuid4(), "claimed_until": Now(), "next_attempt_at": Now()}
+    age(reservation, status="sending", dialect="orders", **dead)
+    [claimed] = Reservation.objects.all().claim(only=reservation.pk)
+    pipeline.advance_claimed(claimed)
+    reservation.refresh_from_db()
+    assert (reservation.status, reservation.reason) == ("held", "other_dialect")
+    age(reservation, dialect="ecommerce")
+    services.resume(reservation, actor="kim")
+    run(reservation, 2)
+    assert (reservation.status, posts(sandbox, reservation)) == ("held", [])

@@ -53,6 +53,7 @@ SENDING = ["purchase.permit.committed", "http.before_send:raise:2", "http.answer
            "purchase.unknown.recorded", "purchase.placed.committed"]  # fmt: skip
 READS = ["kinguin.product", "kinguin.order.get", "kinguin.order.keys", "kinguin.order.search"]
 PRODUCT = "64b000000000000000000001"
+GOES_ON, BY_STAFF = ("paid", "fulfilling", "partially_fulfilled"), "held_by_staff"
 MINUTES_16, HOURS_25 = 16 * 60, 25 * 3600
 
 
@@ -94,7 +95,7 @@ class Purchase(RuleBasedStateMachine):
         for method in ("GET", "POST"):
             self.wire.add_callback(method, re.compile(re.escape(settings.KINGUIN_BASE_URL)), self.answer)
         self.reachable = True
-        self.asleep = []
+        self.asleep, self.page, self.at_payback = [], None, None
         self.control("faults/clear", {})
         self.control("balance", {"balance": 100000})
         self.control(f"products/{PRODUCT}", {"price": 7.49, "qty": 1000, "textQty": 1000})
@@ -107,6 +108,7 @@ class Purchase(RuleBasedStateMachine):
             self.come_to_rest()
         finally:
             failpoint.arm("")
+            settings.KINGUIN_API = "ecommerce"
             transaction.set_rollback(True)
             self.atomic.__exit__(None, None, None)
             self.wire.stop(allow_assert=False)
@@ -252,6 +254,42 @@ class Purchase(RuleBasedStateMachine):
     def staff_resume_it(self):
         fulfillment.resume(self.reservation, actor="kim")
 
+    @rule()
+    def staff_open_its_page(self):
+        self.page = self.reservation
+
+    @precondition(lambda self: self.page)
+    @rule()
+    def staff_resume_it_from_an_old_page(self):
+        fulfillment.resume(self.page, actor="kim")
+
+    @precondition(lambda self: self.order.status in GOES_ON)
+    @rule()
+    def staff_hold_the_order(self):
+        self.order.hold(reason=BY_STAFF, message="Staff look at it.")
+
+    @precondition(lambda self: (self.order.status, self.order.reason) == ("held", BY_STAFF))
+    @rule()
+    def staff_let_the_order_go_on(self):
+        self.order.mark_fulfilling()
+
+    @rule(dialect=st.sampled_from(["ecommerce", "ecommerce", "orders"]))
+    def operator_changes_the_dialect(self, dialect):
+        settings.KINGUIN_API = dialect
+
+    # --- the payment
+
+    @precondition(lambda self: self.order.status in (*GOES_ON, "held") and self.at_payback is None)
+    @rule(really=st.integers(0, 4))
+    def payment_goes_back(self, really):
+        if really == 0:
+            self.order.hold_unpaid(message="The payment was refunded by the provider.")
+            self.at_payback = self.spent()
+
+    def spent(self):
+        """Return what the order has had: purchases sent for it, and keys."""
+        return len(self.ledger("order_received")), Key.objects.filter(item_id=self.external_id).count()
+
     @precondition(lambda self: Order.Status.REFUND_DUE in Order.TRANSITIONS[self.order.status])
     @rule(really=st.integers(0, 9))
     def staff_give_the_money_back(self, really):
@@ -277,6 +315,12 @@ class Purchase(RuleBasedStateMachine):
             assert self.reservation.status not in ("pending", "cancelled", "failed") or self.ledger("refunded")
 
     @invariant()
+    def nothing_more_for_an_order_without_its_money(self):
+        if self.at_payback is not None:
+            assert self.spent() == self.at_payback
+            assert (self.order.status, self.order.reason) in (("held", "payment_refunded"), ("refund_due", "asked"))
+
+    @invariant()
     def delivered_means_every_key(self):
         if hasattr(self, "pk") and self.reservation.status == "delivered":
             assert Key.objects.filter(item_id=self.external_id).count() == self.quantity
@@ -286,6 +330,7 @@ class Purchase(RuleBasedStateMachine):
         """Everything heals, everything late arrives, time passes: then nothing may be left in between."""
         self.reachable = True
         failpoint.arm("")
+        settings.KINGUIN_API = "ecommerce"
         self.control("faults/clear", {})
         self.control("faults", {"op": "webhook.kinguin", "fault": "lost"})
         self.market_moves(7.49, 1000)
@@ -311,6 +356,8 @@ class Purchase(RuleBasedStateMachine):
             assert Email.objects.filter(order=order, kind="key_ready").count() == 1
         elif reservation.status == "held":
             assert told
+        elif order.status == "held":
+            assert order.reason in (BY_STAFF, "payment_refunded")
         else:
             assert (order.status, reservation.status) == ("refund_due", "cancelled")
         if sold := self.ledger("sold"):

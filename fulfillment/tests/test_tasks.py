@@ -6,10 +6,9 @@ from django.utils import timezone
 from bitloot.lib.queue import MAX_CRASHES
 from fulfillment import tasks
 from fulfillment.models import Reservation
-from fulfillment.tests.test_pipeline import age, impatient, posts, product, reservation  # noqa: F401
+from fulfillment.tests.world import age, posts
 
-# ruff: noqa: F811 - the fixtures above are named by the tests' arguments
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("impatient")]
 
 
 def test_drain_buys_and_delivers_what_is_due(reservation, sandbox):

@@ -2,6 +2,7 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
+import responses
 
 from payments.tests.world import Postbox, World
 
@@ -22,3 +23,10 @@ def world(client, sandbox, postbox, settings) -> World:
     name = f"story-{next(_numbers)}"
     settings.SITE_URL = f"{postbox.url}/{name}"
     return World(client, sandbox, postbox.arrived[name])
+
+
+@pytest.fixture
+def wire() -> Iterator[responses.RequestsMock]:
+    """NOWPayments at the wire, where a test tells what it answers."""
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        yield mock

@@ -5,6 +5,7 @@ from decimal import Decimal
 import responses
 from django.conf import settings
 
+from orders.models import Alert
 from orders.tests.factories import make_order
 from payments.models import Coin, Payment
 from payments.nowpayments import PaymentFacts, ProviderStatus
@@ -117,3 +118,11 @@ def on_create(wire, **changes):
 
 def on_read(wire, payment, status="finished", **changes):
     wire.add(responses.GET, url(f"/payment/{payment.external_id}"), json=read_answer(payment, status, **changes))
+
+
+def alerts():
+    return sorted(Alert.objects.values_list("kind", flat=True))
+
+
+def kinds(order):
+    return [mail.kind for mail in order.emails.order_by("pk")][1:]

@@ -15,12 +15,6 @@ from payments.tests.factories import make_coin, url
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def wire():
-    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
-        yield mock
-
-
 def coin(code, **members):
     return {"code": code.upper(), "name": code.title(), "enable": True, "network": code, **members}
 

@@ -8,7 +8,7 @@ from django.db import connection
 
 from orders.models import Alert, Email, Order
 from orders.tests.factories import make_order, timeline
-from payments import desk, services
+from payments import applying, desk, services
 from payments.exceptions import AddressRefused, DecisionRefused
 from payments.models import Payment, Refund
 from payments.tests.factories import ADDRESS, make_coin, make_payment
@@ -68,7 +68,7 @@ def test_accepting_pays_the_order_and_says_who_and_why(status, order_status):
 
 def test_accepting_closes_the_alert():
     payment = money_in()
-    services._alert(payment.order, payment, "too_little")
+    applying.alert(payment.order, payment, "too_little")
     accept(payment)
     assert list(Alert.objects.values_list("status", "closed_by")) == [("closed", "ada")]
 
@@ -152,7 +152,7 @@ def test_the_rest_is_what_all_parts_leave():
     order = make_order(status="underpaid")
     part = make_payment(order, **HALF)
     make_payment(order, **{**HALF, "credit": Decimal("2.50")})
-    services._alert(order, part, "partially_paid")
+    applying.alert(order, part, "partially_paid")
     desk.ask_for_rest(part, actor="ada")
     assert mails(order) == ["problem"]
     sentence = "A part of your payment is missing: 10.49 EUR. Open your order to pay it, or write to us."
@@ -191,7 +191,7 @@ def test_a_refund_owes_the_order_back(order_status):
 
 def test_a_refund_closes_the_alert():
     payment = money_in()
-    services._alert(payment.order, payment, "too_little")
+    applying.alert(payment.order, payment, "too_little")
     refund_of(payment)
     assert list(Alert.objects.values_list("kind", "status", "closed_by")) == [("payment_review", "closed", "ada")]
 

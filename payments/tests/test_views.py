@@ -4,13 +4,12 @@ import uuid
 from decimal import Decimal
 
 import pytest
-import responses
 
 from bitloot.lib.money import CENT
 from orders.models import Order
 from orders.tests.factories import make_order, make_product
 from orders.tokens import make_token
-from payments import services
+from payments import starting
 from payments.models import Coin, Payment, Refund
 from payments.tests.factories import ADDRESS, ASKED, make_coin, make_payment, on_create, url
 
@@ -19,16 +18,10 @@ JSON = "application/json"
 KEY = "a-key-of-16-chars"
 
 
-@pytest.fixture
-def wire():
-    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
-        yield mock
-
-
 @pytest.fixture(autouse=True)
 def _patient_customers(monkeypatch):
     """A busy machine is no slow provider."""
-    monkeypatch.setattr(services, "CUSTOMER_WAITS", 60)
+    monkeypatch.setattr(starting, "CUSTOMER_WAITS", 60)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from orders.services import Line, place_order
 from orders.tasks import housekeeping
 from orders.tests.factories import make_product
 from orders.tokens import make_token
-from payments import desk, services
+from payments import desk, starting
 from payments.exceptions import NoAnswer, NotPayable
 from payments.models import Coin, Payment, Refund
 from payments.nowpayments import NowPaymentsClient
@@ -128,7 +128,7 @@ class World:
     def choose(self, coin):
         """Choose a coin on the order's page."""
         try:
-            payment = services.start_payment(order=self.order, coin=coin)
+            payment = starting.start_payment(order=self.order, coin=coin)
         except (NoAnswer, NotPayable) as err:
             self.refused.append(type(err).__name__)
         else:
@@ -153,9 +153,9 @@ class World:
             self.deliver(self.next_ipn())
             return answer
 
-        here = mock.patch.object(services, "_callers", _Here())
+        here = mock.patch.object(starting, "_callers", _Here())
         with mock.patch.object(NowPaymentsClient, "create_payment", overtaken), here:
-            payment = services.start_payment(order=self.order, coin=coin)
+            payment = starting.start_payment(order=self.order, coin=coin)
         self.meet(payment.external_id)
         self.catch_up()
 

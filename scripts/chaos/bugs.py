@@ -14,11 +14,14 @@ from urllib3.util import Retry
 
 from bitloot.lib import http
 from bitloot.lib.clock import delay
+from bitloot.lib.failpoint import failpoint
 from bitloot.lib.http import ProviderError
 from fulfillment import gate, kinguin, pipeline
 from fulfillment import services as fulfillment_services
 from fulfillment.kinguin import Outcome
 from fulfillment.models import Reservation
+from fulfillment.steps import buying, searching
+from fulfillment.steps.holding import GO_ON
 from payments import services as payment_services
 
 Status = Reservation.Status
@@ -29,25 +32,25 @@ def _buy_before_commit() -> None:
 
     def send(reservation: Any, client: Any, calls: Any) -> Any:
         order = reservation.item.order
-        if order.status not in pipeline.BUYABLE or not gate.is_open(client):
+        if order.status not in buying.BUYABLE or not gate.is_open(client):
             return delay(gate.PAUSE_SECONDS)
         try:
-            bought = pipeline._buy(reservation, client, reservation.item.product)
+            bought = buying._buy(reservation, client, reservation.item.product)
         except ProviderError as err:
-            permit = pipeline._commit_permit(reservation, client, reservation.item.product, calls)
-            return pipeline._record_refusal(reservation, permit, err, client) if permit else delay(1)
-        pipeline.failpoint("purchase.answered")
-        if pipeline._commit_permit(reservation, client, reservation.item.product, calls) is None:
+            permit = buying._commit_permit(reservation, client, reservation.item.product, calls)
+            return buying._record_refusal(reservation, permit, err, client) if permit else delay(1)
+        failpoint("purchase.answered")
+        if buying._commit_permit(reservation, client, reservation.item.product, calls) is None:
             return delay(1)
-        pipeline._adopt(reservation, bought, calls)
-        return pipeline.GO_ON
+        searching.adopt(reservation, bought, calls)
+        return GO_ON
 
     pipeline.STEPS[Status.PENDING] = send
 
 
 def _new_id_on_retry() -> None:
     """Send what the search does not find once more, under a fresh external id so that the supplier takes it."""
-    ask = pipeline.find_out
+    ask = searching.find_out
 
     def find_out(reservation: Any, client: Any, calls: Any) -> Any:
         pause = ask(reservation, client, calls)
@@ -56,20 +59,20 @@ def _new_id_on_retry() -> None:
         name = f"{reservation.item_id}-{reservation.permits.count()}"
         Reservation.objects.filter(pk=reservation.pk).update(status=Status.PENDING, external_id=name)
         reservation.status, reservation.external_id = Status.PENDING, name
-        return pipeline.GO_ON
+        return GO_ON
 
     pipeline.STEPS[Status.UNKNOWN] = find_out
 
 
 def _timeout_is_failure() -> None:
     """Take an answer that did not come for a purchase that did not happen."""
-    judge = pipeline.classify
+    judge = buying.classify
 
     def classify(err: ProviderError, external_id: str = "") -> Outcome:
         outcome = judge(err, external_id)
         return Outcome.NOT_SENT if outcome is Outcome.UNKNOWN else outcome
 
-    pipeline.classify = classify
+    buying.classify = classify
 
 
 def _follow_redirects() -> None:
@@ -94,7 +97,7 @@ def _lapsed_send_is_pending() -> None:
 
     def after_a_crash(reservation: Any, client: Any, calls: Any) -> Any:
         reservation.record(Status.PENDING, message="The worker died; we start again.")
-        return pipeline.GO_ON
+        return GO_ON
 
     pipeline.STEPS[Status.SENDING] = after_a_crash
 

@@ -81,9 +81,9 @@ def _run_and_exit(work: Callable[[], Any], write: int) -> None:
 def _be_a_process_of_its_own() -> None:
     """Threads do not survive a fork, and the supplier's answers are waited for less patiently than in the shop."""
     from fulfillment import kinguin
-    from payments import services
+    from payments import starting
 
-    services._callers = ThreadPoolExecutor(max_workers=2)
+    starting._callers = ThreadPoolExecutor(max_workers=2)
     kinguin.client()._endpoint._transport.read_timeout = READ_TIMEOUT  # type: ignore[attr-defined]
 
 

@@ -28,7 +28,7 @@ from fulfillment.tasks import drain_reservations
 from orders.models import Email, Order
 from orders.tasks import drain_mails
 from payments.models import Payment
-from payments.services import start_payment
+from payments.starting import start_payment
 from payments.tasks import drain_payments
 from scripts.chaos.control import Control
 from storage.models import Key

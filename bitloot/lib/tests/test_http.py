@@ -29,6 +29,7 @@ class Wire:
         self.answers = []
         self.requests = []
         self.connections = 0
+        self.keeps = False  # deaf to “Connection: close”
         self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.url = f"http://{self.host}"
         self._threads[0].start()
@@ -63,7 +64,7 @@ class Wire:
                         answer(conn)
                         return
                     conn.sendall(answer)
-                    if b"Connection: close" in request:
+                    if b"Connection: close" in request and not self.keeps:
                         return
 
     def _read(self, conn):
@@ -171,12 +172,12 @@ def endless(conn):
 @pytest.mark.parametrize("status", ["200 OK", "307 X", "500 X"])
 def test_an_answer_is_read_up_to_the_limit_only(wire, elsewhere, status):
     wire.answers = [answer(b"x" * (8 * MAX_ANSWER_BYTES), status, Location=elsewhere.url)]
-    assert str(unavailable(transport(wire).request, "GET", "/")) == "answer too large or too slow"
+    assert str(unavailable(transport(wire).request, "GET", "/")) == "answer too large"
 
 
 def test_an_endless_answer_is_cut(wire):
     wire.answers = [endless]
-    assert str(unavailable(transport(wire).request, "GET", "/")) == "answer too large or too slow"
+    assert str(unavailable(transport(wire).request, "GET", "/")) == "answer too large"
 
 
 def test_an_answer_of_the_limit_is_read_whole(wire):
@@ -189,18 +190,37 @@ def test_a_chunked_answer_is_read_whole(wire):
     assert transport(wire).request("GET", "/").json() == {"a": 1}
 
 
-def drip(conn):
-    conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+def drip(conn, start=b""):
+    conn.sendall(start)
     for _ in range(1000):
         conn.sendall(b"x")
         time.sleep(0.05)
 
 
-def test_a_dripping_answer_ends_at_the_deadline(wire):
-    wire.answers = [drip]
+DRIPPING = {
+    "status": b"",
+    "header": b"HTTP/1.1 200 OK\r\nX-One: ",
+    "after 100": b"HTTP/1.1 100 Continue\r\n\r\n",
+    "body": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
+    "chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n",
+}
+
+
+@pytest.mark.parametrize("start", DRIPPING.values(), ids=DRIPPING)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_dripping_answer_ends_at_the_deadline(wire, method, start):
+    wire.answers = [lambda conn: drip(conn, start)]
     started = time.monotonic()
-    assert str(unavailable(transport(wire, 0.4).request, "GET", "/")) == "answer too large or too slow"
+    unavailable(transport(wire, 0.4).request, method, "/")
     assert 0.4 <= time.monotonic() - started < 3
+
+
+def test_an_answer_that_was_slow_shortens_no_other(wire):
+    wire.answers = [lambda conn: (time.sleep(0.3), conn.sendall(answer()), wire._serve(conn, 1)), answer()]
+    asked = transport(wire, 0.5)
+    assert asked.request("GET", "/").ok
+    time.sleep(0.3)
+    assert asked.request("GET", "/").ok
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -334,6 +354,15 @@ def test_reads_share_a_connection_and_each_write_has_its_own(wire):
         client.request(method, "/", body=b"{}" if method == "POST" else None)
     assert [number for number, _ in wire.requests] == [1, 1, 2, 3, 1, 4]
     assert [b"Connection: close" in request for _, request in wire.requests] == [False, False, True, True, False, True]
+
+
+def test_a_write_has_its_own_connection_even_where_the_other_side_keeps_it(wire):
+    wire.keeps = True
+    wire.answers = [answer() for _ in range(3)]
+    client = transport(wire)
+    for _ in range(3):
+        client.request("POST", "/", body=b"{}")
+    assert [number for number, _ in wire.requests] == [1, 2, 3]
 
 
 def test_a_write_is_not_hurt_by_a_connection_that_the_other_side_just_closed(wire):

@@ -1,0 +1,152 @@
+"""pending: commit a permit, send the purchase once, and judge the answer.
+
+A purchase leaves at most once per committed permit, and nothing of it happens inside a transaction.
+"""
+
+import logging
+
+from django.db import transaction
+from django.db.models import Exists
+from django.db.models.functions import Now
+
+from bitloot.lib.clock import delay
+from bitloot.lib.failpoint import failpoint
+from bitloot.lib.http import ProviderError
+from bitloot.lib.queue import LeaseLost
+from fulfillment import gate
+from fulfillment.calls import CallLog
+from fulfillment.kinguin import KinguinClient, Outcome, SupplierOrder, classify
+from fulfillment.models import Reservation, ReservationAttempt, SupplierGate
+from fulfillment.steps.holding import GO_ON, NOT_WANTED, STOP, Pause, hold, later
+from fulfillment.steps.quoting import objection_to_buying, price_cap
+from fulfillment.steps.searching import FIRST_SEARCH_SECONDS, adopt, become_unknown
+from orders.models import Order, Product
+
+logger = logging.getLogger(__name__)
+
+Status = Reservation.Status
+BUYABLE = (Order.Status.PAID, Order.Status.FULFILLING, Order.Status.PARTIALLY_FULFILLED)
+# How soon an order that staff let go on is bought.
+STOPPED_SECONDS = 60
+REFUSALS = {
+    Outcome.REFUSED_CONFIG: ("supplier_config", "The supplier refuses our credentials."),
+    Outcome.REFUSED_FUNDS: ("no_funds", "Our balance at the supplier is too low."),
+    Outcome.REFUSED_STOCK: ("out_of_stock", "The supplier cannot sell it now."),
+    Outcome.REFUSED_OTHER: ("refused", "The supplier refused the purchase."),
+}
+
+
+def send(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
+    """pending: look at price and stock, commit a permit, buy."""
+    order, product = reservation.item.order, reservation.item.product
+    if order.status in NOT_WANTED:
+        reservation.record(Status.CANCELLED, message="Not bought: the order's money goes back.")
+        return STOP
+    if order.status not in BUYABLE:
+        return delay(STOPPED_SECONDS)
+    if not gate.is_open(client):
+        return delay(gate.PAUSE_SECONDS)
+    try:
+        objection = objection_to_buying(reservation, product, client, calls)
+    except ProviderError as err:
+        return later(reservation, err)
+    if objection:
+        return hold(reservation, *objection)
+    failpoint("purchase.quoted")
+    permit = _commit_permit(reservation, client, product, calls)
+    if permit is None:
+        return delay(gate.PAUSE_SECONDS)
+    failpoint("purchase.permit.committed")
+    try:
+        bought = calls.ask("reserve", lambda: _buy(reservation, client, product))
+    except ProviderError as err:
+        failpoint("purchase.failed")
+        return _record_refusal(reservation, permit, err, client)
+    failpoint("purchase.answered")
+    gate.succeeded(client)
+    with transaction.atomic():
+        _close_permit(permit, ReservationAttempt.Outcome.PLACED)
+        adopt(reservation, bought, calls)
+        failpoint("purchase.placed.recorded")
+    failpoint("purchase.placed.committed")
+    return GO_ON
+
+
+def _commit_permit(
+    reservation: Reservation, client: KinguinClient, product: Product, calls: CallLog
+) -> ReservationAttempt | None:
+    """Commit the right to send this purchase once, or None if order or gate changed. Raises LeaseLost."""
+    with transaction.atomic():
+        order = reservation.item.order.lock()
+        is_open = SupplierGate.objects.filter(pk=client.host, status=SupplierGate.Status.OPEN)
+        permitted = Reservation.objects.filter(
+            Exists(is_open), pk=reservation.pk, claim_token=reservation.claim_token, status=Status.PENDING
+        )
+        if order.status not in BUYABLE:
+            return None
+        if permitted.update(status=Status.SENDING, sent_at=Now(), changed_at=Now()) != 1:
+            _check_lease(reservation)
+            return None
+        number = reservation.permits.count() + 1
+        permit = ReservationAttempt.objects.create(reservation=reservation, number=number, price=price_cap(reservation))
+        if order.status != Order.Status.FULFILLING:
+            order.mark_fulfilling()
+        reservation._note(Status.PENDING, Status.SENDING, f"Buying “{reservation.item.title}”, attempt {number}.")
+        calls.flush()
+        failpoint("purchase.permit.recorded")
+    reservation.status = Status.SENDING
+    return permit
+
+
+def _check_lease(reservation: Reservation) -> None:
+    if not Reservation.objects.filter(pk=reservation.pk, claim_token=reservation.claim_token).exists():
+        raise LeaseLost(str(reservation))
+
+
+def _buy(reservation: Reservation, client: KinguinClient, product: Product) -> SupplierOrder:
+    needs_offer = client.dialect == "orders"
+    return client.reserve(
+        external_id=reservation.external_id,
+        product_id=product.supplier_product_id,
+        offer_id=product.supplier_offer_id if needs_offer else "",
+        quantity=reservation.item.quantity,
+        price=price_cap(reservation),
+        text_only=product.key_type == Product.KeyType.TEXT,
+    )
+
+
+def _record_refusal(
+    reservation: Reservation, permit: ReservationAttempt, err: ProviderError, client: KinguinClient
+) -> Pause:
+    """The one table of what follows a send that did not simply succeed."""
+    outcome = classify(err, reservation.external_id)
+    logger.warning("%s: %s (%s)", reservation, outcome, err)
+    if outcome in (Outcome.UNKNOWN, Outcome.DUPLICATE):
+        word = (
+            ReservationAttempt.Outcome.DUPLICATE if outcome is Outcome.DUPLICATE else ReservationAttempt.Outcome.UNKNOWN
+        )
+        become_unknown(reservation, str(err), word)
+        return delay(FIRST_SEARCH_SECONDS) if outcome is Outcome.UNKNOWN else GO_ON
+    if outcome is Outcome.NOT_SENT:
+        gate.failed(client)
+        with transaction.atomic():
+            _close_permit(permit, ReservationAttempt.Outcome.NOT_SENT, str(err))
+            reservation.record(Status.PENDING, message="The supplier could not be reached; nothing was sent.")
+            failpoint("purchase.not_sent.recorded")
+            return later(reservation, err)
+    with transaction.atomic():
+        _close_permit(permit, ReservationAttempt.Outcome.REFUSED, str(err))
+        reason, sentence = REFUSALS[outcome]
+        pause = hold(reservation, reason, f"{sentence} {err}"[:300])
+        failpoint("purchase.refused.recorded")
+    failpoint("purchase.refused.committed")
+    if outcome is Outcome.REFUSED_CONFIG:
+        gate.pause(client, reason="credentials")
+    if outcome is Outcome.REFUSED_FUNDS:
+        needed = price_cap(reservation) * reservation.item.quantity
+        gate.pause(client, reason="low_balance", needed_balance=needed)
+    return pause
+
+
+def _close_permit(permit: ReservationAttempt, outcome: str, detail: str = "") -> None:
+    ReservationAttempt.objects.filter(pk=permit.pk).update(outcome=outcome, detail=detail[:300])

@@ -1,0 +1,210 @@
+"""reserved, given: fetch the keys that were bought, seal and keep them, finish the order; or give them back."""
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from bitloot.lib.clock import GIVE_UP_AFTER, backoff, delay
+from bitloot.lib.failpoint import failpoint
+from bitloot.lib.http import ProviderError
+from fulfillment.calls import CallLog
+from fulfillment.kinguin import (
+    EcommerceClient,
+    KinguinClient,
+    SupplierKey,
+    SupplierOrder,
+    SupplierStatus,
+    UnreadableKey,
+)
+from fulfillment.models import Reservation
+from fulfillment.steps.holding import (
+    GO_ON,
+    LOOK_AGAIN_SECONDS,
+    NOT_WANTED,
+    STOP,
+    Pause,
+    age,
+    alert,
+    hold,
+    is_without_money,
+    later,
+    owe_back,
+)
+from orders.models import Email, Order, close_alert
+from orders.services import queue_email
+from storage.exceptions import KeyBelongsElsewhere
+from storage.models import Key
+from storage.services import store_key
+
+Status = Reservation.Status
+FAST_POLLS = 10
+FAST_POLL_SECONDS = 2
+
+
+def give(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
+    """reserved: tell the supplier to hand the keys over, where that is a step of its own."""
+    try:
+        hand_over(reservation, client, calls)
+    except ProviderError as err:
+        return later(reservation, err)
+    failpoint("give.answered")
+    reservation.record(Status.GIVEN, message="The supplier hands the keys over.", polls=0)
+    failpoint("give.committed")
+    return GO_ON
+
+
+def hand_over(reservation: Reservation, client: KinguinClient, calls: CallLog) -> None:
+    """Ask the supplier to release the keys. Raises ProviderError."""
+    calls.ask("give", lambda: client.give(_order_id(reservation)))
+
+
+def collect(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
+    """given: fetch the keys that are there, seal and keep them; done when every unit has its key."""
+    order = reservation.item.order
+    order.refresh_from_db(fields=["status", "reason"])  # buying took its time
+    if order.status in NOT_WANTED:
+        return _return_keys(reservation, client, calls)
+    if is_without_money(order):
+        return delay(LOOK_AGAIN_SECONDS)  # keys that nobody has fetched can still be given back
+    try:
+        settled = take_keys(reservation, client, calls)
+    except ProviderError as err:
+        return later(reservation, err)
+    return STOP if settled else _still_waiting(reservation, client, calls)
+
+
+def take_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -> bool:
+    """Fetch and seal the keys that are there. Return whether that settled it: all delivered, or in a person's hands.
+
+    Raises ProviderError.
+    """
+    keys, unreadable = _fetch(reservation, client, calls)
+    failpoint("keys.fetched")
+    mine = [key for key in keys if key.product_id in ("", reservation.item.product.supplier_product_id)]
+    if unreadable is not None or len(mine) != len(keys):
+        alert(reservation, "unreadable_key", f"A key of {reservation} cannot be used: {unreadable or 'other product'}.")
+    try:
+        if len(mine) >= reservation.item.quantity:
+            return _deliver(reservation, mine, calls)
+        if mine:
+            _keep(reservation, mine)
+            failpoint("keys.kept")
+    except KeyBelongsElsewhere as err:
+        hold(reservation, "foreign_key", f"The supplier sent a key that another order has: {err}"[:300])
+        return True
+    return False
+
+
+def _fetch(
+    reservation: Reservation, client: KinguinClient, calls: CallLog
+) -> tuple[list[SupplierKey], UnreadableKey | None]:
+    try:
+        return calls.ask("delivered", lambda: client.delivered(_order_id(reservation))), None
+    except UnreadableKey as err:
+        return list(err.readable), err
+
+
+def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog) -> bool:
+    """Seal every key and finish the item, and with the last item the order, in one transaction.
+
+    Return False, with nothing done, if the order lost its money while the keys were fetched.
+    """
+    surplus = keys[reservation.item.quantity :]
+    with transaction.atomic():
+        order = reservation.item.order.lock()
+        if order.status in NOT_WANTED or is_without_money(order):
+            return False
+        for key in keys[: reservation.item.quantity]:
+            _store(reservation, key)
+        failpoint("keys.sealed")
+        reservation.record(
+            Status.DELIVERED, message="Every key is sealed and kept.", delivered_at=Now(), reason="", last_error=""
+        )
+        finish_order(order)
+        calls.flush()
+        failpoint("delivery.recorded")
+    failpoint("delivery.committed")
+    close_alert("reservation", str(reservation))
+    if surplus:
+        alert(reservation, "surplus", f"The supplier sent {len(surplus)} more keys than {reservation} needs.")
+    return True
+
+
+def finish_order(order: Order) -> None:
+    """Bring the order to what its items say. The caller holds the order's lock."""
+    statuses = set(Reservation.objects.filter(item__order=order).values_list("status", flat=True))
+    if statuses == {Status.DELIVERED}:
+        if order.status == Order.Status.PAID:
+            order.mark_fulfilling()
+        if Order.Status.FULFILLED in Order.TRANSITIONS[order.status] and order.mark_fulfilled():
+            queue_email(order, Email.Kind.KEY_READY)
+    elif Status.DELIVERED in statuses and order.status == Order.Status.FULFILLING:
+        order.mark_partially_fulfilled(message="Some keys of this order are ready.")
+
+
+def _keep(reservation: Reservation, keys: list[SupplierKey]) -> None:
+    """Seal what is there already; the customer may open it while the rest is awaited."""
+    with transaction.atomic():
+        order = reservation.item.order.lock()
+        before = Key.objects.filter(item=reservation.item).count()
+        for key in keys:
+            _store(reservation, key)
+        if len(keys) > before and order.status == Order.Status.FULFILLING:
+            order.mark_partially_fulfilled(message=f"{len(keys)} of {reservation.item.quantity} keys are ready.")
+
+
+def _store(reservation: Reservation, key: SupplierKey) -> None:
+    supplier_key_id = f"{reservation.dialect}:{key.key_id}"
+    store_key(
+        item=reservation.item, supplier_key_id=supplier_key_id, plaintext=key.serial, content_type=key.content_type
+    )
+
+
+def _still_waiting(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
+    try:
+        seen = calls.ask("read", lambda: client.read(_order_id(reservation)))
+    except ProviderError as err:
+        return later(reservation, err)
+    if seen.status in (SupplierStatus.CANCELED, SupplierStatus.REFUNDED):
+        return _supplier_took_back(reservation, seen)
+    Reservation.objects.filter(pk=reservation.pk, claim_token=reservation.claim_token).update(
+        polls=reservation.polls + 1
+    )
+    reservation.polls += 1
+    if reservation.polls <= FAST_POLLS:
+        return delay(FAST_POLL_SECONDS)
+    if age(reservation.reserved_at) > GIVE_UP_AFTER:
+        return hold(reservation, "no_keys", "The supplier took the order but delivered nothing for a day.")
+    return backoff(reservation.polls - FAST_POLLS + 1)
+
+
+def _supplier_took_back(reservation: Reservation, seen: SupplierOrder) -> Pause:
+    """The supplier cancelled or refunded what we bought: the customer's money is owed back, unless keys did arrive."""
+    if Key.objects.filter(item=reservation.item).exists():
+        return hold(reservation, "partly_cancelled", f"The supplier ended it as {seen.status} after some keys came.")
+    with transaction.atomic():
+        order = reservation.item.order.lock()
+        reservation.record(
+            Status.CANCELLED, message=f"The supplier ended the order: {seen.status}.", reason=seen.status
+        )
+        owe_back(order, "supplier_cancelled", "The supplier cancelled the purchase.")
+    alert(reservation, "supplier_cancelled", f"{reservation} was {seen.status}. The customer is owed the money.")
+    return STOP
+
+
+def _return_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
+    """Give back keys nobody needs and nobody fetched, where the supplier takes them; they do within a day, and once."""
+    if isinstance(client, EcommerceClient) and not Key.objects.filter(item=reservation.item).exists():
+        try:
+            returned = calls.ask("return", lambda: client.return_keys(_order_id(reservation)))
+        except ProviderError as err:
+            return hold(reservation, "bought_but_refunded", f"Bought, but its money goes back; no return: {err}"[:300])
+        if returned and set(returned.values()) <= {"RETURNED", "REFUNDED", "CANCELED"}:
+            reservation.record(
+                Status.CANCELLED, message="Not needed any more; the supplier took the keys back.", reason="returned"
+            )
+            return STOP
+    return hold(reservation, "bought_but_refunded", "It was bought, but the order's money goes back.")
+
+
+def _order_id(reservation: Reservation) -> str:
+    return reservation.supplier_order_id or ""  # set since `reserved`; every client refuses an empty one

@@ -1,0 +1,40 @@
+"""May it be bought now: price, margin and stock as the supplier says them, and the most that we would pay."""
+
+from decimal import Decimal
+
+from bitloot.lib.http import ProviderError
+from bitloot.lib.money import CENT
+from fulfillment import gate
+from fulfillment.calls import CallLog
+from fulfillment.kinguin import KinguinClient, OutOfStock
+from fulfillment.models import Reservation
+from orders.models import Product
+
+
+def objection_to_buying(
+    reservation: Reservation, product: Product, client: KinguinClient, calls: CallLog
+) -> tuple[str, str] | None:
+    """Return reason and sentence why not to buy now, or None. Raises ProviderError if the supplier does not say."""
+    try:
+        quote = calls.ask("quote", lambda: client.quote(product.supplier_product_id))
+    except OutOfStock:
+        return "out_of_stock", f"The supplier has no “{product.title}” now."
+    except ProviderError:
+        gate.failed(client)
+        raise
+    if quote is None:
+        return None
+    stock = quote.text_qty if product.key_type == Product.KeyType.TEXT else quote.qty
+    if stock < reservation.item.quantity:
+        return "out_of_stock", f"The supplier has {stock} of “{product.title}”, {reservation.item.quantity} are needed."
+    if quote.price > product.max_cost:
+        return "too_expensive", f"“{product.title}” costs {quote.price} EUR now, the cap is {product.max_cost} EUR."
+    if reservation.item.unit_price - quote.price < product.min_margin:
+        return "too_expensive", f"“{product.title}” costs {quote.price} EUR now; less than its minimum margin is left."
+    return None
+
+
+def price_cap(reservation: Reservation) -> Decimal:
+    """Return the most a key of this item may cost, EUR: the supplier takes the price that we send as a ceiling."""
+    product = reservation.item.product
+    return max(min(product.max_cost, reservation.item.unit_price - product.min_margin), CENT)

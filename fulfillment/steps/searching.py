@@ -1,0 +1,103 @@
+"""unknown: ask the supplier, by our own external id, what became of a send without answer. It is never sent again."""
+
+import logging
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from bitloot.lib.clock import GIVE_UP_AFTER, delay
+from bitloot.lib.failpoint import failpoint
+from bitloot.lib.http import ProviderError
+from fulfillment.calls import CallLog
+from fulfillment.kinguin import AmbiguousSearch, KinguinClient, SupplierOrder
+from fulfillment.models import Reservation, ReservationAttempt
+from fulfillment.steps.holding import GO_ON, Pause, age, alert, hold, waits_for_a_purchase
+from orders.models import close_alert
+
+logger = logging.getLogger(__name__)
+
+Status = Reservation.Status
+SEARCHES = ((5, 5), (20, 15), (80, 60), (380, 300), (1280, 900))
+FIRST_SEARCH_SECONDS = SEARCHES[0][1]
+SEARCH_HOURLY = 3600
+ALERT_UNKNOWN_AFTER = 15 * 60
+
+
+def after_a_crash(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
+    """sending, seen at claim: a worker died or lost its lease in mid-send. Never "not sent"."""
+    become_unknown(reservation, "the worker stopped while sending")
+    return GO_ON
+
+
+def become_unknown(
+    reservation: Reservation,
+    detail: str,
+    outcome: str = ReservationAttempt.Outcome.UNKNOWN,
+) -> None:
+    with transaction.atomic():
+        open_permits = reservation.permits.filter(outcome=ReservationAttempt.Outcome.OPEN)
+        open_permits.update(outcome=outcome, detail=detail[:300])
+        reservation.record(
+            Status.UNKNOWN,
+            message="No usable answer to the purchase; asking the supplier what became of it.",
+            unknown_at=timezone.now(),
+            last_error=detail[:300],
+        )
+        failpoint("purchase.unknown.recorded")
+    failpoint("purchase.unknown.committed")
+
+
+def find_out(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
+    """Ask the supplier, by our own external id, what became of a send without answer."""
+    if not client.can_find:
+        return hold(reservation, "unknown_purchase", "Nobody knows whether it was bought; this supplier has no search.")
+    failpoint("search.before")
+    try:
+        found = calls.ask("find", lambda: client.find(reservation.external_id))
+    except AmbiguousSearch as err:
+        return hold(reservation, "double_purchase", f"The supplier has several orders for it: {err}"[:300])
+    except ProviderError as err:
+        logger.warning("%s: the search failed: %s", reservation, err)
+        return _next_search(reservation)
+    failpoint("search.answered")
+    if found is None:
+        return _next_search(reservation)
+    adopt(reservation, found, calls)
+    failpoint("search.adopted")
+    return GO_ON
+
+
+def _next_search(reservation: Reservation) -> Pause:
+    """Return when to search again: 5 s, 15 s, 60 s, 5 min, 15 min, then hourly; alert, then hold."""
+    waited = age(reservation.unknown_at)
+    if waited > ALERT_UNKNOWN_AFTER:
+        alert(reservation, "unknown", f"Nobody knows whether {reservation} was bought. The search goes on by itself.")
+    if reservation.status == Status.UNKNOWN and waited > GIVE_UP_AFTER:
+        hold(reservation, "unknown_purchase", "The supplier does not know the purchase after a day of asking.")
+        return delay(SEARCH_HOURLY)
+    for limit, pause in SEARCHES:
+        if waited < limit:
+            return delay(pause)
+    return delay(SEARCH_HOURLY)
+
+
+def adopt(reservation: Reservation, found: SupplierOrder, calls: CallLog) -> None:
+    """Record the supplier's order as ours."""
+    fields: dict[str, Any] = {
+        "supplier_order_id": found.order_id,
+        "reserved_at": timezone.now(),
+        "attempts": 0,
+        "reason": "",
+        "last_error": "",
+    }
+    if found.cost is not None:
+        fields["cost"] = found.cost
+    with transaction.atomic():
+        order = reservation.item.order.lock()
+        goes_on = waits_for_a_purchase(order)
+        reservation.record(Status.RESERVED, message=f"Bought; the supplier's order is {found.order_id}.", **fields)
+        calls.flush()
+        if goes_on:
+            order.mark_fulfilling()
+    close_alert("reservation", str(reservation))

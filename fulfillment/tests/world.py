@@ -1,0 +1,51 @@
+"""An order that was paid, workers that look at it, and the supplier's own books."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from fulfillment import pipeline
+from fulfillment.models import Reservation
+from orders.services import Line, place_order
+
+HOUR = timedelta(hours=1)
+
+
+def paid(*lines):
+    order = place_order(email="kim@shop.example", lines=[Line(p.slug, n) for p, n in lines]).order
+    order.mark_paid(message="Paid.")
+    return order
+
+
+def run(reservation, times=1):
+    for _ in range(times):
+        assert pipeline.advance(reservation.pk)
+    reservation.refresh_from_db()
+    reservation.item.order.refresh_from_db()
+    return reservation
+
+
+def finish(reservation):
+    """Run until it is delivered: the sandbox hands keys over from a thread of its own."""
+    for _ in range(50):
+        if run(reservation).status == "delivered":
+            return reservation
+        threading.Event().wait(0.05)
+    pytest.fail(f"{reservation} stays {reservation.status}: {reservation.reason} {reservation.last_error}")
+
+
+def timeline(order):
+    return list(order.events.exclude(kind__in=["mail"]).values_list("kind", "to_status"))
+
+
+def purchases(sandbox, reservation):
+    return [line for line in sandbox.ledger("sold") if line["external_id"] == reservation.external_id]
+
+
+def posts(sandbox, reservation):
+    return [line for line in sandbox.ledger("order_received") if line["external_id"] == reservation.external_id]
+
+
+def age(reservation, **fields):
+    Reservation.objects.filter(pk=reservation.pk).update(**fields)

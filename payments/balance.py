@@ -1,0 +1,30 @@
+"""What of an order's price has come, and what is left to pay."""
+
+from decimal import ROUND_DOWN, Decimal
+
+from django.db.models import QuerySet, Sum
+
+from bitloot.lib.money import CENT, cents
+from orders.models import Order
+from payments.models import Payment
+from payments.nowpayments import PaymentFacts
+
+NOTHING = Decimal("0.00")
+
+
+def amount_due(order: Order) -> Decimal:
+    """Return what is left to pay, in the order's currency: partial payments count with what arrived."""
+    finished = order.payments.filter(status=Payment.Status.FINISHED).aggregate(total=Sum("price_amount"))["total"]
+    return max(order.total - credited(order.payments.all()) - cents(finished or Decimal(0)), NOTHING)
+
+
+def credited(payments: QuerySet[Payment]) -> Decimal:
+    counted = payments.filter(status=Payment.Status.PARTIALLY_PAID)
+    # SQLite sums in its own precision.
+    return cents(counted.aggregate(total=Sum("credit"))["total"] or Decimal(0))
+
+
+def credit_of(payment: Payment, facts: PaymentFacts) -> Decimal:
+    """Return the share of the price that arrived, rounded down, and a cent short of it all: it was not all."""
+    share = min(facts.actually_paid / payment.pay_amount, Decimal(1)) if payment.pay_amount else Decimal(0)
+    return max(min((payment.price_amount * share).quantize(CENT, ROUND_DOWN), payment.price_amount - CENT), Decimal(0))
