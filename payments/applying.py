@@ -67,12 +67,18 @@ def _apply_finished(order: Order, payment: Payment, facts: PaymentFacts) -> str:
         reason = f"finished_after_{payment.status}"
     if not reason and not _takes_money(order):
         reason = "second_payment" if order.paid_at else f"order_{order.status}"
-    if not reason and payment.price_amount + credited(order.payments.exclude(pk=payment.pk)) < order.total:
+    if not reason and not _covers(payment, order):
         reason = "order_not_covered"
     if reason:
         return _to_review(order, payment, reason)
     _pay(order, payment, facts)
     return "paid"
+
+
+def _covers(payment: Payment, order: Order) -> bool:
+    """Say whether the payment, with the parts that came before, makes up the order's price."""
+    missing = order.total - payment.price_amount
+    return missing <= 0 or credited(order.payments.exclude(pk=payment.pk)) >= missing
 
 
 def _takes_money(order: Order) -> bool:

@@ -30,7 +30,7 @@ def handle_ipn(hint: IpnHint) -> str:
 
     Raises UnknownPayment for a payment we may still be creating, and ProviderUnavailable.
     """
-    payment = Payment.objects.filter(external_id=hint.payment_id).first()
+    payment = Payment.objects.select_related("order").filter(external_id=hint.payment_id).first()
     if payment is None:
         return _handle_unbound(hint)
     if hint.order_id and hint.order_id != str(payment.order_id):

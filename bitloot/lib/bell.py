@@ -62,7 +62,7 @@ def _ring_forever() -> None:
         _wake.clear()
         while _wanted:
             _announce(_wanted.pop())
-        time.sleep(QUIET_SECONDS if _here is None else QUIET_SECONDS / 4)
+        time.sleep(QUIET_SECONDS if _here is None else QUIET_SECONDS / 2)
 
 
 def _announce(queue: str) -> None:
