@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from scripts.devenv import ROOT, process_environment
 
 START_SECONDS = 60
 STOP_SECONDS = 25
+PORTS = range(20_000, 32_000)
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -173,9 +175,13 @@ def answers(url: str) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port nobody has, from below those that systems give to outgoing connections.
+
+    One of those may be taken while its server restarts, even by a client that keeps calling the dead server.
+    """
+    while not port_is_free(port := PORTS[secrets.randbelow(len(PORTS))]):
+        pass
+    return port
 
 
 def port_is_free(port: int) -> bool:

@@ -4,11 +4,10 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from scripts.local_services import Missing, Service
+from scripts.supervise import free_port
 
 BUCKET = "bitloot-keys"
 
@@ -127,10 +127,8 @@ def find_weed() -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return ports that differ from each other: all of them are open before the first is closed."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        with closing(probe):
-            pass
-    return ports
+    """Return ports that differ from each other."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(free_port())
+    return list(ports)

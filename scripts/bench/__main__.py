@@ -75,8 +75,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="REGEX", help="measure the rows whose name fits")
     parser.add_argument("--quick", action="store_true", help="one short run of each row, and no filling of tables")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="orders in the database for the lookups")
-    parser.add_argument("--web-workers", type=int, help="granian's processes, instead of the store's default")
-    parser.add_argument("--web-threads", type=int, help="granian's threads for each process")
+    parser.add_argument("--web-workers", type=int, default=2, help="granian's processes, as in the Dockerfile")
+    parser.add_argument("--web-threads", type=int, default=8, help="granian's threads for each process")
     options = parser.parse_args()
     if options.quick:
         options.runs, options.seconds, options.orders = 1, min(options.seconds, 1.0), min(options.orders, 20)

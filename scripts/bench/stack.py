@@ -30,7 +30,7 @@ PRODUCTION = {
 class Stack:
     """A whole store on loopback: `web` and `sandbox` run all the time, worker and beat when they are wanted."""
 
-    def __init__(self, folder: Path, services: ExitStack, *, web_workers: int | None, web_threads: int | None) -> None:
+    def __init__(self, folder: Path, services: ExitStack, *, web_workers: int, web_threads: int) -> None:
         self.postgres = services.enter_context(Postgres(settings=("synchronous_commit=on", "max_connections=100")))
         self.redis = services.enter_context(Redis())
         port, sandbox_port = free_port(), free_port()
@@ -38,9 +38,7 @@ class Stack:
         self.store = Store(folder, port=port, sandbox_port=sandbox_port, **overrides)
         self.port, self.host = port, f"127.0.0.1:{port}"
         self.parts = self.store.parts
-        if web_workers or web_threads:
-            chosen = {"workers": web_workers, "threads": web_threads}
-            self.parts["web"].command = web_command(port, **{k: v for k, v in chosen.items() if v})
+        self.parts["web"].command = web_command(port, workers=web_workers, threads=web_threads)
         self.settings = _read_env(folder / "dev.env") | self.store.env
         self.parts["sandbox"] = self._sandbox(folder, sandbox_port)
         services.callback(self.store.stop)
@@ -109,7 +107,7 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running_stack(*, web_workers: int | None = None, web_threads: int | None = None) -> Iterator[Stack]:
+def running_stack(*, web_workers: int, web_threads: int) -> Iterator[Stack]:
     """Start everything on free ports, in a folder of its own; nothing is left afterwards."""
     with ExitStack() as services:
         folder = Path(services.enter_context(tempfile.TemporaryDirectory(prefix="bitloot-bench-")))

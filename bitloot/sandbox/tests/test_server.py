@@ -1,6 +1,5 @@
 import concurrent.futures
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -8,13 +7,9 @@ import time
 import pytest
 import requests
 
+from scripts.supervise import free_port
+
 KEY = {"X-Api-Key": "kinguin-key"}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Server:
