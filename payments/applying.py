@@ -18,6 +18,7 @@ from payments.rules import binding_objection, objection
 
 PAYABLE = (Order.Status.PENDING, Order.Status.UNDERPAID)
 PAID_IN_PARTS = "paid_in_parts"
+BY_THE_PROVIDER = "sent by the provider"
 # Not delivered in full: stop when the money goes back.
 REFUNDABLE = (Order.Status.PAID, Order.Status.FULFILLING, Order.Status.PARTIALLY_FULFILLED, Order.Status.HELD)
 # Money in a payment that had ended is for a person.
@@ -184,6 +185,11 @@ def _apply_refunded(order: Order, payment: Payment) -> str:
         return "already refunded"
     counted = payment.status in (Payment.Status.FINISHED, Payment.Status.PARTIALLY_PAID)
     payment.move(Payment.Status.REFUNDED, message="The provider sent the coins back.")
+    for refund in payment.refunds.filter(status=Refund.Status.REQUESTED):
+        # Nobody may send them a second time. A person still checks that they arrived.
+        back = {"transaction_id": BY_THE_PROVIDER, "sent_at": Now()}
+        refund.move(Refund.Status.SENT, message="The provider sent the coins of this refund itself.", actor="", **back)
+        close_alert("refund_to_send", str(refund), by="the machine: the provider sent the coins")
     if order.paid_at and order.status in REFUNDABLE and amount_due(order) > 0:
         order.hold_unpaid(message="The payment was refunded by the provider.")
     if counted and order.status in (*PAYABLE, Order.Status.HELD):

@@ -485,3 +485,17 @@ def test_an_address_and_its_sending_at_once_do_not_stop_each_other():
     outcomes = at_once(give, send, give, send, give, send)
     assert set(map(str, outcomes)) <= {"requested", "None", "AddressRefused"}
     assert now(refund) == "sent"
+
+
+def test_coins_that_the_provider_sent_back_are_not_sent_again(world):
+    world.choose("btc")
+    world.deliver(world.says(0, "finished", paid=1))
+    world.refund(0)
+    world.give_addresses()
+    world.deliver(world.says(0, "refunded"))
+    assert world.refunds() == ("sent 0.00043087 btc",)
+    assert not Alert.objects.filter(kind="refund_to_send", status="open").exists()
+    with pytest.raises(DecisionRefused, match="sent twice"):
+        desk.mark_sent(Refund.objects.get(), actor="ada", transaction_id="0x" + "12" * 32)
+    world.finish_refunds()
+    assert (world.refunds(), world.order_now()) == (("done 0.00043087 btc",), "refunded")
