@@ -16,6 +16,8 @@ from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage, storages
 from storages.backends.s3 import S3Storage
 
+from bitloot.lib import turns
+
 MAX_OBJECT_BYTES = 4 * 1024 * 1024
 READ_SECONDS = 30
 CONTENT_TYPE = "application/octet-stream"
@@ -162,7 +164,8 @@ def new_object_name() -> str:
 def _answer_of(call: str) -> Iterator[None]:
     """Translate what the store answers. Messages carry codes only: never a link, a name or a credential."""
     try:
-        yield
+        with turns.waiting():
+            yield
     except ClientError as err:
         code = err.response.get("Error", {}).get("Code", "")
         status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode")

@@ -1,0 +1,57 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from bitloot.lib import turns
+from bitloot.tests.services import wait_until
+
+
+@pytest.fixture(autouse=True)
+def two_turns(monkeypatch):
+    monkeypatch.setattr(turns, "_turns", threading.BoundedSemaphore(2))
+
+
+def test_no_more_threads_compute_than_there_are_turns():
+    inside, most, go_on = [], [], threading.Event()
+
+    def work():
+        with turns.turn():
+            inside.append(1)
+            most.append(len(inside))
+            go_on.wait(10)
+            inside.pop()
+
+    with ThreadPoolExecutor(6) as threads:
+        for _ in range(6):
+            threads.submit(work)
+        wait_until(lambda: len(inside) == 2, seconds=10, what="two threads")
+        go_on.set()
+    assert (len(most), max(most)) == (6, 2)
+
+
+def test_who_waits_for_somebody_else_lets_others_compute():
+    both_wait = threading.Barrier(5, timeout=10)
+
+    def work():
+        with turns.turn(), turns.waiting():
+            both_wait.wait()
+
+    with ThreadPoolExecutor(5) as threads:
+        for result in [threads.submit(work) for _ in range(5)]:
+            result.result(10)
+
+
+def test_a_turn_is_given_back_once_whatever_happens_inside():
+    for _ in range(5):
+        with pytest.raises(OSError, match="gone"), turns.turn(), turns.waiting(), turns.waiting():
+            raise OSError("gone")
+    with turns.turn(), turns.turn():
+        pass
+
+
+def test_without_a_turn_waiting_is_nothing():
+    with turns.waiting():
+        pass
+    with turns.turn(), turns.turn():
+        assert not turns._turns.acquire(blocking=False)
