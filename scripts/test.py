@@ -24,7 +24,7 @@ DEFAULT_DATABASE = "postgres://postgres@127.0.0.1:5432/postgres"
 DEFAULT_REDIS = "redis://127.0.0.1:6379/9"  # the numbers from 9 on are emptied by the tests
 MEASURED = ("payments", "fulfillment", "storage", "orders", "webhooks", "bitloot")
 GATES = {"payments": 100.0, "fulfillment": 95.0, "storage": 95.0}
-# Real processes under load take a core each; the rest of the suite runs on two at once.
+# Real processes under load come last, after everything that is quicker to say what is wrong.
 ALONE = "chaos or production"
 # What says the same on either database is run once.
 ONCE = f"{ALONE} or browser or nginx"
@@ -54,13 +54,13 @@ def main() -> None:
     with ExitStack() as stack:
         database, redis_url, skipped = _services(stack)
         on_files = f"not ({ALONE} or postgres or redis)"
-        results = [_run("SQLite, embedded broker", "sqlite", on_files, parallel=True, measured=True)]
+        results = [_run("SQLite, embedded broker", "sqlite", on_files, measured=True)]
         services = {"TEST_DATABASE_URL": database, "TEST_REDIS_URL": redis_url}
         if database and redis_url:
             name = "PostgreSQL, Redis"
             on_services = f"(django_db or postgres or redis) and not ({ONCE})"
-            results.append(_run(name, "postgres", on_services, parallel=True, services=services))
-        results.append(_run("Kills, and the store with DEBUG off", "alone", ALONE, parallel=False, services=services))
+            results.append(_run(name, "postgres", on_services, services=services))
+        results.append(_run("Kills, and the store with DEBUG off", "alone", ALONE, services=services, whole_files=True))
     gates = _coverage()
     skipped += _missing_programs()
     _report(results, gates, skipped)
@@ -103,13 +103,20 @@ def _redis_answers(url: str) -> bool:
 
 
 def _run(
-    name: str, slug: str, marks: str, *, parallel: bool, services: dict[str, str] | None = None, measured: bool = False
+    name: str,
+    slug: str,
+    marks: str,
+    *,
+    services: dict[str, str] | None = None,
+    measured: bool = False,
+    whole_files: bool = False,
 ) -> Result:
     print(f"\n=== {name}", flush=True)
     report = REPORTS / f"{slug}.xml"
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-m", marks, f"--junitxml={report}"]
     command += [f"--cov={package}" for package in MEASURED] + ["--cov-report="] if measured else ["--no-cov"]
-    command += ["-n", "2", "--dist", "worksteal"] if parallel else []
+    # Whole files for what starts a store of its own: its tests share it.
+    command += ["-n", "2", "--dist", "loadfile" if whole_files else "worksteal"]
     environment = os.environ | (services or {}) | {"COVERAGE_FILE": str(REPORTS / ".coverage")}
     started = time.monotonic()
     code = subprocess.run([*command, *sys.argv[1:]], cwd=ROOT, env=environment, check=False).returncode
