@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
@@ -21,6 +22,8 @@ from scripts.supervise import Store
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 PATIENCE = 90
+# What is said of an element while its page is left.
+LEAVING = (NoSuchElementException, StaleElementReferenceException)
 SWITCHES = [
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
@@ -49,7 +52,8 @@ def browser(tmp_path: Path) -> Iterator[WebDriver]:
 
 
 def one(browser: WebDriver, selector: str) -> WebElement:
-    return browser.find_element(By.CSS_SELECTOR, selector)
+    """Return the element, as soon as the page that a click leads to is there."""
+    return wait(browser, lambda page: page.find_element(By.CSS_SELECTOR, selector), selector)
 
 
 def shown(browser: WebDriver, selector: str) -> list[WebElement]:
@@ -57,7 +61,7 @@ def shown(browser: WebDriver, selector: str) -> list[WebElement]:
 
 
 def wait(browser: WebDriver, condition, what: str):
-    return WebDriverWait(browser, PATIENCE, ignored_exceptions=()).until(condition, f"{what} did not come")
+    return WebDriverWait(browser, PATIENCE, ignored_exceptions=LEAVING).until(condition, f"{what} did not come")
 
 
 def wait_for_headline(browser: WebDriver, headline: str) -> None:
