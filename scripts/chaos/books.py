@@ -27,7 +27,7 @@ def facts(control: Any) -> dict[str, Any]:
 
     orders = Counter(dict(Order.objects.values_list("status").annotate(Count("pk"))))
     paid = paid_orders(control)
-    unsettled = [str(pk) for pk in paid - _at_rest() - _watched()]
+    unsettled = [str(pk) for pk in paid - _at_rest() - _with_a_person()]
     queued = Email.objects.filter(status="queued").count() + Key.objects.filter(status="received").count()
     return {
         "paid": len(paid),
@@ -99,10 +99,19 @@ def _watched() -> set[str]:
     return set(map(str, Alert.objects.filter(status="open", order__isnull=False).values_list("order_id", flat=True)))
 
 
+def _with_a_person() -> set[str]:
+    """Return the orders that the machine has ended its work on, and about which a person has an open alert."""
+    from fulfillment.models import Reservation
+
+    ended = ["delivered", "held", "cancelled", "failed"]
+    going = Reservation.objects.exclude(status__in=ended).values_list("item__order_id", flat=True)
+    return _watched() - set(map(str, going))
+
+
 def _paid(control: Any) -> list[str]:
     from orders.models import Order
 
-    left = paid_orders(control) - _at_rest() - _watched()
+    left = paid_orders(control) - _at_rest() - _with_a_person()
     states = {str(pk): status for pk, status in Order.objects.filter(pk__in=left).values_list("pk", "status")}
     return [f"lost paid order: {pk} is {states.get(pk, 'unknown to us')} and nobody is told" for pk in sorted(left)]
 
