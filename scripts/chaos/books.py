@@ -28,6 +28,7 @@ def facts(control: Any) -> dict[str, Any]:
     orders = Counter(dict(Order.objects.values_list("status").annotate(Count("pk"))))
     paid = paid_orders(control)
     unsettled = [str(pk) for pk in paid - _at_rest() - _with_a_person()]
+    unsettled += [line["order_id"] for line in _unlinked(control.ledger(what="sold"))]
     queued = Email.objects.filter(status="queued").count() + Key.objects.filter(status="received").count()
     return {
         "paid": len(paid),
@@ -71,12 +72,7 @@ def _purchases(sold: list[dict[str, Any]], posts: Counter[str]) -> list[str]:
 
     times = Counter(line["external_id"] for line in sold)
     wrong = [f"double purchase: {name} was sold {count} times" for name, count in times.items() if count > 1]
-    ours = dict(Reservation.objects.values_list("external_id", "supplier_order_id"))
-    wrong += [
-        f"unlinked purchase: {line['order_id']} for {line['external_id']}"
-        for line in sold
-        if ours.get(line["external_id"]) != line["order_id"]
-    ]
+    wrong += [f"unlinked purchase: {line['order_id']} for {line['external_id']}" for line in _unlinked(sold)]
     permits = dict(Reservation.objects.annotate(n=Count("permits")).values_list("external_id", "n"))
     wrong += [
         f"sent without a permit: {name} left {count} times on {permits.get(name, 0)} permits"
@@ -84,6 +80,13 @@ def _purchases(sold: list[dict[str, Any]], posts: Counter[str]) -> list[str]:
         if count > permits.get(name, 0)
     ]
     return wrong
+
+
+def _unlinked(sold: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    from fulfillment.models import Reservation
+
+    ours = dict(Reservation.objects.values_list("external_id", "supplier_order_id"))
+    return [line for line in sold if ours.get(line["external_id"]) != line["order_id"]]
 
 
 def _at_rest() -> set[str]:
@@ -100,10 +103,13 @@ def _watched() -> set[str]:
 
 
 def _with_a_person() -> set[str]:
-    """Return the orders that the machine has ended its work on, and about which a person has an open alert."""
+    """Return the orders about which a person has an open alert, and with which the machine is through.
+
+    What nobody knows to be bought is searched for once an hour for a day; until then the alert is what there is.
+    """
     from fulfillment.models import Reservation
 
-    ended = ["delivered", "held", "cancelled", "failed"]
+    ended = ["delivered", "held", "cancelled", "failed", "unknown"]
     going = Reservation.objects.exclude(status__in=ended).values_list("item__order_id", flat=True)
     return _watched() - set(map(str, going))
 
