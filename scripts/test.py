@@ -60,7 +60,7 @@ def main() -> None:
             name = "PostgreSQL, Redis"
             on_services = f"(django_db or postgres or redis) and not ({ONCE})"
             results.append(_run(name, "postgres", on_services, services=services))
-        results.append(_run("Kills, and the store with DEBUG off", "alone", ALONE, services=services, whole_files=True))
+        results.append(_run("Kills, and the store with DEBUG off", "alone", ALONE, whole_files=True))
     gates = _coverage()
     skipped += _missing_programs()
     _report(results, gates, skipped)

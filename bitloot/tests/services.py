@@ -21,6 +21,7 @@ __all__ = [
     "missing_for", "running_sandbox", "wait_until",
 ]  # fmt: skip
 
+EMBEDDED = {"DATABASE_URL": "", "REDIS_URL": ""}
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 PROGRAMS = {
     "nginx": (("nginx", "nginx-light"),),
@@ -117,8 +118,11 @@ def require(marker: str) -> None:
 
 @contextlib.contextmanager
 def own_store(folder: Path, **options: Any) -> Iterator[Store]:
-    """Start a whole store with its sandbox over `folder`, migrated and seeded; end all of it with the block."""
-    store = Store(folder, port=free_port(), sandbox_port=free_port(), **options)
+    """Start a whole store with its sandbox over `folder`, migrated and seeded; end all of it with the block.
+
+    It is the embedded one unless it is told otherwise, whatever the tests themselves run on.
+    """
+    store = Store(folder, port=free_port(), sandbox_port=free_port(), **{**EMBEDDED, **options})
     store.manage("migrate", "--verbosity", "0")
     store.manage("seed")
     try:

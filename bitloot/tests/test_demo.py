@@ -1,5 +1,6 @@
 """The demo as a stranger runs it: a process of its own, with an exit code and addresses on its output."""
 
+import os
 import re
 import signal
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bitloot.tests.services import answers, free_port, wait_until
+from bitloot.tests.services import EMBEDDED, answers, free_port, wait_until
 from scripts.devenv import ROOT
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
@@ -20,7 +21,14 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 def demo(var: Path, *options: str, port: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "scripts.demo", "--var", str(var), "--port", str(port), *options]
     sandbox = ["--sandbox-port", str(free_port())]
-    return subprocess.Popen([*command, *sandbox], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [*command, *sandbox],
+        cwd=ROOT,
+        env=os.environ | EMBEDDED,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def processes_of(var: Path) -> list[psutil.Process]:

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from bitloot.tests.services import Sandbox, Store, free_port, own_store
+from bitloot.tests.services import EMBEDDED, Sandbox, Store, free_port, own_store
 from bitloot.tests.shopper import Shopper
 from scripts.devenv import ROOT
 
@@ -64,6 +64,7 @@ def test_a_restored_backup_buys_nothing_again(store):
         SAFE_MODE="1",
         CLOCK_SCALE="20",
         THROTTLE_SCALE="0",
+        **EMBEDDED,
     )
     for lost in store.var.glob("bitloot.sqlite3*"):
         lost.unlink()
