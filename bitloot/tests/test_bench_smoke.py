@@ -127,8 +127,6 @@ def test_sizes_are_told_side_by_side_with_the_plan():
 
 
 @pytest.mark.production
-@pytest.mark.postgres
-@pytest.mark.redis
 @pytest.mark.timeout(300)
 def test_the_bench_measures_an_acknowledgement_and_a_delivery():
     command = [sys.executable, "-m", "scripts.bench", "--quick", "--seconds", "0.3", "--orders", "3"]
