@@ -56,3 +56,4 @@ nightly: install-dev
 	@HYPOTHESIS_PROFILE=nightly $(VENV_PYTHON) -m scripts.test
 	@$(VENV_PYTHON) -m scripts.mutation
 	@CHAOS_ROUNDS=15 $(VENV_PYTHON) -m pytest bitloot/tests/test_embedded_kills.py --timeout 7200
+	@$(VENV_PYTHON) -m scripts.chaos --only bugs
