@@ -39,6 +39,7 @@ def _measure(stack: Stack, options: argparse.Namespace) -> Iterator[list[str]]:
                 stack, row, runs=options.runs, seconds=options.seconds, connections=options.connections
             )  # fmt: skip
             yield _shown(report.http_line(row.name, runs))
+    delivery.forget_webhooks(stack)
     with stack.worker():
         yield from _deliveries(stack, options)
 
