@@ -57,7 +57,8 @@ class _Drains:
         try:
             self._threads.submit(self._drain, queue)
         except RuntimeError:  # the worker is stopping
-            self._end()
+            with self._lock:
+                self._free += 1
             return False
         return True
 
@@ -68,16 +69,12 @@ class _Drains:
             logger.exception("Draining %s failed; the sweep goes on with it", queue)
         finally:
             close_old_connections()
+            # One look under the lock: a bell that came between "nobody waits" and "a thread is free" would be lost.
             with self._lock:
                 following = self._waiting.pop() if self._waiting else None
-            if following is None:
-                self._end()
-            else:
+                self._free += following is None
+            if following is not None:
                 self._start(following)
-
-    def _end(self) -> None:
-        with self._lock:
-            self._free += 1
 
 
 @worker_ready.connect
