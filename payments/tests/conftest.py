@@ -1,9 +1,14 @@
 import itertools
 from collections.abc import Iterator
+from decimal import Decimal
 
 import pytest
 import responses
 
+from orders.models import Order
+from orders.tests.factories import make_order, make_product
+from payments import starting
+from payments.tests.factories import make_coin
 from payments.tests.world import Postbox, World
 
 _numbers = itertools.count(1)
@@ -15,6 +20,20 @@ def postbox() -> Iterator[Postbox]:
     yield box
     box.shutdown()
     box.server_close()
+
+
+@pytest.fixture
+def patient_customers(monkeypatch) -> None:
+    """A busy machine is no slow provider."""
+    monkeypatch.setattr(starting, "CUSTOMER_WAITS", 60)
+
+
+@pytest.fixture
+def order() -> Order:
+    """An order of 24.99 EUR that can be paid in two coins."""
+    make_coin("btc")
+    make_coin("eth")
+    return make_order(make_product(price=Decimal("24.99")))
 
 
 @pytest.fixture

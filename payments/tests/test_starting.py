@@ -14,7 +14,7 @@ from django.db import connection
 
 from bitloot.lib.http import ProviderError
 from orders.models import Order
-from orders.tests.factories import make_order, make_product, timeline
+from orders.tests.factories import timeline
 from payments import starting
 from payments.applying import apply
 from payments.exceptions import NoAnswer, NotPayable, TooSmall, UnknownCoin
@@ -32,20 +32,7 @@ from payments.tests.factories import (
     url,
 )
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _patient_customers(monkeypatch):
-    """A busy machine is no slow provider."""
-    monkeypatch.setattr(starting, "CUSTOMER_WAITS", 60)
-
-
-@pytest.fixture
-def order():
-    make_coin("btc")
-    make_coin("eth")
-    return make_order(make_product(price=Decimal("24.99")))
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("patient_customers")]
 
 
 def test_a_payment_starts_with_a_row_and_ends_with_an_address(wire, order):

@@ -7,28 +7,14 @@ import pytest
 
 from bitloot.lib.money import CENT
 from orders.models import Order
-from orders.tests.factories import make_order, make_product
+from orders.tests.factories import make_order
 from orders.tokens import make_token
-from payments import starting
 from payments.models import Coin, Payment, Refund
 from payments.tests.factories import ADDRESS, ASKED, make_coin, make_payment, on_create, url
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("patient_customers")]
 JSON = "application/json"
 KEY = "a-key-of-16-chars"
-
-
-@pytest.fixture(autouse=True)
-def _patient_customers(monkeypatch):
-    """A busy machine is no slow provider."""
-    monkeypatch.setattr(starting, "CUSTOMER_WAITS", 60)
-
-
-@pytest.fixture
-def order():
-    make_coin("btc")
-    make_coin("eth")
-    return make_order(make_product(price=Decimal("24.99")))
 
 
 def bearer(order):
