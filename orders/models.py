@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from bitloot.lib import statements
 from bitloot.lib.queue import LeaseLost, QueueManager, QueueRow
 from orders.exceptions import InvalidTransition
 from orders.signals import order_paid, order_refund_due
@@ -45,28 +46,28 @@ class StatusRow(models.Model):
         move is refused, the row is locked and looked at. Raises InvalidTransition or LeaseLost.
         """
         note = {"order_id": order_id, "message": message[:300], "actor": actor}
-        row: Any = type(self)._base_manager.filter(pk=self.pk, **({} if claim is None else {"claim_token": claim}))
+        row = {"pk": self.pk} | ({} if claim is None else {"claim_token": claim})
         sources = {status for status, targets in self.TRANSITIONS.items() if to in targets} - not_from
         if self.status in sources and self.status != to and self._set_status(row, to, note, fields):
             return True
         with transaction.atomic():
-            seen = row.select_for_update().values_list("status", flat=True).first()
-            if seen is None:
+            seen = statements.select(type(self), row, lock=True)
+            if not seen:
                 raise LeaseLost(f"{self}")
-            self.status = seen
+            self.status = seen[0].status
             if self.status == to:
                 return False
             if self.status not in sources:
                 raise InvalidTransition(f"{self}: {self.status} -> {to}")
             return self._set_status(row, to, note, fields)
 
-    def _set_status(self, row: QuerySet[Any], to: str, note: dict[str, Any], fields: dict[str, Any]) -> bool:
+    def _set_status(self, row: dict[str, Any], to: str, note: dict[str, Any], fields: dict[str, Any]) -> bool:
         was = self.status
         # No savepoint: if the timeline cannot be written, nothing of the caller's transaction may stay.
         with transaction.atomic(savepoint=False):
-            if not row.filter(status=was).update(status=to, **fields):
+            if not statements.update(type(self), row | {"status": was}, {"status": to, **fields}):
                 return False
-            OrderEvent.objects.create(kind=self.TIMELINE_KIND, from_status=was, to_status=to, **note)
+            statements.insert(OrderEvent(kind=self.TIMELINE_KIND, from_status=was, to_status=to, **note))
         self.status = to
         for name, value in fields.items():
             if hasattr(value, "resolve_expression"):
@@ -234,11 +235,11 @@ class Order(StatusRow):
 
     def lock(self) -> "Order":
         """Return this order, locked until the transaction ends: the first lock anybody takes (Order, Payment, …)."""
-        return Order.objects.select_for_update().get(pk=self.pk)
+        return statements.get(Order, self.pk, lock=True)
 
     def note(self, kind: str, message: str, *, actor: str = "") -> None:
         """Add a line to the timeline that changes no status."""
-        OrderEvent.objects.create(order=self, kind=kind, message=message, actor=actor)
+        statements.insert(OrderEvent(order=self, kind=kind, message=message, actor=actor))
 
     def mark_paid(self, *, message: str, actor: str = "") -> bool:
         """Record full payment and tell the upper apps. Return False if the order was already paid."""
@@ -437,5 +438,5 @@ def raise_alert(kind: str, subject: str, message: str, *, order: Order | None = 
 
 
 def close_alert(kind: str, subject: str, *, by: str = "") -> int:
-    open_alerts: QuerySet[Alert] = Alert.objects.filter(kind=kind, subject=subject, status=Alert.Status.OPEN)
-    return open_alerts.update(status=Alert.Status.CLOSED, closed_at=Now(), closed_by=by)
+    open_alert = {"kind": kind, "subject": subject, "status": Alert.Status.OPEN}
+    return statements.update(Alert, open_alert, {"status": Alert.Status.CLOSED, "closed_at": Now(), "closed_by": by})

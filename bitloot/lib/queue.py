@@ -13,7 +13,7 @@ from django.db import connections, models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from bitloot.lib import bell
+from bitloot.lib import bell, statements
 from bitloot.lib.clock import backoff, delay
 from bitloot.lib.failpoint import failpoint
 from bitloot.lib.turns import turn
@@ -44,13 +44,14 @@ class QueueQuerySet(models.QuerySet[Any]):
         """
         if connections[self.db].vendor == "sqlite" and not self.due().exists():
             return []  # an UPDATE that matches nothing would still take SQLite's one write lock
-        claimed = list(self.model._default_manager.raw(*self._claim_sql(limit, only)))
+        claimed = statements.fetch(self.model, *self._claim_sql(limit, only))
         if claimed:
             failpoint("queue.claimed")
         return claimed
 
     def _claim_sql(self, limit: int, only: Any) -> tuple[str, list[Any]]:
-        meta, connection = self.model._meta, connections[self.db]
+        model: Any = self.model
+        meta, connection = model._meta, connections[self.db]
         sqlite = connection.vendor == "sqlite"
         lease = delay(LEASE_SECONDS).total_seconds()
         now = "strftime('%%Y-%%m-%%d %%H:%%M:%%f','now')" if sqlite else "statement_timestamp()"
@@ -74,7 +75,8 @@ class QueueQuerySet(models.QuerySet[Any]):
         chosen = f"IN ({first_due})" if sqlite else f"= ANY(ARRAY({first_due}))"
         sql = (
             f"UPDATE {meta.db_table} SET claim_token = %s, claimed_until = {until}, next_attempt_at = {until},"  # noqa: S608
-            f" crashes = crashes + 1 WHERE {pk} {chosen} AND next_attempt_at <= {now} RETURNING *"
+            f" crashes = crashes + 1 WHERE {pk} {chosen} AND next_attempt_at <= {now}"
+            f" RETURNING {statements.columns(model)}"
         )
         return sql, params
 
@@ -111,10 +113,10 @@ class QueueRow(models.Model):
 
     def release(self, after: timedelta | None, **fields: Any) -> None:
         """Record the outcome of a claim. Raises LeaseLost unless this claim still holds."""
-        claimed = type(self)._default_manager.filter(pk=self.pk, claim_token=self.claim_token)
+        mine = {"pk": self.pk, "claim_token": self.claim_token}
         failpoint("queue.before_release")
-        # Without a token the filter would fit every row that nobody holds.
-        if self.claim_token is None or claimed.update(**self.release_fields(after), **fields) != 1:
+        # Without a token the condition would fit every row that nobody holds.
+        if self.claim_token is None or not statements.update(type(self), mine, self.release_fields(after) | fields):
             raise LeaseLost(f"{self._meta.label} {self.pk}")
         failpoint("queue.released")
         self.claim_token = None
@@ -125,7 +127,7 @@ class QueueRow(models.Model):
 
     def wake(self) -> None:
         """Make the row due now, without disturbing whoever holds it."""
-        type(self)._default_manager.filter(pk=self.pk, claim_token=None).update(next_attempt_at=Now())
+        statements.update(type(self), {"pk": self.pk, "claim_token": None}, {"next_attempt_at": Now()})
 
 
 def drain(

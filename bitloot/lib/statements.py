@@ -1,0 +1,173 @@
+"""One-table statements that run dozens of times for each order.
+
+Django builds the SQL of a query anew each time it runs, which costs three times as much as running it; these are put
+together from the columns' names. Values, expressions and rows still go through the fields of the model, so they mean
+the same as in a queryset. For anything with a join, and wherever it is not hot: use a queryset.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+from django.db import DEFAULT_DB_ALIAS, connections, models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.expressions import DatabaseDefault
+from django.db.models.functions import Now
+from django.db.models.sql import UpdateQuery
+
+Row = TypeVar("Row", bound=models.Model)
+Where = Mapping[str, Any]  # field (or "pk") to value; None is IS NULL
+
+
+def select(model: type[Row], where: Where, *, lock: bool = False) -> list[Row]:
+    """Return the rows with these values, in no order; with `lock`, FOR UPDATE where the database knows that."""
+    db = connections[DEFAULT_DB_ALIAS]
+    condition, params = _condition(db, model, where)
+    end = " FOR UPDATE" if lock and db.features.has_select_for_update else ""
+    return fetch(model, f"SELECT {columns(model)} FROM {_table(model)} WHERE {condition}{end}", params)  # noqa: S608
+
+
+def get(model: type[Row], pk: Any, *, lock: bool = False) -> Row:
+    """Return one row, locked if asked. Raises the model's DoesNotExist."""
+    found = select(model, {"pk": pk}, lock=lock)
+    if not found:
+        raise model.DoesNotExist(f"{model._meta.label} {pk} does not exist")  # type: ignore[attr-defined]
+    return found[0]
+
+
+def exists(model: type[models.Model], where: Where) -> bool:
+    db = connections[DEFAULT_DB_ALIAS]
+    condition, params = _condition(db, model, where)
+    with db.cursor() as cursor:
+        cursor.execute(f"SELECT 1 FROM {_table(model)} WHERE {condition} LIMIT 1", params)  # noqa: S608
+        return cursor.fetchone() is not None
+
+
+def update(
+    model: type[models.Model],
+    where: Where,
+    values: Mapping[str, Any],
+    *,
+    if_exists: tuple[type[models.Model], Where] | None = None,
+) -> int:
+    """Change the rows with these values and return how many; with `if_exists`, only if such another row is there."""
+    db = connections[DEFAULT_DB_ALIAS]
+    pieces, params = _values(db, model, values)
+    assignments = ", ".join(f"{_column(model, name)} = {sql}" for name, sql in zip(values, pieces, strict=True))
+    condition, more = _condition(db, model, where)
+    params += more
+    if if_exists is not None:
+        other, more = _condition(db, *if_exists)
+        condition += f" AND EXISTS (SELECT 1 FROM {_table(if_exists[0])} WHERE {other})"  # noqa: S608
+        params += more
+    with db.cursor() as cursor:
+        cursor.execute(f"UPDATE {_table(model)} SET {assignments} WHERE {condition}", params)  # noqa: S608
+        return int(cursor.rowcount)
+
+
+def insert(row: models.Model, *, unless_taken: str = "") -> bool:
+    """Save a new row. Return False, with nothing done, if another row has its value of the field `unless_taken`.
+
+    What the database makes, such as a serial number, is not known afterwards; a default is read when it is asked for.
+    """
+    db, model, made = connections[DEFAULT_DB_ALIAS], type(row), row.__dict__
+    given = {name: value for name in _attributes(model) if not isinstance(value := made[name], DatabaseDefault)}
+    if row.pk is None:
+        del given[_field(model, "pk").attname]
+    pieces, params = _values(db, model, given)
+    names = ", ".join(_column(model, name) for name in given)
+    end = f" ON CONFLICT ({_column(model, unless_taken)}) DO NOTHING" if unless_taken else ""
+    with db.cursor() as cursor:
+        cursor.execute(f"INSERT INTO {_table(model)} ({names}) VALUES ({', '.join(pieces)}){end}", params)  # noqa: S608
+        if not cursor.rowcount:
+            return False
+    row._state.adding, row._state.db = False, db.alias
+    for name in made.keys() - given.keys():
+        if isinstance(made[name], DatabaseDefault):
+            del made[name]
+    return True
+
+
+def fetch(model: type[Row], sql: str, params: Sequence[Any]) -> list[Row]:
+    """Return what a statement that gives back `columns(model)` brings."""
+    db = connections[DEFAULT_DB_ALIAS]
+    with db.cursor() as cursor:
+        cursor.execute(sql, params)
+        rows: Iterable[Sequence[Any]] = cursor.fetchall()
+    if rows and (converters := _converters(model, db.vendor)):
+        rows = UpdateQuery(model).get_compiler(connection=db).apply_converters(rows, converters)
+    names = _attributes(model)
+    return [model.from_db(db.alias, names, row) for row in rows]
+
+
+@cache
+def columns(model: type[models.Model]) -> str:
+    """Return the columns of whole rows, as `fetch` expects them."""
+    return ", ".join(_column(model, name) for name in _attributes(model))
+
+
+@cache
+def _attributes(model: type[models.Model]) -> list[str]:
+    return [field.attname for field in model._meta.concrete_fields]
+
+
+@cache
+def _converters(model: type[models.Model], vendor: str) -> dict[int, Any]:
+    compiler = UpdateQuery(model).get_compiler(using=DEFAULT_DB_ALIAS)
+    read = [field.get_col(model._meta.db_table) for field in model._meta.concrete_fields]
+    return dict(compiler.get_converters(read))
+
+
+@cache
+def _field(model: type[models.Model], name: str) -> Any:
+    return model._meta.pk if name == "pk" else model._meta.get_field(name)
+
+
+@cache
+def _column(model: type[models.Model], name: str) -> str:
+    return connections[DEFAULT_DB_ALIAS].ops.quote_name(_field(model, name).column)
+
+
+@cache
+def _table(model: type[models.Model]) -> str:
+    return connections[DEFAULT_DB_ALIAS].ops.quote_name(model._meta.db_table)
+
+
+def _condition(db: BaseDatabaseWrapper, model: type[models.Model], where: Where) -> tuple[str, list[Any]]:
+    pieces, params = [], []
+    for name, value in where.items():
+        if value is None:
+            pieces.append(f"{_column(model, name)} IS NULL")
+        else:
+            pieces.append(f"{_column(model, name)} = %s")
+            params.append(_field(model, name).get_db_prep_value(value, db))
+    return " AND ".join(pieces), params
+
+
+def _values(
+    db: BaseDatabaseWrapper, model: type[models.Model], values: Mapping[str, Any]
+) -> tuple[list[str], list[Any]]:
+    """Return for each value the SQL that stands for it, and the parameters of all."""
+    pieces: list[str] = []
+    params: list[Any] = []
+    for name, value in values.items():
+        if type(value) is Now:
+            pieces.append(_now(model, db.vendor))
+        elif hasattr(value, "resolve_expression"):
+            sql, more = _compiled(model, value)
+            pieces.append(sql)
+            params += more
+        else:
+            pieces.append("%s")
+            params.append(_field(model, name).get_db_prep_save(value, db))
+    return pieces, params
+
+
+@cache
+def _now(model: type[models.Model], vendor: str) -> str:
+    return _compiled(model, Now())[0]
+
+
+def _compiled(model: type[models.Model], expression: Any) -> tuple[str, Sequence[Any]]:
+    compiler = UpdateQuery(model).get_compiler(using=DEFAULT_DB_ALIAS)
+    return compiler.compile(expression.resolve_expression(compiler.query, for_save=True))
