@@ -2,6 +2,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from bitloot.lib import statements
 from bitloot.lib.failpoint import failpoint
 from bitloot.lib.http import ProviderError
 from fulfillment.models import Reservation, SupplierCall
@@ -10,7 +11,7 @@ T = TypeVar("T")
 
 
 class CallLog:
-    """What one worker asked the supplier for a reservation, written down together with the step that it led to."""
+    """What one worker asked the supplier for a reservation, written down together with what came of it."""
 
     def __init__(self, reservation: Reservation) -> None:
         self._reservation = reservation
@@ -30,7 +31,8 @@ class CallLog:
         return result
 
     def flush(self) -> None:
-        SupplierCall.objects.bulk_create(self._rows)
+        for row in self._rows:
+            statements.insert(row)
         self._rows = []
 
     def _add(

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db.models import F
 from django.db.models.functions import Now
 
+from bitloot.lib import statements
 from bitloot.lib.clock import delay
 from bitloot.lib.failpoint import failpoint
 from fulfillment.kinguin import KinguinClient
@@ -22,10 +23,11 @@ def is_open(client: KinguinClient) -> bool:
     """Say whether purchases may be sent now; a paused gate whose time has come is tried by a harmless read."""
     if settings.SAFE_MODE:
         return False
-    gate = SupplierGate.objects.filter(pk=client.host).first()
-    if gate is None:
+    found = statements.select(SupplierGate, {"pk": client.host})
+    if not found:
         SupplierGate.objects.get_or_create(pk=client.host)
         return True
+    gate = found[0]
     if gate.status == SupplierGate.Status.PAUSED:
         return _probe(client)
     return gate.status == SupplierGate.Status.OPEN
@@ -45,7 +47,10 @@ def failed(client: KinguinClient) -> None:
 
 
 def succeeded(client: KinguinClient) -> None:
-    SupplierGate.objects.filter(pk=client.host, failures__gt=0).update(failures=0)
+    """Let the count of failures start anew."""
+    if statements.exists(SupplierGate, {"pk": client.host, "failures": 0}):
+        return  # as most often
+    SupplierGate.objects.filter(pk=client.host).update(failures=0)
 
 
 def pause(client: KinguinClient, *, reason: str, needed_balance: Decimal | None = None) -> None:

@@ -5,6 +5,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from bitloot.lib import statements
 from bitloot.lib.queue import LeaseLost, QueueManager, QueueRow
 from orders.exceptions import InvalidTransition
 from orders.models import OrderEvent, OrderItem, StatusRow
@@ -81,7 +82,7 @@ class Reservation(StatusRow, QueueRow):
         return f"reservation {self.external_id}"
 
     def lock(self) -> "Reservation":
-        return Reservation.objects.select_for_update().get(pk=self.pk)
+        return statements.get(Reservation, self.pk, lock=True)
 
     def record(self, to: str, *, message: str, **fields: Any) -> None:
         """Change the status for the worker that holds the claim, with a timeline row: one compare-and-set.
@@ -90,8 +91,8 @@ class Reservation(StatusRow, QueueRow):
         """
         if to not in self.TRANSITIONS[self.status]:
             raise InvalidTransition(f"{self}: {self.status} -> {to}")
-        mine = Reservation.objects.filter(pk=self.pk, claim_token=self.claim_token)
         note = {"order_id": self.item.order_id, "message": message[:300], "actor": ""}
+        mine = {"pk": self.pk, "claim_token": self.claim_token}
         if not self._set_status(mine, to, note, {"changed_at": Now(), **fields}):
             raise LeaseLost(f"{self}")
 
@@ -106,7 +107,7 @@ class Reservation(StatusRow, QueueRow):
         return self._move(to, order_id=order, message=message, actor=actor, not_from=not_from, **free | fields)
 
     def _note(self, from_status: str, to: str, message: str, actor: str = "") -> None:
-        OrderEvent.objects.create(
+        event = OrderEvent(
             order_id=self.item.order_id,
             kind="reservation",
             from_status=from_status,
@@ -114,6 +115,7 @@ class Reservation(StatusRow, QueueRow):
             message=message[:300],
             actor=actor,
         )
+        statements.insert(event)
 
 
 class ReservationAttempt(models.Model):

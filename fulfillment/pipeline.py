@@ -9,9 +9,8 @@ import uuid
 from collections.abc import Callable
 
 from django.db import transaction
-from django.db.models.functions import Now
 
-from bitloot.lib.queue import LeaseLost
+from bitloot.lib import statements
 from fulfillment import kinguin
 from fulfillment.calls import CallLog
 from fulfillment.kinguin import KinguinClient
@@ -19,6 +18,7 @@ from fulfillment.models import Reservation
 from fulfillment.steps import buying, collecting, resuming, searching
 from fulfillment.steps.holding import GO_ON, NOT_WANTED, STOP, Pause, alert, hold
 from fulfillment.steps.searching import become_unknown
+from orders.models import Order, OrderItem, Product
 
 Status = Reservation.Status
 POISON = "Working on it crashed three times."
@@ -27,7 +27,7 @@ SETTLED = frozenset({Status.DELIVERED, Status.CANCELLED, Status.FAILED, Status.H
 
 def advance(reservation_id: uuid.UUID) -> bool:
     """Bring a reservation as far as it goes now, harmlessly repeated. Return False if somebody else is at it."""
-    Reservation.objects.filter(pk=reservation_id, claim_token=None).update(next_attempt_at=Now())
+    Reservation(pk=reservation_id).wake()
     claimed = Reservation.objects.all().claim(only=reservation_id)
     for reservation in claimed:
         advance_claimed(reservation)
@@ -36,7 +36,7 @@ def advance(reservation_id: uuid.UUID) -> bool:
 
 def advance_claimed(reservation: Reservation) -> None:
     """Run steps until one has to wait; ends the claim."""
-    reservation = _with_order(reservation)
+    _load_order(reservation)
     client, calls = kinguin.client(), CallLog(reservation)
     if reservation.dialect != client.dialect and reservation.status not in SETTLED:
         _see_sending_as_unknown(reservation)
@@ -46,6 +46,8 @@ def advance_claimed(reservation: Reservation) -> None:
         pause = STEPS[reservation.status](reservation, client, calls)
         if pause != GO_ON:
             break
+    if reservation.claim_token is None:
+        return  # delivered, which ended the claim
     with transaction.atomic():
         calls.flush()
         reservation.release(GO_ON if pause is STOP and _missed_a_refund(reservation) else pause)
@@ -53,7 +55,7 @@ def advance_claimed(reservation: Reservation) -> None:
 
 def give_up(reservation: Reservation) -> None:
     """Hold a reservation that crashed its worker three times, so that it stops nobody else."""
-    reservation = _with_order(reservation)
+    _load_order(reservation)
     _see_sending_as_unknown(reservation)
     if Status.HELD in Reservation.TRANSITIONS[reservation.status]:
         hold(reservation, "poison", POISON)
@@ -62,14 +64,12 @@ def give_up(reservation: Reservation) -> None:
     reservation.release(STOP)
 
 
-def _with_order(reservation: Reservation) -> Reservation:
-    """Load item, order and product once; the claim stays that of the row we were given."""
-    token, crashes = reservation.claim_token, reservation.crashes
-    loaded = Reservation.objects.select_related("item__order", "item__product").get(pk=reservation.pk)
-    if loaded.claim_token != token:
-        raise LeaseLost(str(reservation))
-    loaded.crashes = crashes
-    return loaded
+def _load_order(reservation: Reservation) -> None:
+    """Load item, order and product, as they are now."""
+    item = statements.get(OrderItem, reservation.item_id)
+    item.order = statements.get(Order, item.order_id)
+    item.product = statements.get(Product, item.product_id)
+    reservation.item = item
 
 
 def _missed_a_refund(reservation: Reservation) -> bool:

@@ -5,19 +5,18 @@ from typing import Any
 from django.conf import settings
 from django.dispatch import receiver
 
-from bitloot.lib import bell
+from bitloot.lib import bell, statements
 from fulfillment.models import Reservation
-from orders.models import Order
+from orders.models import Order, OrderItem
 from orders.signals import order_paid, order_refund_due
 
 
 @receiver(order_paid)
 def open_reservations(order: Order, **_: Any) -> None:
     """Open one reservation per item; an order paid again (after a hold) keeps those it has."""
-    Reservation.objects.bulk_create(
-        [Reservation(item=item, external_id=str(item.id), dialect=settings.KINGUIN_API) for item in order.items.all()],
-        ignore_conflicts=True,
-    )
+    for item in statements.select(OrderItem, {"order": order.pk}):
+        reservation = Reservation(item=item, external_id=str(item.id), dialect=settings.KINGUIN_API)
+        statements.insert(reservation, unless_taken="item")
     bell.ring("fulfillment")
 
 

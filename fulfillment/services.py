@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import Q
 from django.db.models.functions import Now
 
-from bitloot.lib import bell
+from bitloot.lib import bell, statements
 from fulfillment.exceptions import CodesRefused, KeysGone, NotDeliverable, NothingStored, PermitOpen
 from fulfillment.kinguin import SupplierEvent
 from fulfillment.models import Reservation
@@ -65,7 +64,7 @@ def handle_supplier_event(event: SupplierEvent) -> str:
 
 def run_now(reservation: Reservation) -> None:
     """Put the reservation on top of the queue, unless a worker is at it: that one looks again in its own time."""
-    Reservation.objects.filter(pk=reservation.pk, claim_token=None).update(next_attempt_at=Now())
+    reservation.wake()
     bell.ring("fulfillment")
 
 
@@ -124,14 +123,11 @@ def keys_of(order: Order) -> list[Key]:
 
 
 def _named(event: SupplierEvent) -> Reservation | None:
-    names = Q()
-    if event.external_id:
-        names |= Q(external_id=event.external_id)
-    if event.order_id:
-        names |= Q(supplier_order_id=event.order_id)
-    if not names:
-        return None
-    return Reservation.objects.filter(names).order_by("created_at").first()
+    """Find it by our name, which nobody else gives, and only then by the supplier's."""
+    for name, value in (("external_id", event.external_id), ("supplier_order_id", event.order_id)):
+        if value and (found := statements.select(Reservation, {name: value})):
+            return found[0]
+    return None
 
 
 def _after_delivery(reservation: Reservation, event: SupplierEvent) -> str:

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from bitloot.lib import bell
+from bitloot.lib import bell, statements
 from orders import idempotency
 from orders.exceptions import OrderRefused
 from orders.models import MAX_LINES, MAX_QUANTITY, Email, Order, OrderEvent, OrderItem, Product
@@ -58,11 +58,10 @@ def place_order(*, email: str, lines: Sequence[Line], idempotency_key: str = "",
     return Placed(Order.objects.get(pk=once.object_id), once.replayed)
 
 
-def queue_email(order: Order, kind: str, *, reason: str = "") -> Email:
+def queue_email(order: Order, kind: str, *, reason: str = "") -> None:
     """Owe the customer a mail; it leaves after the commit."""
-    mail = Email.objects.create(order=order, kind=kind, to=order.email, reason=reason)
+    statements.insert(Email(order=order, kind=kind, to=order.email, reason=reason))
     bell.ring("orders")
-    return mail
 
 
 def send_fresh_link(*, order_id: uuid.UUID, email: str) -> None:

@@ -7,6 +7,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
+from bitloot.lib import statements
 from bitloot.lib.failpoint import failpoint
 from bitloot.lib.money import plain
 from orders.models import Email, Order, close_alert, raise_alert
@@ -43,15 +44,16 @@ def apply(payment: Payment, facts: PaymentFacts) -> str:
     with transaction.atomic():
         order = payment.order.lock()
         payment = payment.lock()
-        Payment.objects.filter(pk=payment.pk).update(
-            provider_status=facts.raw_status[:40],
-            actually_paid=facts.actually_paid,
-            outcome_amount=facts.outcome_amount,
-            outcome_currency=facts.outcome_currency,
-            evidence=_evidence(facts),
-            read_at=Now(),
-        )
-        if payment.refunds.filter(status=Refund.Status.DONE).exists():
+        seen = {
+            "provider_status": facts.raw_status[:40],
+            "actually_paid": facts.actually_paid,
+            "outcome_amount": facts.outcome_amount,
+            "outcome_currency": facts.outcome_currency,
+            "evidence": _evidence(facts),
+            "read_at": Now(),
+        }
+        statements.update(Payment, {"pk": payment.pk}, seen)
+        if statements.exists(Refund, {"payment": payment.pk, "status": Refund.Status.DONE}):
             return "staff sent this money back"
         if facts.status is ProviderStatus.FINISHED:
             return _apply_finished(order, payment, facts)

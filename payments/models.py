@@ -5,6 +5,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from bitloot.lib import statements
 from bitloot.lib.queue import QueueManager, QueueRow
 from orders.models import Order, StatusRow
 
@@ -138,7 +139,7 @@ class Payment(StatusRow, QueueRow):
         return f"payment {self.external_id or self.id}"
 
     def lock(self) -> "Payment":
-        return Payment.objects.select_for_update().get(pk=self.pk)
+        return statements.get(Payment, self.pk, lock=True)
 
     def move(self, to: str, *, message: str, actor: str = "", **fields: Any) -> bool:
         """Change the status with a timeline row. Return False for a repeat; raises InvalidTransition."""

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from bitloot.lib import statements
 from bitloot.lib.clock import delay
 from bitloot.lib.failpoint import failpoint
 from bitloot.lib.http import ProviderError, ProviderRejected, ProviderUnavailable
@@ -30,9 +31,11 @@ def handle_ipn(hint: IpnHint) -> str:
 
     Raises UnknownPayment for a payment we may still be creating, and ProviderUnavailable.
     """
-    payment = Payment.objects.select_related("order").filter(external_id=hint.payment_id).first()
-    if payment is None:
+    known = statements.select(Payment, {"external_id": hint.payment_id})
+    if not known:
         return _handle_unbound(hint)
+    payment = known[0]
+    payment.order = statements.get(Order, payment.order_id)
     if hint.order_id and hint.order_id != str(payment.order_id):
         _alert_other_order(str(payment), payment.order)
     return refresh(payment)

@@ -8,11 +8,11 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models import Count, F, QuerySet
 from django.db.models.functions import Coalesce, Now
 
-from bitloot.lib import bell
+from bitloot.lib import bell, statements
 from bitloot.lib.clock import delay
 from bitloot.lib.failpoint import failpoint
 from orders.exceptions import InvalidTransition
@@ -53,27 +53,20 @@ class KeyMaterial:
 def store_key(*, item: OrderItem, supplier_key_id: str, plaintext: bytes, content_type: str) -> Key:
     """Seal one licence key of `item`; the same supplier's key again returns the row that is there.
 
-    Raises KeyBelongsElsewhere if another item has it, with an alert that only stays if the caller's transaction does.
+    The caller holds the order's lock: two items of one order would otherwise wait for each other. Raises
+    KeyBelongsElsewhere if another item has it, with an alert that only stays if the caller's transaction does.
     The upload follows by itself.
     """
     if not 0 < len(plaintext) <= MAX_KEY_BYTES:
         raise ValueError(f"a key has 1 to {MAX_KEY_BYTES} bytes, not {len(plaintext)}")
-    key = _known(item, supplier_key_id)
-    if key is None:
-        key = _sealed_row(item, supplier_key_id, plaintext, content_type)
-        failpoint("key.sealed")
-        try:
-            _insert(key, item)
-        except IntegrityError:
-            key = _known(item, supplier_key_id)
-            if key is None:
-                raise
-    return key
+    key = _sealed_row(item, supplier_key_id, plaintext, content_type)
+    failpoint("key.sealed")
+    return key if _insert(key, item) else _known(item, supplier_key_id)
 
 
-def _known(item: OrderItem, supplier_key_id: str) -> Key | None:
-    key = Key.objects.filter(supplier_key_id=supplier_key_id).select_related("item__order").first()
-    if key is not None and key.item_id != item.pk:
+def _known(item: OrderItem, supplier_key_id: str) -> Key:
+    (key,) = statements.select(Key, {"supplier_key_id": supplier_key_id})
+    if key.item_id != item.pk:
         raise_alert(
             "key_sold_twice",
             str(key.pk),
@@ -82,6 +75,7 @@ def _known(item: OrderItem, supplier_key_id: str) -> Key | None:
             order=item.order,
         )
         raise KeyBelongsElsewhere(f"{key} belongs to order item {key.item_id}")
+    key.item = item
     return key
 
 
@@ -100,24 +94,23 @@ def _sealed_row(item: OrderItem, supplier_key_id: str, plaintext: bytes, content
     return key
 
 
-def _insert(key: Key, item: OrderItem) -> None:
-    with transaction.atomic():
-        # The order first, as everywhere, and not just by the foreign key: two items of one order that hold it so and
-        # then both want to change it would wait for each other.
-        item.order.lock()
-        OrderEvent.objects.create(
-            order_id=item.order_id, kind="key", to_status=key.status, message="The key has come and was sealed."
-        )
-        key.save(force_insert=True)
-        KeyDeliveryLog.objects.create(
-            key=key,
+def _insert(key: Key, item: OrderItem) -> bool:
+    with transaction.atomic(savepoint=False):
+        if not statements.insert(key, unless_taken="supplier_key_id"):
+            return False
+        message = "The key has come and was sealed."
+        statements.insert(OrderEvent(order_id=item.order_id, kind="key", to_status=key.status, message=message))
+        delivery = KeyDeliveryLog(
+            key_id=key.pk,
             order_id=item.order_id,
             customer_email=item.order.email,
             object_key=key.object_name,
             expires_at=Now() + timedelta(days=settings.KEY_RETENTION_DAYS),
         )
+        statements.insert(delivery)
         failpoint("key.inserted")
         bell.ring("storage")
+    return True
 
 
 def handle(key: Key) -> None:
@@ -133,6 +126,7 @@ def handle(key: Key) -> None:
 def upload(key: Key) -> None:
     """Copy a claimed key to the object store; it is served from our database until it was read back and opened."""
     failed_before = key.attempts > 0
+    key.item = statements.get(OrderItem, key.item_id)
     try:
         _copy_and_open(key)
     except (ObjectUnavailable, ObjectMissing) as err:

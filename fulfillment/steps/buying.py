@@ -6,9 +6,9 @@ A purchase leaves at most once per committed permit, and nothing of it happens i
 import logging
 
 from django.db import transaction
-from django.db.models import Exists
 from django.db.models.functions import Now
 
+from bitloot.lib import statements
 from bitloot.lib.clock import delay
 from bitloot.lib.failpoint import failpoint
 from bitloot.lib.http import ProviderError
@@ -53,7 +53,7 @@ def send(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pau
     if objection:
         return hold(reservation, *objection)
     failpoint("purchase.quoted")
-    permit = _commit_permit(reservation, client, product, calls)
+    permit = _commit_permit(reservation, client)
     if permit is None:
         return delay(gate.PAUSE_SECONDS)
     failpoint("purchase.permit.committed")
@@ -72,27 +72,27 @@ def send(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pau
     return GO_ON
 
 
-def _commit_permit(
-    reservation: Reservation, client: KinguinClient, product: Product, calls: CallLog
-) -> ReservationAttempt | None:
+def _commit_permit(reservation: Reservation, client: KinguinClient) -> ReservationAttempt | None:
     """Commit the right to send this purchase once, or None if order or gate changed. Raises LeaseLost."""
     with transaction.atomic():
         order = reservation.item.order.lock()
-        is_open = SupplierGate.objects.filter(pk=client.host, status=SupplierGate.Status.OPEN)
-        permitted = Reservation.objects.filter(
-            Exists(is_open), pk=reservation.pk, claim_token=reservation.claim_token, status=Status.PENDING
-        )
         if order.status not in BUYABLE:
             return None
-        if permitted.update(status=Status.SENDING, sent_at=Now(), changed_at=Now()) != 1:
+        permitted = statements.update(
+            Reservation,
+            {"pk": reservation.pk, "claim_token": reservation.claim_token, "status": Status.PENDING},
+            {"status": Status.SENDING, "sent_at": Now(), "changed_at": Now()},
+            if_exists=(SupplierGate, {"pk": client.host, "status": SupplierGate.Status.OPEN}),
+        )
+        if not permitted:
             _check_lease(reservation)
             return None
-        number = reservation.permits.count() + 1
-        permit = ReservationAttempt.objects.create(reservation=reservation, number=number, price=price_cap(reservation))
+        number = 1 if reservation.sent_at is None else reservation.permits.count() + 1
+        permit = ReservationAttempt(reservation=reservation, number=number, price=price_cap(reservation))
+        statements.insert(permit)
         if order.status != Order.Status.FULFILLING:
             order.mark_fulfilling()
         reservation._note(Status.PENDING, Status.SENDING, f"Buying “{reservation.item.title}”, attempt {number}.")
-        calls.flush()
         failpoint("purchase.permit.recorded")
     reservation.status = Status.SENDING
     return permit
@@ -149,4 +149,5 @@ def _record_refusal(
 
 
 def _close_permit(permit: ReservationAttempt, outcome: str, detail: str = "") -> None:
-    ReservationAttempt.objects.filter(pk=permit.pk).update(outcome=outcome, detail=detail[:300])
+    same = {"reservation": permit.reservation_id, "number": permit.number}
+    statements.update(ReservationAttempt, same, {"outcome": outcome, "detail": detail[:300]})

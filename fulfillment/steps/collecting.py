@@ -1,8 +1,9 @@
 """reserved, given: fetch the keys that were bought, seal and keep them, finish the order; or give them back."""
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
+from bitloot.lib import statements
 from bitloot.lib.clock import GIVE_UP_AFTER, backoff, delay
 from bitloot.lib.failpoint import failpoint
 from bitloot.lib.http import ProviderError
@@ -38,6 +39,11 @@ from storage.services import store_key
 Status = Reservation.Status
 FAST_POLLS = 10
 FAST_POLL_SECONDS = 2
+# As plain SQL, because every delivery asks for it.
+_STATUSES = """
+SELECT DISTINCT status FROM fulfillment_reservation
+WHERE item_id IN (SELECT id FROM orders_orderitem WHERE order_id = %s)
+"""
 
 
 def give(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
@@ -59,8 +65,7 @@ def hand_over(reservation: Reservation, client: KinguinClient, calls: CallLog) -
 
 def collect(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
     """given: fetch the keys that are there, seal and keep them; done when every unit has its key."""
-    order = reservation.item.order
-    order.refresh_from_db(fields=["status", "reason"])  # buying took its time
+    order = reservation.item.order = statements.get(Order, reservation.item.order_id)  # buying took its time
     if order.status in NOT_WANTED:
         return _return_keys(reservation, client, calls)
     if is_without_money(order):
@@ -104,7 +109,7 @@ def _fetch(
 
 
 def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog) -> bool:
-    """Seal every key and finish the item, and with the last item the order, in one transaction.
+    """Seal every key and finish the item, and with the last item the order, in one transaction that ends the claim.
 
     Return False, with nothing done, if the order lost its money while the keys were fetched.
     """
@@ -116,22 +121,23 @@ def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog) 
         for key in keys[: reservation.item.quantity]:
             _store(reservation, key)
         failpoint("keys.sealed")
-        reservation.record(
-            Status.DELIVERED, message="Every key is sealed and kept.", delivered_at=Now(), reason="", last_error=""
-        )
+        done = {**reservation.release_fields(None), "delivered_at": Now(), "reason": "", "last_error": ""}
+        reservation.record(Status.DELIVERED, message="Every key is sealed and kept.", **done)
         finish_order(order)
         calls.flush()
+        close_alert("reservation", str(reservation))
+        if surplus:
+            alert(reservation, "surplus", f"The supplier sent {len(surplus)} more keys than {reservation} needs.")
         failpoint("delivery.recorded")
     failpoint("delivery.committed")
-    close_alert("reservation", str(reservation))
-    if surplus:
-        alert(reservation, "surplus", f"The supplier sent {len(surplus)} more keys than {reservation} needs.")
     return True
 
 
 def finish_order(order: Order) -> None:
     """Bring the order to what its items say. The caller holds the order's lock."""
-    statuses = set(Reservation.objects.filter(item__order=order).values_list("status", flat=True))
+    with connection.cursor() as cursor:
+        cursor.execute(_STATUSES, [Order._meta.pk.get_db_prep_value(order.pk, connection)])
+        statuses = {status for (status,) in cursor.fetchall()}
     if statuses == {Status.DELIVERED}:
         if order.status == Order.Status.PAID:
             order.mark_fulfilling()

@@ -100,4 +100,4 @@ def adopt(reservation: Reservation, found: SupplierOrder, calls: CallLog) -> Non
         calls.flush()
         if goes_on:
             order.mark_fulfilling()
-    close_alert("reservation", str(reservation))
+        close_alert("reservation", str(reservation))

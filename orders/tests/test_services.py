@@ -265,7 +265,8 @@ def test_of_eight_payments_at_once_one_is_recorded():
 
 def test_a_queued_mail_goes_to_the_orders_address():
     order = make_order()
-    mail = queue_email(order, Email.Kind.PROBLEM, reason="Why.")
+    queue_email(order, Email.Kind.PROBLEM, reason="Why.")
+    mail = order.emails.get(kind="problem")
     assert [mail.to, mail.reason, mail.order] == [order.email, "Why.", order]
 
 
