@@ -1,18 +1,20 @@
 """Mails are rendered when they are sent, from the row and the order: no link and no token rests in the database."""
 
 import logging
+from contextlib import suppress
 from smtplib import SMTPException, SMTPRecipientsRefused
 
 from django.conf import settings
-from django.core.mail import EmailMultiAlternatives
+from django.core.mail import EmailMultiAlternatives, get_connection
+from django.core.mail.backends.smtp import EmailBackend as SmtpBackend
 from django.db import transaction
 from django.db.models.functions import Now
 from django.template.loader import render_to_string
 
-from bitloot.lib import turns
+from bitloot.lib import statements, turns
 from bitloot.lib.clock import GIVE_UP_AFTER
 from bitloot.lib.failpoint import failpoint
-from orders.models import Email, Order, raise_alert
+from orders.models import Email, Order, OrderItem, raise_alert
 from orders.tokens import order_link
 
 logger = logging.getLogger(__name__)
@@ -21,17 +23,35 @@ logger = logging.getLogger(__name__)
 MAX_ATTEMPTS = 10 + GIVE_UP_AFTER // 900
 
 
-def send(mail: Email) -> None:
+def new_line() -> SmtpBackend | None:
+    """Return a connection for many mails, to be ended by `hang_up`, or None where Django does not send by SMTP."""
+    connection = get_connection()
+    return connection if isinstance(connection, SmtpBackend) else None
+
+
+def hang_up(line: SmtpBackend | None) -> None:
+    if line is not None:
+        with turns.waiting(), suppress(SMTPException, OSError):
+            line.close()  # says goodbye, to a server that may not answer
+
+
+def send(mail: Email, line: SmtpBackend | None = None) -> None:
     """Send one claimed mail, and record what came of it; a refused address goes to staff."""
     try:
+        if mail.order_id is not None:
+            mail.order = statements.get(Order, mail.order_id)
         message = _message(mail)
         failpoint("mail.rendered")
         with turns.waiting():
+            if line is not None:
+                line.open()  # Django would close what it opened itself
+            message.connection = line
             message.send()
         failpoint("mail.sent")
     except SMTPRecipientsRefused as err:
         _give_up(mail, f"The mail server refused the address: {type(err).__name__}")
     except (SMTPException, OSError) as err:
+        hang_up(line)  # whatever it was, the next mail had better dial again
         logger.warning("mail %s of %s failed: %s", mail.pk, mail.order_id, type(err).__name__)
         if mail.attempts + 1 >= MAX_ATTEMPTS:
             _give_up(mail, f"The mail server did not take it for a day: {type(err).__name__}")
@@ -73,5 +93,6 @@ def _message(mail: Email) -> EmailMultiAlternatives:
 def _context(mail: Email, order: Order | None) -> dict[str, object]:
     context: dict[str, object] = {"mail": mail, "order": order, "reason": mail.reason, "site_url": settings.SITE_URL}
     if order is not None:
-        context |= {"items": list(order.items.all()), "link": order_link(order)}
+        items = statements.select(OrderItem, {"order": order.pk})
+        context |= {"items": sorted(items, key=lambda item: item.title), "link": order_link(order)}
     return context

@@ -1,3 +1,5 @@
+from functools import partial
+
 from celery import shared_task
 from django.db.models.functions import Now
 
@@ -9,8 +11,12 @@ from orders.models import Email, Order
 
 @shared_task(name="orders.drain")
 def drain_mails() -> int:
-    """Send the mails that are due."""
-    return drain("orders", Email.objects.all(), mail.send, give_up=mail.give_up, batch=4)
+    """Send the mails that are due, over one connection to the mail server."""
+    line = mail.new_line()
+    try:
+        return drain("orders", Email.objects.all(), partial(mail.send, line=line), give_up=mail.give_up, batch=4)
+    finally:
+        mail.hang_up(line)
 
 
 @shared_task(name="orders.housekeeping")

@@ -33,12 +33,15 @@ class Sandbox:
         self.world = World(config)
         self._dispatcher = Dispatcher(self.world, JOBS)
         self._dispatcher.start()
+        if config.mail_port:
+            self.world.mailbox.listen(config.host, config.mail_port)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         return self._respond(environ)(environ, start_response)
 
     def close(self) -> None:
         self._dispatcher.stop()
+        self.world.mailbox.close()
         self.world.store.close()
 
     def _respond(self, environ: "WSGIEnvironment") -> Any:

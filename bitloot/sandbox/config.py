@@ -23,6 +23,7 @@ class Config:
     nowpayments_ipn_secret: str
     host: str = "127.0.0.1"
     port: int = 8001
+    mail_port: int = 0
     db: str = "var/sandbox.sqlite3"
     store_url: str = "http://127.0.0.1:8000"
     script: str = "calm"

@@ -55,6 +55,10 @@ def show_sold(call: Call) -> Response:
     return respond({"sold": [dict(row) for row in rows]})
 
 
+def show_mails(call: Call) -> Response:
+    return respond({"taken": call.world.mailbox.taken, "mails": call.world.mailbox.newest()})
+
+
 def pay(call: Call, ref: str) -> Response:
     payment = _payment(call, ref)
     mode, silent = str(_field(call, "mode", "exact")), _flag(call, "silent")
@@ -328,6 +332,7 @@ RULES = [
     _rule("GET", "/control/state", show_state),
     _rule("GET", "/control/ledger", show_ledger),
     _rule("GET", "/control/sold", show_sold),
+    _rule("GET", "/control/mails", show_mails),
     _rule("POST", "/control/payments/<ref>/pay", pay),
     _rule("POST", "/control/payments/<ref>/status", set_payment_status),
     _rule("POST", "/control/payments/<ref>/ipn", send_ipn),

@@ -24,7 +24,8 @@ PARENT_CHECK_SECONDS = 0.02
 
 def run(config: Config) -> None:
     """Serve; return after SIGTERM or SIGINT (a held call is cut off). Raise RuntimeError when port or file is taken."""
-    _await_port(config)
+    for port in filter(None, (config.port, config.mail_port)):
+        _await_port(config.host, port)
     lock(Path(config.db)).close()
     server = Granian(
         "bitloot.sandbox",
@@ -39,18 +40,18 @@ def run(config: Config) -> None:
     server.serve(target_loader=partial(_load, config, os.getpid()), wrap_loader=False)
 
 
-def _await_port(config: Config) -> None:
+def _await_port(host: str, port: int) -> None:
     # Granian shares its port with whoever listens there already, and calls would go to either.
     deadline = time.monotonic() + PORT_SECONDS
     while True:
-        with socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET) as probe:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((config.host, config.port))
+                probe.bind((host, port))
                 return
             except OSError as err:
                 if time.monotonic() > deadline:
-                    problem = f"{config.host}:{config.port} cannot be used ({err.strerror}): choose another --port."
+                    problem = f"{host}:{port} cannot be used ({err.strerror}): choose another --port or --mail-port."
                     raise RuntimeError(problem) from err
         time.sleep(0.1)
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from bitloot.sandbox import catalogue
 from bitloot.sandbox.config import Config
 from bitloot.sandbox.faults import Fault, Faults
+from bitloot.sandbox.mailbox import Mailbox
 from bitloot.sandbox.store import Store, Tx
 
 T = TypeVar("T")
@@ -19,6 +20,7 @@ class World:
         self.store = Store(config.db)
         self.config = self.store.write(lambda tx: _open(tx, config))
         self.faults = Faults(self.store)
+        self.mailbox = Mailbox()
 
     def write(self, run: Callable[[Tx], T]) -> T:
         return self.store.write(run)

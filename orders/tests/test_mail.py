@@ -1,4 +1,5 @@
 import smtplib
+import threading
 from datetime import timedelta
 
 import pytest
@@ -6,12 +7,15 @@ from django.core import mail as outbox
 from django.core.mail.backends.locmem import EmailBackend
 from django.db.models.functions import Now
 
+from bitloot.lib import turns
+from bitloot.sandbox.mailbox import Mailbox
 from orders import mail
 from orders.models import Alert, Email, OrderEvent
 from orders.services import renew_link
 from orders.tasks import drain_mails
 from orders.tests.factories import make_email, make_order
 from orders.tokens import make_token, order_link
+from scripts.supervise import free_port
 
 pytestmark = pytest.mark.django_db
 KINDS = [kind for kind in Email.Kind.values if kind != "alert"]
@@ -156,3 +160,67 @@ def test_what_is_given_up_and_its_alert_are_one_step(monkeypatch, server):
     monkeypatch.setattr(mail, "raise_alert", fail)
     drained(row)
     assert row.status == "queued"
+
+
+class CountingMailbox(Mailbox):
+    """A real mail server that counts who dials, and hangs up on the first mail if it is told to."""
+
+    calls = 0
+    hang_up_once = False
+
+    async def handle_EHLO(self, server, session, envelope, hostname, responses):
+        self.calls += 1
+        session.host_name = hostname
+        return responses
+
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        if self.hang_up_once:
+            self.hang_up_once = False
+            server.transport.close()
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+
+@pytest.fixture
+def mailbox(settings):
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
+    mailbox = CountingMailbox()
+    mailbox.listen(settings.EMAIL_HOST, settings.EMAIL_PORT)
+    yield mailbox
+    mailbox.close()
+
+
+def owed(order, number):
+    Email.objects.all().delete()
+    return [make_email("problem", order=order, reason=f"Number {n}.") for n in range(number)]
+
+
+def test_mails_share_one_connection_to_the_mail_server(mailbox):
+    owed(make_order(), 6)
+    assert drain_mails() == 6
+    assert [mailbox.taken, mailbox.calls] == [6, 1]
+    assert {mail["to"][0] for mail in mailbox.newest()} == {"ada@example.org"}
+    assert all("Number" in mail["text"] for mail in mailbox.newest())
+
+
+def test_a_broken_connection_costs_one_mail_its_try_and_the_next_one_dials_again(mailbox):
+    mailbox.hang_up_once = True
+    owed(make_order(), 3)
+    assert drain_mails() == 3
+    assert sorted(Email.objects.values_list("status", "attempts")) == [("queued", 1), ("sent", 0), ("sent", 0)]
+    assert [mailbox.taken, mailbox.calls] == [2, 2]
+
+
+def test_hanging_up_on_a_silent_server_lets_others_compute(monkeypatch):
+    monkeypatch.setattr(turns, "_turns", threading.BoundedSemaphore(1))
+    free = []
+
+    class Silent(smtplib.SMTP):
+        def close(self):
+            free.append(turns._turns.acquire(blocking=False))
+            turns._turns.release()
+
+    with turns.turn():
+        mail.hang_up(Silent())
+    assert free == [True]

@@ -33,8 +33,9 @@ class Stack:
     def __init__(self, folder: Path, services: ExitStack, *, web_workers: int, web_threads: int) -> None:
         self.postgres = services.enter_context(Postgres(settings=("synchronous_commit=on", "max_connections=100")))
         self.redis = services.enter_context(Redis())
-        port, sandbox_port = free_port(), free_port()
+        port, sandbox_port, self.mail_port = free_port(), free_port(), free_port()
         overrides = {"DATABASE_URL": self.postgres.url, "REDIS_URL": self.redis.url, **PRODUCTION}
+        overrides["EMAIL_URL"] = f"smtp://127.0.0.1:{self.mail_port}"
         self.store = Store(folder, port=port, sandbox_port=sandbox_port, **overrides)
         self.port, self.host = port, f"127.0.0.1:{port}"
         self.parts = self.store.parts
@@ -100,7 +101,7 @@ class Stack:
         names += ("nowpayments_api_key", "nowpayments_ipn_secret")
         config = {name: self.settings[name.upper()] for name in names}
         config |= {"port": port, "db": str(folder / "sandbox.sqlite3"), "store_url": self.store.url}
-        config |= {"deliver_after_ms": 0, "step_ms": 0}
+        config |= {"mail_port": self.mail_port, "deliver_after_ms": 0, "step_ms": 0}
         environment = self.store.env | {"BITLOOT_SANDBOX_CONFIG": json.dumps(config)}
         command = [sys.executable, "-m", "bitloot.sandbox"]
         return Process("sandbox", command, env=environment, log=folder / "logs" / "sandbox.log")

@@ -1,5 +1,6 @@
 import concurrent.futures
 import signal
+import smtplib
 import subprocess
 import sys
 import time
@@ -127,3 +128,14 @@ def test_taken_port_is_named(serve, make_config, tmp_path):
 
     assert second.process.returncode == 1
     assert "choose another --port" in said
+
+
+def test_the_sandbox_is_a_mail_server_too(serve):
+    port = free_port()
+    server = serve(port=free_port(), mail_port=port)
+    with smtplib.SMTP("127.0.0.1", port, timeout=5) as line:
+        for number in range(2):
+            line.sendmail("shop@x.example", ["ada@x.example"], f"Subject: Number {number}\n\nYour key is ready.\n")
+    shown = server.http.get(f"{server.url}/control/mails", timeout=5).json()
+    assert shown["taken"] == 2
+    assert shown["mails"][0] == {"to": ["ada@x.example"], "subject": "Number 1", "text": "Your key is ready.\n"}

@@ -17,6 +17,9 @@ class Command(BaseCommand):
         parser.add_argument("--host", default=default["host"])
         parser.add_argument("--port", type=int, default=default["port"])
         parser.add_argument(
+            "--mail-port", type=int, default=default["mail_port"], help="also be a mail server, at this port"
+        )
+        parser.add_argument(
             "--db", default=default["db"], help="the file that holds everything (delete it to start anew)"
         )
         parser.add_argument("--store-url", default=default["store_url"], help="where webhooks go")
