@@ -1,11 +1,12 @@
 import logging
 import uuid
 from collections.abc import Callable
+from functools import lru_cache
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
-from django.urls import resolve
+from django.urls import ResolverMatch, resolve
 
 from bitloot.lib.problems import problem
 from bitloot.lib.rest import MAX_BODY_BYTES
@@ -50,7 +51,7 @@ class RequestMiddleware:
         if settings.SECURE_SSL_REDIRECT and not request.is_secure():
             return self.get_response(request)
         request.get_host()  # raises DisallowedHost
-        request.resolver_match = match = resolve(request.path_info)
+        request.resolver_match = match = _match(request.path_info)
         response: HttpResponse = match.func(request, *match.args, **match.kwargs)
         return response
 
@@ -59,6 +60,11 @@ class RequestMiddleware:
             return None
         logger.error("the database did not answer: %s", type(err).__name__)
         return problem(503, "unavailable", "The store is busy. Try again in a moment.", request=request, retry_after=5)
+
+
+@lru_cache(maxsize=16)
+def _match(path: str) -> ResolverMatch:
+    return resolve(path)  # what is not found is not remembered: it raises Resolver404
 
 
 def _refuse(request: HttpRequest, *, is_webhook: bool) -> HttpResponse | None:
