@@ -11,13 +11,14 @@ from collections.abc import Callable
 from django.db import transaction
 
 from bitloot.lib import statements
+from bitloot.lib.clock import delay
 from fulfillment import kinguin
 from fulfillment.calls import CallLog
 from fulfillment.kinguin import KinguinClient
 from fulfillment.models import Reservation
 from fulfillment.steps import buying, collecting, resuming, searching
 from fulfillment.steps.holding import GO_ON, NOT_WANTED, STOP, Pause, alert, hold
-from fulfillment.steps.searching import become_unknown
+from fulfillment.steps.searching import SEARCH_HOURLY, become_unknown
 from orders.models import Order, OrderItem, Product
 
 Status = Reservation.Status
@@ -54,14 +55,19 @@ def advance_claimed(reservation: Reservation) -> None:
 
 
 def give_up(reservation: Reservation) -> None:
-    """Hold a reservation that crashed its worker three times, so that it stops nobody else."""
+    """Hold a reservation that crashed its worker three times, so that it stops nobody else.
+
+    What was or may have been bought is looked at again in an hour: the crashes may have been the machine's, not the
+    row's, and the supplier has our money.
+    """
     _load_order(reservation)
     _see_sending_as_unknown(reservation)
     if Status.HELD in Reservation.TRANSITIONS[reservation.status]:
         hold(reservation, "poison", POISON)
     elif reservation.status == Status.HELD:
-        alert(reservation, "poison", f"{POISON} Nothing looks at it any more; use “Run now” once it is mended.")
-    reservation.release(STOP)
+        alert(reservation, "poison", f"{POISON} Use “Run now” once it is mended.")
+    bought = reservation.unknown_at is not None or reservation.supplier_order_id is not None
+    reservation.release(delay(SEARCH_HOURLY) if reservation.status == Status.HELD and bought else STOP)
 
 
 def _load_order(reservation: Reservation) -> None:

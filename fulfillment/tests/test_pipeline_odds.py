@@ -9,6 +9,7 @@ import pytest
 import requests
 import responses
 from django.db.models.functions import Now
+from django.utils import timezone
 from urllib3.exceptions import NewConnectionError
 
 from bitloot.lib.queue import LeaseLost
@@ -115,6 +116,28 @@ def test_giving_up_in_mid_send_leaves_a_question_and_no_purchase(reservation, sa
     assert (reservation.status, reservation.reason, reservation.unknown_at is None) == ("held", "poison", False)
     assert reservation.permits.get().outcome == "unknown"
     assert posts(sandbox, reservation) == []
+
+
+def test_purchase_whose_worker_was_killed_again_and_again_is_found_without_a_person(reservation, sandbox, monkeypatch):
+    real = kinguin.EcommerceClient.reserve
+
+    def loses_the_answer(self, **purchase):
+        real(self, **purchase)
+        raise SystemExit
+
+    monkeypatch.setattr(kinguin.EcommerceClient, "reserve", loses_the_answer)
+    with pytest.raises(SystemExit):
+        pipeline.advance_claimed(claim(reservation))
+    age(reservation, claim_token=None, crashes=3, next_attempt_at=Now())
+    pipeline.give_up(claim(reservation))
+    reservation.refresh_from_db()
+    assert (reservation.status, reservation.reason) == ("held", "poison")
+    assert timezone.now() < reservation.next_attempt_at < timezone.now() + HOUR
+    age(reservation, next_attempt_at=Now())
+    pipeline.advance_claimed(claim(reservation))
+    reservation.refresh_from_db()
+    assert (reservation.status, reservation.supplier_order_id is None) == ("delivered", False)
+    assert len(posts(sandbox, reservation)) == 1
 
 
 def test_giving_up_what_is_delivered_only_ends_the_claim(reservation):

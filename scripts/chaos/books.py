@@ -72,7 +72,11 @@ def _purchases(sold: list[dict[str, Any]], posts: Counter[str]) -> list[str]:
 
     times = Counter(line["external_id"] for line in sold)
     wrong = [f"double purchase: {name} was sold {count} times" for name, count in times.items() if count > 1]
-    wrong += [f"unlinked purchase: {line['order_id']} for {line['external_id']}" for line in _unlinked(sold)]
+    rows = {row.external_id: row for row in Reservation.objects.filter(external_id__in=times)}
+    for line in _unlinked(sold):
+        row = rows.get(line["external_id"])
+        state = f"{row.status} {row.reason}, next look {row.next_attempt_at}" if row else "no reservation"
+        wrong.append(f"unlinked purchase: {line['order_id']} for {line['external_id']} ({state})")
     permits = dict(Reservation.objects.annotate(n=Count("permits")).values_list("external_id", "n"))
     wrong += [
         f"sent without a permit: {name} left {count} times on {permits.get(name, 0)} permits"
