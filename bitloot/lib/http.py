@@ -1,7 +1,6 @@
 """How BitLoot talks to a provider: one hardened session per host, and errors that say whether anything was sent."""
 
 import http.client
-import http.cookiejar
 import io
 import logging
 import socket
@@ -136,15 +135,10 @@ class _TlsPoolOfNone(_UsedOnce, _TlsPool):
     """The same with TLS."""
 
 
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        # Even with allow_redirects=False requests reads and unpacks the whole body of a redirect, whatever its size.
-        return None
-
-
 class Transport:
     """Requests to one base URL: no retries, no redirects, no proxies, no cookies, bounded in time and size.
 
+    All but the retries are things that a `requests.Session` would add, so there is none: requests' adapter sends.
     Reads share pooled connections. Each write gets a connection of its own: a pooled one may be closed by the other
     side just as the request leaves, and a purchase would be left "unknown" for nothing.
     """
@@ -154,9 +148,9 @@ class Transport:
         self.base_url = base_url.rstrip("/")
         self.host = urlsplit(base_url).netloc
         self.read_timeout = read_timeout
-        self._reads = _hardened_session(headers, {"http": _Pool, "https": _TlsPool})
-        once = {"http": _PoolOfNone, "https": _TlsPoolOfNone}
-        self._writes = _hardened_session({**headers, "Connection": "close"}, once)
+        self._headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "BitLoot", **headers}
+        self._reads = _adapter({"http": _Pool, "https": _TlsPool})
+        self._writes = _adapter({"http": _PoolOfNone, "https": _TlsPoolOfNone})
 
     def request(
         self,
@@ -169,22 +163,12 @@ class Transport:
     ) -> Answer:
         """Send one request once. Returns 2xx and 4xx; raises ProviderNotSent or ProviderUnavailable otherwise."""
         started = time.monotonic()
-        session = self._reads if method == "GET" else self._writes
+        adapter = self._reads if method == "GET" else self._writes
+        timeout = (CONNECT_TIMEOUT, self.read_timeout)
         failpoint("http.before_send")
         try:
-            with (
-                turns.waiting(),
-                session.request(
-                    method,
-                    f"{self.base_url}{path}",
-                    params=params,
-                    data=body,
-                    headers={"Content-Type": "application/json", **(headers or {})} if body is not None else headers,
-                    timeout=(CONNECT_TIMEOUT, self.read_timeout),
-                    allow_redirects=False,
-                    stream=True,
-                ) as response,
-            ):
+            request = self._prepared(method, path, params, body, headers)
+            with turns.waiting(), adapter.send(request, stream=True, timeout=timeout) as response:
                 failpoint("http.answered")
                 answer = Answer(response.status_code, self._read(response))
         except (requests.RequestException, HTTPError, OSError) as err:
@@ -202,6 +186,22 @@ class Transport:
             )
         return answer
 
+    def _prepared(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+    ) -> requests.PreparedRequest:
+        sent = dict(self._headers)
+        if method != "GET":
+            sent["Connection"] = "close"
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        sent |= headers or {}
+        return requests.Request(method, f"{self.base_url}{path}", params=params, data=body, headers=sent).prepare()
+
     def _read(self, response: requests.Response) -> bytes:
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise ProviderUnavailable("compressed answer to a request for identity", status=response.status_code)
@@ -215,16 +215,10 @@ class Transport:
         return b"".join(chunks)
 
 
-def _hardened_session(headers: Mapping[str, str], pools: dict[str, Any]) -> requests.Session:
-    session = _Session()
-    session.trust_env = False
-    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
-    session.headers.update({"Accept": "application/json", "Accept-Encoding": "identity", **headers})
+def _adapter(pools: dict[str, Any]) -> HTTPAdapter:
     adapter = HTTPAdapter(pool_connections=2, pool_maxsize=POOL_SIZE, max_retries=Retry(0, read=False))
     adapter.poolmanager.pool_classes_by_scheme = pools
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
+    return adapter
 
 
 def _never_connected(err: BaseException) -> bool:

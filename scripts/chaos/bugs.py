@@ -12,7 +12,6 @@ from django.db.models.functions import Now
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from bitloot.lib import http
 from bitloot.lib.clock import delay
 from bitloot.lib.failpoint import failpoint
 from bitloot.lib.http import ProviderError
@@ -27,6 +26,10 @@ from payments import services as payment_services
 Status = Reservation.Status
 
 
+def _transport() -> Any:
+    return kinguin.client()._endpoint._transport  # type: ignore[attr-defined]
+
+
 def _buy_before_commit() -> None:
     """Send the purchase first, and commit the permit when the answer is there."""
 
@@ -37,10 +40,10 @@ def _buy_before_commit() -> None:
         try:
             bought = buying._buy(reservation, client, reservation.item.product)
         except ProviderError as err:
-            permit = buying._commit_permit(reservation, client, reservation.item.product, calls)
+            permit = buying._commit_permit(reservation, client)
             return buying._record_refusal(reservation, permit, err, client) if permit else delay(1)
         failpoint("purchase.answered")
-        if buying._commit_permit(reservation, client, reservation.item.product, calls) is None:
+        if buying._commit_permit(reservation, client) is None:
             return delay(1)
         searching.adopt(reservation, bought, calls)
         return GO_ON
@@ -76,20 +79,14 @@ def _timeout_is_failure() -> None:
 
 
 def _follow_redirects() -> None:
-    really = requests.Session.request
-    http._Session.get_redirect_target = requests.Session.get_redirect_target  # type: ignore[method-assign]
-
-    def request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return really(self, *args, **{**kwargs, "allow_redirects": True})
-
-    requests.Session.request = request  # type: ignore[method-assign]
+    """Send through a session, as most do."""
+    _transport()._writes = requests.Session()
 
 
 def _transport_retries() -> None:
     """Let urllib3 repeat a purchase by itself."""
-    transport = kinguin.client()._endpoint._transport  # type: ignore[attr-defined]
     retry = Retry(3, allowed_methods=None, status_forcelist=[500, 502, 503, 504], raise_on_status=False)
-    transport._writes.mount("http://", HTTPAdapter(max_retries=retry))
+    _transport()._writes = HTTPAdapter(max_retries=retry)
 
 
 def _lapsed_send_is_pending() -> None:
