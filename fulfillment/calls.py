@@ -31,8 +31,7 @@ class CallLog:
         return result
 
     def flush(self) -> None:
-        for row in self._rows:
-            statements.insert(row)
+        statements.insert_all(self._rows)
         self._rows = []
 
     def _add(

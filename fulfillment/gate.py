@@ -19,18 +19,15 @@ PAUSE_SECONDS = 30
 _OPEN: dict[str, Any] = {"status": SupplierGate.Status.OPEN, "reason": "", "failures": 0, "needed_balance": None}
 
 
-def is_open(client: KinguinClient) -> bool:
-    """Say whether purchases may be sent now; a paused gate whose time has come is tried by a harmless read."""
+def find_open(client: KinguinClient) -> SupplierGate | None:
+    """Return the gate if purchases may be sent now; a paused one whose time has come is tried by a harmless read."""
     if settings.SAFE_MODE:
-        return False
+        return None
     found = statements.select(SupplierGate, {"pk": client.host})
-    if not found:
-        SupplierGate.objects.get_or_create(pk=client.host)
-        return True
-    gate = found[0]
-    if gate.status == SupplierGate.Status.PAUSED:
-        return _probe(client)
-    return gate.status == SupplierGate.Status.OPEN
+    gate = found[0] if found else SupplierGate.objects.get_or_create(pk=client.host)[0]
+    if gate.status == SupplierGate.Status.PAUSED and _probe(client):
+        gate.refresh_from_db()
+    return gate if gate.status == SupplierGate.Status.OPEN else None
 
 
 def failed(client: KinguinClient) -> None:
@@ -46,11 +43,10 @@ def failed(client: KinguinClient) -> None:
         raise_alert("supplier_down", client.host, f"{client.host} cannot be reached. Purchases wait; orders are safe.")
 
 
-def succeeded(client: KinguinClient) -> None:
-    """Let the count of failures start anew."""
-    if statements.exists(SupplierGate, {"pk": client.host, "failures": 0}):
-        return  # as most often
-    SupplierGate.objects.filter(pk=client.host).update(failures=0)
+def succeeded(seen: SupplierGate) -> None:
+    """Let the count of failures start anew, if there were any when this purchase looked at the gate."""
+    if seen.failures:
+        SupplierGate.objects.filter(pk=seen.pk).update(failures=0)
 
 
 def pause(client: KinguinClient, *, reason: str, needed_balance: Decimal | None = None) -> None:

@@ -66,13 +66,14 @@ def watch(payment: Payment) -> None:
     if payment.external_id is None:
         _end_unanswered(payment)
         return
+    payment.order = statements.get(Order, payment.order_id)
     try:
         refresh(payment)
     except ProviderError as err:
         logger.warning("%s could not be re-read: %s", payment, err)
         payment.retry()
     else:
-        payment.release(next_look(Payment.objects.get(pk=payment.pk)), attempts=0)
+        payment.release(next_look(statements.get(Payment, payment.pk)), attempts=0)
 
 
 def give_up(payment: Payment) -> None:

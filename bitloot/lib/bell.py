@@ -13,7 +13,7 @@ from prometheus_client import Counter
 
 logger = logging.getLogger(__name__)
 
-QUIET_SECONDS = 0.1
+QUIET_SECONDS = 0.2
 # A worker whose threads are all busy tells the others, but they have bells of their own.
 BUSY_SECONDS = 1.0
 EXPIRES_SECONDS = 60
@@ -34,7 +34,7 @@ def ring(queue: str) -> None:
 
 
 def ring_now(queue: str) -> None:
-    """Wake the drain of `queue`: at most one message per queue, process and 100 ms leaves, from a thread of its own."""
+    """Wake the drain of `queue`: at most one message per queue, process and 200 ms leaves, from a thread of its own."""
     _wanted.add(queue)
     _wake.set()
     if _ringer is None or _ringer[0] != os.getpid():

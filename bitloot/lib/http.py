@@ -148,7 +148,12 @@ class Transport:
         self.base_url = base_url.rstrip("/")
         self.host = urlsplit(base_url).netloc
         self.read_timeout = read_timeout
-        self._headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "BitLoot", **headers}
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "BitLoot",
+            **headers,
+        }
         self._reads = _adapter({"http": _Pool, "https": _TlsPool})
         self._writes = _adapter({"http": _PoolOfNone, "https": _TlsPoolOfNone})
 

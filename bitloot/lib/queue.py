@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 LEASE_SECONDS = 120
 MAX_CRASHES = 3
 DRAIN_SECONDS = 2.0
-DRAINS_PER_PROCESS = 16
+DRAINS_PER_PROCESS = 24
 _drains: dict[str, threading.BoundedSemaphore] = defaultdict(lambda: threading.BoundedSemaphore(DRAINS_PER_PROCESS))
 
 Row = TypeVar("Row", bound="QueueRow")

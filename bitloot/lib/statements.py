@@ -70,22 +70,40 @@ def insert(row: models.Model, *, unless_taken: str = "") -> bool:
 
     What the database makes, such as a serial number, is not known afterwards; a default is read when it is asked for.
     """
-    db, model, made = connections[DEFAULT_DB_ALIAS], type(row), row.__dict__
+    end = f" ON CONFLICT ({_column(type(row), unless_taken)}) DO NOTHING" if unless_taken else ""
+    return bool(_insert([row], end))
+
+
+def insert_all(rows: Sequence[models.Model]) -> None:
+    """Save new rows of one model, which have values for the same fields, as `insert` would."""
+    if rows:
+        _insert(rows, "")
+
+
+def _insert(rows: Sequence[models.Model], end: str) -> int:
+    db, model = connections[DEFAULT_DB_ALIAS], type(rows[0])
+    names, tuples, params = list(_given(rows[0])), [], []
+    for row in rows:
+        pieces, more = _values(db, model, _given(row))
+        tuples.append(f"({', '.join(pieces)})")
+        params += more
+    listed = ", ".join(_column(model, name) for name in names)
+    with db.cursor() as cursor:
+        cursor.execute(f"INSERT INTO {_table(model)} ({listed}) VALUES {', '.join(tuples)}{end}", params)  # noqa: S608
+        saved = int(cursor.rowcount)
+    for row in rows if saved else ():
+        row._state.adding, row._state.db = False, db.alias
+        for name in [name for name, value in row.__dict__.items() if isinstance(value, DatabaseDefault)]:
+            del row.__dict__[name]
+    return saved
+
+
+def _given(row: models.Model) -> dict[str, Any]:
+    made, model = row.__dict__, type(row)
     given = {name: value for name in _attributes(model) if not isinstance(value := made[name], DatabaseDefault)}
     if row.pk is None:
         del given[_field(model, "pk").attname]
-    pieces, params = _values(db, model, given)
-    names = ", ".join(_column(model, name) for name in given)
-    end = f" ON CONFLICT ({_column(model, unless_taken)}) DO NOTHING" if unless_taken else ""
-    with db.cursor() as cursor:
-        cursor.execute(f"INSERT INTO {_table(model)} ({names}) VALUES ({', '.join(pieces)}){end}", params)  # noqa: S608
-        if not cursor.rowcount:
-            return False
-    row._state.adding, row._state.db = False, db.alias
-    for name in made.keys() - given.keys():
-        if isinstance(made[name], DatabaseDefault):
-            del made[name]
-    return True
+    return given
 
 
 def fetch(model: type[Row], sql: str, params: Sequence[Any]) -> list[Row]:

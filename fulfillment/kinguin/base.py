@@ -139,6 +139,8 @@ class KinguinClient(Protocol):
     @property
     def can_find(self) -> bool: ...
     @property
+    def must_give(self) -> bool: ...
+    @property
     def webhook_answer(self) -> tuple[int, bytes]: ...
 
     def quote(self, product_id: str) -> Quote | None:
@@ -149,7 +151,8 @@ class KinguinClient(Protocol):
     ) -> SupplierOrder:
         """Buy. Sent once at most; give every error to classify() before anything else is done."""
 
-    def give(self, order_id: str) -> None: ...
+    def give(self, order_id: str) -> None:
+        """Have the keys of a purchase handed over, where that is a step of its own (`must_give`)."""
 
     def read(self, order_id: str) -> SupplierOrder: ...
 

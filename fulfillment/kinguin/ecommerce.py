@@ -43,6 +43,7 @@ _LOST = ("CANCELED", "CANCELLED", "REFUNDED", "RETURNED")
 class EcommerceClient:
     dialect = "ecommerce"
     can_find = True
+    must_give = False
     webhook_answer = (204, b"")
 
     def __init__(self, transport: Transport) -> None:

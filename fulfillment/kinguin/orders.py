@@ -38,6 +38,7 @@ EVENTS = {
 class OrdersClient:
     dialect = "orders"
     can_find = False
+    must_give = False
     webhook_answer = (200, b'{"ok":true}')
 
     def __init__(self, transport: Transport) -> None:

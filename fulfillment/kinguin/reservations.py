@@ -51,6 +51,7 @@ class _Token:
 class ReservationsClient:
     dialect = "reservations"
     can_find = False
+    must_give = True
     webhook_answer = (200, b'{"ok":true}')
 
     def __init__(self, transport: Transport, *, client_id: str, client_secret: str) -> None:

@@ -17,6 +17,7 @@ from fulfillment import gate
 from fulfillment.calls import CallLog
 from fulfillment.kinguin import KinguinClient, Outcome, SupplierOrder, classify
 from fulfillment.models import Reservation, ReservationAttempt, SupplierGate
+from fulfillment.steps.collecting import expect_keys
 from fulfillment.steps.holding import GO_ON, NOT_WANTED, STOP, Pause, hold, later
 from fulfillment.steps.quoting import objection_to_buying, price_cap
 from fulfillment.steps.searching import FIRST_SEARCH_SECONDS, adopt, become_unknown
@@ -44,7 +45,8 @@ def send(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pau
         return STOP
     if order.status not in BUYABLE:
         return delay(STOPPED_SECONDS)
-    if not gate.is_open(client):
+    open_gate = gate.find_open(client)
+    if open_gate is None:
         return delay(gate.PAUSE_SECONDS)
     try:
         objection = objection_to_buying(reservation, product, client, calls)
@@ -63,10 +65,12 @@ def send(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pau
         failpoint("purchase.failed")
         return _record_refusal(reservation, permit, err, client)
     failpoint("purchase.answered")
-    gate.succeeded(client)
+    gate.succeeded(open_gate)
     with transaction.atomic():
         _close_permit(permit, ReservationAttempt.Outcome.PLACED)
         adopt(reservation, bought, calls)
+        if not client.must_give:
+            expect_keys(reservation)
         failpoint("purchase.placed.recorded")
     failpoint("purchase.placed.committed")
     return GO_ON

@@ -52,20 +52,26 @@ def give(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pau
         hand_over(reservation, client, calls)
     except ProviderError as err:
         return later(reservation, err)
+    reservation.item.order = statements.get(Order, reservation.item.order_id)  # that took its time
     failpoint("give.answered")
-    reservation.record(Status.GIVEN, message="The supplier hands the keys over.", polls=0)
+    expect_keys(reservation)
     failpoint("give.committed")
     return GO_ON
 
 
 def hand_over(reservation: Reservation, client: KinguinClient, calls: CallLog) -> None:
-    """Ask the supplier to release the keys. Raises ProviderError."""
-    calls.ask("give", lambda: client.give(_order_id(reservation)))
+    """Ask the supplier to release the keys, unless it does so by itself. Raises ProviderError."""
+    if client.must_give:
+        calls.ask("give", lambda: client.give(_order_id(reservation)))
+
+
+def expect_keys(reservation: Reservation) -> None:
+    reservation.record(Status.GIVEN, message="The supplier hands the keys over.", polls=0)
 
 
 def collect(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
     """given: fetch the keys that are there, seal and keep them; done when every unit has its key."""
-    order = reservation.item.order = statements.get(Order, reservation.item.order_id)  # buying took its time
+    order = reservation.item.order
     if order.status in NOT_WANTED:
         return _return_keys(reservation, client, calls)
     if is_without_money(order):

@@ -93,8 +93,8 @@ def adopt(reservation: Reservation, found: SupplierOrder, calls: CallLog) -> Non
     }
     if found.cost is not None:
         fields["cost"] = found.cost
-    with transaction.atomic():
-        order = reservation.item.order.lock()
+    with transaction.atomic(savepoint=False):
+        order = reservation.item.order = reservation.item.order.lock()
         goes_on = waits_for_a_purchase(order)
         reservation.record(Status.RESERVED, message=f"Bought; the supplier's order is {found.order_id}.", **fields)
         calls.flush()

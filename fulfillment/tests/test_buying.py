@@ -75,7 +75,7 @@ def test_safe_mode_lets_no_purchase_out(reservation, sandbox, settings, stopped)
 
 def test_gate_closed_between_quote_and_permit_wins(reservation, sandbox, monkeypatch):
     client = kinguin.client()
-    monkeypatch.setattr(gate, "is_open", lambda client: True)  # a stale look
+    monkeypatch.setattr(gate, "find_open", lambda client: SupplierGate(host=client.host))  # a stale look
     SupplierGate.objects.create(host=client.host, status="stopped")
     run(reservation)
     assert reservation.status == "pending"

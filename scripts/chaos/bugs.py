@@ -35,7 +35,7 @@ def _buy_before_commit() -> None:
 
     def send(reservation: Any, client: Any, calls: Any) -> Any:
         order = reservation.item.order
-        if order.status not in buying.BUYABLE or not gate.is_open(client):
+        if order.status not in buying.BUYABLE or gate.find_open(client) is None:
             return delay(gate.PAUSE_SECONDS)
         try:
             bought = buying._buy(reservation, client, reservation.item.product)

@@ -113,6 +113,19 @@ def test_insert_saves_what_create_would_and_reads_the_defaults_of_the_database_l
     assert key.received_at == Key.objects.get(pk=key.pk).received_at
 
 
+def test_insert_all_saves_each_row_with_its_own_values():
+    order = make_order()
+    statements.insert_all([])
+    lines = [OrderEvent(order=order, kind="note", message=text) for text in ("one", "two", "three")]
+    statements.insert_all(lines)
+    assert list(OrderEvent.objects.filter(kind="note").order_by("id").values_list("message", flat=True)) == [
+        "one",
+        "two",
+        "three",
+    ]
+    assert not any(line._state.adding for line in lines)
+
+
 def test_insert_does_nothing_only_if_the_named_value_is_taken():
     first, second = make_key(), make_key()
     copy = Key.objects.get(pk=first.pk)
