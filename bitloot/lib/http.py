@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 3.05
 MAX_ANSWER_BYTES = 1024 * 1024
 POOL_SIZE = 64
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "BitLoot"}
 _NEVER_CONNECTED = (
     NewConnectionError,
     ConnectTimeoutError,
@@ -148,12 +149,7 @@ class Transport:
         self.base_url = base_url.rstrip("/")
         self.host = urlsplit(base_url).netloc
         self.read_timeout = read_timeout
-        self._headers = {
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "User-Agent": "BitLoot",
-            **headers,
-        }
+        self._headers = {**_HEADERS, **headers}
         self._reads = _adapter({"http": _Pool, "https": _TlsPool})
         self._writes = _adapter({"http": _PoolOfNone, "https": _TlsPoolOfNone})
 

@@ -66,12 +66,7 @@ def send(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pau
         return _record_refusal(reservation, permit, err, client)
     failpoint("purchase.answered")
     gate.succeeded(open_gate)
-    with transaction.atomic():
-        _close_permit(permit, ReservationAttempt.Outcome.PLACED)
-        adopt(reservation, bought, calls)
-        if not client.must_give:
-            expect_keys(reservation)
-        failpoint("purchase.placed.recorded")
+    _record_purchase(reservation, permit, bought, client, calls)
     failpoint("purchase.placed.committed")
     return GO_ON
 
@@ -117,6 +112,17 @@ def _buy(reservation: Reservation, client: KinguinClient, product: Product) -> S
         price=price_cap(reservation),
         text_only=product.key_type == Product.KeyType.TEXT,
     )
+
+
+def _record_purchase(
+    reservation: Reservation, permit: ReservationAttempt, bought: SupplierOrder, client: KinguinClient, calls: CallLog
+) -> None:
+    with transaction.atomic():
+        _close_permit(permit, ReservationAttempt.Outcome.PLACED)
+        adopt(reservation, bought, calls)
+        if not client.must_give:
+            expect_keys(reservation)
+        failpoint("purchase.placed.recorded")
 
 
 def _record_refusal(

@@ -118,11 +118,8 @@ def test_insert_all_saves_each_row_with_its_own_values():
     statements.insert_all([])
     lines = [OrderEvent(order=order, kind="note", message=text) for text in ("one", "two", "three")]
     statements.insert_all(lines)
-    assert list(OrderEvent.objects.filter(kind="note").order_by("id").values_list("message", flat=True)) == [
-        "one",
-        "two",
-        "three",
-    ]
+    saved = OrderEvent.objects.filter(kind="note").order_by("id")
+    assert list(saved.values_list("message", flat=True)) == ["one", "two", "three"]
     assert not any(line._state.adding for line in lines)
 
 
