@@ -16,6 +16,8 @@ from storage.models import Key
 
 Status = Reservation.Status
 LOOK_AGAIN_SECONDS = 900
+# Twenty minutes of backoff.
+LEAST_TRIES = 10
 NOT_WANTED = frozenset({Order.Status.REFUND_DUE, Order.Status.REFUNDED, Order.Status.CANCELLED})
 RESUMABLE = frozenset({"out_of_stock", "too_expensive", "no_funds", "supplier_config"})
 CUSTOMER_SENTENCES = {
@@ -32,9 +34,10 @@ Pause = timedelta | None
 
 def later(reservation: Reservation, err: ProviderError) -> Pause:
     """A step that may be repeated waits out its backoff, and after a day goes to a person."""
-    if age(reservation.reserved_at or reservation.created_at) > GIVE_UP_AFTER:
-        return hold(reservation, "supplier_unavailable", f"The supplier gave no usable answer for a day: {err}"[:300])
     attempts = reservation.attempts + 1
+    # Its age alone says little: the row may have waited for stock, or for the end of SAFE_MODE.
+    if attempts > LEAST_TRIES and age(reservation.reserved_at or reservation.created_at) > GIVE_UP_AFTER:
+        return hold(reservation, "supplier_unavailable", f"The supplier gave no usable answer for a day: {err}"[:300])
     Reservation.objects.filter(pk=reservation.pk, claim_token=reservation.claim_token).update(
         attempts=attempts, last_error=str(err)[:300]
     )

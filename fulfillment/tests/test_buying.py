@@ -111,10 +111,18 @@ def test_too_dear_holds_and_buys_by_itself_once_the_price_is_back(reservation, s
 
 
 def test_quote_that_fails_for_a_day_goes_to_a_person(reservation, sandbox):
-    age(reservation, created_at=Now() - 25 * HOUR)
+    age(reservation, created_at=Now() - 25 * HOUR, attempts=10)
     sandbox.fault("kinguin.product", "5xx_before", times=1)
     run(reservation)
     assert (reservation.status, reservation.reason) == ("held", "supplier_unavailable")
+
+
+def test_first_failure_after_a_day_of_safe_mode_is_no_day_of_failures(reservation, sandbox):
+    age(reservation, created_at=Now() - 25 * HOUR)
+    sandbox.fault("kinguin.product", "5xx_before", times=1)
+    run(reservation)
+    assert (reservation.status, reservation.attempts) == ("pending", 1)
+    finish(reservation)
     assert reservation.next_attempt_at is None
 
 

@@ -52,7 +52,7 @@ def test_read_that_fails_for_a_day_goes_to_a_person(reservation, sandbox):
     sandbox.fault("kinguin.order.keys", "5xx_before")
     run(reservation, 3)
     assert (reservation.status, reservation.attempts) == ("given", 3)
-    age(reservation, reserved_at=Now() - 25 * HOUR)
+    age(reservation, reserved_at=Now() - 25 * HOUR, attempts=10)
     run(reservation)
     assert (reservation.status, reservation.reason) == ("held", "supplier_unavailable")
 

@@ -400,6 +400,6 @@ def test_keys_of_which_only_a_part_is_taken_back_are_for_a_person(product, manua
 
 def test_reservation_opened_long_ago_waits_for_a_supplier_that_is_away_only_a_day(reservation, settings):
     settings.KINGUIN_BASE_URL = "http://127.0.0.1:9/kinguin/esa/api"
-    age(reservation, created_at=Now() - timedelta(hours=25))
+    age(reservation, created_at=Now() - timedelta(hours=25), attempts=10)
     run(reservation)
     assert (reservation.status, reservation.reason) == ("held", "supplier_unavailable")
