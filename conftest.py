@@ -27,6 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if not settings.REDIS_URL:
         # Nobody works off a broker of files during tests, and its folder would grow with each bell.
         settings.CELERY_BROKER_URL, settings.CELERY_BROKER_TRANSPORT_OPTIONS = "memory://", {}
+    # Each test's client would look for every static file there is.
+    settings.WHITENOISE_AUTOREFRESH = True
     if settings.DATABASE_URL:
         settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = f"test_bitloot_{RUN}"
 
