@@ -1,4 +1,4 @@
-"""How BitLoot talks to a provider: one hardened session per host, and errors that say whether anything was sent."""
+"""How BitLoot talks to a provider: one request is sent once, and errors say whether anything was."""
 
 import http.client
 import io

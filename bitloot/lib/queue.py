@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 LEASE_SECONDS = 120
 MAX_CRASHES = 3
 DRAIN_SECONDS = 2.0
+# Of the worker's threads (CELERY_WORKER_CONCURRENCY); the rest are for the other queues.
 DRAINS_PER_PROCESS = 24
 _drains: dict[str, threading.BoundedSemaphore] = defaultdict(lambda: threading.BoundedSemaphore(DRAINS_PER_PROCESS))
 

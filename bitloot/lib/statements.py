@@ -75,19 +75,21 @@ def insert(row: models.Model, *, unless_taken: str = "") -> bool:
 
 
 def insert_all(rows: Sequence[models.Model]) -> None:
-    """Save new rows of one model, which have values for the same fields, as `insert` would."""
+    """Save new rows of one model as `insert` would. Raises ValueError unless they have values for the same fields."""
     if rows:
         _insert(rows, "")
 
 
 def _insert(rows: Sequence[models.Model], end: str) -> int:
     db, model = connections[DEFAULT_DB_ALIAS], type(rows[0])
-    names, tuples, params = list(_given(rows[0])), [], []
-    for row in rows:
-        pieces, more = _values(db, model, _given(row))
+    given, tuples, params = [_given(row) for row in rows], [], []
+    if any(values.keys() != given[0].keys() for values in given):
+        raise ValueError(f"{model._meta.label}: these rows have values for different fields")
+    for values in given:
+        pieces, more = _values(db, model, values)
         tuples.append(f"({', '.join(pieces)})")
         params += more
-    listed = ", ".join(_column(model, name) for name in names)
+    listed = ", ".join(_column(model, name) for name in given[0])
     with db.cursor() as cursor:
         cursor.execute(f"INSERT INTO {_table(model)} ({listed}) VALUES {', '.join(tuples)}{end}", params)  # noqa: S608
         saved = int(cursor.rowcount)

@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import redis
 
 from bitloot import celery
 from bitloot.tests.services import wait_until
@@ -51,3 +52,16 @@ def test_a_worker_that_stops_leaves_its_bells_to_others(work):
     threads.shutdown()
     drains = celery._Drains(threads, 1)
     assert [drains("orders"), drains("orders")] == [False, False]
+
+
+@pytest.mark.redis
+def test_broker_forgets_a_bell_once_it_was_taken(settings):
+    client = redis.Redis.from_url(settings.REDIS_URL)
+    client.flushdb()
+    with celery.app.connection_for_write() as connection:
+        celery.app.send_task("orders.drain", connection=connection)
+        consumer, taken = celery.app.amqp.TaskConsumer(connection), []
+        consumer.register_callback(lambda body, message: taken.append(message))
+        consumer.consume()
+        connection.drain_events(timeout=5)
+        assert [len(taken), client.keys("unacked*")] == [1, []]

@@ -121,6 +121,9 @@ def test_insert_all_saves_each_row_with_its_own_values():
     saved = OrderEvent.objects.filter(kind="note").order_by("id")
     assert list(saved.values_list("message", flat=True)) == ["one", "two", "three"]
     assert not any(line._state.adding for line in lines)
+    lines = [OrderEvent(order=order, kind="note"), OrderEvent(order=order, kind="note", at=order.created_at)]
+    with pytest.raises(ValueError, match="different fields"):
+        statements.insert_all(lines)
 
 
 def test_insert_does_nothing_only_if_the_named_value_is_taken():
