@@ -10,7 +10,7 @@ from celery.signals import task_postrun, task_prerun, worker_ready
 from django.db import close_old_connections
 from kombu.transport import TRANSPORT_ALIASES
 
-from bitloot.lib import bell
+from bitloot.lib import bell, turns
 
 logger = logging.getLogger(__name__)
 
@@ -34,33 +34,49 @@ def drop_broken_connections(sender: Any, **_: Any) -> None:
 @worker_ready.connect
 def answer_own_bells(sender: Any, **_: Any) -> None:
     """Drain in the worker's own threads what the worker rings for; the broker is for bells from elsewhere."""
-    bell.answer_here(_Drains(sender.pool.executor, sender.pool.limit))
+    drains = _Drains(sender.pool.executor, sender.pool.limit)
+    turns.when_spare(drains.answer)
+    bell.answer_here(drains)
 
 
 class _Drains:
-    """Answers bells with the worker's threads; one that finds all of them at work is answered by the first to end."""
+    """Answers bells with the worker's threads, as soon as a thread and a turn to compute are free.
+
+    A drain that has to wait for its turn helps nobody: it costs a database connection that is not warm.
+    """
 
     def __init__(self, threads: Executor, places: int) -> None:
         self._threads, self._free = threads, places
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, None] = {}  # in the order in which they came
         self._lock = threading.Lock()
 
     def __call__(self, queue: str) -> bool:
+        """Answer a bell, or note it; False if it has to wait."""
         with self._lock:
-            if not self._free:
-                self._waiting.add(queue)
-                return False
-            self._free -= 1
-        return self._start(queue)
+            self._waiting[queue] = None
+        self.answer()
+        return queue not in self._waiting
 
-    def _start(self, queue: str) -> bool:
+    def put_off(self, queue: str) -> bool:
+        """Note the bell that started a drain for which there is no turn; False if there is one."""
+        return not turns.spare() and not self(queue)
+
+    def answer(self) -> None:
+        """Start a drain for the bell that waits the longest, if there is one and what it takes is free."""
+        if not self._waiting:
+            return
+        with self._lock:
+            if not (self._waiting and self._free and turns.spare()):
+                return
+            queue = next(iter(self._waiting))
+            del self._waiting[queue]
+            self._free -= 1
         try:
             self._threads.submit(self._drain, queue)
         except RuntimeError:  # the worker is stopping
             with self._lock:
+                self._waiting[queue] = None
                 self._free += 1
-            return False
-        return True
 
     def _drain(self, queue: str) -> None:
         try:
@@ -69,12 +85,9 @@ class _Drains:
             logger.exception("Draining %s failed; the sweep goes on with it", queue)
         finally:
             close_old_connections()
-            # One look under the lock: a bell that came between "nobody waits" and "a thread is free" would be lost.
             with self._lock:
-                following = self._waiting.pop() if self._waiting else None
-                self._free += following is None
-            if following is not None:
-                self._start(following)
+                self._free += 1
+            self.answer()
 
 
 @worker_ready.connect

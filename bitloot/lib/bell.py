@@ -4,8 +4,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from celery import current_app
 from django.db import transaction
@@ -20,11 +20,22 @@ EXPIRES_SECONDS = 60
 rung = Counter("bitloot_bells_rung", "Doorbells handed to the broker", ["queue"])
 lost = Counter("bitloot_bells_lost", "Doorbells the broker did not take", ["queue"])
 
+
+class Here(Protocol):
+    """What drains queues in this process."""
+
+    def __call__(self, queue: str) -> bool:
+        """Drain the queue; False if that has to wait for others to end."""
+
+    def put_off(self, queue: str) -> bool:
+        """Note a drain that is already started, and say True, if it has to wait for others to end."""
+
+
 _wanted: set[str] = set()
 _wake = threading.Event()
 _start = threading.Lock()
 _ringer: tuple[int, threading.Thread] | None = None
-_here: Callable[[str], bool] | None = None
+_here: Here | None = None
 _told: dict[str, float] = {}
 
 
@@ -41,10 +52,15 @@ def ring_now(queue: str) -> None:
         _start_ringer()
 
 
-def answer_here(drain_here: Callable[[str], bool] | None) -> None:
-    """Have this process answer its own bells: `drain_here(queue)` says False if that has to wait for a thread."""
+def answer_here(here: Here | None) -> None:
+    """Have this process answer its own bells."""
     global _here
-    _here = drain_here
+    _here = here
+
+
+def put_off(queue: str) -> bool:
+    """Say whether a drain had better end at once, because this process is busy and has noted to start it again."""
+    return _here is not None and _here.put_off(queue)
 
 
 def _start_ringer() -> None:

@@ -145,7 +145,7 @@ def drain(
     crashed three times goes to `give_up`, so that it stops nobody else.
     """
     places = _drains[queue]
-    if not places.acquire(blocking=False):
+    if bell.put_off(queue) or not places.acquire(blocking=False):
         return 0
     handled, deadline = 0, time.monotonic() + DRAIN_SECONDS
     try:

@@ -5,24 +5,26 @@ over than it saves; so a worker's thread takes a turn for its work, and gives it
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 # More than one: a thread that waits for the database holds its turn.
 TURNS = 4
 _turns = threading.BoundedSemaphore(TURNS)
 _mine = threading.local()
+_count = threading.Lock()
+_wanted = 0  # turns that are taken, or waited for
+_when_spare: Callable[[], object] | None = None
 
 
 @contextmanager
 def turn() -> Iterator[None]:
     """Compute inside the block; waits until fewer than TURNS threads of this process do."""
-    with _turns:
-        _mine.held = True
-        try:
-            yield
-        finally:
-            _mine.held = False
+    _take()
+    try:
+        yield
+    finally:
+        _give_back()
 
 
 @contextmanager
@@ -34,10 +36,39 @@ def waiting() -> Iterator[None]:
     if not getattr(_mine, "held", False):
         yield
         return
-    _mine.held = False
-    _turns.release()
+    _give_back()
     try:
         yield
     finally:
-        _turns.acquire()
-        _mine.held = True
+        _take()
+
+
+def spare() -> bool:
+    """Say whether a thread that comes now finds a turn at once."""
+    return _wanted < TURNS
+
+
+def when_spare(call: Callable[[], object] | None) -> None:
+    """Call this, in the thread that gives back its turn, each time a turn is left over."""
+    global _when_spare
+    _when_spare = call
+
+
+def _take() -> None:
+    _want(1)
+    _turns.acquire()
+    _mine.held = True
+
+
+def _give_back() -> None:
+    _mine.held = False
+    _turns.release()
+    _want(-1)
+    if _when_spare is not None and spare():
+        _when_spare()
+
+
+def _want(more: int) -> None:
+    global _wanted
+    with _count:
+        _wanted += more

@@ -2,11 +2,14 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 import redis
 
 from bitloot import celery
+from bitloot.lib import bell, queue, turns
 from bitloot.tests.services import wait_until
 
 
@@ -52,6 +55,29 @@ def test_a_worker_that_stops_leaves_its_bells_to_others(work):
     threads.shutdown()
     drains = celery._Drains(threads, 1)
     assert [drains("orders"), drains("orders")] == [False, False]
+
+
+def test_a_bell_that_finds_no_turn_is_answered_as_soon_as_one_is_left_over(work, monkeypatch):
+    done, go_on = work
+    go_on.release(2)
+    with ThreadPoolExecutor(2) as threads, ExitStack() as computing:
+        drains = celery._Drains(threads, 2)
+        monkeypatch.setattr(turns, "_when_spare", drains.answer)
+        assert drains.put_off("orders") is False
+        for _ in range(turns.TURNS):
+            computing.enter_context(turns.turn())
+        assert [drains("orders"), drains.put_off("payments"), done] == [False, True, []]
+        computing.close()
+        wait_until(lambda: done == ["orders", "payments"], seconds=10, what="both queues")
+
+
+def test_a_drain_for_which_there_is_no_turn_claims_nothing(monkeypatch):
+    monkeypatch.setattr(bell, "_here", SimpleNamespace(put_off=lambda queue: queue == "orders"))
+    rows = SimpleNamespace(claim=lambda limit: claimed.append(limit) or [])
+    claimed = []
+    for name in ("orders", "payments"):
+        queue.drain(name, rows, handle=None, give_up=None)
+    assert claimed == [1]
 
 
 @pytest.mark.redis

@@ -55,3 +55,41 @@ def test_without_a_turn_waiting_is_nothing():
         pass
     with turns.turn(), turns.turn():
         assert not turns._turns.acquire(blocking=False)
+
+
+def test_a_turn_that_nobody_waits_for_is_announced_when_it_is_given_back(monkeypatch):
+    told = []
+    monkeypatch.setattr(turns, "TURNS", 2)
+    turns.when_spare(lambda: told.append(turns.spare()))
+    try:
+        with turns.turn():
+            assert turns.spare()
+            with turns.turn():
+                assert not turns.spare()
+                with turns.waiting():
+                    assert [told, turns.spare()] == [[True], True]
+                assert not turns.spare()
+            assert told == [True, True]
+    finally:
+        turns.when_spare(None)
+    assert told == [True, True, True]
+
+
+def test_a_turn_that_somebody_waits_for_is_not_to_spare(monkeypatch):
+    told, go_on = [], threading.Event()
+    monkeypatch.setattr(turns, "TURNS", 2)
+
+    def work():
+        with turns.turn():
+            go_on.wait(10)
+
+    turns.when_spare(lambda: told.append(turns.spare()))
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            for _ in range(3):
+                threads.submit(work)
+            wait_until(lambda: turns._wanted == 3, seconds=10, what="the third thread")
+            go_on.set()
+    finally:
+        turns.when_spare(None)
+    assert told == [True, True]
