@@ -4,10 +4,10 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
 from django.db.models.functions import Now
 
 from bitloot.lib import statements
+from bitloot.lib.clock import delay
 from bitloot.lib.failpoint import failpoint
 from bitloot.lib.money import plain
 from orders.models import Email, Order, close_alert, raise_alert
@@ -19,6 +19,8 @@ from payments.rules import binding_objection, objection
 
 PAYABLE = (Order.Status.PENDING, Order.Status.UNDERPAID)
 PAID_IN_PARTS = "paid_in_parts"
+# Once more, for a refund or a second deposit whose IPN was lost.
+LOOK_AFTER_FINISH = 3600
 BY_THE_PROVIDER = "sent by the provider"
 # Not delivered in full: stop when the money goes back.
 REFUNDABLE = (Order.Status.PAID, Order.Status.FULFILLING, Order.Status.PARTIALLY_FULFILLED, Order.Status.HELD)
@@ -41,7 +43,7 @@ STEP_MESSAGES = {
 
 def apply(payment: Payment, facts: PaymentFacts) -> str:
     """Move payment and order to what the provider says, only forwards; return a sentence for the log."""
-    with transaction.atomic():
+    with statements.together():
         order = payment.order.lock()
         payment = payment.lock()
         seen = {
@@ -98,7 +100,10 @@ def _takes_money(order: Order) -> bool:
 
 def _pay(order: Order, payment: Payment, facts: PaymentFacts) -> None:
     coins_in = f"{plain(facts.actually_paid)} {payment.pay_currency.upper()}"
-    payment.move(Payment.Status.FINISHED, message=f"The store has the money: {coins_in}.", finished_at=Now(), reason="")
+    fields: dict[str, Any] = {"finished_at": Now(), "reason": ""}
+    if payment.claim_token is None:  # whoever is asking right now decides that when they are done
+        fields["next_attempt_at"] = Now() + delay(LOOK_AFTER_FINISH)
+    payment.move(Payment.Status.FINISHED, message=f"The store has the money: {coins_in}.", **fields)
     order.mark_paid(message=f"Paid in full with {coins_in}.")
     queue_email(order, Email.Kind.PAYMENT_RECEIVED)
     failpoint("payment.moved")

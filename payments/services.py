@@ -14,7 +14,7 @@ from bitloot.lib.clock import delay
 from bitloot.lib.failpoint import failpoint
 from bitloot.lib.http import ProviderError, ProviderRejected, ProviderUnavailable
 from orders.models import Order, raise_alert
-from payments.applying import alert, apply
+from payments.applying import LOOK_AFTER_FINISH, alert, apply
 from payments.exceptions import UnknownPayment
 from payments.models import Payment
 from payments.nowpayments import NowPaymentsClient, PaymentFacts, ProviderStatus
@@ -31,11 +31,10 @@ def handle_ipn(hint: IpnHint) -> str:
 
     Raises UnknownPayment for a payment we may still be creating, and ProviderUnavailable.
     """
-    known = statements.select(Payment, {"external_id": hint.payment_id})
+    known = statements.select(Payment, {"external_id": hint.payment_id}, join=("order",))
     if not known:
         return _handle_unbound(hint)
     payment = known[0]
-    payment.order = statements.get(Order, payment.order_id)
     if hint.order_id and hint.order_id != str(payment.order_id):
         _alert_other_order(str(payment), payment.order)
     return refresh(payment)
@@ -92,6 +91,9 @@ def next_look(payment: Payment) -> timedelta | None:
     age = timezone.now() - payment.created_at
     if payment.status in (Payment.Status.EXPIRED, Payment.Status.PARTIALLY_PAID):
         return delay(3600) if age < WATCHED_FOR else None
+    if payment.status == Payment.Status.FINISHED and payment.finished_at is not None:
+        later = delay(LOOK_AFTER_FINISH)
+        return later if timezone.now() - payment.finished_at < later else None
     if payment.status not in Payment.OPEN:
         return None
     if age > WATCHED_FOR:

@@ -11,6 +11,7 @@ from bitloot.lib.http import ProviderUnavailable
 from orders.models import Order
 from orders.tests.factories import make_order, timeline
 from payments import services
+from payments.applying import LOOK_AFTER_FINISH
 from payments.exceptions import UnknownPayment
 from payments.models import Payment
 from payments.services import (
@@ -20,6 +21,7 @@ from payments.services import (
     next_look,
     read_again,
     refresh,
+    watch,
 )
 from payments.signature import IpnHint
 from payments.starting import UNANSWERED_FOR
@@ -215,7 +217,35 @@ def test_a_payment_whose_ipns_never_arrive_is_paid_all_the_same(wire):
     assert [work(payment).status, due_in(payment, 30)] == ["confirming", True]
     wire.reset()
     on_read(wire, payment)
-    assert [work(payment).status, payment.next_attempt_at, payment.order.status] == ["finished", None, "paid"]
+    assert [work(payment).status, due_in(payment, LOOK_AFTER_FINISH), payment.order.status] == [
+        "finished",
+        True,
+        "paid",
+    ]
+
+
+def test_a_payment_that_an_ipn_finished_is_asked_for_once_more_an_hour_later(wire):
+    payment = make_payment()
+    assert due_in(payment, 0)
+    on_read(wire, payment)
+    assert refresh(payment) == "paid"
+    payment.refresh_from_db()
+    assert [payment.status, due_in(payment, LOOK_AFTER_FINISH)] == ["finished", True]
+    Payment.objects.update(finished_at=Now() - timedelta(seconds=LOOK_AFTER_FINISH))
+    assert work(payment).next_attempt_at is None
+
+
+def test_who_is_asking_when_an_ipn_finishes_a_payment_ends_that_in_peace(wire):
+    payment = make_payment()
+    Payment.objects.update(next_attempt_at=Now())
+    (claimed,) = Payment.objects.all().claim()
+    on_read(wire, payment)
+    assert refresh(Payment.objects.get(pk=payment.pk)) == "paid"
+    payment.refresh_from_db()
+    assert payment.next_attempt_at == claimed.next_attempt_at  # when it is looked at if that worker dies now
+    watch(claimed)
+    payment.refresh_from_db()
+    assert [due_in(payment, LOOK_AFTER_FINISH), payment.claim_token] == [True, None]
 
 
 def test_a_provider_that_is_away_is_asked_less_often_and_forgiven_at_once(wire):
