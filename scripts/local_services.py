@@ -118,6 +118,11 @@ class Postgres(Service):
         return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
 
     @property
+    def socket_url(self) -> str:
+        """Return the address that spares a store on the same machine the way through TCP."""
+        return f"postgres://postgres@/postgres?host={self.folder}&port={self.port}"
+
+    @property
     def cluster(self) -> Path:
         return self.folder / "cluster"
 

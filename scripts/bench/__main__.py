@@ -21,7 +21,7 @@ def main() -> None:
     options = _options()
     print(report.machine(), flush=True)
     try:
-        with running_stack(web_workers=options.web_workers, web_threads=options.web_threads) as stack:
+        with running_stack(web_workers=options.web_workers, web_threads=options.web_threads, tcp=options.tcp) as stack:
             lines = list(_measure(stack, options))
             print("\n" + report.table(lines), flush=True)
             if not options.quick and _wanted(options, "lookups and sweeps"):
@@ -76,6 +76,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="REGEX", help="measure the rows whose name fits")
     parser.add_argument("--quick", action="store_true", help="one short run of each row, and no filling of tables")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="orders in the database for the lookups")
+    parser.add_argument("--tcp", action="store_true", help="reach PostgreSQL over TCP instead of its Unix socket")
     parser.add_argument("--web-workers", type=int, default=2, help="granian's processes, as in the Dockerfile")
     parser.add_argument("--web-threads", type=int, default=8, help="granian's threads for each process")
     options = parser.parse_args()

@@ -30,11 +30,12 @@ PRODUCTION = {
 class Stack:
     """A whole store on loopback: `web` and `sandbox` run all the time, worker and beat when they are wanted."""
 
-    def __init__(self, folder: Path, services: ExitStack, *, web_workers: int, web_threads: int) -> None:
+    def __init__(self, folder: Path, services: ExitStack, *, web_workers: int, web_threads: int, tcp: bool) -> None:
         self.postgres = services.enter_context(Postgres(settings=("synchronous_commit=on", "max_connections=100")))
         self.redis = services.enter_context(Redis())
         port, sandbox_port, self.mail_port = free_port(), free_port(), free_port()
-        overrides = {"DATABASE_URL": self.postgres.url, "REDIS_URL": self.redis.url, **PRODUCTION}
+        database = self.postgres.url if tcp else self.postgres.socket_url
+        overrides = {"DATABASE_URL": database, "REDIS_URL": self.redis.url, **PRODUCTION}
         overrides["EMAIL_URL"] = f"smtp://127.0.0.1:{self.mail_port}"
         self.store = Store(folder, port=port, sandbox_port=sandbox_port, **overrides)
         self.port, self.host = port, f"127.0.0.1:{port}"
@@ -108,11 +109,11 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running_stack(*, web_workers: int, web_threads: int) -> Iterator[Stack]:
+def running_stack(*, web_workers: int, web_threads: int, tcp: bool = False) -> Iterator[Stack]:
     """Start everything on free ports, in a folder of its own; nothing is left afterwards."""
     with ExitStack() as services:
         folder = Path(services.enter_context(tempfile.TemporaryDirectory(prefix="bitloot-bench-")))
-        stack = Stack(folder, services, web_workers=web_workers, web_threads=web_threads)
+        stack = Stack(folder, services, web_workers=web_workers, web_threads=web_threads, tcp=tcp)
         stack.start()
         yield stack
 
