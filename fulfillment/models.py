@@ -115,7 +115,7 @@ class Reservation(StatusRow, QueueRow):
             message=message[:300],
             actor=actor,
         )
-        statements.insert(event)
+        statements.insert_later(event)
 
 
 class ReservationAttempt(models.Model):

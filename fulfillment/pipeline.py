@@ -19,7 +19,7 @@ from fulfillment.models import Reservation
 from fulfillment.steps import buying, collecting, resuming, searching
 from fulfillment.steps.holding import GO_ON, NOT_WANTED, STOP, Pause, alert, hold
 from fulfillment.steps.searching import SEARCH_HOURLY, become_unknown
-from orders.models import Order, OrderItem, Product
+from orders.models import OrderItem
 
 Status = Reservation.Status
 POISON = "Working on it crashed three times."
@@ -72,10 +72,7 @@ def give_up(reservation: Reservation) -> None:
 
 def _load_order(reservation: Reservation) -> None:
     """Load item, order and product, as they are now."""
-    item = statements.get(OrderItem, reservation.item_id)
-    item.order = statements.get(Order, item.order_id)
-    item.product = statements.get(Product, item.product_id)
-    reservation.item = item
+    reservation.item = statements.get(OrderItem, reservation.item_id, join=("order", "product"))
 
 
 def _missed_a_refund(reservation: Reservation) -> bool:

@@ -38,9 +38,10 @@ def hang_up(line: SmtpBackend | None) -> None:
 def send(mail: Email, line: SmtpBackend | None = None) -> None:
     """Send one claimed mail, and record what came of it; a refused address goes to staff."""
     try:
-        if mail.order_id is not None:
-            mail.order = statements.get(Order, mail.order_id)
-        message = _message(mail)
+        items = [] if mail.order_id is None else statements.select(OrderItem, {"order": mail.order_id}, join=("order",))
+        if items:
+            mail.order = items[0].order
+        message = _message(mail, items)
         failpoint("mail.rendered")
         with turns.waiting():
             if line is not None:
@@ -79,8 +80,8 @@ def _give_up(mail: Email, error: str) -> None:
         )
 
 
-def _message(mail: Email) -> EmailMultiAlternatives:
-    context = _context(mail, mail.order)
+def _message(mail: Email, items: list[OrderItem]) -> EmailMultiAlternatives:
+    context = _context(mail, mail.order, items)
     name = f"orders/email/{mail.kind}"
     subject = " ".join(render_to_string(f"{name}.subject.txt", context).split())
     message = EmailMultiAlternatives(
@@ -90,9 +91,8 @@ def _message(mail: Email) -> EmailMultiAlternatives:
     return message
 
 
-def _context(mail: Email, order: Order | None) -> dict[str, object]:
+def _context(mail: Email, order: Order | None, items: list[OrderItem]) -> dict[str, object]:
     context: dict[str, object] = {"mail": mail, "order": order, "reason": mail.reason, "site_url": settings.SITE_URL}
     if order is not None:
-        items = statements.select(OrderItem, {"order": order.pk})
         context |= {"items": sorted(items, key=lambda item: item.title), "link": order_link(order)}
     return context

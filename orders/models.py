@@ -67,7 +67,7 @@ class StatusRow(models.Model):
         with transaction.atomic(savepoint=False):
             if not statements.update(type(self), row | {"status": was}, {"status": to, **fields}):
                 return False
-            statements.insert(OrderEvent(kind=self.TIMELINE_KIND, from_status=was, to_status=to, **note))
+            statements.insert_later(OrderEvent(kind=self.TIMELINE_KIND, from_status=was, to_status=to, **note))
         self.status = to
         for name, value in fields.items():
             if hasattr(value, "resolve_expression"):
@@ -239,7 +239,7 @@ class Order(StatusRow):
 
     def note(self, kind: str, message: str, *, actor: str = "") -> None:
         """Add a line to the timeline that changes no status."""
-        statements.insert(OrderEvent(order=self, kind=kind, message=message, actor=actor))
+        statements.insert_later(OrderEvent(order=self, kind=kind, message=message, actor=actor))
 
     def mark_paid(self, *, message: str, actor: str = "") -> bool:
         """Record full payment and tell the upper apps. Return False if the order was already paid."""

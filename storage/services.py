@@ -99,7 +99,7 @@ def _insert(key: Key, item: OrderItem) -> bool:
         if not statements.insert(key, unless_taken="supplier_key_id"):
             return False
         message = "The key has come and was sealed."
-        statements.insert(OrderEvent(order_id=item.order_id, kind="key", to_status=key.status, message=message))
+        statements.insert_later(OrderEvent(order_id=item.order_id, kind="key", to_status=key.status, message=message))
         delivery = KeyDeliveryLog(
             key_id=key.pk,
             order_id=item.order_id,

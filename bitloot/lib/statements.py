@@ -1,15 +1,17 @@
-"""One-table statements that run dozens of times for each order.
+"""Plain statements that run dozens of times for each order.
 
 Django builds the SQL of a query anew each time it runs, which costs three times as much as running it; these are put
 together from the columns' names. Values, expressions and rows still go through the fields of the model, so they mean
-the same as in a queryset. For anything with a join, and wherever it is not hot: use a queryset.
+the same as in a queryset. Wherever it is not hot, and for anything more than these can do: use a queryset.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, connections, models
+from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.expressions import DatabaseDefault
 from django.db.models.functions import Now
@@ -17,19 +19,30 @@ from django.db.models.sql import UpdateQuery
 
 Row = TypeVar("Row", bound=models.Model)
 Where = Mapping[str, Any]  # field (or "pk") to value; None is IS NULL
+_later = threading.local()
 
 
-def select(model: type[Row], where: Where, *, lock: bool = False) -> list[Row]:
-    """Return the rows with these values, in no order; with `lock`, FOR UPDATE where the database knows that."""
+def select(model: type[Row], where: Where, *, join: tuple[str, ...] = (), lock: bool = False) -> list[Row]:
+    """Return the rows with these values, in no order; with `lock`, FOR UPDATE where the database knows that.
+
+    `join` names foreign keys that are never NULL, whose rows are brought along.
+    """
     db = connections[DEFAULT_DB_ALIAS]
     condition, params = _condition(db, model, where)
     end = " FOR UPDATE" if lock and db.features.has_select_for_update else ""
-    return fetch(model, f"SELECT {columns(model)} FROM {_table(model)} WHERE {condition}{end}", params)  # noqa: S608
+    parts = (model, *(_field(model, name).related_model for name in join))
+    sql = f"SELECT {_joined_columns(parts)} FROM {_joined_tables(model, join)} WHERE {condition}{end}"  # noqa: S608
+    found = []
+    for row, *related in _fetch(parts, sql, params):
+        for name, other in zip(join, related, strict=True):
+            setattr(row, name, other)
+        found.append(row)
+    return found
 
 
-def get(model: type[Row], pk: Any, *, lock: bool = False) -> Row:
-    """Return one row, locked if asked. Raises the model's DoesNotExist."""
-    found = select(model, {"pk": pk}, lock=lock)
+def get(model: type[Row], pk: Any, *, join: tuple[str, ...] = (), lock: bool = False) -> Row:
+    """Return one row as `select` would. Raises the model's DoesNotExist."""
+    found = select(model, {"pk": pk}, join=join, lock=lock)
     if not found:
         raise model.DoesNotExist(f"{model._meta.label} {pk} does not exist")  # type: ignore[attr-defined]
     return found[0]
@@ -80,6 +93,36 @@ def insert_all(rows: Sequence[models.Model]) -> None:
         _insert(rows, "")
 
 
+@contextmanager
+def together() -> Iterator[None]:
+    """Run the block in a transaction, and write at its end what it left to `insert_later`.
+
+    What a block within it left behind is dropped if that ends with an error; a mere savepoint does not take it back.
+    """
+    outer: list[models.Model] | None = getattr(_later, "rows", None)
+    rows: list[models.Model] = []
+    with transaction.atomic():
+        _later.rows = rows
+        try:
+            yield
+        finally:
+            _later.rows = outer
+        if outer is not None:
+            outer.extend(rows)
+            return
+        for model in dict.fromkeys(map(type, rows)):
+            insert_all([row for row in rows if type(row) is model])
+
+
+def insert_later(row: models.Model) -> None:
+    """Save a new row that nobody reads before the end of `together`; outside of one, save it now."""
+    rows: list[models.Model] | None = getattr(_later, "rows", None)
+    if rows is None:
+        insert(row)
+    else:
+        rows.append(row)
+
+
 def _insert(rows: Sequence[models.Model], end: str) -> int:
     db, model = connections[DEFAULT_DB_ALIAS], type(rows[0])
     given, tuples, params = [_given(row) for row in rows], [], []
@@ -110,14 +153,18 @@ def _given(row: models.Model) -> dict[str, Any]:
 
 def fetch(model: type[Row], sql: str, params: Sequence[Any]) -> list[Row]:
     """Return what a statement that gives back `columns(model)` brings."""
+    return [row for (row,) in _fetch((model,), sql, params)]
+
+
+def _fetch(parts: tuple[type[Any], ...], sql: str, params: Sequence[Any]) -> list[list[Any]]:
     db = connections[DEFAULT_DB_ALIAS]
     with db.cursor() as cursor:
         cursor.execute(sql, params)
         rows: Iterable[Sequence[Any]] = cursor.fetchall()
-    if rows and (converters := _converters(model, db.vendor)):
-        rows = UpdateQuery(model).get_compiler(connection=db).apply_converters(rows, converters)
-    names = _attributes(model)
-    return [model.from_db(db.alias, names, row) for row in rows]
+    if rows and (converters := _converters(parts, db.vendor)):
+        rows = UpdateQuery(parts[0]).get_compiler(connection=db).apply_converters(rows, converters)
+    cuts = _cuts(parts)
+    return [[part.from_db(db.alias, names, row[cut]) for part, names, cut in cuts] for row in rows]
 
 
 @cache
@@ -132,9 +179,35 @@ def _attributes(model: type[models.Model]) -> list[str]:
 
 
 @cache
-def _converters(model: type[models.Model], vendor: str) -> dict[int, Any]:
-    compiler = UpdateQuery(model).get_compiler(using=DEFAULT_DB_ALIAS)
-    read = [field.get_col(model._meta.db_table) for field in model._meta.concrete_fields]
+def _cuts(parts: tuple[type[models.Model], ...]) -> list[tuple[Any, list[str], slice]]:
+    """Return for each model of a joined row the names of its attributes, and where they stand."""
+    cuts, end = [], 0
+    for part in parts:
+        names = _attributes(part)
+        cuts.append((part, names, slice(end, end + len(names))))
+        end += len(names)
+    return cuts
+
+
+@cache
+def _joined_columns(parts: tuple[type[models.Model], ...]) -> str:
+    return ", ".join(f"{_table(part)}.{_column(part, name)}" for part in parts for name in _attributes(part))
+
+
+@cache
+def _joined_tables(model: type[models.Model], join: tuple[str, ...]) -> str:
+    sql = _table(model)
+    for name in join:
+        other = _field(model, name).related_model
+        theirs, ours = f"{_table(other)}.{_column(other, 'pk')}", f"{_table(model)}.{_column(model, name)}"
+        sql += f" JOIN {_table(other)} ON {theirs} = {ours}"
+    return sql
+
+
+@cache
+def _converters(parts: tuple[type[models.Model], ...], vendor: str) -> dict[int, Any]:
+    compiler = UpdateQuery(parts[0]).get_compiler(using=DEFAULT_DB_ALIAS)
+    read = [field.get_col(part._meta.db_table) for part in parts for field in part._meta.concrete_fields]
     return dict(compiler.get_converters(read))
 
 
@@ -157,9 +230,9 @@ def _condition(db: BaseDatabaseWrapper, model: type[models.Model], where: Where)
     pieces, params = [], []
     for name, value in where.items():
         if value is None:
-            pieces.append(f"{_column(model, name)} IS NULL")
+            pieces.append(f"{_table(model)}.{_column(model, name)} IS NULL")
         else:
-            pieces.append(f"{_column(model, name)} = %s")
+            pieces.append(f"{_table(model)}.{_column(model, name)} = %s")
             params.append(_field(model, name).get_db_prep_value(value, db))
     return " AND ".join(pieces), params
 

@@ -73,7 +73,7 @@ def send(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pau
 
 def _commit_permit(reservation: Reservation, client: KinguinClient) -> ReservationAttempt | None:
     """Commit the right to send this purchase once, or None if order or gate changed. Raises LeaseLost."""
-    with transaction.atomic():
+    with statements.together():
         order = reservation.item.order.lock()
         if order.status not in BUYABLE:
             return None
@@ -117,7 +117,7 @@ def _buy(reservation: Reservation, client: KinguinClient, product: Product) -> S
 def _record_purchase(
     reservation: Reservation, permit: ReservationAttempt, bought: SupplierOrder, client: KinguinClient, calls: CallLog
 ) -> None:
-    with transaction.atomic():
+    with statements.together():
         _close_permit(permit, ReservationAttempt.Outcome.PLACED)
         adopt(reservation, bought, calls)
         if not client.must_give:

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from bitloot.lib import statements
-from orders.models import Email, Order, OrderEvent
+from orders.models import Email, Order, OrderEvent, OrderItem
 from orders.tests.factories import make_order
 from payments.models import Payment
 from storage.models import Key
@@ -45,6 +45,20 @@ def test_select_knows_null_and_several_columns():
     assert statements.select(Payment, {"external_id": None, "pay_currency": "btc"}) == [nameless]
     assert statements.select(Payment, {"order": named.order_id}) == [named]
     assert statements.select(Payment, {"external_id": "'; --"}) == []
+
+
+def test_a_join_brings_the_rows_of_foreign_keys_along():
+    key = make_key()
+    with CaptureQueriesContext(connection) as seen:
+        item = statements.get(OrderItem, key.item_id, join=("order", "product"))
+        order, product = item.order, item.product
+    assert len(seen) == 1
+    expected = OrderItem.objects.select_related("order", "product").get(pk=key.item_id)
+    for row, same in ((item, expected), (order, expected.order), (product, expected.product)):
+        assert columns_of(row) == columns_of(same)
+    payment = make_payment()
+    (found,) = statements.select(Payment, {"order": payment.order_id}, join=("order",))
+    assert [found.evidence, found.order] == [payment.evidence, payment.order]
 
 
 def test_get_says_which_row_is_missing():
@@ -124,6 +138,45 @@ def test_insert_all_saves_each_row_with_its_own_values():
     lines = [OrderEvent(order=order, kind="note"), OrderEvent(order=order, kind="note", at=order.created_at)]
     with pytest.raises(ValueError, match="different fields"):
         statements.insert_all(lines)
+
+
+def note_and_fail(order):
+    with statements.together():
+        order.note("note", "never")
+        raise ValueError("a bug")
+
+
+def test_rows_that_are_left_for_later_are_written_together_at_the_end():
+    order = make_order()
+    with CaptureQueriesContext(connection) as seen, statements.together():
+        order.note("note", "one")
+        with statements.together():
+            order.note("note", "two")
+        with pytest.raises(ValueError, match="a bug"):
+            note_and_fail(order)
+        order.note("note", "three")
+        assert not order.events.filter(kind="note").exists()
+    assert sum("INSERT" in query["sql"] for query in seen) == 1
+    notes = order.events.filter(kind="note").values_list("message", flat=True)
+    assert list(notes) == ["one", "two", "three"]
+    with pytest.raises(ValueError, match="a bug"):
+        note_and_fail(order)
+    order.note("note", "at once")
+    assert list(notes.all()) == ["one", "two", "three", "at once"]
+
+
+def change_and_repeat(order):
+    with statements.together():
+        statements.insert_later(order)
+        Order.objects.filter(pk=order.pk).update(reason="new")
+
+
+def test_what_was_left_for_later_fails_with_its_transaction():
+    order = make_order()
+    with pytest.raises(IntegrityError):
+        change_and_repeat(order)
+    order.refresh_from_db()
+    assert order.reason == ""
 
 
 def test_insert_does_nothing_only_if_the_named_value_is_taken():
