@@ -1,4 +1,4 @@
-"""What a provider is answered, and what is then stored. What is wrong with a call: bitloot/tests/test_bad_input.py."""
+"""What a provider is answered, and what is then stored. What is wrong with a call: test_bad_webhooks.py."""
 
 import json
 from pathlib import Path
