@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -34,13 +35,13 @@ def failed(client: KinguinClient) -> None:
     """Count a failure to reach the host; five in a row pause every purchase there."""
     SupplierGate.objects.filter(pk=client.host).update(failures=F("failures") + 1)
     failpoint("gate.counted")
-    paused = SupplierGate.objects.filter(
-        pk=client.host, status=SupplierGate.Status.OPEN, failures__gte=FAILURES_TO_PAUSE
-    ).update(
-        status=SupplierGate.Status.PAUSED, reason="unreachable", probe_at=Now() + delay(PAUSE_SECONDS), changed_at=Now()
-    )
-    if paused:
-        raise_alert("supplier_down", client.host, f"{client.host} cannot be reached. Purchases wait; orders are safe.")
+    closed = {"status": SupplierGate.Status.PAUSED, "reason": "unreachable", "changed_at": Now()}
+    with transaction.atomic():
+        failing = SupplierGate.objects.filter(pk=client.host, failures__gte=FAILURES_TO_PAUSE)
+        still_open = failing.filter(status=SupplierGate.Status.OPEN)
+        if still_open.update(probe_at=Now() + delay(PAUSE_SECONDS), **closed):
+            message = f"{client.host} cannot be reached. Purchases wait; orders are safe."
+            raise_alert("supplier_down", client.host, message)
 
 
 def succeeded(seen: SupplierGate) -> None:

@@ -5,7 +5,7 @@ import logging
 from datetime import timedelta
 from hashlib import sha256
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -64,8 +64,10 @@ def process(log: WebhookLog) -> None:
 
 def give_up(log: WebhookLog) -> None:
     """End a row that crashed its worker again and again."""
-    log.release(None, status=WebhookLog.Status.FAILED, outcome="Handling it crashed the worker three times.")
-    raise_alert("webhook_failed", f"webhook {log.pk}", f"{log} crashed the worker. Look at the log, then replay it.")
+    with transaction.atomic():
+        log.release(None, status=WebhookLog.Status.FAILED, outcome="Handling it crashed the worker three times.")
+        message = f"{log} crashed the worker. Look at the log, then replay it."
+        raise_alert("webhook_failed", f"webhook {log.pk}", message)
 
 
 def replay(log: WebhookLog) -> bool:
@@ -98,9 +100,10 @@ def _fail(log: WebhookLog, err: Exception) -> None:
     last = log.attempts + 1 >= TRIES_AFTER_A_FAILURE
     pause: timedelta | None = None if last else backoff(log.attempts + 3)
     outcome = f"{type(err).__name__}: {err}"[:300]
-    log.release(pause, status=WebhookLog.Status.FAILED, outcome=outcome, attempts=F("attempts") + 1)
-    raise_alert(
-        "webhook_failed",
-        f"webhook {log.pk}",
-        f"{log} could not be handled: {type(err).__name__}. Mend it, then replay it.",
-    )
+    with transaction.atomic():  # or nobody is told if the worker dies in between
+        log.release(pause, status=WebhookLog.Status.FAILED, outcome=outcome, attempts=F("attempts") + 1)
+        raise_alert(
+            "webhook_failed",
+            f"webhook {log.pk}",
+            f"{log} could not be handled: {type(err).__name__}. Mend it, then replay it.",
+        )

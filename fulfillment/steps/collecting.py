@@ -199,7 +199,8 @@ def _supplier_took_back(reservation: Reservation, seen: SupplierOrder) -> Pause:
             Status.CANCELLED, message=f"The supplier ended the order: {seen.status}.", reason=seen.status
         )
         owe_back(order, "supplier_cancelled", "The supplier cancelled the purchase.")
-    alert(reservation, "supplier_cancelled", f"{reservation} was {seen.status}. The customer is owed the money.")
+        # Here, or nobody would be told if the worker died after the commit: a cancelled row is not looked at again.
+        alert(reservation, "supplier_cancelled", f"{reservation} was {seen.status}. The customer is owed the money.")
     return STOP
 
 

@@ -1,11 +1,14 @@
 """Keys that were bought are fetched, sealed, awaited or given back."""
 
+from unittest import mock
+
 import pytest
 from django.db.models.functions import Now
 
 from fulfillment import kinguin
 from fulfillment.models import Reservation
 from fulfillment.services import keys_of
+from fulfillment.steps import collecting
 from fulfillment.tests.world import HOUR, age, finish, paid, run
 from orders.models import Alert, Order
 from storage.models import Key
@@ -44,6 +47,23 @@ def test_supplier_that_cancels_after_the_purchase_owes_the_customer_money(reserv
     order = reservation.item.order
     assert (reservation.status, order.status, order.reason) == ("cancelled", "refund_due", "supplier_cancelled")
     assert Alert.objects.filter(order=order).exists()
+
+
+def test_supplier_that_cancels_is_told_to_staff_even_if_the_worker_dies_before_that(reservation, sandbox, monkeypatch):
+    sandbox.control("config", {"deliver": "manual"})
+    run(reservation)
+    sandbox.control(f"orders/{reservation.supplier_order_id}/cancel", {})
+    with monkeypatch.context() as dying:
+        dying.setattr(collecting, "alert", mock.Mock(side_effect=SystemExit))
+        with pytest.raises(SystemExit):
+            run(reservation)
+    reservation.refresh_from_db()
+    assert (reservation.status, Alert.objects.count()) == ("given", 0)
+    Reservation.objects.update(claim_token=None, claimed_until=None)  # its lease has ended
+    run(reservation)
+    order = reservation.item.order
+    assert (reservation.status, order.status) == ("cancelled", "refund_due")
+    assert Alert.objects.get().order == order
 
 
 def test_read_that_fails_for_a_day_goes_to_a_person(reservation, sandbox):

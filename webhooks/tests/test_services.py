@@ -1,6 +1,7 @@
 import json
 from datetime import timedelta
 from hashlib import sha256
+from unittest import mock
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -125,6 +126,17 @@ def test_a_failure_is_shown_at_once_tried_again_and_left_for_a_person(handler):
     assert [log.attempts, log.next_attempt_at, len(calls)] == [5, None, 5]
     alert = Alert.objects.get()
     assert [alert.kind, alert.subject, alert.status, alert.times] == ["webhook_failed", f"webhook {log.pk}", "open", 5]
+
+
+@pytest.mark.parametrize("fail", [lambda log: services._fail(log, ValueError("a bug")), give_up])
+def test_no_failure_is_recorded_that_nobody_is_told(monkeypatch, fail):
+    log = make_log()
+    (claimed,) = WebhookLog.objects.all().claim()
+    monkeypatch.setattr(services, "raise_alert", mock.Mock(side_effect=SystemExit))
+    with pytest.raises(SystemExit):
+        fail(claimed)
+    log.refresh_from_db()
+    assert [log.status, log.outcome] == ["received", ""]
 
 
 def test_a_failure_that_is_mended_closes_its_alert(handler):
