@@ -7,10 +7,9 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import task_postrun, task_prerun, worker_ready
-from django.db import close_old_connections
 from kombu.transport import TRANSPORT_ALIASES
 
-from bitloot.lib import bell, turns
+from bitloot.lib import bell, sharing, turns
 
 logger = logging.getLogger(__name__)
 
@@ -25,15 +24,19 @@ app.conf["CELERY_DB_REUSE_MAX"] = sys.maxsize
 
 
 @task_prerun.connect
+def take_connection(**_: Any) -> None:
+    sharing.take()
+
+
 @task_postrun.connect
-def drop_broken_connections(sender: Any, **_: Any) -> None:
-    if not sender.request.is_eager:
-        close_old_connections()
+def give_connection_back(**_: Any) -> None:
+    sharing.give_back()
 
 
 @worker_ready.connect
 def answer_own_bells(sender: Any, **_: Any) -> None:
     """Drain in the worker's own threads what the worker rings for; the broker is for bells from elsewhere."""
+    sharing.share()
     drains = _Drains(sender.pool.executor, sender.pool.limit)
     turns.when_spare(drains.answer)
     bell.answer_here(drains)
@@ -42,7 +45,7 @@ def answer_own_bells(sender: Any, **_: Any) -> None:
 class _Drains:
     """Answers bells with the worker's threads, as soon as a thread and a turn to compute are free.
 
-    A drain that has to wait for its turn helps nobody: it costs a database connection that is not warm.
+    Queues take turns, too: after a row, a thread goes on with the queue that has waited the longest.
     """
 
     def __init__(self, threads: Executor, places: int) -> None:
@@ -59,7 +62,11 @@ class _Drains:
 
     def put_off(self, queue: str) -> bool:
         """Note the bell that started a drain for which there is no turn; False if there is one."""
-        return not turns.spare() and not self(queue)
+        return not (turns.is_mine() or turns.spare()) and not self(queue)
+
+    def wants_room(self, queue: str) -> bool:
+        """Say whether a thread waits for a turn, or another queue for a drain."""
+        return turns.crowded() or any(name != queue for name in tuple(self._waiting))
 
     def answer(self) -> None:
         """Start a drain for the bell that waits the longest, if there is one and what it takes is free."""
@@ -78,16 +85,25 @@ class _Drains:
                 self._waiting[queue] = None
                 self._free += 1
 
-    def _drain(self, queue: str) -> None:
-        try:
-            app.tasks[f"{queue}.drain"]()
-        except Exception:
-            logger.exception("Draining %s failed; the sweep goes on with it", queue)
-        finally:
-            close_old_connections()
-            with self._lock:
+    def _drain(self, queue: str | None) -> None:
+        with turns.turn():
+            while queue is not None:
+                try:
+                    app.tasks[f"{queue}.drain"]()
+                except Exception:
+                    logger.exception("Draining %s failed; the sweep goes on with it", queue)
+                queue = self._next()
+        self.answer()
+
+    def _next(self) -> str | None:
+        """Return the queue that waits the longest, or None, and then this thread has nothing more to do."""
+        with self._lock:
+            if not self._waiting or turns.crowded():
                 self._free += 1
-            self.answer()
+                return None
+            queue = next(iter(self._waiting))
+            del self._waiting[queue]
+            return queue
 
 
 @worker_ready.connect

@@ -195,7 +195,8 @@ CACHES["local"] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "
 # With a prefetch below 8 the filesystem transport stalls.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1 if REDIS_URL else 8
 CELERY_WORKER_POOL = "threads"
-CELERY_WORKER_CONCURRENCY = 32
+# Nearly all of them wait for a provider; who computes is counted by bitloot.lib.turns.
+CELERY_WORKER_CONCURRENCY = 64
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_IGNORE_RESULT = True

@@ -75,13 +75,13 @@ class R2Storage(S3Storage):
         self._save(name, ContentFile(content))
 
     def get(self, name: str) -> bytes:
-        with _answer_of("get"):
+        with turns.waiting(), _answer_of("get"):
             answer = self.client.get_object(Bucket=self.bucket_name, Key=name)
             with closing(answer["Body"]) as body:
                 return _read(body)
 
     def delete(self, name: str) -> None:
-        with _answer_of("delete"):
+        with turns.waiting(), _answer_of("delete"):
             self.client.delete_object(Bucket=self.bucket_name, Key=name)
 
     def signed_url(self, name: str, seconds: int) -> str | None:
@@ -93,7 +93,7 @@ class R2Storage(S3Storage):
     def _save(self, name: str, content: File) -> str:
         body = content.read()
         try:
-            with _answer_of("put"):
+            with turns.waiting(), _answer_of("put"):
                 self._put_once(name, body)
         except ObjectConflict:
             # Most often our own earlier write, whose answer was lost on the way.
@@ -114,7 +114,7 @@ class R2Storage(S3Storage):
 
 
 class EmbeddedStorage(FileSystemStorage):
-    """Files of one machine, for a store without a bucket."""
+    """Files of one machine, for a store without a bucket. They are written quicker than a turn is handed over."""
 
     signs_urls = False
 
@@ -164,8 +164,7 @@ def new_object_name() -> str:
 def _answer_of(call: str) -> Iterator[None]:
     """Translate what the store answers. Messages carry codes only: never a link, a name or a credential."""
     try:
-        with turns.waiting():
-            yield
+        yield
     except ClientError as err:
         code = err.response.get("Error", {}).get("Code", "")
         status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode")

@@ -30,6 +30,9 @@ class Here(Protocol):
     def put_off(self, queue: str) -> bool:
         """Note a drain that is already started, and say True, if it has to wait for others to end."""
 
+    def wants_room(self, queue: str) -> bool:
+        """Say whether others wait for what a drain of this queue takes."""
+
 
 _wanted: set[str] = set()
 _wake = threading.Event()
@@ -45,7 +48,12 @@ def ring(queue: str) -> None:
 
 
 def ring_now(queue: str) -> None:
-    """Wake the drain of `queue`: at most one message per queue, process and 200 ms leaves, from a thread of its own."""
+    """Wake the drain of `queue`: at most one message per queue, process and 200 ms leaves, from a thread of its own.
+
+    A worker that has a thread to spare drains by itself, and tells nobody.
+    """
+    if _here is not None and _here(queue):
+        return
     _wanted.add(queue)
     _wake.set()
     if _ringer is None or _ringer[0] != os.getpid():
@@ -61,6 +69,11 @@ def answer_here(here: Here | None) -> None:
 def put_off(queue: str) -> bool:
     """Say whether a drain had better end at once, because this process is busy and has noted to start it again."""
     return _here is not None and _here.put_off(queue)
+
+
+def wants_room(queue: str) -> bool:
+    """Say whether a drain had better end between two rows, because others of this process wait."""
+    return _here is not None and _here.wants_room(queue)
 
 
 def _start_ringer() -> None:

@@ -24,7 +24,7 @@ LEASE_SECONDS = 120
 MAX_CRASHES = 3
 DRAIN_SECONDS = 2.0
 # Of the worker's threads (CELERY_WORKER_CONCURRENCY); the rest are for the other queues.
-DRAINS_PER_PROCESS = 24
+DRAINS_PER_PROCESS = 52
 _drains: dict[str, threading.BoundedSemaphore] = defaultdict(lambda: threading.BoundedSemaphore(DRAINS_PER_PROCESS))
 
 Row = TypeVar("Row", bound="QueueRow")
@@ -139,7 +139,7 @@ def drain(
     give_up: Callable[[Row], None],
     batch: int = 1,
 ) -> int:
-    """Work off due rows until there are none or two seconds have passed; return how many were handled.
+    """Work off due rows until there are none, two seconds have passed, or others wait; return how many.
 
     `handle` ends the claim itself. If it raises, the row waits out a backoff with its crash counted; a row that
     crashed three times goes to `give_up`, so that it stops nobody else.
@@ -149,29 +149,17 @@ def drain(
         return 0
     handled, deadline = 0, time.monotonic() + DRAIN_SECONDS
     try:
-        while done := _turn(queue, rows.claim, batch, handle, give_up):
-            handled += done
-            if time.monotonic() > deadline:
-                break
+        with turn():
+            while claimed := rows.claim(batch):
+                bell.ring_now(queue)  # where one was due there may be more: let another thread join in
+                for row in claimed:
+                    _run(row, handle, give_up)
+                handled += len(claimed)
+                if time.monotonic() > deadline or bell.wants_room(queue):
+                    break  # somebody goes on: the bell was heard, or noted
     finally:
         places.release()
     return handled
-
-
-def _turn(
-    queue: str,
-    claim: Callable[[int], list[Row]],
-    batch: int,
-    handle: Callable[[Row], None],
-    give_up: Callable[[Row], None],
-) -> int:
-    with turn():
-        claimed = claim(batch)
-        if claimed:
-            bell.ring_now(queue)  # where one was due there may be more: let another thread join in
-        for row in claimed:
-            _run(row, handle, give_up)
-    return len(claimed)
 
 
 def _run(row: Row, handle: Callable[[Row], None], give_up: Callable[[Row], None]) -> None:

@@ -2,11 +2,14 @@
 
 Python runs one thread at a time. A crowd of threads that are all ready to run takes more processor time for handing
 over than it saves; so a worker's thread takes a turn for its work, and gives it back while it waits for somebody else.
+With the turn comes a database connection, where threads share them.
 """
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from bitloot.lib import sharing
 
 # More than one: a thread that waits for the database holds its turn.
 TURNS = 4
@@ -19,7 +22,10 @@ _when_spare: Callable[[], object] | None = None
 
 @contextmanager
 def turn() -> Iterator[None]:
-    """Compute inside the block; waits until fewer than TURNS threads of this process do."""
+    """Compute inside the block; waits until fewer than TURNS threads of this process do. Harmless within another."""
+    if is_mine():
+        yield
+        return
     _take()
     try:
         yield
@@ -33,7 +39,7 @@ def waiting() -> Iterator[None]:
 
     Never inside a transaction: its locks would be held by a thread that has no turn.
     """
-    if not getattr(_mine, "held", False):
+    if not is_mine():
         yield
         return
     _give_back()
@@ -43,9 +49,19 @@ def waiting() -> Iterator[None]:
         _take()
 
 
+def is_mine() -> bool:
+    """Say whether this thread has a turn."""
+    return getattr(_mine, "held", False)
+
+
 def spare() -> bool:
     """Say whether a thread that comes now finds a turn at once."""
     return _wanted < TURNS
+
+
+def crowded() -> bool:
+    """Say whether a thread waits for a turn: it has begun with something, so it goes first."""
+    return _wanted > TURNS
 
 
 def when_spare(call: Callable[[], object] | None) -> None:
@@ -58,9 +74,11 @@ def _take() -> None:
     _want(1)
     _turns.acquire()
     _mine.held = True
+    sharing.take()
 
 
 def _give_back() -> None:
+    sharing.give_back()
     _mine.held = False
     _turns.release()
     _want(-1)

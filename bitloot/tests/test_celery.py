@@ -2,7 +2,6 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -60,19 +59,68 @@ def test_a_worker_that_stops_leaves_its_bells_to_others(work):
 def test_a_bell_that_finds_no_turn_is_answered_as_soon_as_one_is_left_over(work, monkeypatch):
     done, go_on = work
     go_on.release(2)
-    with ThreadPoolExecutor(2) as threads, ExitStack() as computing:
+    computed = threading.Event()
+
+    def compute():
+        with turns.turn():
+            computed.wait(10)
+
+    with ThreadPoolExecutor(turns.TURNS + 2) as threads:
         drains = celery._Drains(threads, 2)
-        monkeypatch.setattr(turns, "_when_spare", drains.answer)
         assert drains.put_off("orders") is False
+        monkeypatch.setattr(turns, "_when_spare", drains.answer)
         for _ in range(turns.TURNS):
-            computing.enter_context(turns.turn())
+            threads.submit(compute)
+        wait_until(lambda: not turns.spare(), seconds=10, what="the last turn")
         assert [drains("orders"), drains.put_off("payments"), done] == [False, True, []]
-        computing.close()
+        computed.set()
         wait_until(lambda: done == ["orders", "payments"], seconds=10, what="both queues")
 
 
+def test_a_thread_that_has_a_turn_already_is_not_put_off(work, monkeypatch):
+    monkeypatch.setattr(turns, "TURNS", 1)
+    drains = celery._Drains(None, 0)
+    with turns.turn():
+        assert [turns.spare(), drains.put_off("orders")] == [False, False]
+
+
+def test_a_thread_that_ends_a_drain_goes_on_with_the_queue_that_waited_the_longest(work):
+    done, go_on = work
+    with ThreadPoolExecutor(1) as threads:
+        drains = celery._Drains(threads, 1)
+        for queue in ("poison", "orders", "payments", "orders"):
+            drains(queue)
+        go_on.release(3)
+        wait_until(lambda: done == ["poison", "orders", "payments"], seconds=10, what="every queue")
+
+
+def test_a_drain_makes_room_for_other_queues_and_for_threads_that_wait_for_a_turn(work, monkeypatch):
+    _, go_on = work
+    with ThreadPoolExecutor(1) as threads:
+        drains = celery._Drains(threads, 1)
+        assert drains.wants_room("orders") is False
+        drains("orders")
+        drains("payments")
+        assert [drains.wants_room("orders"), drains.wants_room("payments")] == [True, False]
+        monkeypatch.setattr(turns, "_wanted", turns.TURNS + 1)
+        assert drains.wants_room("payments") is True
+        go_on.release(2)
+
+
+def test_a_drain_looks_after_each_batch_whether_it_has_to_make_room(monkeypatch):
+    here = SimpleNamespace(put_off=lambda queue: False, wants_room=lambda queue: queue == "orders")
+    monkeypatch.setattr(bell, "_here", here)
+    monkeypatch.setattr(bell, "ring_now", lambda queue: None)
+    rows = SimpleNamespace(claim=lambda limit: [SimpleNamespace(claim_token=1, crashes=0)] if left.pop() else [])
+    for name, handled in (("orders", 1), ("payments", 2)):
+        left = [False, True, True]
+        assert queue.drain(name, rows, handle=lambda row: None, give_up=None) == handled
+
+
 def test_a_drain_for_which_there_is_no_turn_claims_nothing(monkeypatch):
-    monkeypatch.setattr(bell, "_here", SimpleNamespace(put_off=lambda queue: queue == "orders"))
+    monkeypatch.setattr(
+        bell, "_here", SimpleNamespace(put_off=lambda queue: queue == "orders", wants_room=lambda queue: False)
+    )
     rows = SimpleNamespace(claim=lambda limit: claimed.append(limit) or [])
     claimed = []
     for name in ("orders", "payments"):

@@ -119,3 +119,10 @@ def test_a_worker_without_a_thread_to_spare_tells_the_others_once_a_second(monke
     bell._told["orders"] -= bell.BUSY_SECONDS
     bell._announce("orders")
     assert [name for name, _ in sent] == ["orders.drain", "payments.drain", "orders.drain"]
+
+
+def test_a_worker_with_a_thread_to_spare_answers_at_once_and_tells_nobody(monkeypatch, sent):
+    answered = []
+    monkeypatch.setattr(bell, "_here", lambda queue: answered.append(queue) is None)
+    bell.ring_now("orders")
+    assert [answered, bell._wanted, bell._ringer] == [["orders"], set(), None]

@@ -46,33 +46,35 @@ def test_a_turn_is_given_back_once_whatever_happens_inside():
     for _ in range(5):
         with pytest.raises(OSError, match="gone"), turns.turn(), turns.waiting(), turns.waiting():
             raise OSError("gone")
-    with turns.turn(), turns.turn():
-        pass
+    assert [turns._turns.acquire(blocking=False) for _ in range(3)] == [True, True, False]
 
 
 def test_without_a_turn_waiting_is_nothing():
     with turns.waiting():
-        pass
-    with turns.turn(), turns.turn():
-        assert not turns._turns.acquire(blocking=False)
+        assert turns._turns.acquire(blocking=False)
+
+
+def test_a_turn_within_a_turn_takes_no_second_one():
+    with turns.turn():
+        with turns.turn():
+            assert turns._turns.acquire(blocking=False)
+        assert turns.is_mine()
+    assert not turns.is_mine()
 
 
 def test_a_turn_that_nobody_waits_for_is_announced_when_it_is_given_back(monkeypatch):
     told = []
-    monkeypatch.setattr(turns, "TURNS", 2)
+    monkeypatch.setattr(turns, "TURNS", 1)
     turns.when_spare(lambda: told.append(turns.spare()))
     try:
         with turns.turn():
-            assert turns.spare()
-            with turns.turn():
-                assert not turns.spare()
-                with turns.waiting():
-                    assert [told, turns.spare()] == [[True], True]
-                assert not turns.spare()
-            assert told == [True, True]
+            assert not turns.spare()
+            with turns.waiting():
+                assert [told, turns.spare()] == [[True], True]
+            assert not turns.spare()
     finally:
         turns.when_spare(None)
-    assert told == [True, True, True]
+    assert told == [True, True]
 
 
 def test_a_turn_that_somebody_waits_for_is_not_to_spare(monkeypatch):
@@ -88,7 +90,7 @@ def test_a_turn_that_somebody_waits_for_is_not_to_spare(monkeypatch):
         with ThreadPoolExecutor(3) as threads:
             for _ in range(3):
                 threads.submit(work)
-            wait_until(lambda: turns._wanted == 3, seconds=10, what="the third thread")
+            wait_until(turns.crowded, seconds=10, what="the third thread")
             go_on.set()
     finally:
         turns.when_spare(None)
