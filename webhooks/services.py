@@ -2,8 +2,13 @@
 
 import json
 import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
+from operator import itemgetter
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import F
@@ -12,6 +17,7 @@ from django.db.models.functions import Now
 from bitloot.lib import bell
 from bitloot.lib.clock import backoff
 from bitloot.lib.failpoint import failpoint
+from bitloot.lib.grouping import Group
 from bitloot.lib.http import ProviderUnavailable
 from orders.models import close_alert, raise_alert
 from payments.exceptions import UnknownPayment
@@ -23,24 +29,55 @@ logger = logging.getLogger(__name__)
 TRIES_AFTER_A_FAILURE = 5
 TRIES_WITHOUT_ANSWER = 60
 
-_INSERT = """
-INSERT INTO webhooks_webhooklog
-    (provider, body, body_sha256, headers, external_id, event_type, status, outcome, attempts, crashes)
-VALUES (%s, %s, %s, %s, %s, %s, 'received', '', 0, 0)
-ON CONFLICT (provider, body_sha256) DO UPDATE SET repeats = webhooks_webhooklog.repeats + 1
-"""
+# More than a web process has threads, most often.
+MOST_AT_ONCE = 16
+_COLUMNS = "provider, body, body_sha256, headers, external_id, event_type, repeats, status, outcome, attempts, crashes"
+_ROW = "(%s, %s, %s, %s, %s, %s, %s, 'received', '', 0, 0)"
+_AGAIN = (
+    "ON CONFLICT (provider, body_sha256) DO UPDATE SET repeats = webhooks_webhooklog.repeats + 1 + EXCLUDED.repeats"
+)
 
 
 class TamperedBody(Exception):
     """The stored body is not the one that was verified."""
 
 
-def store(*, provider: str, body: bytes, headers: dict[str, str], external_id: str, event_type: str) -> None:
-    """Store a verified webhook, in one statement, and ring. The same body again is only counted."""
-    values = (provider, body, sha256(body).digest(), json.dumps(headers), external_id[:64], event_type[:64])
-    with connection.cursor() as cursor:
-        cursor.execute(_INSERT, values)
+@dataclass(frozen=True)
+class Received:
+    """A webhook that was verified, as it is stored."""
+
+    provider: str
+    body: bytes = field(repr=False)
+    headers: dict[str, str]
+    external_id: str
+    event_type: str
+
+
+def store(received: Received) -> None:
+    """Store a verified webhook and ring; it is committed when this returns. The same body again is only counted.
+
+    One statement, which webhooks that come at the same time share.
+    """
+    if connection.in_atomic_block:
+        _insert([received])  # others must not depend on what becomes of this transaction
+    else:
+        _together(received)
     bell.ring("webhooks")
+
+
+def _insert(webhooks: Sequence[Received]) -> None:
+    counted = Counter((sha256(webhook.body).digest(), webhook.provider) for webhook in webhooks)
+    rows = {(sha256(webhook.body).digest(), webhook.provider): webhook for webhook in webhooks}
+    params: list[Any] = []
+    for (digest, provider), webhook in sorted(rows.items(), key=itemgetter(0)):  # all lock in one order
+        headers, repeats = json.dumps(webhook.headers), counted[digest, provider] - 1
+        params += (provider, webhook.body, digest, headers, webhook.external_id[:64], webhook.event_type[:64], repeats)
+    values = ", ".join([_ROW] * len(rows))
+    with connection.cursor() as cursor:
+        cursor.execute(f"INSERT INTO webhooks_webhooklog ({_COLUMNS}) VALUES {values} {_AGAIN}", params)  # noqa: S608
+
+
+_together = Group(_insert, most=MOST_AT_ONCE)
 
 
 def process(log: WebhookLog) -> None:

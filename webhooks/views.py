@@ -17,7 +17,7 @@ from fulfillment import kinguin
 from payments.signature import BadSignature, SignatureNotConfigured, event_type_and_id, verify_ipn
 from webhooks import refusals
 from webhooks.models import WebhookLog
-from webhooks.services import store
+from webhooks.services import Received, store
 
 logger = logging.getLogger(__name__)
 
@@ -92,13 +92,7 @@ def _keep(
 ) -> HttpResponse:
     failpoint("webhook.verified")
     try:
-        store(
-            provider=WebhookLog.Provider(provider).value,
-            body=body,
-            headers=headers,
-            external_id=external_id,
-            event_type=event_type,
-        )
+        store(Received(WebhookLog.Provider(provider).value, body, headers, external_id, event_type))
     except DatabaseFailure as err:
         logger.error("a webhook of %s could not be stored: %s", provider, type(err).__name__)
         response = _answer(provider, 503)

@@ -5,7 +5,7 @@ import json
 from django.conf import settings
 
 from webhooks.models import WebhookLog
-from webhooks.services import store
+from webhooks.services import Received, store
 
 KINGUIN = {"X-Event-Name": "order.status"}
 
@@ -24,8 +24,13 @@ def supplier_event(**members):
     ).encode()
 
 
-def make_log(provider="nowpayments", body=None, event_type="finished", external_id="5077125051"):
+def received(body=None, provider="nowpayments", event_type="finished", external_id="5077125051"):
     body = ipn() if body is None else body
     headers = {"x-nowpayments-sig": sign(body)} if provider == "nowpayments" else KINGUIN
-    store(provider=provider, body=body, headers=headers, external_id=external_id, event_type=event_type)
-    return WebhookLog.objects.get(provider=provider, body_sha256=hashlib.sha256(body).digest())
+    return Received(provider, body, headers, external_id, event_type)
+
+
+def make_log(provider="nowpayments", body=None, event_type="finished", external_id="5077125051"):
+    webhook = received(body, provider, event_type, external_id)
+    store(webhook)
+    return WebhookLog.objects.get(provider=provider, body_sha256=hashlib.sha256(webhook.body).digest())

@@ -1,10 +1,11 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from hashlib import sha256
 from unittest import mock
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connections, transaction
 from django.db.models.functions import Now
 
 from bitloot.lib.http import ProviderUnavailable
@@ -16,7 +17,7 @@ from webhooks.handlers import HANDLERS
 from webhooks.models import WebhookLog
 from webhooks.services import TamperedBody, give_up, process, replay
 from webhooks.tasks import drain_webhooks
-from webhooks.tests.factories import ipn, make_log, supplier_event
+from webhooks.tests.factories import ipn, make_log, received, supplier_event
 
 pytestmark = pytest.mark.django_db
 
@@ -70,6 +71,63 @@ def test_one_body_of_two_providers_is_two_webhooks():
     make_log("nowpayments", b"{}")
     make_log("kinguin", b"{}")
     assert WebhookLog.objects.count() == 2
+
+
+def counts():
+    return {bytes(log.body): log.repeats for log in WebhookLog.objects.all()}
+
+
+def test_webhooks_that_come_at_once_share_a_statement(django_assert_num_queries):
+    same, other = received(b"same"), received(b"other")
+    with django_assert_num_queries(1):
+        services._insert([same, other, same, received(b"same", "kinguin")])
+    assert sorted((log.provider, bytes(log.body), log.repeats) for log in WebhookLog.objects.all()) == [
+        ("kinguin", b"same", 0),
+        ("nowpayments", b"other", 0),
+        ("nowpayments", b"same", 1),
+    ]
+
+
+def test_what_a_shared_statement_repeats_is_counted():
+    services._insert([received(b"same")])
+    services._insert([received(b"same"), received(b"other"), received(b"same")])
+    assert counts() == {b"same": 2, b"other": 0}
+
+
+def test_in_a_transaction_a_webhook_is_stored_alone(monkeypatch):
+    monkeypatch.setattr(services, "_together", None)
+    services.store(received())
+    assert len(counts()) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_webhooks_from_many_threads_none_is_lost():
+    def keep(number):
+        try:
+            services.store(received(str(number % 50).encode()))
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(keep, range(200)))
+    assert counts() == {str(number).encode(): 3 for number in range(50)}
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_two_processes_with_the_same_webhooks_do_not_wait_for_each_other():
+    webhooks = [received(str(number).encode()) for number in range(16)]
+
+    def keep(order):
+        try:
+            for _ in range(300):
+                services._insert(webhooks[::order])
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(keep, (1, -1)))
+    assert set(counts().values()) == {599}
 
 
 def test_the_database_keeps_a_body_once():
