@@ -17,7 +17,7 @@ from fulfillment.calls import CallLog
 from fulfillment.kinguin import KinguinClient
 from fulfillment.models import Reservation
 from fulfillment.steps import buying, collecting, resuming, searching
-from fulfillment.steps.holding import GO_ON, NOT_WANTED, STOP, Pause, alert, hold
+from fulfillment.steps.holding import GO_ON, STOP, Pause, alert, hold
 from fulfillment.steps.searching import SEARCH_HOURLY, become_unknown
 from orders.models import OrderItem
 
@@ -51,7 +51,7 @@ def advance_claimed(reservation: Reservation) -> None:
         return  # delivered, which ended the claim
     with transaction.atomic():
         calls.flush()
-        reservation.release(GO_ON if pause is STOP and _missed_a_refund(reservation) else pause)
+        reservation.release(pause)
 
 
 def give_up(reservation: Reservation) -> None:
@@ -73,17 +73,6 @@ def give_up(reservation: Reservation) -> None:
 def _load_order(reservation: Reservation) -> None:
     """Load item, order and product, as they are now."""
     reservation.item = statements.get(OrderItem, reservation.item_id, join=("order", "product"))
-
-
-def _missed_a_refund(reservation: Reservation) -> bool:
-    """Say whether the order's money went back while we held the claim: nobody can wake a claimed row to tell it.
-
-    Locks the order, so that whoever gives the money back after this finds the row released.
-    """
-    order = reservation.item.order
-    if reservation.status != Status.HELD or order.status in NOT_WANTED:
-        return False
-    return order.lock().status in NOT_WANTED
 
 
 def _see_sending_as_unknown(reservation: Reservation) -> None:

@@ -63,7 +63,7 @@ def handle_supplier_event(event: SupplierEvent) -> str:
 
 
 def run_now(reservation: Reservation) -> None:
-    """Put the reservation on top of the queue, unless a worker is at it: that one looks again in its own time."""
+    """Put the reservation on top of the queue; a worker that is at it looks again when it is done."""
     reservation.wake()
     bell.ring("fulfillment")
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
-from django.db import connections, models
+from django.db import DEFAULT_DB_ALIAS, connections, models
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
@@ -55,7 +56,7 @@ class QueueQuerySet(models.QuerySet[Any]):
         meta, connection = model._meta, connections[self.db]
         sqlite = connection.vendor == "sqlite"
         lease = delay(LEASE_SECONDS).total_seconds()
-        now = "strftime('%%Y-%%m-%%d %%H:%%M:%%f','now')" if sqlite else "statement_timestamp()"
+        now = _now(connection)
         until = (
             "strftime('%%Y-%%m-%%d %%H:%%M:%%f','now','+' || %s || ' seconds')"
             if sqlite
@@ -76,7 +77,7 @@ class QueueQuerySet(models.QuerySet[Any]):
         chosen = f"IN ({first_due})" if sqlite else f"= ANY(ARRAY({first_due}))"
         sql = (
             f"UPDATE {meta.db_table} SET claim_token = %s, claimed_until = {until}, next_attempt_at = {until},"  # noqa: S608
-            f" crashes = crashes + 1 WHERE {pk} {chosen} AND next_attempt_at <= {now}"
+            f" crashes = crashes + 1, woken = FALSE WHERE {pk} {chosen} AND next_attempt_at <= {now}"
             f" RETURNING {statements.columns(model)}"
         )
         return sql, params
@@ -94,6 +95,9 @@ class QueueRow(models.Model):
     crashes = models.PositiveSmallIntegerField(default=0, editable=False)
     claimed_until = models.DateTimeField(null=True, blank=True, editable=False)
     claim_token = models.UUIDField(null=True, blank=True, editable=False)
+    woken = models.BooleanField(
+        db_default=False, editable=False, help_text="Somebody wants another look while a worker has it."
+    )
 
     class Meta:
         abstract = True
@@ -113,11 +117,15 @@ class QueueRow(models.Model):
         }
 
     def release(self, after: timedelta | None, **fields: Any) -> None:
-        """Record the outcome of a claim. Raises LeaseLost unless this claim still holds."""
+        """Record the outcome of a claim; a row that was woken meanwhile is due now. Raises LeaseLost if it lapsed."""
         mine = {"pk": self.pk, "claim_token": self.claim_token}
+        values = self.release_fields(after) | fields
         failpoint("queue.before_release")
         # Without a token the condition would fit every row that nobody holds.
-        if self.claim_token is None or not statements.update(type(self), mine, self.release_fields(after) | fields):
+        if self.claim_token is None or not (
+            statements.update(type(self), mine | {"woken": False}, values)
+            or statements.update(type(self), mine, values | {"next_attempt_at": Now()})
+        ):
             raise LeaseLost(f"{self._meta.label} {self.pk}")
         failpoint("queue.released")
         self.claim_token = None
@@ -127,8 +135,18 @@ class QueueRow(models.Model):
         self.release(backoff(self.attempts + 1), attempts=F("attempts") + 1, **fields)
 
     def wake(self) -> None:
-        """Make the row due now, without disturbing whoever holds it."""
-        statements.update(type(self), {"pk": self.pk, "claim_token": None}, {"next_attempt_at": Now()})
+        """Make the row due now, or as soon as whoever holds it releases it."""
+        db, meta = connections[DEFAULT_DB_ALIAS], self._meta
+        sql = (
+            f"UPDATE {meta.db_table} SET woken = claim_token IS NOT NULL, next_attempt_at ="  # noqa: S608
+            f" CASE WHEN claim_token IS NULL THEN {_now(db)} ELSE next_attempt_at END WHERE {meta.pk.column} = %s"
+        )
+        with db.cursor() as cursor:
+            cursor.execute(sql, [meta.pk.get_db_prep_value(self.pk, db)])
+
+
+def _now(db: BaseDatabaseWrapper) -> str:
+    return "strftime('%%Y-%%m-%%d %%H:%%M:%%f','now')" if db.vendor == "sqlite" else "statement_timestamp()"
 
 
 def drain(

@@ -118,6 +118,31 @@ def test_wake_makes_a_row_due_but_never_disturbs_who_holds_it():
     claimed.release(None)
 
 
+def test_who_is_woken_while_somebody_has_the_row_is_looked_at_as_soon_as_it_is_released():
+    row = make_row()
+    for after in (None, timedelta(seconds=30)):
+        (claimed,) = Email.objects.claim()
+        row.wake()
+        row.wake()
+        claimed.release(after, error="why")
+        row.refresh_from_db()
+        assert [row.error, row.claim_token, due_in(row, 0)] == ["why", None, True]
+    (claimed,) = Email.objects.claim()
+    claimed.release(None)
+    assert Email.objects.claim() == []
+
+
+def test_a_row_that_was_woken_is_nobody_elses_to_release():
+    row = make_row()
+    (late,) = Email.objects.claim()
+    row.wake()
+    Email.objects.update(next_attempt_at=Now())
+    (taker,) = Email.objects.claim()
+    with pytest.raises(LeaseLost):
+        late.release(None)
+    taker.release(None)
+
+
 def test_the_clock_of_the_database_decides_and_not_the_workers(monkeypatch):
     make_row()
     for skew in (-600, 600):
