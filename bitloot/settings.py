@@ -218,6 +218,7 @@ CELERY_BEAT_SCHEDULE = {
 } | {
     "housekeeping": {"task": "orders.housekeeping", "schedule": max(60.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
     "coins": {"task": "payments.coins", "schedule": max(5.0 / CLOCK_SCALE, 1), "options": {"expires": 30}},
+    "funds": {"task": "fulfillment.funds", "schedule": max(300.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
     "retention": {"task": "storage.retention", "schedule": max(600.0 / CLOCK_SCALE, 1), "options": {"expires": 600}},
 }
 

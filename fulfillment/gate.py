@@ -74,6 +74,11 @@ def open_again(host: str) -> None:
     SupplierGate.objects.update_or_create(pk=host, defaults={"changed_at": Now(), **_OPEN})
 
 
+def keep_balance(client: KinguinClient, balance: Decimal) -> None:
+    """Keep what the supplier said of our balance, EUR."""
+    SupplierGate.objects.update_or_create(pk=client.host, defaults={"balance": balance})
+
+
 def _probe(client: KinguinClient) -> bool:
     mine = SupplierGate.objects.filter(pk=client.host, status=SupplierGate.Status.PAUSED, probe_at__lte=Now())
     if not mine.update(probe_at=Now() + delay(PAUSE_SECONDS)):

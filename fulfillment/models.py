@@ -1,4 +1,5 @@
 import uuid
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from django.db import models
@@ -8,7 +9,7 @@ from django.db.models.functions import Now
 from bitloot.lib import statements
 from bitloot.lib.queue import LeaseLost, QueueManager, QueueRow
 from orders.exceptions import InvalidTransition
-from orders.models import OrderEvent, OrderItem, StatusRow
+from orders.models import OrderItem, StatusRow
 
 
 class Reservation(StatusRow, QueueRow):
@@ -84,16 +85,19 @@ class Reservation(StatusRow, QueueRow):
     def lock(self) -> "Reservation":
         return statements.get(Reservation, self.pk, lock=True)
 
-    def record(self, to: str, *, message: str, **fields: Any) -> None:
+    def record(self, to: str, *, message: str, through: tuple[str, str] | None = None, **fields: Any) -> None:
         """Change the status for the worker that holds the claim, with a timeline row: one compare-and-set.
 
-        Raises LeaseLost if the claim no longer holds, InvalidTransition for a forbidden move.
+        With `through`, a status and its message, it passes that on the way. Raises LeaseLost if the claim no longer
+        holds, InvalidTransition for a forbidden move.
         """
-        if to not in self.TRANSITIONS[self.status]:
-            raise InvalidTransition(f"{self}: {self.status} -> {to}")
+        path = (self.status, through[0], to) if through else (self.status, to)
+        for before, after in pairwise(path):
+            if after not in self.TRANSITIONS[before]:
+                raise InvalidTransition(f"{self}: {before} -> {after}")
         note = {"order_id": self.item.order_id, "message": message[:300], "actor": ""}
         mine = {"pk": self.pk, "claim_token": self.claim_token}
-        if not self._set_status(mine, to, note, {"changed_at": Now(), **fields}):
+        if not self._set_status(mine, to, note, {"changed_at": Now(), **fields}, through=through):
             raise LeaseLost(f"{self}")
 
     def move(self, to: str, *, message: str, actor: str = "", **fields: Any) -> bool:
@@ -105,17 +109,6 @@ class Reservation(StatusRow, QueueRow):
         not_from = frozenset({self.Status.SENDING})
         order = self.item.order_id
         return self._move(to, order_id=order, message=message, actor=actor, not_from=not_from, **free | fields)
-
-    def _note(self, from_status: str, to: str, message: str, actor: str = "") -> None:
-        event = OrderEvent(
-            order_id=self.item.order_id,
-            kind="reservation",
-            from_status=from_status,
-            to_status=to,
-            message=message[:300],
-            actor=actor,
-        )
-        statements.insert_later(event)
 
 
 class ReservationAttempt(models.Model):

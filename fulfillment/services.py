@@ -16,7 +16,7 @@ from fulfillment.models import Reservation
 from fulfillment.steps.buying import BUYABLE
 from fulfillment.steps.collecting import finish_order
 from fulfillment.steps.holding import waits_for_a_purchase
-from orders.models import Order, OrderItem, raise_alert
+from orders.models import Order, OrderItem, close_alert, raise_alert
 from storage.exceptions import KeyShredded
 from storage.models import Key
 from storage.services import ready_keys, store_key
@@ -89,6 +89,7 @@ def resume(reservation: Reservation, *, actor: str) -> None:
                 Status.PENDING, message="A person let it go on.", actor=actor, reason="", next_attempt_at=Now(),
                 crashes=0,
             )  # fmt: skip
+            close_alert("reservation", str(reservation), by=actor)
             if goes_on:
                 order.mark_fulfilling()
     run_now(reservation)

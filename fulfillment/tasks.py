@@ -1,7 +1,7 @@
 from celery import shared_task
 
 from bitloot.lib.queue import drain
-from fulfillment import pipeline
+from fulfillment import funds, pipeline
 from fulfillment.models import Reservation
 
 
@@ -9,3 +9,9 @@ from fulfillment.models import Reservation
 def drain_reservations() -> int:
     """Advance the reservations that are due."""
     return drain("fulfillment", Reservation.objects.all(), pipeline.advance_claimed, give_up=pipeline.give_up)
+
+
+@shared_task(name="fulfillment.funds")
+def watch_funds() -> None:
+    """Look at our balance at the supplier, and tell staff before it is too low."""
+    funds.watch()

@@ -61,13 +61,26 @@ class StatusRow(models.Model):
                 raise InvalidTransition(f"{self}: {self.status} -> {to}")
             return self._set_status(row, to, note, fields)
 
-    def _set_status(self, row: dict[str, Any], to: str, note: dict[str, Any], fields: dict[str, Any]) -> bool:
+    def _set_status(
+        self,
+        row: dict[str, Any],
+        to: str,
+        note: dict[str, Any],
+        fields: dict[str, Any],
+        *,
+        through: tuple[str, str] | None = None,
+    ) -> bool:
+        """Change the status by compare-and-set. With `through`, a status and its message, the row passes that, too."""
         was = self.status
         # No savepoint: if the timeline cannot be written, nothing of the caller's transaction may stay.
         with transaction.atomic(savepoint=False):
             if not statements.update(type(self), row | {"status": was}, {"status": to, **fields}):
                 return False
-            statements.insert_later(OrderEvent(kind=self.TIMELINE_KIND, from_status=was, to_status=to, **note))
+            if through is not None:
+                passed, message = through
+                self._add_event(was, passed, note | {"message": message[:300]})
+                was = passed
+            self._add_event(was, to, note)
         self.status = to
         for name, value in fields.items():
             if hasattr(value, "resolve_expression"):
@@ -75,6 +88,10 @@ class StatusRow(models.Model):
             else:
                 setattr(self, name, value)
         return True
+
+    def _add_event(self, from_status: str, to_status: str, note: dict[str, Any]) -> None:
+        event = OrderEvent(kind=self.TIMELINE_KIND, from_status=from_status, to_status=to_status, **note)
+        statements.insert_later(event)
 
 
 class Product(models.Model):

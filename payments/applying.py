@@ -55,7 +55,7 @@ def apply(payment: Payment, facts: PaymentFacts) -> str:
             "read_at": Now(),
         }
         statements.update(Payment, {"pk": payment.pk}, seen)
-        if statements.exists(Refund, {"payment": payment.pk, "status": Refund.Status.DONE}):
+        if payment.status == Payment.Status.REFUNDED and payment.refunds.filter(status=Refund.Status.DONE).exists():
             return "staff sent this money back"
         if facts.status is ProviderStatus.FINISHED:
             return _apply_finished(order, payment, facts)
@@ -100,6 +100,7 @@ def _takes_money(order: Order) -> bool:
 
 def _pay(order: Order, payment: Payment, facts: PaymentFacts) -> None:
     coins_in = f"{plain(facts.actually_paid)} {payment.pay_currency.upper()}"
+    was_partial = payment.status == Payment.Status.PARTIALLY_PAID
     fields: dict[str, Any] = {"finished_at": Now(), "reason": ""}
     if payment.claim_token is None:  # whoever is asking right now decides that when they are done
         fields["next_attempt_at"] = Now() + delay(LOOK_AFTER_FINISH)
@@ -110,9 +111,14 @@ def _pay(order: Order, payment: Payment, facts: PaymentFacts) -> None:
     if payment.pay_amount and facts.actually_paid > payment.pay_amount * (1 + settings.PAYMENT_TOLERANCE):
         surplus = plain(facts.actually_paid - payment.pay_amount)
         order.note("payment", f"{surplus} {payment.pay_currency.upper()} more than asked arrived.")
-    # Partial payments that this one completes need nobody any more; beside a full price they are owed back.
+    _close_partial_alerts(order, payment, was_partial=was_partial)
+
+
+def _close_partial_alerts(order: Order, payment: Payment, *, was_partial: bool) -> None:
+    """Partial payments that made up the price need nobody any more; beside a full price they are owed back."""
     partial = order.payments.filter(status=Payment.Status.PARTIALLY_PAID)
-    for counted in (payment, *(partial if payment.price_amount < order.total else ())):
+    completed = partial if payment.price_amount < order.total else ()
+    for counted in (*completed, *((payment,) if was_partial else ())):
         close_alert("payment_review", str(counted), by="the machine: the order is paid")
 
 

@@ -1,7 +1,7 @@
 import uuid
 from typing import Any, ClassVar
 
-from django.db import models, transaction
+from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
@@ -87,11 +87,9 @@ class Key(StatusRow, QueueRow):
     def move(self, to: str, *, message: str, token: Any = None, **fields: Any) -> bool:
         """Change the status with a timeline row; with `token`, only while that claim still holds.
 
-        Return False for a repeat. Raises LeaseLost or InvalidTransition.
+        Locks this row alone. Return False for a repeat. Raises LeaseLost or InvalidTransition.
         """
-        with transaction.atomic():
-            Order(pk=self.item.order_id).lock()
-            return self._move(to, order_id=self.item.order_id, message=message, claim=token, **fields)
+        return self._move(to, order_id=self.item.order_id, message=message, claim=token, **fields)
 
 
 class KeyDeliveryLog(models.Model):

@@ -23,13 +23,15 @@ _later = threading.local()
 
 
 def select(model: type[Row], where: Where, *, join: tuple[str, ...] = (), lock: bool = False) -> list[Row]:
-    """Return the rows with these values, in no order; with `lock`, FOR UPDATE where the database knows that.
+    """Return the rows with these values, in no order; with `lock`, locked where the database knows that.
+
+    The lock, FOR NO KEY UPDATE, keeps out who locks or changes the row, but not who writes one that refers to it.
 
     `join` names foreign keys that are never NULL, whose rows are brought along.
     """
     db = connections[DEFAULT_DB_ALIAS]
     condition, params = _condition(db, model, where)
-    end = " FOR UPDATE" if lock and db.features.has_select_for_update else ""
+    end = " FOR NO KEY UPDATE" if lock and db.features.has_select_for_update else ""
     parts = (model, *(_field(model, name).related_model for name in join))
     sql = f"SELECT {_joined_columns(parts)} FROM {_joined_tables(model, join)} WHERE {condition}{end}"  # noqa: S608
     found = []

@@ -13,11 +13,10 @@ from bitloot.lib.clock import delay
 from bitloot.lib.failpoint import failpoint
 from bitloot.lib.http import ProviderError
 from bitloot.lib.queue import LeaseLost
-from fulfillment import gate
+from fulfillment import funds, gate
 from fulfillment.calls import CallLog
 from fulfillment.kinguin import KinguinClient, Outcome, SupplierOrder, classify
 from fulfillment.models import Reservation, ReservationAttempt, SupplierGate
-from fulfillment.steps.collecting import expect_keys
 from fulfillment.steps.holding import GO_ON, NOT_WANTED, STOP, Pause, hold, later
 from fulfillment.steps.quoting import objection_to_buying, price_cap
 from fulfillment.steps.searching import FIRST_SEARCH_SECONDS, adopt, become_unknown
@@ -54,13 +53,21 @@ def send(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pau
         return later(reservation, err)
     if objection:
         return hold(reservation, *objection)
+    needed = price_cap(reservation) * reservation.item.quantity
+    if (balance := funds.lacks(needed, open_gate, client)) is not None:
+        sentence = f"{REFUSALS[Outcome.REFUSED_FUNDS][1]} It has {balance} EUR, {needed} may be needed."
+        return _hold_for_money(reservation, client, sentence)
     failpoint("purchase.quoted")
+    return _send_once(reservation, open_gate, client, calls)
+
+
+def _send_once(reservation: Reservation, open_gate: SupplierGate, client: KinguinClient, calls: CallLog) -> Pause:
     permit = _commit_permit(reservation, client)
     if permit is None:
         return delay(gate.PAUSE_SECONDS)
     failpoint("purchase.permit.committed")
     try:
-        bought = calls.ask("reserve", lambda: _buy(reservation, client, product))
+        bought = calls.ask("reserve", lambda: _buy(reservation, client))
     except ProviderError as err:
         failpoint("purchase.failed")
         return _record_refusal(reservation, permit, err, client)
@@ -91,7 +98,8 @@ def _commit_permit(reservation: Reservation, client: KinguinClient) -> Reservati
         statements.insert(permit)
         if order.status != Order.Status.FULFILLING:
             order.mark_fulfilling()
-        reservation._note(Status.PENDING, Status.SENDING, f"Buying “{reservation.item.title}”, attempt {number}.")
+        note = {"order_id": order.pk, "message": f"Buying “{reservation.item.title}”, attempt {number}."[:300]}
+        reservation._add_event(Status.PENDING, Status.SENDING, note)
         failpoint("purchase.permit.recorded")
     reservation.status = Status.SENDING
     return permit
@@ -102,7 +110,8 @@ def _check_lease(reservation: Reservation) -> None:
         raise LeaseLost(str(reservation))
 
 
-def _buy(reservation: Reservation, client: KinguinClient, product: Product) -> SupplierOrder:
+def _buy(reservation: Reservation, client: KinguinClient) -> SupplierOrder:
+    product = reservation.item.product
     needs_offer = client.dialect == "orders"
     return client.reserve(
         external_id=reservation.external_id,
@@ -119,9 +128,7 @@ def _record_purchase(
 ) -> None:
     with statements.together():
         _close_permit(permit, ReservationAttempt.Outcome.PLACED)
-        adopt(reservation, bought, calls)
-        if not client.must_give:
-            expect_keys(reservation)
+        adopt(reservation, bought, calls, to=Status.RESERVED if client.must_give else Status.GIVEN)
         failpoint("purchase.placed.recorded")
 
 
@@ -147,14 +154,22 @@ def _record_refusal(
     with transaction.atomic():
         _close_permit(permit, ReservationAttempt.Outcome.REFUSED, str(err))
         reason, sentence = REFUSALS[outcome]
-        pause = hold(reservation, reason, f"{sentence} {err}"[:300])
+        sentence = f"{sentence} {err}"[:300]
+        pause = hold(reservation, reason, sentence)
         failpoint("purchase.refused.recorded")
     failpoint("purchase.refused.committed")
     if outcome is Outcome.REFUSED_CONFIG:
         gate.pause(client, reason="credentials")
     if outcome is Outcome.REFUSED_FUNDS:
-        needed = price_cap(reservation) * reservation.item.quantity
-        gate.pause(client, reason="low_balance", needed_balance=needed)
+        return _hold_for_money(reservation, client, sentence)
+    return pause
+
+
+def _hold_for_money(reservation: Reservation, client: KinguinClient, sentence: str) -> Pause:
+    """Hold it until our balance covers it, and pause every other purchase: the next would only be refused, too."""
+    pause = hold(reservation, "no_funds", sentence)
+    needed = price_cap(reservation) * reservation.item.quantity
+    gate.pause(client, reason="low_balance", needed_balance=needed)
     return pause
 
 

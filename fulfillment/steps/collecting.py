@@ -30,6 +30,7 @@ from fulfillment.steps.holding import (
     later,
     owe_back,
 )
+from fulfillment.steps.searching import HANDED_OVER
 from orders.models import Email, Order, close_alert
 from orders.services import queue_email
 from storage.exceptions import KeyBelongsElsewhere
@@ -66,7 +67,7 @@ def hand_over(reservation: Reservation, client: KinguinClient, calls: CallLog) -
 
 
 def expect_keys(reservation: Reservation) -> None:
-    reservation.record(Status.GIVEN, message="The supplier hands the keys over.", polls=0)
+    reservation.record(Status.GIVEN, message=HANDED_OVER, polls=0)
 
 
 def collect(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:

@@ -18,6 +18,7 @@ from orders.models import close_alert
 logger = logging.getLogger(__name__)
 
 Status = Reservation.Status
+HANDED_OVER = "The supplier hands the keys over."
 SEARCHES = ((5, 5), (20, 15), (80, 60), (380, 300), (1280, 900))
 FIRST_SEARCH_SECONDS = SEARCHES[0][1]
 SEARCH_HOURLY = 3600
@@ -63,7 +64,9 @@ def find_out(reservation: Reservation, client: KinguinClient, calls: CallLog) ->
     failpoint("search.answered")
     if found is None:
         return _next_search(reservation)
-    adopt(reservation, found, calls)
+    with transaction.atomic():
+        adopt(reservation, found, calls)
+        close_alert("reservation", str(reservation))
     failpoint("search.adopted")
     return GO_ON
 
@@ -82,8 +85,8 @@ def _next_search(reservation: Reservation) -> Pause:
     return delay(SEARCH_HOURLY)
 
 
-def adopt(reservation: Reservation, found: SupplierOrder, calls: CallLog) -> None:
-    """Record the supplier's order as ours."""
+def adopt(reservation: Reservation, found: SupplierOrder, calls: CallLog, *, to: Status = Status.RESERVED) -> None:
+    """Record the supplier's order as ours; `to` is `given` where the supplier hands the keys over by itself."""
     fields: dict[str, Any] = {
         "supplier_order_id": found.order_id,
         "reserved_at": timezone.now(),
@@ -96,8 +99,11 @@ def adopt(reservation: Reservation, found: SupplierOrder, calls: CallLog) -> Non
     with transaction.atomic(savepoint=False):
         order = reservation.item.order = reservation.item.order.lock()
         goes_on = waits_for_a_purchase(order)
-        reservation.record(Status.RESERVED, message=f"Bought; the supplier's order is {found.order_id}.", **fields)
+        bought = f"Bought; the supplier's order is {found.order_id}."
+        if to == Status.GIVEN:
+            reservation.record(to, message=HANDED_OVER, through=(Status.RESERVED, bought), polls=0, **fields)
+        else:
+            reservation.record(Status.RESERVED, message=bought, **fields)
         calls.flush()
         if goes_on:
             order.mark_fulfilling()
-        close_alert("reservation", str(reservation))

@@ -36,7 +36,7 @@ def test_order_whose_money_goes_back_is_not_bought(reservation, sandbox):
 def test_duplicate_external_id_is_adopted_not_renamed(reservation, sandbox, status):
     sandbox.control("config", {"duplicate_status": status})
     product = reservation.item.product
-    bought = buying._buy(reservation, kinguin.client(), product)
+    bought = buying._buy(reservation, kinguin.client())
     finish(reservation)
     assert reservation.supplier_order_id == bought.order_id
     assert reservation.permits.get().outcome == "duplicate"

@@ -50,7 +50,9 @@ def test_advance_buys_seals_and_finishes_the_order_with_every_step_on_the_timeli
         ("key_ready", "queued"),
     ]
     assert reservation.next_attempt_at is None
-    assert list(SupplierCall.objects.values_list("call", flat=True)) == ["quote", "reserve", "delivered"]
+    calls = list(SupplierCall.objects.values_list("call", flat=True))
+    assert calls[:3] == ["quote", "reserve", "delivered"]
+    assert set(calls[3:]) <= {"read", "delivered"}  # the sandbox hands keys over from a thread of its own
 
 
 def test_delivered_key_is_the_one_the_supplier_sold_and_no_column_holds_it(reservation, sandbox):

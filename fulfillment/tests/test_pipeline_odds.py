@@ -210,7 +210,7 @@ def test_two_purchases_under_one_name_are_adopted_by_nobody(reservation, sandbox
         age(reservation, unknown_at=Now() - 25 * HOUR)
         assert run(reservation).reason == "unknown_purchase"
     for _ in range(2):
-        buying._buy(reservation, kinguin.client(), reservation.item.product)
+        buying._buy(reservation, kinguin.client())
     run(reservation)
     assert (reservation.status, reservation.supplier_order_id) == ("held", None)
     assert reservation.reason == ("unknown_purchase" if already_held else "double_purchase")

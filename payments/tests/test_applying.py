@@ -176,7 +176,7 @@ def test_a_refund_of_the_provider_outweighs_what_the_order_was_held_for(reason):
 
 
 def test_money_that_staff_sent_back_is_not_looked_at_again():
-    payment = make_payment(status="finished", actually_paid=ASKED)
+    payment = make_payment(status="refunded", actually_paid=ASKED)
     refund = {"order": payment.order, "payment": payment, "amount": ASKED, "currency": "btc", "reason": "r"}
     Refund.objects.create(status="done", **refund)
     assert apply(payment, make_facts(payment, "partially_paid")) == "staff sent this money back"

@@ -38,7 +38,7 @@ def _buy_before_commit() -> None:
         if order.status not in buying.BUYABLE or gate.find_open(client) is None:
             return delay(gate.PAUSE_SECONDS)
         try:
-            bought = buying._buy(reservation, client, reservation.item.product)
+            bought = buying._buy(reservation, client)
         except ProviderError as err:
             permit = buying._commit_permit(reservation, client)
             return buying._record_refusal(reservation, permit, err, client) if permit else delay(1)

@@ -76,7 +76,7 @@ def test_a_lock_is_taken_where_the_database_has_locks():
         transaction.atomic(),
     ):
         assert statements.get(Order, order.pk, lock=True) == order
-    locked = any(query["sql"].endswith("FOR UPDATE") for query in seen)
+    locked = any(query["sql"].endswith("FOR NO KEY UPDATE") for query in seen)
     assert locked == connection.features.has_select_for_update
 
 

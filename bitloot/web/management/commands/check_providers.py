@@ -7,17 +7,13 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db.models import F, Max, Sum
 
 from bitloot.lib.http import ProviderError
 from bitloot.lib.money import plain
-from fulfillment import kinguin
-from fulfillment.models import Reservation, SupplierGate
-from orders.models import Product
+from fulfillment import funds, kinguin
+from fulfillment.models import SupplierGate
 from payments.models import Coin
 from payments.nowpayments import NowPaymentsClient
-
-WAITING = (Reservation.Status.PENDING, Reservation.Status.HELD)
 
 
 @dataclass
@@ -89,8 +85,8 @@ def check_kinguin(problems: list[str]) -> Finding:
     finding.gate = _gate(client.host, problems)
     if not health.ok:
         problems.append(f"Kinguin: {health.problem}.")
-    elif health.balance is not None:
-        _check_balance(health.balance, problems)
+    elif health.balance is not None and (shortage := funds.shortage(health.balance)):
+        problems.append(shortage)
     return finding
 
 
@@ -104,22 +100,6 @@ def _gate(host: str, problems: list[str]) -> str:
     if status == SupplierGate.Status.STOPPED:
         problems.append(f"Purchases are stopped ({reason}); `manage.py safe_mode off` lets them leave.")
     return str(status)
-
-
-def _check_balance(balance: Decimal, problems: list[str]) -> None:
-    waiting = Reservation.objects.filter(status__in=WAITING, supplier_order_id=None, item__order__paid_at__isnull=False)
-    needed = waiting.aggregate(sum=Sum(F("item__product__max_cost") * F("item__quantity")))["sum"] or Decimal(0)
-    dearest = Product.objects.filter(is_active=True).aggregate(most=Max("max_cost"))["most"] or Decimal(0)
-    if balance < needed:
-        problems.append(
-            f"The balance of {plain(balance)} EUR does not cover what waiting orders may cost ({plain(needed)} EUR);"
-            " top it up at Kinguin."
-        )
-    elif balance < dearest:
-        problems.append(
-            f"The balance of {plain(balance)} EUR does not buy the dearest product ({plain(dearest)} EUR); top it up at"
-            " Kinguin."
-        )
 
 
 def sentence(finding: Finding) -> str:
