@@ -2,6 +2,7 @@
 
 import http.client
 import io
+import ipaddress
 import logging
 import socket
 import ssl
@@ -103,11 +104,27 @@ class _Response(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_UntilDeadline(sock, self.fp.detach()))
 
 
-class _Connection(HTTPConnection):
+class _ToStrangersOnly:
+    """Hangs up on a provider's name that leads into our own network: somebody forged its address.
+
+    An address that the settings spell out, and localhost, are the operator's own choice.
+    """
+
+    host: str
+
+    def _new_conn(self) -> socket.socket:
+        connected: socket.socket = super()._new_conn()  # type: ignore[misc]
+        if not _is_spelled_out(self.host) and not _is_public(connected.getpeername()[0]):
+            connected.close()
+            raise NewConnectionError(self, "the name leads to a private address")  # type: ignore[arg-type]
+        return connected
+
+
+class _Connection(_ToStrangersOnly, HTTPConnection):
     response_class = _Response
 
 
-class _TlsConnection(HTTPSConnection):
+class _TlsConnection(_ToStrangersOnly, HTTPSConnection):
     response_class = _Response
 
 
@@ -220,6 +237,19 @@ def _adapter(pools: dict[str, Any]) -> HTTPAdapter:
     adapter = HTTPAdapter(pool_connections=2, pool_maxsize=POOL_SIZE, max_retries=Retry(0, read=False))
     adapter.poolmanager.pool_classes_by_scheme = pools
     return adapter
+
+
+def _is_spelled_out(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return host.lower() == "localhost"
+    return True
+
+
+def _is_public(address: str) -> bool:
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_global
 
 
 def _never_connected(err: BaseException) -> bool:

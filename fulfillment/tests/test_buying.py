@@ -35,7 +35,6 @@ def test_order_whose_money_goes_back_is_not_bought(reservation, sandbox):
 @pytest.mark.parametrize("status", [400, 409, 422])
 def test_duplicate_external_id_is_adopted_not_renamed(reservation, sandbox, status):
     sandbox.control("config", {"duplicate_status": status})
-    product = reservation.item.product
     bought = buying._buy(reservation, kinguin.client())
     finish(reservation)
     assert reservation.supplier_order_id == bought.order_id

@@ -15,7 +15,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bitloot.lib.http import MAX_ANSWER_BYTES, Answer, ProviderNotSent, ProviderUnavailable, Transport
+from bitloot.lib.http import (
+    MAX_ANSWER_BYTES,
+    Answer,
+    ProviderNotSent,
+    ProviderUnavailable,
+    Transport,
+    _is_public,
+)
 
 
 class Wire:
@@ -275,6 +282,28 @@ def test_a_refused_connection_sent_nothing(method):
 def test_a_host_without_an_address_was_sent_nothing():
     with pytest.raises(ProviderNotSent):
         Transport(provider="shop", base_url="http://shop.invalid", headers={}).request("POST", "/", body=b"{}")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_name_that_leads_into_our_own_network_is_sent_nothing(wire, monkeypatch, method):
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *args, **kwargs: resolve("127.0.0.1", *args, **kwargs))
+    wire.url = wire.url.replace("127.0.0.1", "provider.example")
+    with pytest.raises(ProviderNotSent):
+        transport(wire).request(method, "/thing")
+    assert wire.requests == []
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        *[(address, True) for address in ("1.1.1.1", "2606:4700::1111", "::ffff:1.1.1.1")],
+        *[(address, False) for address in ("10.1.2.3", "169.254.169.254", "127.0.0.1", "192.168.1.1", "0.0.0.0")],
+        *[(address, False) for address in ("::1", "fe80::1%eth0", "fd00::1", "::ffff:10.0.0.1", "100.64.0.1")],
+    ],
+)
+def test_addresses_of_our_own_network_are_known(address, public):
+    assert _is_public(address) is public
 
 
 @pytest.mark.parametrize("key", ["two\nlines", "two\r\nX-Evil: 1"])
