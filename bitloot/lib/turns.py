@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from bitloot.lib import sharing
 
 # More than one: a thread that waits for the database holds its turn.
-TURNS = 4
+TURNS = 3
 _turns = threading.BoundedSemaphore(TURNS)
 _mine = threading.local()
 _count = threading.Lock()
