@@ -5,6 +5,7 @@ import json
 import secrets
 import time
 from dataclasses import asdict
+from datetime import datetime
 from decimal import Decimal
 from http import HTTPStatus
 from sqlite3 import Row
@@ -104,6 +105,9 @@ def search_orders(call: Call) -> Response:
         if parameter in call.args:
             where.append(f"{column} = ?")
             values.append(call.args[parameter])
+    if "createdAtFrom" in call.args:
+        where.append("created >= ?")
+        values.append(_moment(call, "createdAtFrom"))
     sql = f"SELECT id FROM purchase WHERE {' AND '.join(where)} ORDER BY created DESC"  # noqa: S608 - fixed columns
     found = call.world.store.read(sql, *values)
     return respond(
@@ -377,6 +381,13 @@ def _product(row: Row) -> dict[str, Any]:
         "images": {"screenshots": []},
         "updatedAt": seconds_stamp(row["updated"]),
     }
+
+
+def _moment(call: Call, name: str) -> float:
+    try:
+        return datetime.fromisoformat(call.args[name]).timestamp()
+    except ValueError as err:
+        raise _invalid(call, name, call.args[name], "This value is not a valid datetime.") from err
 
 
 def _page(call: Call, rows: list[Any]) -> list[Any]:

@@ -1,13 +1,16 @@
 """`reconcile --ask`: what the two providers say is held against our rows."""
 
 import json
+import sqlite3
 import threading
 import uuid
+from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
 from io import StringIO
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.utils import timezone
@@ -28,6 +31,13 @@ from storage.models import Key
 
 pytestmark = pytest.mark.django_db
 EVERYTHING = Scope()
+
+
+@pytest.fixture(autouse=True)
+def _bought_long_ago(sandbox):
+    """The sandbox also has what other tests bought, whose rows are gone: that was long ago."""
+    with closing(sqlite3.connect(settings.VAR_DIR / "sandbox.sqlite3", timeout=10)) as theirs, theirs:
+        theirs.execute("UPDATE purchase SET created = created - 5184000")
 
 
 @pytest.fixture
@@ -96,6 +106,10 @@ def asked(scope=EVERYTHING):
     assert everything() == before
     assert [complaint for answer in answers for complaint in answer.complaints] == []
     return [(found.kind, found.order) for answer in answers for found in answer.differences]
+
+
+def strangers(scope=EVERYTHING):
+    return [found.external_id for found in asking.ask_supplier(scope).differences if not found.order]
 
 
 def everything():
@@ -200,6 +214,23 @@ def test_a_purchase_of_somebody_else(shop, delivered):
     assert asked() == [("foreign_purchase", str(delivered.item.order_id))]
 
 
+def test_a_purchase_whose_order_is_gone_from_our_rows(sandbox, delivered):
+    lost = str(uuid.uuid4())
+    for name in (lost, "by hand", ""):
+        buy_again(delivered, name)
+    assert strangers() == [lost]
+    assert strangers(Scope(order=delivered.item.order_id)) == []
+    sandbox.control(f"orders/{lost}/cancel", {})
+    wait_for(lambda: strangers() == [])
+
+
+def test_a_supplier_that_lists_nothing_says_so(sandbox, delivered):
+    sandbox.fault("kinguin.order.search", "garbage")
+    answers = asking.ask_supplier(EVERYTHING)
+    assert answers.differences == []
+    assert answers.complaints[0].startswith("Kinguin did not list its orders: ")
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [("unknown", "bought_not_adopted"), ("held", "bought_not_adopted"), ("failed", "surplus_purchase")],
@@ -229,10 +260,10 @@ def test_two_purchases_for_one_reservation(sandbox, delivered):
     assert asked() == [("bought_twice", str(delivered.item.order_id))]
 
 
-def buy_again(reservation):
+def buy_again(reservation, name=None):
     product = reservation.item.product
     return kinguin.client().reserve(
-        external_id=reservation.external_id,
+        external_id=reservation.external_id if name is None else name,
         product_id=product.supplier_product_id,
         offer_id="",
         quantity=1,

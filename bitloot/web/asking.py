@@ -1,22 +1,32 @@
 """`reconcile --ask`: read at both providers what our rows say of them, and name each difference. Only reads leave."""
 
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import TypeVar
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Model, Q, QuerySet
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from bitloot.lib.http import ProviderError
 from bitloot.lib.money import plain
 from bitloot.web.books import OPEN_PURCHASE, Scope
 from bitloot.web.reconcile import Difference
 from fulfillment import kinguin
-from fulfillment.kinguin import AmbiguousSearch, KinguinClient, KinguinRejected, SupplierOrder, SupplierStatus
+from fulfillment.kinguin import (
+    AmbiguousSearch,
+    EcommerceClient,
+    KinguinClient,
+    KinguinRejected,
+    SupplierOrder,
+    SupplierStatus,
+)
 from fulfillment.models import Reservation
 from payments.models import Payment
 from payments.nowpayments import NowPaymentsClient, PaymentFacts, PaymentNotFound, ProviderStatus
@@ -25,6 +35,8 @@ from storage.models import Key
 
 WINDOW = timedelta(days=7)
 FAILURES_TO_STOP = 3
+ASKED_AT_ONCE = 200
+_NAMES = ("external_id", "supplier_order_id")
 MANY_REQUESTS = 429
 REFUSALS = (401, 403)
 ADOPTABLE = "bought_unknown_to_us"
@@ -81,6 +93,11 @@ MESSAGES = {
     "bought_not_adopted": (
         "The supplier has order {purchase} for reservation {reservation}, which is “{ours}”. Use “Run now” on the"
         " reservation: the search adopts it."
+    ),
+    "purchase_without_order": (
+        "The supplier has order {purchase} under the name {reservation}, which is none of our rows, as after restoring"
+        " a backup of before it was placed. Unless another store of yours bought it: return its keys within a day, or"
+        " find the customer by the payment and send them the key."
     ),
     "foreign_purchase": (
         "The supplier's order {purchase} carries the external id {theirs}, we have it for reservation {reservation}."
@@ -153,7 +170,10 @@ def ask_supplier(scope: Scope) -> Answers:
     if not client.can_find:
         reservations = reservations.filter(supplier_order_id__isnull=False)
     rows = reservations.select_related("item").order_by("-created_at")
-    return _ask_each("Kinguin", rows, lambda reservation: _look(client, reservation), _reservation_state)
+    answers = _ask_each("Kinguin", rows, lambda reservation: _look(client, reservation), _reservation_state)
+    if isinstance(client, EcommerceClient) and scope.order is None and not answers.complaints:
+        _look_for_strangers(client, timezone.now() - (scope.since or WINDOW), answers)
+    return answers
 
 
 def let_search(external_id: str, *, actor: str) -> bool:
@@ -309,6 +329,35 @@ def _search(client: KinguinClient, reservation: Reservation) -> Iterator[Said]:
     elif reservation.status in (Reservation.Status.DELIVERED, *GIVEN_UP):
         kind = "surplus_purchase"
     yield _say(kind, purchase=found.order_id, reservation=reservation.external_id, ours=reservation.status)
+
+
+def _look_for_strangers(client: EcommerceClient, since: datetime, answers: Answers) -> None:
+    """Name what was bought in the way this store buys, and is in none of its rows."""
+    try:
+        for orders in _in_batches(client.list_since(since)):
+            names = {order.order_id: order.external_id for order in orders if _is_ours(order)}
+            ours = Q(external_id__in=names.values()) | Q(supplier_order_id__in=names)
+            known = {name for pair in Reservation.objects.filter(ours).values_list(*_NAMES) for name in pair}
+            for purchase, name in sorted(names.items()):
+                if known.isdisjoint((purchase, name)):
+                    kind, message = _say("purchase_without_order", purchase=purchase, reservation=name)
+                    answers.differences.append(Difference(kind, "", message, name))
+    except ProviderError as err:
+        answers.complaints.append(f"Kinguin did not list its orders: {err}"[:300])
+
+
+def _in_batches(orders: Iterable[SupplierOrder]) -> Iterator[list[SupplierOrder]]:
+    left = iter(orders)
+    while batch := list(islice(left, ASKED_AT_ONCE)):
+        yield batch
+
+
+def _is_ours(order: SupplierOrder) -> bool:
+    """Say whether the order is open or done under a name such as we give: the id of an order item."""
+    try:
+        return order.status not in ENDED and str(uuid.UUID(order.external_id)) == order.external_id
+    except ValueError:
+        return False
 
 
 def purchase_doubts(reservation: Reservation, seen: SupplierOrder, keys: int) -> Iterator[Said]:

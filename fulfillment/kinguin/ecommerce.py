@@ -1,7 +1,8 @@
 """Kinguin's eCommerce API: the real one. Reserving buys at once; the keys are fetched from the order."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -34,6 +35,7 @@ STATUSES = {
 KEYS_PER_PAGE = 3
 MAX_KEY_PAGES = 40
 SEARCH_LIMIT = 100
+MAX_ORDER_PAGES = 1000
 _ORDER_ID = re.compile(r"[A-Za-z0-9]{6,40}")
 _EVENT_NAME = re.compile(r"[A-Za-z._-]{1,40}")
 _TIME = re.compile(r"[0-9TZ:.+ -]{1,40}")
@@ -94,11 +96,7 @@ class EcommerceClient:
         raise ProviderUnavailable(f"The keys of order {order_id} do not end after {MAX_KEY_PAGES} pages")
 
     def find(self, external_id: str) -> SupplierOrder | None:
-        params = {"orderExternalId": external_id, "limit": str(SEARCH_LIMIT)}
-        search = Fields(self._endpoint.call("GET", "/v1/order", params=params), what="Kinguin search")
-        if not isinstance(search.raw("results"), list):
-            raise ProviderUnavailable("Kinguin's search has no list of results")
-        results = search.items("results")
+        results = self._search(orderExternalId=external_id)
         # Whether their search is exact is undocumented.
         exact = [_order(row) for row in results if isinstance(row, dict) and row.get("orderExternalId") == external_id]
         orders = {order.order_id: order for order in exact}
@@ -107,6 +105,18 @@ class EcommerceClient:
         if not orders and len(results) >= SEARCH_LIMIT:
             raise ProviderUnavailable(f"Kinguin's search for {external_id} is cut off before it found it")
         return next(iter(orders.values()), None)
+
+    def list_since(self, moment: datetime) -> Iterator[SupplierOrder]:
+        """Yield every order of our account placed since then, the store's or not. Raises ProviderUnavailable."""
+        since, seen = moment.astimezone(UTC).isoformat(timespec="seconds"), set[str]()
+        for page in range(1, MAX_ORDER_PAGES + 1):
+            orders = [_order(row) for row in self._search(createdAtFrom=since, page=str(page))]
+            fresh = [order for order in orders if order.order_id not in seen]
+            yield from fresh
+            seen.update(order.order_id for order in fresh)
+            if len(orders) < SEARCH_LIMIT or not fresh:
+                return
+        raise ProviderUnavailable(f"Kinguin's orders since {since} do not end after {MAX_ORDER_PAGES} pages")
 
     def cancel(self, order_id: str) -> None:
         raise NotSupported("Kinguin's API cannot cancel an order; return its keys, or ask Kinguin's support.")
@@ -145,6 +155,13 @@ class EcommerceClient:
             updated_at=updated_at if isinstance(updated_at, str) and _TIME.fullmatch(updated_at) else "",
             product_id=product_id,
         )
+
+    def _search(self, **filters: str) -> list[Any]:
+        params = {**filters, "limit": str(SEARCH_LIMIT)}
+        search = Fields(self._endpoint.call("GET", "/v1/order", params=params), what="Kinguin search")
+        if not isinstance(search.raw("results"), list):
+            raise ProviderUnavailable("Kinguin's search has no list of results")
+        return search.items("results")
 
     def _key_page(self, order_id: str, page: int) -> list[Any]:
         params = {"page": str(page), "limit": str(KEYS_PER_PAGE)}

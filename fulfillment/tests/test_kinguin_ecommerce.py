@@ -1,4 +1,5 @@
 import base64
+import datetime
 import json
 import logging
 from decimal import Decimal
@@ -24,6 +25,7 @@ from fulfillment.kinguin import (
     UnreadableKey,
     WebhookNotConfigured,
     classify,
+    ecommerce,
 )
 from fulfillment.tests.kinguin_wire import (
     BASE,
@@ -394,6 +396,34 @@ def test_key_text(client, wire):
     assert client.delivered(ORDER_ID) == [
         SupplierKey("6a20aa31e4d991383ee20001", b"FAKE1-FAKE2-FAKE3", "text/plain", PRODUCT_ID)
     ]
+
+
+def listed(first, last):
+    [order] = recorded("order_search_by_external_id")["results"]
+    rows = [{**order, "orderId": f"ORDER{number:05}"} for number in range(first, last + 1)]
+    return {"results": rows, "item_count": 250}
+
+
+def test_orders_since_a_moment_are_paged_until_the_last(client, wire):
+    since = datetime.datetime(2026, 3, 2, 10, 0, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
+    for page, rows in enumerate([listed(1, 100), listed(100, 199), listed(200, 250)], 1):
+        query = {"createdAtFrom": "2026-03-02T08:00:00+00:00", "page": str(page), "limit": "100"}
+        wire.get(f"{BASE}/v1/order", json=rows, match=[query_param_matcher(query)])
+    assert [order.order_id for order in client.list_since(since)] == [f"ORDER{n:05}" for n in range(1, 251)]
+
+
+def test_orders_of_a_host_that_ignores_the_page_are_read_once(client, wire):
+    wire.get(f"{BASE}/v1/order", json=listed(1, 100))
+    assert len(list(client.list_since(datetime.datetime.now(datetime.UTC)))) == 100
+    assert len(wire.calls) == 2
+
+
+def test_orders_without_end_are_not_taken_for_all(client, wire, monkeypatch):
+    monkeypatch.setattr(ecommerce, "MAX_ORDER_PAGES", 2)
+    for first in (1, 101):
+        wire.get(f"{BASE}/v1/order", json=listed(first, first + 99))
+    with pytest.raises(ProviderUnavailable, match="do not end after 2 pages"):
+        list(client.list_since(datetime.datetime.now(datetime.UTC)))
 
 
 def test_key_image(client, wire):
