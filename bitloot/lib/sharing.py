@@ -3,7 +3,7 @@
 PostgreSQL has only so many of them to give, and a few that are in use all the time have their statements prepared.
 """
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 _spare: list[BaseDatabaseWrapper] | None = None
@@ -23,7 +23,10 @@ def take() -> None:
         connections[DEFAULT_DB_ALIAS] = _spare.pop()
     except IndexError:
         return  # Django makes a new one when it is asked for
-    connections[DEFAULT_DB_ALIAS].close_if_unusable_or_obsolete()
+    try:
+        connections[DEFAULT_DB_ALIAS].close_if_unusable_or_obsolete()
+    except DatabaseError:
+        del connections[DEFAULT_DB_ALIAS]  # it cannot even be closed
 
 
 def give_back() -> None:

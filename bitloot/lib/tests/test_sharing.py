@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import OperationalError, connection, connections, transaction
 
 from bitloot.lib import sharing, turns
 
@@ -81,6 +81,16 @@ def test_a_connection_that_broke_is_replaced_before_anybody_else_uses_it(threads
         cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
     threads(2, computed)
     assert [left.connection.info.backend_pid != pid for left in sharing._spare] == [True]
+
+
+def test_a_connection_that_cannot_even_be_closed_is_left_behind(threads, monkeypatch):
+    def refuse():
+        raise OperationalError("gone")
+
+    lost = threads(0, computed)
+    monkeypatch.setattr(sharing._spare[0], "close_if_unusable_or_obsolete", refuse)
+    assert threads(1, computed) != lost
+    assert turns.spare()
 
 
 def test_without_sharing_each_thread_keeps_its_own(monkeypatch, threads):
