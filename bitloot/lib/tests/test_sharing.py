@@ -87,10 +87,12 @@ def test_a_connection_that_cannot_even_be_closed_is_left_behind(threads, monkeyp
     def refuse():
         raise OperationalError("gone")
 
-    lost = threads(0, computed)
-    monkeypatch.setattr(sharing._spare[0], "close_if_unusable_or_obsolete", refuse)
-    assert threads(1, computed) != lost
+    threads(0, computed)
+    lost = sharing._spare[0]
+    monkeypatch.setattr(lost, "close_if_unusable_or_obsolete", refuse)
+    assert threads(1, computed) != id(lost)
     assert turns.spare()
+    lost.close()
 
 
 def test_without_sharing_each_thread_keeps_its_own(monkeypatch, threads):
