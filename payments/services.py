@@ -7,7 +7,6 @@ from datetime import timedelta
 
 from django.db import transaction
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from bitloot.lib import statements
 from bitloot.lib.clock import delay
@@ -88,12 +87,12 @@ def give_up(payment: Payment) -> None:
 
 def next_look(payment: Payment) -> timedelta | None:
     """Return when to re-read, or None once nothing can come of this payment any more."""
-    age = timezone.now() - payment.created_at
+    age = payment.claimed_at - payment.created_at
     if payment.status in (Payment.Status.EXPIRED, Payment.Status.PARTIALLY_PAID):
         return delay(3600) if age < WATCHED_FOR else None
     if payment.status == Payment.Status.FINISHED and payment.finished_at is not None:
         later = delay(LOOK_AFTER_FINISH)
-        return later if timezone.now() - payment.finished_at < later else None
+        return later if payment.claimed_at - payment.finished_at < later else None
     if payment.status not in Payment.OPEN:
         return None
     if age > WATCHED_FOR:
@@ -106,7 +105,7 @@ def next_look(payment: Payment) -> timedelta | None:
 
 def _end_unanswered(payment: Payment) -> None:
     """Close a creation that stayed without an answer: no address was ever shown, so nobody can have paid it."""
-    if timezone.now() - payment.created_at < UNANSWERED_FOR:
+    if payment.claimed_at - payment.created_at < UNANSWERED_FOR:
         payment.release(UNANSWERED_FOR)
         return
     with transaction.atomic():
@@ -175,7 +174,7 @@ def _adopt(order: Order, facts: PaymentFacts) -> Payment:
             status=Payment.Status.CREATING, pay_currency=facts.pay_currency, price_amount=facts.price_amount
         )
         if not facts.parent_payment_id and (payment := waiting.order_by("created_at").first()) is not None:
-            if payment.reason == "" and timezone.now() - payment.created_at < timedelta(seconds=30):
+            if waiting.filter(pk=payment.pk, reason="", created_at__gt=Now() - timedelta(seconds=30)).exists():
                 raise UnknownPayment("our own call has not returned yet")
             payment.move(
                 Payment.Status.WAITING, message="An IPN named this payment.", external_id=facts.payment_id,

@@ -6,13 +6,14 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Q
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from bitloot.lib import bell, statements
 from bitloot.lib.clock import backoff, delay
@@ -104,6 +105,11 @@ class QueueRow(models.Model):
         indexes = [
             models.Index(fields=["next_attempt_at"], name="%(class)s_due", condition=Q(next_attempt_at__isnull=False))
         ]
+
+    @property
+    def claimed_at(self) -> datetime:
+        """When it was claimed, by the database's clock; for a row that nobody holds: now, by this process's."""
+        return timezone.now() if self.claimed_until is None else self.claimed_until - delay(LEASE_SECONDS)
 
     @classmethod
     def release_fields(cls, after: timedelta | None) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def _still_waiting(reservation: Reservation, client: KinguinClient, calls: CallL
     reservation.polls += 1
     if reservation.polls <= FAST_POLLS:
         return delay(FAST_POLL_SECONDS)
-    if age(reservation.reserved_at) > GIVE_UP_AFTER:
+    if age(reservation, reservation.reserved_at) > GIVE_UP_AFTER:
         return hold(reservation, "no_keys", "The supplier took the order but delivered nothing for a day.")
     return backoff(reservation.polls - FAST_POLLS + 1)
 

@@ -1,10 +1,8 @@
 """How a step ends: it goes on, it waits and looks again, or it stops for a person."""
 
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.utils import timezone
 
 from bitloot.lib.clock import GIVE_UP_AFTER, backoff, delay
 from bitloot.lib.failpoint import failpoint
@@ -36,7 +34,7 @@ def later(reservation: Reservation, err: ProviderError) -> Pause:
     """A step that may be repeated waits out its backoff, and after a day goes to a person."""
     attempts = reservation.attempts + 1
     # Its age alone says little: the row may have waited for stock, or for the end of SAFE_MODE.
-    if attempts > LEAST_TRIES and age(reservation.reserved_at or reservation.created_at) > GIVE_UP_AFTER:
+    if attempts > LEAST_TRIES and age(reservation, reservation.reserved_at or reservation.created_at) > GIVE_UP_AFTER:
         return hold(reservation, "supplier_unavailable", f"The supplier gave no usable answer for a day: {err}"[:300])
     Reservation.objects.filter(pk=reservation.pk, claim_token=reservation.claim_token).update(
         attempts=attempts, last_error=str(err)[:300]
@@ -45,8 +43,9 @@ def later(reservation: Reservation, err: ProviderError) -> Pause:
     return backoff(attempts)
 
 
-def age(since: Any) -> float:
-    return 0.0 if since is None else (timezone.now() - since) / delay(1)
+def age(reservation: Reservation, since: datetime | None) -> float:
+    """Return the seconds from then to this claim; both are moments of the database's clock."""
+    return 0.0 if since is None else (reservation.claimed_at - since) / delay(1)
 
 
 def hold(reservation: Reservation, reason: str, message: str) -> Pause:

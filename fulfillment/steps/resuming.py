@@ -103,7 +103,7 @@ def _resume(reservation: Reservation) -> None:
 
 def _wait_or_refund(reservation: Reservation) -> Pause:
     patience = reservation.item.product.stock_wait_hours * 3600
-    if reservation.reason in ("out_of_stock", "too_expensive") and age(reservation.created_at) > patience:
+    if reservation.reason in ("out_of_stock", "too_expensive") and age(reservation, reservation.created_at) > patience:
         with transaction.atomic():
             order = reservation.item.order.lock()
             reservation.record(Status.CANCELLED, message="It did not become available in time.")

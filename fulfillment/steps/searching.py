@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from django.db import transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from bitloot.lib.clock import GIVE_UP_AFTER, delay
 from bitloot.lib.failpoint import failpoint
@@ -42,7 +42,7 @@ def become_unknown(
         reservation.record(
             Status.UNKNOWN,
             message="No usable answer to the purchase; asking the supplier what became of it.",
-            unknown_at=timezone.now(),
+            unknown_at=Now(),
             last_error=detail[:300],
         )
         failpoint("purchase.unknown.recorded")
@@ -73,7 +73,7 @@ def find_out(reservation: Reservation, client: KinguinClient, calls: CallLog) ->
 
 def _next_search(reservation: Reservation) -> Pause:
     """Return when to search again: 5 s, 15 s, 60 s, 5 min, 15 min, then hourly; alert, then hold."""
-    waited = age(reservation.unknown_at)
+    waited = age(reservation, reservation.unknown_at)
     if waited > ALERT_UNKNOWN_AFTER:
         alert(reservation, "unknown", f"Nobody knows whether {reservation} was bought. The search goes on by itself.")
     if reservation.status == Status.UNKNOWN and waited > GIVE_UP_AFTER:
@@ -89,7 +89,7 @@ def adopt(reservation: Reservation, found: SupplierOrder, calls: CallLog, *, to:
     """Record the supplier's order as ours; `to` is `given` where the supplier hands the keys over by itself."""
     fields: dict[str, Any] = {
         "supplier_order_id": found.order_id,
-        "reserved_at": timezone.now(),
+        "reserved_at": Now(),
         "attempts": 0,
         "reason": "",
         "last_error": "",

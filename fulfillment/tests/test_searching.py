@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from fulfillment import pipeline
 from fulfillment.models import Reservation, ReservationAttempt
@@ -82,3 +83,16 @@ def test_hold_by_staff_is_not_ended_by_a_purchase_that_is_found(product, picture
     other = run(Reservation.objects.get(item__order=order, item__product=picture))
     assert (found.status, found.item.order.status) == ("given", "held")
     assert (other.status, posts(sandbox, other)) == ("pending", [])
+
+
+@pytest.mark.parametrize("skew", [timedelta(hours=-30), timedelta(hours=30)])
+def test_a_workers_wrong_clock_decides_nothing(reservation, sandbox, monkeypatch, skew):
+    sandbox.fault("kinguin.order.create", "5xx_before")
+    run(reservation)
+    right = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: right() + skew)
+    run(reservation)
+    assert [reservation.status, Alert.objects.count()] == ["unknown", 0]
+    age(reservation, unknown_at=Now() - 25 * HOUR)
+    run(reservation)
+    assert reservation.status == "held"

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 import requests
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from bitloot.lib.http import ProviderUnavailable
 from orders.models import Order
@@ -334,3 +335,11 @@ def test_a_second_deposit_that_cannot_be_read_is_told(wire):
     wire.get(url("/payment/7"), status=500)
     assert refresh(parent) == "paid"
     assert [alerts(), Payment.objects.count()] == [["payment_review"], 1]
+
+
+def test_when_to_look_again_is_by_the_databases_clock(monkeypatch):
+    payment = make_payment(next_attempt_at=Now())
+    [claimed] = Payment.objects.claim(only=payment.pk)
+    right = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: right() + timedelta(days=30))
+    assert next_look(claimed) == timedelta(seconds=30)
