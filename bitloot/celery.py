@@ -45,7 +45,7 @@ def answer_own_bells(sender: Any, **_: Any) -> None:
 class _Drains:
     """Answers bells with the worker's threads, as soon as a thread and a turn to compute are free.
 
-    Queues take turns, too: after a row, a thread goes on with the queue that has waited the longest.
+    Queues take turns, too: after its slice, a thread goes on with the queue that has waited the longest.
     """
 
     def __init__(self, threads: Executor, places: int) -> None:

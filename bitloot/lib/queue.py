@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 LEASE_SECONDS = 120
 MAX_CRASHES = 3
 DRAIN_SECONDS = 2.0
+# Long enough for a few rows of a queue that waits for nobody, and short beside what a provider takes.
+SLICE_SECONDS = 0.03
 # Of the worker's threads (CELERY_WORKER_CONCURRENCY); the rest are for the other queues.
 DRAINS_PER_PROCESS = 52
 _drains: dict[str, threading.BoundedSemaphore] = defaultdict(lambda: threading.BoundedSemaphore(DRAINS_PER_PROCESS))
@@ -162,8 +164,11 @@ def drain(
     *,
     give_up: Callable[[Row], None],
     batch: int = 1,
+    slice_seconds: float = SLICE_SECONDS,
 ) -> int:
-    """Work off due rows until there are none, two seconds have passed, or others wait; return how many.
+    """Work off due rows until there are none, or two seconds have passed; return how many were handled.
+
+    Where others of this process wait for what it takes, it ends after `slice_seconds` already.
 
     `handle` ends the claim itself. If it raises, the row waits out a backoff with its crash counted; a row that
     crashed three times goes to `give_up`, so that it stops nobody else.
@@ -171,7 +176,7 @@ def drain(
     places = _drains[queue]
     if bell.put_off(queue) or not places.acquire(blocking=False):
         return 0
-    handled, deadline = 0, time.monotonic() + DRAIN_SECONDS
+    handled, started = 0, time.monotonic()
     try:
         with turn():
             while claimed := rows.claim(batch):
@@ -179,7 +184,8 @@ def drain(
                 for row in claimed:
                     _run(row, handle, give_up)
                 handled += len(claimed)
-                if time.monotonic() > deadline or bell.wants_room(queue):
+                taken = time.monotonic() - started
+                if taken > DRAIN_SECONDS or (taken > slice_seconds and bell.wants_room(queue)):
                     break  # somebody goes on: the bell was heard, or noted
     finally:
         places.release()

@@ -107,14 +107,16 @@ def test_a_drain_makes_room_for_other_queues_and_for_threads_that_wait_for_a_tur
         go_on.release(2)
 
 
-def test_a_drain_looks_after_each_batch_whether_it_has_to_make_room(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "slice_seconds", "handled"), [("orders", 0, 1), ("orders", 60, 2), ("payments", 0, 2)]
+)
+def test_a_drain_makes_room_once_its_slice_is_over(monkeypatch, name, slice_seconds, handled):
     here = SimpleNamespace(put_off=lambda queue: False, wants_room=lambda queue: queue == "orders")
     monkeypatch.setattr(bell, "_here", here)
     monkeypatch.setattr(bell, "ring_now", lambda queue: None)
+    left = [False, True, True]
     rows = SimpleNamespace(claim=lambda limit: [SimpleNamespace(claim_token=1, crashes=0)] if left.pop() else [])
-    for name, handled in (("orders", 1), ("payments", 2)):
-        left = [False, True, True]
-        assert queue.drain(name, rows, handle=lambda row: None, give_up=None) == handled
+    assert queue.drain(name, rows, lambda row: None, give_up=None, slice_seconds=slice_seconds) == handled
 
 
 def test_a_drain_for_which_there_is_no_turn_claims_nothing(monkeypatch):
