@@ -56,7 +56,9 @@ def send(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pau
     needed = price_cap(reservation) * reservation.item.quantity
     if (balance := funds.lacks(needed, open_gate, client)) is not None:
         sentence = f"{REFUSALS[Outcome.REFUSED_FUNDS][1]} It has {balance} EUR, {needed} may be needed."
-        return _hold_for_money(reservation, client, sentence)
+        pause = hold(reservation, "no_funds", sentence)
+        _pause_for_money(reservation, client)
+        return pause
     failpoint("purchase.quoted")
     return _send_once(reservation, open_gate, client, calls)
 
@@ -154,23 +156,20 @@ def _record_refusal(
     with transaction.atomic():
         _close_permit(permit, ReservationAttempt.Outcome.REFUSED, str(err))
         reason, sentence = REFUSALS[outcome]
-        sentence = f"{sentence} {err}"[:300]
-        pause = hold(reservation, reason, sentence)
+        pause = hold(reservation, reason, f"{sentence} {err}"[:300])
         failpoint("purchase.refused.recorded")
     failpoint("purchase.refused.committed")
     if outcome is Outcome.REFUSED_CONFIG:
         gate.pause(client, reason="credentials")
     if outcome is Outcome.REFUSED_FUNDS:
-        return _hold_for_money(reservation, client, sentence)
+        _pause_for_money(reservation, client)
     return pause
 
 
-def _hold_for_money(reservation: Reservation, client: KinguinClient, sentence: str) -> Pause:
-    """Hold it until our balance covers it, and pause every other purchase: the next would only be refused, too."""
-    pause = hold(reservation, "no_funds", sentence)
+def _pause_for_money(reservation: Reservation, client: KinguinClient) -> None:
+    """Pause every other purchase until our balance covers this one: the next would only be refused, too."""
     needed = price_cap(reservation) * reservation.item.quantity
     gate.pause(client, reason="low_balance", needed_balance=needed)
-    return pause
 
 
 def _close_permit(permit: ReservationAttempt, outcome: str, detail: str = "") -> None:

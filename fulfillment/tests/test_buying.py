@@ -150,6 +150,7 @@ def test_low_balance_pauses_the_gate_for_everybody_until_there_is_enough(product
     run(first)
     gate_row = SupplierGate.objects.get()
     assert (gate_row.status, gate_row.reason, gate_row.needed_balance) == ("paused", "low_balance", Decimal("8.50"))
+    assert Alert.objects.get(kind="reservation").times == 1
     run(second)
     assert (second.status, posts(sandbox, second)) == ("pending", [])
     SupplierGate.objects.update(probe_at=Now() - HOUR)

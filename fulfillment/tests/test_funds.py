@@ -52,6 +52,7 @@ def test_nothing_is_sent_that_the_balance_does_not_cover(reservation, product, s
     assert [reservation.status, reservation.reason, posts(sandbox, reservation)] == ["held", "no_funds", []]
     assert reservation.permits.count() == 0
     assert "It has 8.49 EUR, 8.50 may be needed." in reservation.last_error
+    assert Alert.objects.get(kind="reservation").times == 1
     assert SupplierGate.objects.values_list("status", "reason", "needed_balance").get() == (
         "paused",
         "low_balance",
