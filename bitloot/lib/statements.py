@@ -50,14 +50,6 @@ def get(model: type[Row], pk: Any, *, join: tuple[str, ...] = (), lock: bool = F
     return found[0]
 
 
-def exists(model: type[models.Model], where: Where) -> bool:
-    db = connections[DEFAULT_DB_ALIAS]
-    condition, params = _condition(db, model, where)
-    with db.cursor() as cursor:
-        cursor.execute(f"SELECT 1 FROM {_table(model)} WHERE {condition} LIMIT 1", params)  # noqa: S608
-        return cursor.fetchone() is not None
-
-
 def update(
     model: type[models.Model],
     where: Where,

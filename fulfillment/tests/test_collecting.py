@@ -5,6 +5,7 @@ from unittest import mock
 import pytest
 from django.db.models.functions import Now
 
+from bitloot.tests.services import wait_until
 from fulfillment import kinguin
 from fulfillment.models import Reservation
 from fulfillment.services import keys_of
@@ -129,6 +130,7 @@ def test_keys_of_an_order_that_loses_its_money_while_they_are_fetched_are_for_a_
 
     def refunded_meanwhile(self, order_id):
         Order.objects.get().mark_refund_due(reason="asked", message="The customer asked for it.")
+        wait_until(lambda: self.read(order_id).keys_ready, seconds=10, what="the keys, which are then fetched")
         return really(self, order_id)
 
     with monkeypatch.context() as patch:

@@ -80,12 +80,6 @@ def test_a_lock_is_taken_where_the_database_has_locks():
     assert locked == connection.features.has_select_for_update
 
 
-def test_exists():
-    order = make_order()
-    assert statements.exists(Order, {"pk": order.pk, "status": "pending"})
-    assert not statements.exists(Order, {"pk": order.pk, "status": "paid"})
-
-
 def test_update_changes_the_rows_that_fit_and_counts_them():
     payment, other = make_payment(), make_payment()
     values = {
