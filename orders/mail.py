@@ -1,12 +1,10 @@
 """Mails are rendered when they are sent, from the row and the order: no link and no token rests in the database."""
 
 import logging
-from contextlib import suppress
 from smtplib import SMTPException, SMTPRecipientsRefused
 
 from django.conf import settings
-from django.core.mail import EmailMultiAlternatives, get_connection
-from django.core.mail.backends.smtp import EmailBackend as SmtpBackend
+from django.core.mail import EmailMultiAlternatives
 from django.db import transaction
 from django.db.models.functions import Now
 from django.template.loader import render_to_string
@@ -14,6 +12,7 @@ from django.template.loader import render_to_string
 from bitloot.lib import statements, turns
 from bitloot.lib.clock import GIVE_UP_AFTER
 from bitloot.lib.failpoint import failpoint
+from bitloot.lib.smtp import Line
 from orders.models import Email, Order, OrderItem, raise_alert
 from orders.tokens import order_link
 
@@ -23,19 +22,7 @@ logger = logging.getLogger(__name__)
 MAX_ATTEMPTS = 10 + GIVE_UP_AFTER // 900
 
 
-def new_line() -> SmtpBackend | None:
-    """Return a connection for many mails, to be ended by `hang_up`, or None where Django does not send by SMTP."""
-    connection = get_connection()
-    return connection if isinstance(connection, SmtpBackend) else None
-
-
-def hang_up(line: SmtpBackend | None) -> None:
-    if line is not None:
-        with turns.waiting(), suppress(SMTPException, OSError):
-            line.close()  # says goodbye, to a server that may not answer
-
-
-def send(mail: Email, line: SmtpBackend | None = None) -> None:
+def send(mail: Email, line: Line | None = None) -> None:
     """Send one claimed mail, and record what came of it; a refused address goes to staff."""
     try:
         items = [] if mail.order_id is None else statements.select(OrderItem, {"order": mail.order_id}, join=("order",))
@@ -44,15 +31,14 @@ def send(mail: Email, line: SmtpBackend | None = None) -> None:
         message = _message(mail, items)
         failpoint("mail.rendered")
         with turns.waiting():
-            if line is not None:
-                line.open()  # Django would close what it opened itself
             message.connection = line
             message.send()
         failpoint("mail.sent")
     except SMTPRecipientsRefused as err:
         _give_up(mail, f"The mail server refused the address: {type(err).__name__}")
     except (SMTPException, OSError) as err:
-        hang_up(line)  # whatever it was, the next mail had better dial again
+        if line is not None:
+            line.hang_up()  # whatever it was, the next mail had better dial again
         logger.warning("mail %s of %s failed: %s", mail.pk, mail.order_id, type(err).__name__)
         if mail.attempts + 1 >= MAX_ATTEMPTS:
             _give_up(mail, f"The mail server did not take it for a day: {type(err).__name__}")

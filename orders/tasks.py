@@ -3,6 +3,7 @@ from functools import partial
 from celery import shared_task
 from django.db.models.functions import Now
 
+from bitloot.lib import smtp
 from bitloot.lib.queue import drain
 from orders import idempotency, mail
 from orders.exceptions import InvalidTransition
@@ -11,13 +12,13 @@ from orders.models import Email, Order
 
 @shared_task(name="orders.drain")
 def drain_mails() -> int:
-    """Send the mails that are due, over one connection to the mail server, which is worth keeping for a while."""
-    line = mail.new_line()
-    send = partial(mail.send, line=line)
+    """Send the mails that are due, over one connection to the mail server, which is kept for the next drain."""
+    line = smtp.take()
     try:
-        return drain("orders", Email.objects.all(), send, give_up=mail.give_up, batch=4, slice_seconds=1.0)
+        return drain("orders", Email.objects.all(), partial(mail.send, line=line), give_up=mail.give_up, batch=4)
     finally:
-        mail.hang_up(line)
+        if line is not None:
+            smtp.leave(line)
 
 
 @shared_task(name="orders.housekeeping")

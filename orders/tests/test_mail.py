@@ -7,7 +7,7 @@ from django.core import mail as outbox
 from django.core.mail.backends.locmem import EmailBackend
 from django.db.models.functions import Now
 
-from bitloot.lib import turns
+from bitloot.lib import smtp, turns
 from bitloot.sandbox.mailbox import Mailbox
 from orders import mail
 from orders.models import Alert, Email, OrderEvent
@@ -15,7 +15,7 @@ from orders.services import renew_link
 from orders.tasks import drain_mails
 from orders.tests.factories import make_email, make_order
 from orders.tokens import make_token, order_link
-from scripts.supervise import free_port
+from scripts.supervise import free_port, wait_until
 
 pytestmark = pytest.mark.django_db
 KINDS = [kind for kind in Email.Kind.values if kind != "alert"]
@@ -163,13 +163,24 @@ def test_what_is_given_up_and_its_alert_are_one_step(monkeypatch, server):
 
 
 class CountingMailbox(Mailbox):
-    """A real mail server that counts who dials, and hangs up on the first mail if it is told to."""
+    """A real mail server that counts who dials and who says goodbye, and hangs up if it is told to."""
 
-    calls = 0
+    calls = goodbyes = 0
     hang_up_once = False
+    speaking = None
+
+    def dismiss(self):
+        """Hang up on the client that spoke last."""
+        self._server.loop.call_soon_threadsafe(self.speaking.transport.close)
+        wait_until(lambda: self.speaking.transport is None, seconds=10, what="the end of the connection")
+
+    async def handle_QUIT(self, server, session, envelope):
+        self.goodbyes += 1
+        return "221 Bye"
 
     async def handle_EHLO(self, server, session, envelope, hostname, responses):
         self.calls += 1
+        self.speaking = server
         session.host_name = hostname
         return responses
 
@@ -188,6 +199,7 @@ def mailbox(settings):
     mailbox = CountingMailbox()
     mailbox.listen(settings.EMAIL_HOST, settings.EMAIL_PORT)
     yield mailbox
+    smtp.end_old(all_of_them=True)
     mailbox.close()
 
 
@@ -212,15 +224,61 @@ def test_a_broken_connection_costs_one_mail_its_try_and_the_next_one_dials_again
     assert [mailbox.taken, mailbox.calls] == [2, 2]
 
 
+def test_the_next_drain_goes_on_with_the_connection(mailbox):
+    owed(make_order(), 2)
+    drain_mails()
+    owed(make_order(), 2)
+    drain_mails()
+    assert [mailbox.taken, mailbox.calls] == [4, 1]
+
+
+def test_a_connection_that_the_server_ended_meanwhile_costs_no_mail_its_try(mailbox):
+    owed(make_order(), 1)
+    drain_mails()
+    mailbox.dismiss()
+    owed(make_order(), 1)
+    drain_mails()
+    assert list(Email.objects.values_list("status", "attempts")) == [("sent", 0)]
+    assert [mailbox.taken, mailbox.calls] == [2, 2]
+
+
+def test_a_connection_that_rested_too_long_is_ended_with_a_goodbye(mailbox, monkeypatch):
+    owed(make_order(), 1)
+    drain_mails()
+    monkeypatch.setattr(smtp, "REST_SECONDS", -1)
+    Email.objects.all().delete()
+    drain_mails()
+    assert mailbox.goodbyes == 1
+    owed(make_order(), 1)
+    drain_mails()
+    assert [mailbox.taken, mailbox.calls] == [2, 2]
+
+
+def test_after_many_mails_a_connection_is_made_anew(mailbox, monkeypatch):
+    monkeypatch.setattr(smtp, "MAILS", 3)
+    owed(make_order(), 7)
+    drain_mails()
+    assert [mailbox.taken, mailbox.calls] == [7, 3]
+
+
+def test_two_threads_never_speak_on_the_same_connection(mailbox):
+    owed(make_order(), 1)
+    drain_mails()
+    first, second = smtp.take(), smtp.take()
+    assert first is not second
+    assert [first.is_up(), second.is_up()] == [True, False]
+    smtp.leave(first)
+
+
 def test_hanging_up_on_a_silent_server_lets_others_compute(monkeypatch):
     monkeypatch.setattr(turns, "_turns", threading.BoundedSemaphore(1))
     free = []
 
-    class Silent(smtplib.SMTP):
+    class Silent(smtp.Line):
         def close(self):
             free.append(turns._turns.acquire(blocking=False))
             turns._turns.release()
 
     with turns.turn():
-        mail.hang_up(Silent())
+        Silent().hang_up()
     assert free == [True]

@@ -1,10 +1,11 @@
 """Django's PostgreSQL backend, for a store that runs the same short statements all day."""
 
-import select
 from typing import Any
 
 from django.db.backends.postgresql import base
 from psycopg.types.datetime import TimestamptzLoader
+
+from bitloot.lib.sockets import is_quiet
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -30,8 +31,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _is_quiet(self) -> bool:
         try:
-            poll = select.poll()
-            poll.register(self.connection.fileno(), select.POLLIN)
-            return not poll.poll(0)
+            return is_quiet(self.connection.fileno())
         except (OSError, self.Database.Error):
             return False  # libpq has closed it already
