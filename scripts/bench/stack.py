@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from scripts.bench import mailsink
 from scripts.bench.cpu import Meter
 from scripts.local_services import Postgres, Redis
 from scripts.supervise import Process, Store, free_port, wait_until, web_command
@@ -33,10 +34,10 @@ class Stack:
     def __init__(self, folder: Path, services: ExitStack, *, web_workers: int, web_threads: int, tcp: bool) -> None:
         self.postgres = services.enter_context(Postgres(settings=("synchronous_commit=on", "max_connections=100")))
         self.redis = services.enter_context(Redis())
-        port, sandbox_port, self.mail_port = free_port(), free_port(), free_port()
+        port, sandbox_port = free_port(), free_port()
         database = self.postgres.url if tcp else self.postgres.socket_url
         overrides = {"DATABASE_URL": database, "REDIS_URL": self.redis.url, **PRODUCTION}
-        overrides["EMAIL_URL"] = f"smtp://127.0.0.1:{self.mail_port}"
+        overrides["EMAIL_URL"] = f"smtp://127.0.0.1:{services.enter_context(mailsink.listening())}"
         self.store = Store(folder, port=port, sandbox_port=sandbox_port, **overrides)
         self.port, self.host = port, f"127.0.0.1:{port}"
         self.parts = self.store.parts
@@ -102,7 +103,7 @@ class Stack:
         names += ("nowpayments_api_key", "nowpayments_ipn_secret")
         config = {name: self.settings[name.upper()] for name in names}
         config |= {"port": port, "db": str(folder / "sandbox.sqlite3"), "store_url": self.store.url}
-        config |= {"mail_port": self.mail_port, "deliver_after_ms": 0, "step_ms": 0}
+        config |= {"deliver_after_ms": 0, "step_ms": 0}
         environment = self.store.env | {"BITLOOT_SANDBOX_CONFIG": json.dumps(config)}
         command = [sys.executable, "-m", "bitloot.sandbox"]
         return Process("sandbox", command, env=environment, log=folder / "logs" / "sandbox.log")
