@@ -7,9 +7,10 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import task_postrun, task_prerun, worker_ready
+from django.conf import settings
 from kombu.transport import TRANSPORT_ALIASES
 
-from bitloot.lib import bell, sharing, turns
+from bitloot.lib import bell, onecpu, sharing, turns
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ def answer_own_bells(sender: Any, **_: Any) -> None:
     drains = _Drains(sender.pool.executor, sender.pool.limit)
     turns.when_spare(drains.answer)
     bell.answer_here(drains)
+    if settings.WORKER_ONE_CPU:
+        onecpu.settle()
 
 
 class _Drains:

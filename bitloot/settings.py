@@ -197,6 +197,7 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1 if REDIS_URL else 8
 CELERY_WORKER_POOL = "threads"
 # Nearly all of them wait for a provider; who computes is counted by bitloot.lib.turns.
 CELERY_WORKER_CONCURRENCY = 64
+WORKER_ONE_CPU = env.bool("WORKER_ONE_CPU", default=True)
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_IGNORE_RESULT = True
