@@ -46,38 +46,43 @@ def apply(payment: Payment, facts: PaymentFacts) -> str:
     with statements.together():
         order = payment.order.lock()
         payment = payment.lock()
-        seen = {
-            "provider_status": facts.raw_status[:40],
-            "actually_paid": facts.actually_paid,
-            "outcome_amount": facts.outcome_amount,
-            "outcome_currency": facts.outcome_currency,
-            "evidence": _evidence(facts),
-            "read_at": Now(),
-        }
-        statements.update(Payment, {"pk": payment.pk}, seen)
+        is_finished = facts.status is ProviderStatus.FINISHED
+        why_not = _why_it_pays_nothing(order, payment, facts) if is_finished else ""
+        if is_finished and not why_not:
+            _pay(order, payment, facts)
+            return "paid"
+        statements.update(Payment, {"pk": payment.pk}, _seen(facts))
         if payment.status == Payment.Status.REFUNDED and payment.refunds.filter(status=Refund.Status.DONE).exists():
             return "staff sent this money back"
-        if facts.status is ProviderStatus.FINISHED:
-            return _apply_finished(order, payment, facts)
+        if is_finished:
+            return why_not if payment.status == Payment.Status.FINISHED else _to_review(order, payment, why_not)
         if facts.status in _STEPS:
             return _apply_step(payment, _STEPS[facts.status])
         return _apply_aside(order, payment, facts)
 
 
-def _apply_finished(order: Order, payment: Payment, facts: PaymentFacts) -> str:
+def _seen(facts: PaymentFacts) -> dict[str, Any]:
+    return {
+        "provider_status": facts.raw_status[:40],
+        "actually_paid": facts.actually_paid,
+        "outcome_amount": facts.outcome_amount,
+        "outcome_currency": facts.outcome_currency,
+        "evidence": _evidence(facts),
+        "read_at": Now(),
+    }
+
+
+def _why_it_pays_nothing(order: Order, payment: Payment, facts: PaymentFacts) -> str:
+    """Return why a payment that is finished at the provider does not pay its order, or nothing if it does."""
     if payment.status == Payment.Status.FINISHED:
         return "already finished"
-    reason = objection(payment, facts, tolerance=settings.PAYMENT_TOLERANCE)
-    if not reason and payment.status in ENDED:
-        reason = f"finished_after_{payment.status}"
-    if not reason and not _takes_money(order):
-        reason = "second_payment" if order.paid_at else f"order_{order.status}"
-    if not reason and not _covers(payment, order):
-        reason = "order_not_covered"
-    if reason:
-        return _to_review(order, payment, reason)
-    _pay(order, payment, facts)
-    return "paid"
+    if reason := objection(payment, facts, tolerance=settings.PAYMENT_TOLERANCE):
+        return reason
+    if payment.status in ENDED:
+        return f"finished_after_{payment.status}"
+    if not _takes_money(order):
+        return "second_payment" if order.paid_at else f"order_{order.status}"
+    return "" if _covers(payment, order) else "order_not_covered"
 
 
 def _covers(payment: Payment, order: Order) -> bool:
@@ -101,7 +106,7 @@ def _takes_money(order: Order) -> bool:
 def _pay(order: Order, payment: Payment, facts: PaymentFacts) -> None:
     coins_in = f"{plain(facts.actually_paid)} {payment.pay_currency.upper()}"
     was_partial = payment.status == Payment.Status.PARTIALLY_PAID
-    fields: dict[str, Any] = {"finished_at": Now(), "reason": ""}
+    fields: dict[str, Any] = {**_seen(facts), "finished_at": Now(), "reason": ""}
     if payment.claim_token is None:  # whoever is asking right now decides that when they are done
         fields["next_attempt_at"] = Now() + delay(LOOK_AFTER_FINISH)
     payment.move(Payment.Status.FINISHED, message=f"The store has the money: {coins_in}.", **fields)

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from bitloot.lib import bell
+from bitloot.lib import bell, statements
 from bitloot.lib.clock import backoff
 from bitloot.lib.failpoint import failpoint
 from bitloot.lib.grouping import Group
@@ -73,8 +73,7 @@ def _insert(webhooks: Sequence[Received]) -> None:
         headers, repeats = json.dumps(webhook.headers), counted[digest, provider] - 1
         params += (provider, webhook.body, digest, headers, webhook.external_id[:64], webhook.event_type[:64], repeats)
     values = ", ".join([_ROW] * len(rows))
-    with connection.cursor() as cursor:
-        cursor.execute(f"INSERT INTO webhooks_webhooklog ({_COLUMNS}) VALUES {values} {_AGAIN}", params)  # noqa: S608
+    statements.execute(f"INSERT INTO webhooks_webhooklog ({_COLUMNS}) VALUES {values} {_AGAIN}", params)  # noqa: S608
 
 
 _together = Group(_insert, most=MOST_AT_ONCE)

@@ -149,8 +149,7 @@ class QueueRow(models.Model):
             f"UPDATE {meta.db_table} SET woken = claim_token IS NOT NULL, next_attempt_at ="  # noqa: S608
             f" CASE WHEN claim_token IS NULL THEN {_now(db)} ELSE next_attempt_at END WHERE {meta.pk.column} = %s"
         )
-        with db.cursor() as cursor:
-            cursor.execute(sql, [meta.pk.get_db_prep_value(self.pk, db)])
+        statements.execute(sql, [meta.pk.get_db_prep_value(self.pk, db)])
 
 
 def _now(db: BaseDatabaseWrapper) -> str:

@@ -142,9 +142,8 @@ def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog) 
 
 def finish_order(order: Order) -> None:
     """Bring the order to what its items say. The caller holds the order's lock."""
-    with connection.cursor() as cursor:
-        cursor.execute(_STATUSES, [Order._meta.pk.get_db_prep_value(order.pk, connection)])
-        statuses = {status for (status,) in cursor.fetchall()}
+    found = statements.execute(_STATUSES, [Order._meta.pk.get_db_prep_value(order.pk, connection)]).fetchall()
+    statuses = {status for (status,) in found}
     if statuses == {Status.DELIVERED}:
         if order.status == Order.Status.PAID:
             order.mark_fulfilling()

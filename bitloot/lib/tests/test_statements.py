@@ -6,7 +6,7 @@ from decimal import Decimal
 from unittest import mock
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
@@ -197,3 +197,25 @@ def test_a_line_of_the_timeline_is_written_by_the_database_clock():
     with mock.patch("django.utils.timezone.now", side_effect=AssertionError("the worker's clock")):
         statements.insert(OrderEvent(order=order, kind="order", message="m"))
     assert order.events.filter(message="m", at__lte=Now()).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_was_closed_is_not_asked_again():
+    order = make_order()
+    assert statements.select(Order, {"pk": order.pk}) == [order]
+    connection.close()
+    assert statements.select(Order, {"pk": order.pk}) == [order]
+
+
+def test_a_statement_is_seen_by_who_captures_them():
+    statements.select(Order, {"email": "nobody"})
+    with CaptureQueriesContext(connection) as captured:
+        statements.select(Order, {"email": "nobody"})
+    statements.select(Order, {"email": "nobody"})
+    assert len(captured) == 1
+
+
+def test_an_error_leaves_the_cursor_usable():
+    with pytest.raises(DatabaseError), transaction.atomic():
+        statements.execute("SELECT nonsense", [])
+    assert statements.execute("SELECT 1", []).fetchall() == [(1,)]
