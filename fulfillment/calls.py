@@ -31,7 +31,7 @@ class CallLog:
         return result
 
     def flush(self) -> None:
-        statements.insert_all(self._rows)
+        statements.insert_later(*self._rows)
         self._rows = []
 
     def _add(

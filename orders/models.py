@@ -1,11 +1,12 @@
 import uuid
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models, transaction
+from django.db import connection, models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
@@ -17,6 +18,11 @@ from orders.signals import order_paid, order_refund_due
 MAX_QUANTITY = 9  # the supplier's limit per offer
 MAX_LINES = 10  # and per order
 PAYABLE_FOR = timedelta(hours=24)
+
+
+def _one_transaction() -> AbstractContextManager[None]:
+    """Begin a transaction, or join the caller's without a savepoint: what fails half-way ends that, too."""
+    return nullcontext() if connection.in_atomic_block else transaction.atomic()
 
 
 class StatusRow(models.Model):
@@ -260,7 +266,7 @@ class Order(StatusRow):
 
     def mark_paid(self, *, message: str, actor: str = "") -> bool:
         """Record full payment and tell the upper apps. Return False if the order was already paid."""
-        with transaction.atomic():
+        with _one_transaction():
             changed = self._transition(self.Status.PAID, message=message, actor=actor, reason="", paid_at=Now())
             if changed:
                 order_paid.send(sender=Order, order=self)
@@ -303,7 +309,7 @@ class Order(StatusRow):
 
     def mark_refund_due(self, *, reason: str, message: str, actor: str = "") -> bool:
         """Record that the customer's money is owed back, and tell the upper apps."""
-        with transaction.atomic():
+        with _one_transaction():
             changed = self._transition(self.Status.REFUND_DUE, message=message, reason=reason, actor=actor)
             if changed:
                 order_refund_due.send(sender=Order, order=self)

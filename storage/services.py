@@ -99,7 +99,7 @@ def _insert(key: Key, item: OrderItem) -> bool:
         if not statements.insert(key, unless_taken="supplier_key_id"):
             return False
         message = "The key has come and was sealed."
-        statements.insert_later(OrderEvent(order_id=item.order_id, kind="key", to_status=key.status, message=message))
+        event = OrderEvent(order_id=item.order_id, kind="key", to_status=key.status, message=message)
         delivery = KeyDeliveryLog(
             key_id=key.pk,
             order_id=item.order_id,
@@ -107,7 +107,7 @@ def _insert(key: Key, item: OrderItem) -> bool:
             object_key=key.object_name,
             expires_at=Now() + timedelta(days=settings.KEY_RETENTION_DAYS),
         )
-        statements.insert(delivery)
+        statements.insert_later(event, delivery)
         failpoint("key.inserted")
         bell.ring("storage")
     return True

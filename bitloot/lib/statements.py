@@ -95,9 +95,16 @@ def insert(row: models.Model, *, unless_taken: str = "") -> bool:
 
 
 def insert_all(rows: Sequence[models.Model]) -> None:
-    """Save new rows of one model as `insert` would. Raises ValueError unless they have values for the same fields."""
-    if rows:
-        _insert(rows, "")
+    """Save new rows as `insert` would, in one statement for all models where the database can do that.
+
+    Raises ValueError unless all rows of a model have values for the same fields.
+    """
+    groups = [[row for row in rows if type(row) is model] for model in dict.fromkeys(map(type, rows))]
+    if len(groups) > 1 and connections[DEFAULT_DB_ALIAS].vendor == "postgresql":
+        _insert_at_once(groups)
+        return
+    for group in groups:
+        _insert(group, "")
 
 
 @contextmanager
@@ -117,20 +124,35 @@ def together() -> Iterator[None]:
         if outer is not None:
             outer.extend(rows)
             return
-        for model in dict.fromkeys(map(type, rows)):
-            insert_all([row for row in rows if type(row) is model])
+        insert_all(rows)
 
 
-def insert_later(row: models.Model) -> None:
-    """Save a new row that nobody reads before the end of `together`; outside of one, save it now."""
-    rows: list[models.Model] | None = getattr(_later, "rows", None)
-    if rows is None:
-        insert(row)
+def insert_later(*rows: models.Model) -> None:
+    """Save new rows that nobody reads before the end of `together`; outside of one, save them now."""
+    waiting: list[models.Model] | None = getattr(_later, "rows", None)
+    if waiting is None:
+        insert_all(rows)
     else:
-        rows.append(row)
+        waiting.extend(rows)
 
 
 def _insert(rows: Sequence[models.Model], end: str) -> int:
+    sql, params = _insertion(rows)
+    saved = int(execute(sql + end, params).rowcount)
+    if saved:
+        _mark_saved(rows)
+    return saved
+
+
+def _insert_at_once(groups: Sequence[Sequence[models.Model]]) -> None:
+    *others, last = (_insertion(rows) for rows in groups)
+    parts = ", ".join(f"part{number} AS ({sql})" for number, (sql, _) in enumerate(others))
+    execute(f"WITH {parts} {last[0]}", [value for _, params in (*others, last) for value in params])
+    for rows in groups:
+        _mark_saved(rows)
+
+
+def _insertion(rows: Sequence[models.Model]) -> tuple[str, list[Any]]:
     db, model = connections[DEFAULT_DB_ALIAS], type(rows[0])
     given, tuples, params = [_given(row) for row in rows], [], []
     if any(values.keys() != given[0].keys() for values in given):
@@ -140,13 +162,14 @@ def _insert(rows: Sequence[models.Model], end: str) -> int:
         tuples.append(f"({', '.join(pieces)})")
         params += more
     listed = ", ".join(_column(model, name) for name in given[0])
-    sql = f"INSERT INTO {_table(model)} ({listed}) VALUES {', '.join(tuples)}{end}"  # noqa: S608
-    saved = int(execute(sql, params).rowcount)
-    for row in rows if saved else ():
-        row._state.adding, row._state.db = False, db.alias
+    return f"INSERT INTO {_table(model)} ({listed}) VALUES {', '.join(tuples)}", params  # noqa: S608
+
+
+def _mark_saved(rows: Sequence[models.Model]) -> None:
+    for row in rows:
+        row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
         for name in [name for name, value in row.__dict__.items() if isinstance(value, DatabaseDefault)]:
             del row.__dict__[name]
-    return saved
 
 
 def _given(row: models.Model) -> dict[str, Any]:

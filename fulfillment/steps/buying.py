@@ -97,7 +97,7 @@ def _commit_permit(reservation: Reservation, client: KinguinClient) -> Reservati
             return None
         number = 1 if reservation.sent_at is None else reservation.permits.count() + 1
         permit = ReservationAttempt(reservation=reservation, number=number, price=price_cap(reservation))
-        statements.insert(permit)
+        statements.insert_later(permit)
         if order.status != Order.Status.FULFILLING:
             order.mark_fulfilling()
         note = {"order_id": order.pk, "message": f"Buying “{reservation.item.title}”, attempt {number}."[:300]}

@@ -134,6 +134,21 @@ def test_insert_all_saves_each_row_with_its_own_values():
         statements.insert_all(lines)
 
 
+def test_rows_of_several_models_leave_in_one_statement_where_the_database_can_do_that():
+    order, when = make_order(), Now()
+    rows = [
+        OrderEvent(order=order, kind="note", message="100 %"),
+        Email(order=order, kind="problem", to="ada@example.org", sent_at=when),
+        OrderEvent(order=order, kind="note", message="two"),
+    ]
+    with CaptureQueriesContext(connection) as seen:
+        statements.insert_all(rows)
+    assert len(seen) == (1 if connection.vendor == "postgresql" else 2)
+    assert list(order.events.filter(kind="note").order_by("id").values_list("message", flat=True)) == ["100 %", "two"]
+    assert order.emails.filter(kind="problem", to="ada@example.org", sent_at__lte=Now()).count() == 1
+    assert not any(row._state.adding for row in rows)
+
+
 def note_and_fail(order):
     with statements.together():
         order.note("note", "never")
