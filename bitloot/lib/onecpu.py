@@ -36,8 +36,8 @@ def _stay_well() -> None:
         while True:
             settler.look()
             time.sleep(LOOK_SECONDS)
-    except OSError as err:
-        logger.warning("this worker stays where it is, as its CPUs cannot be read or chosen: %s", err)
+    except (OSError, ValueError, KeyError) as err:
+        logger.warning("this worker leaves its place to the kernel: its CPUs cannot be read or chosen (%r)", err)
 
 
 class Settler:

@@ -94,6 +94,13 @@ assert seen == [{settler.cpu}, {settler.cpu}], seen
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_where_the_use_of_cpus_cannot_be_read_the_kernel_decides(monkeypatch, caplog):
+    monkeypatch.setattr(onecpu, "_busy_seconds", dict)  # as in a sandbox that shows none
+    monkeypatch.setattr(onecpu, "FIRST_LOOK_SECONDS", 0)
+    onecpu._stay_well()
+    assert "leaves its place to the kernel" in caplog.text
+
+
 def test_a_process_that_has_one_cpu_only_looks_at_none(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     onecpu.settle()
