@@ -141,3 +141,14 @@ def test_broker_forgets_a_bell_once_it_was_taken(settings):
         consumer.consume()
         connection.drain_events(timeout=5)
         assert [len(taken), client.keys("unacked*")] == [1, []]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_worker_settles_on_one_cpu_unless_it_is_turned_off(monkeypatch, settings, wanted):
+    settled = []
+    monkeypatch.setattr(celery.onecpu, "settle", lambda: settled.append(True))
+    for module, name in ((celery.sharing, "share"), (turns, "when_spare"), (bell, "answer_here")):
+        monkeypatch.setattr(module, name, lambda *_: None)
+    settings.WORKER_ONE_CPU = wanted
+    celery.answer_own_bells(SimpleNamespace(pool=SimpleNamespace(executor=None, limit=1)))
+    assert settled == [True] * wanted
