@@ -74,11 +74,11 @@ def leave(line: Line) -> None:
             _resting.append(line)
 
 
-def end_old(*, all_of_them: bool = False) -> None:
+def end_old() -> None:
     """Hang up the lines that have rested too long."""
     while True:
         with _lock:
-            if not _resting or not (all_of_them or _resting[0].has_rested_too_long()):
+            if not _resting or not _resting[0].has_rested_too_long():
                 return
             line = _resting.pop(0)
         line.hang_up()

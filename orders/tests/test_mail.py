@@ -193,13 +193,14 @@ class CountingMailbox(Mailbox):
 
 
 @pytest.fixture
-def mailbox(settings):
+def mailbox(settings, monkeypatch):
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
     mailbox = CountingMailbox()
     mailbox.listen(settings.EMAIL_HOST, settings.EMAIL_PORT)
     yield mailbox
-    smtp.end_old(all_of_them=True)
+    monkeypatch.setattr(smtp, "REST_SECONDS", -1)
+    smtp.end_old()
     mailbox.close()
 
 

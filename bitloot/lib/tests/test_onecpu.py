@@ -44,24 +44,22 @@ def test_it_takes_only_what_it_may_use(machine):
     assert moves == [3]
 
 
-def test_its_own_work_does_not_drive_it_away(machine):
+@pytest.mark.parametrize(
+    ("busy", "own", "then"),
+    [
+        ((0.3, 0.3, 1.0, 0.3), 0.85, []),  # its own work does not drive it away
+        ((0.5, 0.0, 1.0, 0.6), 0.5, [1]),  # others want its CPU, and another one has more room
+        ((0.5, 0.4, 1.0, 0.6), 0.5, []),  # others want it, but elsewhere it would hardly be better
+    ],
+)
+def test_it_leaves_only_for_a_cpu_with_more_room_than_others_left_it(machine, busy, own, then):
     pass_by, moves = machine
     settler = Settler(range(4))
     pass_by(0.9, 0.5, 0.1, 0.6)
     settler.look()
-    pass_by(0.3, 0.3, 1.0, 0.3, own=0.85)
+    pass_by(*busy, own=own)
     settler.look()
-    assert moves == [2]
-
-
-def test_it_leaves_a_cpu_that_others_want_for_one_with_more_room(machine):
-    pass_by, moves = machine
-    settler = Settler(range(4))
-    pass_by(0.9, 0.5, 0.1, 0.6)
-    settler.look()
-    pass_by(0.5, 0.0, 1.0, 0.6, own=0.5)
-    settler.look()
-    assert moves == [2, 1]
+    assert moves == [2, *then]
 
 
 def test_two_that_meet_do_not_always_leave_for_the_same_one(machine):
