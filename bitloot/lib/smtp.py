@@ -16,7 +16,7 @@ from bitloot.lib.sockets import is_quiet
 # Servers hang up on those who are silent for minutes, and some after a hundred mails.
 REST_SECONDS = 10.0
 MAILS = 100
-_resting: list["Line"] = []  # the one that has rested the longest comes first
+_resting: list["Line"] = []
 _lock = threading.Lock()
 
 
@@ -24,7 +24,7 @@ class Line(EmailBackend):
     """One connection; it dials when a mail is there, and anew after MAILS of them."""
 
     mails = 0
-    rests_since = 0.0
+    used_at = 0.0
 
     def open(self) -> bool | None:
         if self.connection is not None and self.mails >= MAILS:
@@ -38,6 +38,7 @@ class Line(EmailBackend):
         self.open()  # Django would close what it opened here
         sent: int = super().send_messages(email_messages)
         self.mails += sent
+        self.used_at = time.monotonic()
         return sent
 
     def hang_up(self) -> None:
@@ -46,7 +47,7 @@ class Line(EmailBackend):
             self.close()
 
     def has_rested_too_long(self) -> bool:
-        return time.monotonic() - self.rests_since > REST_SECONDS
+        return time.monotonic() - self.used_at > REST_SECONDS
 
     def is_up(self) -> bool:
         connection: Any = self.connection
@@ -69,18 +70,16 @@ def take() -> Line | None:
 def leave(line: Line) -> None:
     """Let others use this line; one that nobody uses is ended by whoever wants a line next."""
     if line.connection is not None:
-        line.rests_since = time.monotonic()
         with _lock:
             _resting.append(line)
 
 
 def end_old() -> None:
     """Hang up the lines that have rested too long."""
-    while True:
-        with _lock:
-            if not _resting or not _resting[0].has_rested_too_long():
-                return
-            line = _resting.pop(0)
+    with _lock:
+        old = [line for line in _resting if line.has_rested_too_long()]
+        _resting[:] = [line for line in _resting if line not in old]
+    for line in old:
         line.hang_up()
 
 

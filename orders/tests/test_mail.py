@@ -255,6 +255,15 @@ def test_a_connection_that_rested_too_long_is_ended_with_a_goodbye(mailbox, monk
     assert [mailbox.taken, mailbox.calls] == [2, 2]
 
 
+def test_a_drain_without_mails_does_not_keep_a_connection_alive(mailbox):
+    owed(make_order(), 1)
+    drain_mails()
+    used_at = smtp._resting[-1].used_at
+    Email.objects.all().delete()
+    drain_mails()
+    assert smtp._resting[-1].used_at == used_at > 0
+
+
 def test_after_many_mails_a_connection_is_made_anew(mailbox, monkeypatch):
     monkeypatch.setattr(smtp, "MAILS", 3)
     owed(make_order(), 7)
