@@ -25,35 +25,35 @@ help:
 	@echo "make nightly  more examples, longer kills"
 
 install:
-	@$(PYTHON) scripts/install.py
+	@$(PYTHON) tools/dev/install.py
 
 install-dev:
-	@$(PYTHON) scripts/install.py --dev
+	@$(PYTHON) tools/dev/install.py --dev
 
-demo: install
-	@$(VENV_PYTHON) -m scripts.demo --port "$(PORT)" --sandbox-port "$(SANDBOX_PORT)" $(if $(filter-out 0,$(EXIT)),--exit)
+demo: install-dev
+	@$(VENV_PYTHON) -m tools.dev.demo --port "$(PORT)" --sandbox-port "$(SANDBOX_PORT)" $(if $(filter-out 0,$(EXIT)),--exit)
 
-run: install
-	@$(VENV_PYTHON) -m scripts.demo --keep --port "$(PORT)" --sandbox-port "$(SANDBOX_PORT)"
+run: install-dev
+	@$(VENV_PYTHON) -m tools.dev.demo --keep --port "$(PORT)" --sandbox-port "$(SANDBOX_PORT)"
 
 test: install-dev
-	@$(VENV_PYTHON) -m scripts.test
+	@$(VENV_PYTHON) -m tools.dev.test
 
 check: install-dev
-	@$(VENV_PYTHON) -m scripts.check
+	@$(VENV_PYTHON) -m tools.dev.check
 
 lock: install-dev
 	@$(COMPILE) requirements.in -o requirements.txt
 	@$(COMPILE) requirements-dev.in -o requirements-dev.txt
 
 bench: install-dev
-	@$(VENV_PYTHON) -m scripts.bench
+	@$(VENV_PYTHON) -m tools.bench
 
 chaos: install-dev
-	@$(VENV_PYTHON) -m scripts.chaos $(if $(SEED),--seed "$(SEED)") $(if $(filter-out 0,$(QUICK)),--quick)
+	@$(VENV_PYTHON) -m tools.chaos $(if $(SEED),--seed "$(SEED)") $(if $(filter-out 0,$(QUICK)),--quick)
 
 nightly: install-dev
-	@HYPOTHESIS_PROFILE=nightly $(VENV_PYTHON) -m scripts.test
-	@$(VENV_PYTHON) -m scripts.mutation
+	@HYPOTHESIS_PROFILE=nightly $(VENV_PYTHON) -m tools.dev.test
+	@$(VENV_PYTHON) -m tools.dev.mutation
 	@CHAOS_ROUNDS=15 $(VENV_PYTHON) -m pytest bitloot/tests/test_embedded_kills.py --timeout 7200
-	@$(VENV_PYTHON) -m scripts.chaos --only bugs
+	@$(VENV_PYTHON) -m tools.chaos --only bugs

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from bitloot.tests.services import Sandbox, own_store, require, running_sandbox
-from scripts.supervise import Store
-from scripts.testenv import PROFILE, RUN
+from tools.dev.supervise import Store
+from tools.dev.testenv import PROFILE, RUN
 
 NEEDS = ("postgres", "redis", "nginx", "browser", "broker", "production")
 

@@ -10,12 +10,12 @@ from celery.signals import task_postrun, task_prerun, worker_ready
 from django.conf import settings
 from kombu.transport import TRANSPORT_ALIASES
 
-from bitloot.lib import bell, onecpu, sharing, turns
+from bitloot.core import onecpu, sharing, turns, wakeup
 
 logger = logging.getLogger(__name__)
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bitloot.settings")
-TRANSPORT_ALIASES["filesystem"] = "bitloot.lib.broker:Transport"
+TRANSPORT_ALIASES["filesystem"] = "bitloot.core.broker:Transport"
 
 app = Celery("bitloot")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -40,7 +40,7 @@ def answer_own_bells(sender: Any, **_: Any) -> None:
     sharing.share()
     drains = _Drains(sender.pool.executor, sender.pool.limit)
     turns.when_spare(drains.answer)
-    bell.answer_here(drains)
+    wakeup.answer_here(drains)
     if settings.WORKER_ONE_CPU:
         onecpu.settle()
 
@@ -113,5 +113,5 @@ class _Drains:
 def look_at_once(**_: Any) -> None:
     """Work that waited for a worker need not wait for the next sweep as well."""
     for queue in ("webhooks", "payments", "fulfillment", "storage", "orders"):
-        bell.ring_now(queue)
+        wakeup.notify_now(queue)
     app.send_task("payments.coins", ignore_result=True, retry=False, expires=30)

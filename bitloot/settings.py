@@ -73,7 +73,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "csp",
-    "bitloot.web",
+    "bitloot",
     "orders",
     "storage",
     "payments",
@@ -81,7 +81,7 @@ INSTALLED_APPS = [
     "webhooks",
 ]
 MIDDLEWARE = [
-    "bitloot.lib.middleware.RequestMiddleware",
+    "bitloot.core.middleware.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -120,7 +120,6 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
-STATICFILES_DIRS = [BASE_DIR / "bitloot" / "static"]
 WHITENOISE_USE_FINDERS = DEBUG
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": VAR_DIR / "media"}},
@@ -135,7 +134,7 @@ STORAGES = {
 DATABASE_URL = env.str("DATABASE_URL", default="")
 if DATABASE_URL:
     DATABASES = {"default": env.db_url_config(DATABASE_URL)}
-    DATABASES["default"].update(ENGINE="bitloot.lib.postgresql", CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=True)
+    DATABASES["default"].update(ENGINE="bitloot.core.postgresql", CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=True)
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         connect_timeout=3,
         options="-c statement_timeout=15s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s",
@@ -173,7 +172,7 @@ if REDIS_URL:
     }
     CACHES = {
         "default": {
-            "BACKEND": "bitloot.lib.cache.ForgivingRedisCache",
+            "BACKEND": "bitloot.core.cache.ForgivingRedisCache",
             "LOCATION": REDIS_URL,
             "OPTIONS": {"socket_connect_timeout": 0.3, "socket_timeout": 0.5},
         }
@@ -195,7 +194,7 @@ CACHES["local"] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "
 # With a prefetch below 8 the filesystem transport stalls.
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1 if REDIS_URL else 8
 CELERY_WORKER_POOL = "threads"
-# Nearly all of them wait for a provider; who computes is counted by bitloot.lib.turns.
+# Nearly all of them wait for a provider; who computes is counted by bitloot.core.turns.
 CELERY_WORKER_CONCURRENCY = 64
 WORKER_ONE_CPU = env.bool("WORKER_ONE_CPU", default=True)
 CELERY_TASK_SERIALIZER = "json"
@@ -219,7 +218,7 @@ CELERY_BEAT_SCHEDULE = {
 } | {
     "housekeeping": {"task": "orders.housekeeping", "schedule": max(60.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
     "coins": {"task": "payments.coins", "schedule": max(5.0 / CLOCK_SCALE, 1), "options": {"expires": 30}},
-    "funds": {"task": "fulfillment.funds", "schedule": max(300.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
+    "funds": {"task": "fulfillment.balance", "schedule": max(300.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
     "retention": {"task": "storage.retention", "schedule": max(600.0 / CLOCK_SCALE, 1), "options": {"expires": 600}},
 }
 
@@ -243,11 +242,11 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.AllowAny"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["bitloot.lib.rest.StrictJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["bitloot.core.api.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "bitloot.lib.rest.JsonOnlyNegotiation",
-    "EXCEPTION_HANDLER": "bitloot.lib.rest.problem_handler",
-    "DEFAULT_THROTTLE_CLASSES": ["bitloot.lib.rest.ScaledThrottle"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "bitloot.core.api.JsonOnlyNegotiation",
+    "EXCEPTION_HANDLER": "bitloot.core.api.problem_handler",
+    "DEFAULT_THROTTLE_CLASSES": ["bitloot.core.api.ScaledThrottle"],
     "DEFAULT_THROTTLE_RATES": {
         "read": "600/min",
         "orders": "60/min",
@@ -271,12 +270,12 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_NAME_OVERRIDES": {
-        "FulfillmentStatusEnum": "bitloot.web.schema.FULFILLMENT_STATUSES",
+        "FulfillmentStatusEnum": "bitloot.ops.schema.FULFILLMENT_STATUSES",
         "OrderStatusEnum": "orders.models.Order.Status",
         "PaymentStatusEnum": "payments.models.Payment.Status",
     },
-    "PREPROCESSING_HOOKS": ["bitloot.web.schema.only_api"],
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "bitloot.web.schema.add_problem"],
+    "PREPROCESSING_HOOKS": ["bitloot.ops.schema.only_api"],
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "bitloot.ops.schema.add_problem"],
 }
 
 # --- NOWPayments ------------------------------------------------------------------------------------------------------

@@ -8,11 +8,13 @@ urlpatterns = [
     path("", include("orders.urls")),
     path("", include("fulfillment.urls")),
     path("", include("storage.urls")),
-    path("", include("bitloot.web.urls")),
+    path("", include("bitloot.ops.urls")),
+    path("api/admin/", include("bitloot.staff.urls")),
+    path("", include("bitloot.shop.urls")),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
     path("admin/", admin.site.urls),
 ]
-handler400 = "bitloot.web.errors.bad_request"
-handler404 = "bitloot.web.errors.not_found"
-handler500 = "bitloot.web.errors.server_error"
+handler400 = "bitloot.ops.errors.bad_request"
+handler404 = "bitloot.ops.errors.not_found"
+handler500 = "bitloot.ops.errors.server_error"

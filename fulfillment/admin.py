@@ -4,19 +4,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from bitloot.lib.admin import (
-    NOTHING,
-    OneOf,
-    ReadOnlyAdmin,
-    ReadOnlyInline,
-    Refused,
-    age_of,
-    badge,
-    link,
-    link_to,
-    list_link,
-    short,
-)
+from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline, Refused
+from bitloot.core.admin.formatting import NOTHING, age_of, badge, link, link_to, list_link, short
 from fulfillment import gate
 from fulfillment.models import Reservation, ReservationAttempt, SupplierCall, SupplierGate
 from fulfillment.services import resume, run_now

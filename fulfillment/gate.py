@@ -8,12 +8,12 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from bitloot.lib import statements
-from bitloot.lib.clock import delay
-from bitloot.lib.failpoint import failpoint
+from bitloot.core import queries
+from bitloot.core.clock import delay
+from bitloot.core.faults import failpoint
 from fulfillment.kinguin import KinguinClient
 from fulfillment.models import SupplierGate
-from orders.models import close_alert, raise_alert
+from orders.alerts import close_alert, raise_alert
 
 FAILURES_TO_PAUSE = 5
 PAUSE_SECONDS = 30
@@ -24,7 +24,7 @@ def find_open(client: KinguinClient) -> SupplierGate | None:
     """Return the gate if purchases may be sent now; a paused one whose time has come is tried by a harmless read."""
     if settings.SAFE_MODE:
         return None
-    found = statements.select(SupplierGate, {"pk": client.host})
+    found = queries.select(SupplierGate, {"pk": client.host})
     gate = found[0] if found else SupplierGate.objects.get_or_create(pk=client.host)[0]
     if gate.status == SupplierGate.Status.PAUSED and _probe(client):
         gate.refresh_from_db()

@@ -6,10 +6,11 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from bitloot.lib import statements
-from bitloot.lib.queue import LeaseLost, QueueManager, QueueRow
+from bitloot.core import queries
+from bitloot.core.queue import LeaseLost, QueueManager, QueueRow
 from orders.exceptions import InvalidTransition
-from orders.models import OrderItem, StatusRow
+from orders.models import OrderItem
+from orders.state import StatusRow
 
 
 class Reservation(StatusRow, QueueRow):
@@ -83,7 +84,7 @@ class Reservation(StatusRow, QueueRow):
         return f"reservation {self.external_id}"
 
     def lock(self) -> "Reservation":
-        return statements.get(Reservation, self.pk, lock=True)
+        return queries.get(Reservation, self.pk, lock=True)
 
     def record(self, to: str, *, message: str, through: tuple[str, str] | None = None, **fields: Any) -> None:
         """Change the status for the worker that holds the claim, with a timeline row: one compare-and-set.

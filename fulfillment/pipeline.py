@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from django.db import transaction
 
-from bitloot.lib import statements
-from bitloot.lib.clock import delay
+from bitloot.core import queries
+from bitloot.core.clock import delay
 from fulfillment import kinguin
-from fulfillment.calls import CallLog
+from fulfillment.call_log import CallLog
 from fulfillment.kinguin import KinguinClient
 from fulfillment.models import Reservation
 from fulfillment.steps import buying, collecting, resuming, searching
@@ -72,7 +72,7 @@ def give_up(reservation: Reservation) -> None:
 
 def _load_order(reservation: Reservation) -> None:
     """Load item, order and product, as they are now."""
-    reservation.item = statements.get(OrderItem, reservation.item_id, join=("order", "product"))
+    reservation.item = queries.get(OrderItem, reservation.item_id, join=("order", "product"))
 
 
 def _see_sending_as_unknown(reservation: Reservation) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.dispatch import receiver
 
-from bitloot.lib import bell, statements
+from bitloot.core import queries, wakeup
 from fulfillment.models import Reservation
 from orders.models import Order, OrderItem
 from orders.signals import order_paid, order_refund_due
@@ -14,10 +14,10 @@ from orders.signals import order_paid, order_refund_due
 @receiver(order_paid)
 def open_reservations(order: Order, **_: Any) -> None:
     """Open one reservation per item; an order paid again (after a hold) keeps those it has."""
-    for item in statements.select(OrderItem, {"order": order.pk}):
+    for item in queries.select(OrderItem, {"order": order.pk}):
         reservation = Reservation(item=item, external_id=str(item.id), dialect=settings.KINGUIN_API)
-        statements.insert(reservation, unless_taken="item")
-    bell.ring("fulfillment")
+        queries.insert(reservation, unless_taken="item")
+    wakeup.notify("fulfillment")
 
 
 @receiver(order_refund_due)
@@ -25,4 +25,4 @@ def look_at_reservations(order: Order, **_: Any) -> None:
     """Let the pipeline see that the order's money goes back: what was not bought is not bought any more."""
     for reservation in Reservation.objects.filter(item__order=order).exclude(status=Reservation.Status.DELIVERED):
         reservation.wake()
-    bell.ring("fulfillment")
+    wakeup.notify("fulfillment")

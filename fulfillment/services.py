@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.db.models.functions import Now
 
-from bitloot.lib import bell, statements
+from bitloot.core import queries, wakeup
 from fulfillment.exceptions import CodesRefused, KeysGone, NotDeliverable, NothingStored, PermitOpen
 from fulfillment.kinguin import SupplierEvent
 from fulfillment.models import Reservation
 from fulfillment.steps.buying import BUYABLE
 from fulfillment.steps.collecting import finish_order
 from fulfillment.steps.holding import waits_for_a_purchase
-from orders.models import Order, OrderItem, close_alert, raise_alert
+from orders.alerts import close_alert, raise_alert
+from orders.models import Order, OrderItem
 from storage.exceptions import KeyShredded
 from storage.models import Key
 from storage.services import ready_keys, store_key
@@ -65,7 +66,7 @@ def handle_supplier_event(event: SupplierEvent) -> str:
 def run_now(reservation: Reservation) -> None:
     """Put the reservation on top of the queue; a worker that is at it looks again when it is done."""
     reservation.wake()
-    bell.ring("fulfillment")
+    wakeup.notify("fulfillment")
 
 
 def run_order(order: Order, *, actor: str) -> None:
@@ -126,7 +127,7 @@ def keys_of(order: Order) -> list[Key]:
 def _named(event: SupplierEvent) -> Reservation | None:
     """Find it by our name, which nobody else gives, and only then by the supplier's."""
     for name, value in (("external_id", event.external_id), ("supplier_order_id", event.order_id)):
-        if value and (found := statements.select(Reservation, {name: value})):
+        if value and (found := queries.select(Reservation, {name: value})):
             return found[0]
     return None
 

@@ -1,7 +1,7 @@
 from celery import shared_task
 
-from bitloot.lib.queue import drain
-from fulfillment import funds, pipeline
+from bitloot.core.queue import drain
+from fulfillment import balance, pipeline
 from fulfillment.models import Reservation
 
 
@@ -11,7 +11,7 @@ def drain_reservations() -> int:
     return drain("fulfillment", Reservation.objects.all(), pipeline.advance_claimed, give_up=pipeline.give_up)
 
 
-@shared_task(name="fulfillment.funds")
+@shared_task(name="fulfillment.balance")
 def watch_funds() -> None:
     """Look at our balance at the supplier, and tell staff before it is too low."""
-    funds.watch()
+    balance.watch()

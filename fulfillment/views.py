@@ -6,13 +6,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.lib.rest import answers, answers_with, json_body
+from bitloot.core.api import answers, answers_with, json_body
+from bitloot.core.staff_api import StaffView
 from fulfillment import exceptions, services
 from fulfillment.serializers import DeliverSerializer, DownloadLinkSerializer, RevealSerializer, StatusSerializer
-from orders.auth import order_for
+from orders.access import order_for
 from orders.exceptions import OrderNotFound
 from orders.models import Order
-from orders.staff import StaffView
 from storage.exceptions import KeyShredded, KeyUnreadable
 from storage.services import KeyMaterial, download_url, reveal
 

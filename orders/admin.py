@@ -7,21 +7,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 
-from bitloot.lib.admin import (
-    NOTHING,
-    OneOf,
-    ReadOnlyAdmin,
-    ReadOnlyInline,
-    Refused,
-    StoreAdmin,
-    age_of,
-    badge,
-    link,
-    link_to,
-    list_link,
-    short,
-)
-from bitloot.lib.decisions import Decision, DecisionAdmin
+from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline, Refused, StoreAdmin
+from bitloot.core.admin.decisions import Decision, DecisionAdmin
+from bitloot.core.admin.formatting import NOTHING, age_of, badge, link, link_to, list_link, short
+from orders.alerts import close_alert, raise_alert
 from orders.exceptions import InvalidTransition
 from orders.models import (
     Alert,
@@ -31,8 +20,6 @@ from orders.models import (
     OrderEvent,
     OrderItem,
     Product,
-    close_alert,
-    raise_alert,
 )
 from orders.services import renew_link
 
@@ -154,7 +141,7 @@ def _can_be_held(order: Order) -> bool:
 
 @admin.register(Order)
 class OrderAdmin(DecisionAdmin):
-    """The order as this app knows it; `bitloot.web.admin` adds what the upper apps know of it."""
+    """The order as this app knows it; `bitloot.staff.site` adds what the upper apps know of it."""
 
     is_live = counts_statuses = True
     decision_permission = "orders.settle_order"

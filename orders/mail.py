@@ -9,12 +9,13 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.template.loader import render_to_string
 
-from bitloot.lib import statements, turns
-from bitloot.lib.clock import GIVE_UP_AFTER
-from bitloot.lib.failpoint import failpoint
-from bitloot.lib.smtp import Line
-from orders.models import Email, Order, OrderItem, raise_alert
-from orders.tokens import order_link
+from bitloot.core import queries, turns
+from bitloot.core.clock import GIVE_UP_AFTER
+from bitloot.core.faults import failpoint
+from bitloot.core.smtp import Line
+from orders.access import order_link
+from orders.alerts import raise_alert
+from orders.models import Email, Order, OrderItem
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ MAX_ATTEMPTS = 10 + GIVE_UP_AFTER // 900
 def send(mail: Email, line: Line | None = None) -> None:
     """Send one claimed mail, and record what came of it; a refused address goes to staff."""
     try:
-        items = [] if mail.order_id is None else statements.select(OrderItem, {"order": mail.order_id}, join=("order",))
+        items = [] if mail.order_id is None else queries.select(OrderItem, {"order": mail.order_id}, join=("order",))
         if items:
             mail.order = items[0].order
         message = _message(mail, items)

@@ -1,103 +1,21 @@
 import uuid
-from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import connection, models, transaction
-from django.db.models import F, Q
+from django.db import models, transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
-from bitloot.lib import statements
-from bitloot.lib.queue import LeaseLost, QueueManager, QueueRow
-from orders.exceptions import InvalidTransition
+from bitloot.core import queries
+from bitloot.core.queue import QueueManager, QueueRow
 from orders.signals import order_paid, order_refund_due
+from orders.state import OrderEvent, StatusRow, one_transaction
 
 MAX_QUANTITY = 9  # the supplier's limit per offer
 MAX_LINES = 10  # and per order
 PAYABLE_FOR = timedelta(hours=24)
-
-
-def _one_transaction() -> AbstractContextManager[None]:
-    """Begin a transaction, or join the caller's without a savepoint: what fails half-way ends that, too."""
-    return nullcontext() if connection.in_atomic_block else transaction.atomic()
-
-
-class StatusRow(models.Model):
-    """A row whose status moves along TRANSITIONS; each move leaves a line in the timeline of its order."""
-
-    TRANSITIONS: ClassVar[dict[str, frozenset[str]]]
-    TIMELINE_KIND: ClassVar[str]
-    status: Any
-
-    class Meta:
-        abstract = True
-
-    def _move(
-        self,
-        to: str,
-        *,
-        order_id: uuid.UUID,
-        message: str,
-        actor: str = "",
-        claim: Any = None,
-        not_from: frozenset[str] = frozenset(),
-        **fields: Any,
-    ) -> bool:
-        """Change the status with a timeline row, with `claim` only while that claim holds. Return False for a repeat.
-
-        One compare-and-set: what this instance says counts only as long as the row still says the same; before a
-        move is refused, the row is locked and looked at. Raises InvalidTransition or LeaseLost.
-        """
-        note = {"order_id": order_id, "message": message[:300], "actor": actor}
-        row = {"pk": self.pk} | ({} if claim is None else {"claim_token": claim})
-        sources = {status for status, targets in self.TRANSITIONS.items() if to in targets} - not_from
-        if self.status in sources and self.status != to and self._set_status(row, to, note, fields):
-            return True
-        with transaction.atomic():
-            seen = statements.select(type(self), row, lock=True)
-            if not seen:
-                raise LeaseLost(f"{self}")
-            self.status = seen[0].status
-            if self.status == to:
-                return False
-            if self.status not in sources:
-                raise InvalidTransition(f"{self}: {self.status} -> {to}")
-            return self._set_status(row, to, note, fields)
-
-    def _set_status(
-        self,
-        row: dict[str, Any],
-        to: str,
-        note: dict[str, Any],
-        fields: dict[str, Any],
-        *,
-        through: tuple[str, str] | None = None,
-    ) -> bool:
-        """Change the status by compare-and-set. With `through`, a status and its message, the row passes that, too."""
-        was = self.status
-        # No savepoint: if the timeline cannot be written, nothing of the caller's transaction may stay.
-        with transaction.atomic(savepoint=False):
-            if not statements.update(type(self), row | {"status": was}, {"status": to, **fields}):
-                return False
-            if through is not None:
-                passed, message = through
-                self._add_event(was, passed, note | {"message": message[:300]})
-                was = passed
-            self._add_event(was, to, note)
-        self.status = to
-        for name, value in fields.items():
-            if hasattr(value, "resolve_expression"):
-                self.__dict__.pop(name, None)  # the database's answer is read when it is asked for
-            else:
-                setattr(self, name, value)
-        return True
-
-    def _add_event(self, from_status: str, to_status: str, note: dict[str, Any]) -> None:
-        event = OrderEvent(kind=self.TIMELINE_KIND, from_status=from_status, to_status=to_status, **note)
-        statements.insert_later(event)
 
 
 class Product(models.Model):
@@ -258,15 +176,15 @@ class Order(StatusRow):
 
     def lock(self) -> "Order":
         """Return this order, locked until the transaction ends: the first lock anybody takes (Order, Payment, …)."""
-        return statements.get(Order, self.pk, lock=True)
+        return queries.get(Order, self.pk, lock=True)
 
     def note(self, kind: str, message: str, *, actor: str = "") -> None:
         """Add a line to the timeline that changes no status."""
-        statements.insert_later(OrderEvent(order=self, kind=kind, message=message, actor=actor))
+        queries.insert_later(OrderEvent(order=self, kind=kind, message=message, actor=actor))
 
     def mark_paid(self, *, message: str, actor: str = "") -> bool:
         """Record full payment and tell the upper apps. Return False if the order was already paid."""
-        with _one_transaction():
+        with one_transaction():
             changed = self._transition(self.Status.PAID, message=message, actor=actor, reason="", paid_at=Now())
             if changed:
                 order_paid.send(sender=Order, order=self)
@@ -309,7 +227,7 @@ class Order(StatusRow):
 
     def mark_refund_due(self, *, reason: str, message: str, actor: str = "") -> bool:
         """Record that the customer's money is owed back, and tell the upper apps."""
-        with _one_transaction():
+        with one_transaction():
             changed = self._transition(self.Status.REFUND_DUE, message=message, reason=reason, actor=actor)
             if changed:
                 order_refund_due.send(sender=Order, order=self)
@@ -343,24 +261,6 @@ class OrderItem(models.Model):
 
     def __str__(self) -> str:
         return f"{self.quantity} x {self.title}"
-
-
-class OrderEvent(models.Model):
-    """The timeline: append-only, one row per move or notable fact."""
-
-    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="events")
-    at = models.DateTimeField(db_default=Now(), editable=False)
-    kind = models.CharField(max_length=20, help_text="order, payment, reservation, key, mail, refund or staff")
-    from_status = models.CharField(max_length=20, blank=True)
-    to_status = models.CharField(max_length=20, blank=True)
-    message = models.CharField(max_length=300)
-    actor = models.CharField(max_length=150, blank=True)
-
-    class Meta:
-        ordering = ["id"]
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.message}"
 
 
 class IdempotencyRecord(models.Model):
@@ -442,24 +342,3 @@ class Alert(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.subject}"
-
-
-def raise_alert(kind: str, subject: str, message: str, *, order: Order | None = None) -> Alert:
-    """Open an alert and mail staff, or count one more on the alert that is open already."""
-    with transaction.atomic():
-        counted = Alert.objects.filter(kind=kind, subject=subject, status=Alert.Status.OPEN).update(
-            times=F("times") + 1, last_at=Now(), message=message[:500]
-        )
-        if counted:
-            return Alert.objects.get(kind=kind, subject=subject, status=Alert.Status.OPEN)
-        alert, made = Alert.objects.get_or_create(
-            kind=kind, subject=subject, status=Alert.Status.OPEN, defaults={"message": message[:500], "order": order}
-        )
-        if made and settings.STAFF_EMAIL:
-            Email.objects.create(kind=Email.Kind.ALERT, to=settings.STAFF_EMAIL, order=order, reason=message[:300])
-    return alert
-
-
-def close_alert(kind: str, subject: str, *, by: str = "") -> int:
-    open_alert = {"kind": kind, "subject": subject, "status": Alert.Status.OPEN}
-    return statements.update(Alert, open_alert, {"status": Alert.Status.CLOSED, "closed_at": Now(), "closed_by": by})

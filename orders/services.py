@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from bitloot.lib import bell, statements
+from bitloot.core import queries, wakeup
 from orders import idempotency
 from orders.exceptions import OrderRefused
 from orders.models import MAX_LINES, MAX_QUANTITY, Email, Order, OrderEvent, OrderItem, Product
@@ -60,8 +60,8 @@ def place_order(*, email: str, lines: Sequence[Line], idempotency_key: str = "",
 
 def queue_email(order: Order, kind: str, *, reason: str = "") -> None:
     """Owe the customer a mail; it leaves after the commit."""
-    statements.insert_later(Email(order=order, kind=kind, to=order.email, reason=reason))
-    bell.ring("orders")
+    queries.insert_later(Email(order=order, kind=kind, to=order.email, reason=reason))
+    wakeup.notify("orders")
 
 
 def send_fresh_link(*, order_id: uuid.UUID, email: str) -> None:
@@ -90,7 +90,7 @@ def _renew(order_id: uuid.UUID, *, actor: str = "") -> None:
     with connection.cursor() as cursor:
         cursor.execute(_OWE_FRESH_LINK, [pk])
         cursor.execute(_NOTE_FRESH_LINK, [actor, pk])
-    bell.ring("orders")
+    wakeup.notify("orders")
 
 
 def _clean_email(email: str) -> str:

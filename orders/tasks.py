@@ -3,8 +3,8 @@ from functools import partial
 from celery import shared_task
 from django.db.models.functions import Now
 
-from bitloot.lib import smtp
-from bitloot.lib.queue import drain
+from bitloot.core import smtp
+from bitloot.core.queue import drain
 from orders import idempotency, mail
 from orders.exceptions import InvalidTransition
 from orders.models import Email, Order

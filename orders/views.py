@@ -6,11 +6,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.lib.rest import Pages, answers, answers_with, json_body
+from bitloot.core.api import Pages, answers, answers_with, json_body
 from orders import exceptions, idempotency, services
+from orders.access import make_token
 from orders.models import Product
 from orders.serializers import LookupSerializer, PlacedOrderSerializer, PlaceOrderSerializer, ProductSerializer
-from orders.tokens import make_token
 
 answers(exceptions.OrderNotFound, 404, "not_found", "There is nothing at this address for you.")
 answers(exceptions.LinkReplaced, 410, "link_replaced", "A newer link was mailed. Use that one, or ask for another.")

@@ -10,16 +10,17 @@ from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.html import format_html
 
-from bitloot.lib.admin import NOTHING, ReadOnlyAdmin, ReadOnlyInline, Refused, age_of, link_to, list_link, short
-from bitloot.lib.decisions import Decision, DecisionAdmin
-from bitloot.lib.money import plain
+from bitloot.core.admin.base import ReadOnlyAdmin, ReadOnlyInline, Refused
+from bitloot.core.admin.decisions import Decision, DecisionAdmin
+from bitloot.core.admin.formatting import NOTHING, age_of, link_to, list_link, short
+from bitloot.core.money import plain
 from orders.models import Alert, Order
-from payments import desk
+from payments import refunds, review
 from payments.balance import amount_due
-from payments.evidence import compare, in_words
 from payments.exceptions import DecisionRefused
 from payments.models import Coin, Payment, Refund
-from payments.services import read_again
+from payments.review import compare, in_words
+from payments.sync import read_again
 
 MAX_ALERTS = 1_000
 
@@ -61,8 +62,10 @@ class NeedsPerson(admin.SimpleListFilter):
 
 
 def _takes_acceptance(payment: Payment) -> bool:
-    is_open = payment.order.status in desk.TAKES_MONEY and payment.order.paid_at is None
-    return payment.status in desk.ACCEPTABLE and payment.actually_paid > 0 and is_open and not payment.refunds.exists()
+    is_open = payment.order.status in review.TAKES_MONEY and payment.order.paid_at is None
+    return (
+        payment.status in review.ACCEPTABLE and payment.actually_paid > 0 and is_open and not payment.refunds.exists()
+    )
 
 
 def _lacks_rest(payment: Payment) -> bool:
@@ -76,17 +79,17 @@ def _can_go_back(payment: Payment) -> bool:
 
 
 def _accept(payment: Payment, actor: str, fields: dict[str, str]) -> str:
-    desk.accept_as_paid(payment, actor=actor, reason=fields["reason"])
+    review.accept_as_paid(payment, actor=actor, reason=fields["reason"])
     return "accepted. The order counts as paid, and its keys are bought now."
 
 
 def _ask_for_rest(payment: Payment, actor: str, _: dict[str, str]) -> str:
-    desk.ask_for_rest(payment, actor=actor)
+    review.ask_for_rest(payment, actor=actor)
     return f"the customer is asked for {amount_due(payment.order)} {payment.order.currency} by mail."
 
 
 def _refund(payment: Payment, actor: str, fields: dict[str, str]) -> str:
-    refund = desk.request_refund(payment, actor=actor, reason=fields["reason"])
+    refund = refunds.request_refund(payment, actor=actor, reason=fields["reason"])
     coins = _money(refund.amount, refund.currency)
     return f"{coins} go back. The customer is asked for an address; an alert tells you."
 
@@ -183,7 +186,7 @@ class PaymentAdmin(DecisionAdmin):
         return list_link("orders.alert", "alerts of its order", order=payment.order_id)
 
     def concern(self, payment: Payment) -> str:
-        is_decided = payment.refunds.exists() or payment.status not in desk.ACCEPTABLE
+        is_decided = payment.refunds.exists() or payment.status not in review.ACCEPTABLE
         is_settled = payment.status == Payment.Status.PARTIALLY_PAID and payment.order.paid_at is not None
         return "" if is_decided or is_settled else in_words(payment.reason)
 
@@ -208,12 +211,12 @@ class SentForm(forms.Form):
 
 
 def _mark_sent(refund: Refund, actor: str, fields: dict[str, str]) -> str:
-    desk.mark_sent(refund, actor=actor, transaction_id=fields["transaction_id"])
+    refunds.mark_sent(refund, actor=actor, transaction_id=fields["transaction_id"])
     return "sent. The customer sees the transaction; mark it done when the coins have arrived."
 
 
 def _mark_done(refund: Refund, actor: str, _: dict[str, str]) -> str:
-    desk.mark_done(refund, actor=actor)
+    refunds.mark_done(refund, actor=actor)
     return "done. With its last refund the order counts as refunded."
 
 

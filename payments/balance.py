@@ -4,7 +4,7 @@ from decimal import ROUND_DOWN, Decimal
 
 from django.db.models import QuerySet, Sum
 
-from bitloot.lib.money import CENT, cents
+from bitloot.core.money import CENT, cents
 from orders.models import Order
 from payments.models import Payment
 from payments.nowpayments import PaymentFacts

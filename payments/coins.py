@@ -7,9 +7,9 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from bitloot.lib.clock import delay
-from bitloot.lib.http import ProviderError
-from bitloot.lib.money import CENT
+from bitloot.core.clock import delay
+from bitloot.core.money import CENT
+from bitloot.core.providers import ProviderError
 from payments.exceptions import TooSmall, UnknownCoin
 from payments.models import Coin
 from payments.nowpayments import NowPaymentsClient

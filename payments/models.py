@@ -5,9 +5,10 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from bitloot.lib import statements
-from bitloot.lib.queue import QueueManager, QueueRow
-from orders.models import Order, StatusRow
+from bitloot.core import queries
+from bitloot.core.queue import QueueManager, QueueRow
+from orders.models import Order
+from orders.state import StatusRow
 
 
 class Coin(models.Model):
@@ -139,7 +140,7 @@ class Payment(StatusRow, QueueRow):
         return f"payment {self.external_id or self.id}"
 
     def lock(self) -> "Payment":
-        return statements.get(Payment, self.pk, lock=True)
+        return queries.get(Payment, self.pk, lock=True)
 
     def move(self, to: str, *, message: str, actor: str = "", **fields: Any) -> bool:
         """Change the status with a timeline row. Return False for a repeat; raises InvalidTransition."""

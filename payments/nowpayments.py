@@ -13,10 +13,10 @@ from urllib.parse import quote
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from bitloot.lib.fields import Fields
-from bitloot.lib.http import Answer, ProviderRejected, ProviderUnavailable, Transport
-from bitloot.lib.jsontext import MalformedJson, dump_json, parse_object
-from bitloot.lib.money import plain
+from bitloot.core.money import plain
+from bitloot.core.providers import Answer, ProviderRejected, ProviderUnavailable, Transport
+from bitloot.core.reader import Fields
+from bitloot.core.strict_json import MalformedJson, dump_json, parse_object
 
 logger = logging.getLogger(__name__)
 

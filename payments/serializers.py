@@ -4,7 +4,7 @@ from typing import Any
 import segno
 from rest_framework import serializers
 
-from bitloot.lib.money import plain
+from bitloot.core.money import plain
 from orders.serializers import StrictSerializer, TextField
 from payments.models import Coin, Payment, Refund
 

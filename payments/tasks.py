@@ -1,14 +1,14 @@
 from celery import shared_task
 
-from bitloot.lib.queue import drain
-from payments import coins, services
+from bitloot.core.queue import drain
+from payments import coins, sync
 from payments.models import Payment
 
 
 @shared_task(name="payments.drain")
 def drain_payments() -> int:
     """Re-read the payments whose turn has come."""
-    return drain("payments", Payment.objects.all(), services.watch, give_up=services.give_up)
+    return drain("payments", Payment.objects.all(), sync.watch, give_up=sync.give_up)
 
 
 @shared_task(name="payments.coins")

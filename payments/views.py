@@ -3,10 +3,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.lib.rest import answers, answers_with, json_body
-from orders.auth import order_for
+from bitloot.core.api import answers, answers_with, json_body
+from orders.access import order_for
 from orders.views import IDEMPOTENCY_KEY
-from payments import desk, exceptions, starting
+from payments import creation, exceptions, refunds
 from payments.models import Coin, Payment
 from payments.serializers import (
     CoinSerializer,
@@ -54,7 +54,7 @@ class PaymentCreate(APIView):
         asked = StartPaymentSerializer(data=json_body(request))
         asked.is_valid(raise_exception=True)
         order = order_for(request, asked.validated_data["order_id"])
-        once = starting.start_payment_once(
+        once = creation.start_payment_once(
             order=order,
             coin=asked.validated_data["pay_currency"],
             idempotency_key=request.headers.get("Idempotency-Key", ""),
@@ -76,7 +76,7 @@ class RefundAddress(APIView):
         asked.is_valid(raise_exception=True)
         wanted = asked.validated_data
         order = order_for(request, wanted["order_id"])
-        refund = desk.set_refund_address(
+        refund = refunds.set_refund_address(
             order=order, refund_id=wanted["refund_id"], address=wanted["address"], extra_id=wanted.get("extra_id", "")
         )
         return Response(RefundSerializer(refund).data)

@@ -4,7 +4,8 @@ from django.contrib import admin
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.http import HttpRequest
 
-from bitloot.lib.admin import NOTHING, ReadOnlyAdmin, age_of, link, link_to, short
+from bitloot.core.admin.base import ReadOnlyAdmin
+from bitloot.core.admin.formatting import NOTHING, age_of, link, link_to, short
 from storage.models import Key, KeyDeliveryLog
 
 # What opens a key never leaves the database for a staff page.

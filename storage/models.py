@@ -5,8 +5,9 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from bitloot.lib.queue import QueueManager, QueueRow
-from orders.models import Order, OrderItem, StatusRow
+from bitloot.core.queue import QueueManager, QueueRow
+from orders.models import Order, OrderItem
+from orders.state import StatusRow
 from storage.sealing import Binding, Sealed, WrappedKey
 
 

@@ -16,7 +16,7 @@ from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage, storages
 from storages.backends.s3 import S3Storage
 
-from bitloot.lib import turns
+from bitloot.core import turns
 
 MAX_OBJECT_BYTES = 4 * 1024 * 1024
 READ_SECONDS = 30

@@ -12,11 +12,12 @@ from django.db import transaction
 from django.db.models import Count, F, QuerySet
 from django.db.models.functions import Coalesce, Now
 
-from bitloot.lib import bell, statements
-from bitloot.lib.clock import delay
-from bitloot.lib.failpoint import failpoint
+from bitloot.core import queries, wakeup
+from bitloot.core.clock import delay
+from bitloot.core.faults import failpoint
+from orders.alerts import close_alert, raise_alert
 from orders.exceptions import InvalidTransition
-from orders.models import Order, OrderEvent, OrderItem, close_alert, raise_alert
+from orders.models import Order, OrderEvent, OrderItem
 from storage.exceptions import KeyBelongsElsewhere, KeyShredded, KeyUnreadable
 from storage.links import SignedUrl, sign_own_url, sign_r2_url
 from storage.models import Key, KeyDeliveryLog
@@ -65,7 +66,7 @@ def store_key(*, item: OrderItem, supplier_key_id: str, plaintext: bytes, conten
 
 
 def _known(item: OrderItem, supplier_key_id: str) -> Key:
-    (key,) = statements.select(Key, {"supplier_key_id": supplier_key_id})
+    (key,) = queries.select(Key, {"supplier_key_id": supplier_key_id})
     if key.item_id != item.pk:
         raise_alert(
             "key_sold_twice",
@@ -96,7 +97,7 @@ def _sealed_row(item: OrderItem, supplier_key_id: str, plaintext: bytes, content
 
 def _insert(key: Key, item: OrderItem) -> bool:
     with transaction.atomic(savepoint=False):
-        if not statements.insert(key, unless_taken="supplier_key_id"):
+        if not queries.insert(key, unless_taken="supplier_key_id"):
             return False
         message = "The key has come and was sealed."
         event = OrderEvent(order_id=item.order_id, kind="key", to_status=key.status, message=message)
@@ -107,9 +108,9 @@ def _insert(key: Key, item: OrderItem) -> bool:
             object_key=key.object_name,
             expires_at=Now() + timedelta(days=settings.KEY_RETENTION_DAYS),
         )
-        statements.insert_later(event, delivery)
+        queries.insert_later(event, delivery)
         failpoint("key.inserted")
-        bell.ring("storage")
+        wakeup.notify("storage")
     return True
 
 
@@ -126,7 +127,7 @@ def handle(key: Key) -> None:
 def upload(key: Key) -> None:
     """Copy a claimed key to the object store; it is served from our database until it was read back and opened."""
     failed_before = key.attempts > 0
-    key.item = statements.get(OrderItem, key.item_id)
+    key.item = queries.get(OrderItem, key.item_id)
     try:
         _copy_and_open(key)
     except (ObjectUnavailable, ObjectMissing) as err:
@@ -314,7 +315,7 @@ def _shred(key: Key, outcome: str, message: str) -> bool:
         )
         if changed:
             KeyDeliveryLog.objects.filter(key=key).update(status=outcome)
-            bell.ring("storage")
+            wakeup.notify("storage")
     return changed
 
 

@@ -1,6 +1,6 @@
 from celery import shared_task
 
-from bitloot.lib import queue
+from bitloot.core import queue
 from storage import services
 from storage.models import Key
 

@@ -1,7 +1,7 @@
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_GET
 
-from bitloot.lib.problems import problem
+from bitloot.core.problems import problem
 from storage import links, services
 from storage.exceptions import KeyUnreadable
 from storage.objects import CONTENT_TYPE, ObjectMissing

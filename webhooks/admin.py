@@ -9,7 +9,8 @@ from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.html import format_html, format_html_join
 
-from bitloot.lib.admin import NOTHING, OneOf, ReadOnlyAdmin, Refused, age_of, link, list_link, short
+from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, Refused
+from bitloot.core.admin.formatting import NOTHING, age_of, link, list_link, short
 from fulfillment.models import Reservation
 from payments.models import Payment
 from webhooks.models import WebhookLog

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from bitloot.lib.jsontext import MalformedJson
+from bitloot.core.strict_json import MalformedJson
 from fulfillment import kinguin
 from fulfillment.services import handle_supplier_event
-from payments.services import handle_ipn
-from payments.signature import parse_ipn
+from payments.ipn import parse_ipn
+from payments.sync import handle_ipn
 from webhooks.models import WebhookLog
 
 

@@ -1,7 +1,7 @@
 from django.db import models
 from django.db.models.functions import Now
 
-from bitloot.lib.queue import QueueManager, QueueRow
+from bitloot.core.queue import QueueManager, QueueRow
 
 
 class WebhookLog(QueueRow):

@@ -6,8 +6,8 @@ from django.conf import settings
 from django.core.cache import caches
 from django.http import HttpRequest
 
-from bitloot.lib import bell
-from bitloot.lib.rest import client_address
+from bitloot.core import wakeup
+from bitloot.core.api import client_address
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def status_for(request: HttpRequest, provider: str) -> int:
     count = _count(f"{provider}:{client_address(request)}")
     if count == TELL_STAFF_AT:
         logger.warning("many webhooks of %s are refused; is the secret in its dashboard ours?", provider)
-        bell.ring_now("refusals")
+        wakeup.notify_now("refusals")
     flooded = settings.THROTTLE_SCALE and count > TOO_MANY * settings.THROTTLE_SCALE
     return 429 if flooded else 401
 

@@ -14,13 +14,13 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from bitloot.lib import bell, statements
-from bitloot.lib.clock import backoff
-from bitloot.lib.failpoint import failpoint
-from bitloot.lib.grouping import Group
-from bitloot.lib.http import ProviderUnavailable
-from orders.models import close_alert, raise_alert
+from bitloot.core import queries, wakeup
+from bitloot.core.clock import backoff
+from bitloot.core.faults import failpoint
+from bitloot.core.providers import ProviderUnavailable
+from orders.alerts import close_alert, raise_alert
 from payments.exceptions import UnknownPayment
+from webhooks.group_commit import Group
 from webhooks.handlers import HANDLERS
 from webhooks.models import WebhookLog
 
@@ -62,7 +62,7 @@ def store(received: Received) -> None:
         _insert([received])  # others must not depend on what becomes of this transaction
     else:
         _together(received)
-    bell.ring("webhooks")
+    wakeup.notify("webhooks")
 
 
 def _insert(webhooks: Sequence[Received]) -> None:
@@ -73,7 +73,7 @@ def _insert(webhooks: Sequence[Received]) -> None:
         headers, repeats = json.dumps(webhook.headers), counted[digest, provider] - 1
         params += (provider, webhook.body, digest, headers, webhook.external_id[:64], webhook.event_type[:64], repeats)
     values = ", ".join([_ROW] * len(rows))
-    statements.execute(f"INSERT INTO webhooks_webhooklog ({_COLUMNS}) VALUES {values} {_AGAIN}", params)  # noqa: S608
+    queries.execute(f"INSERT INTO webhooks_webhooklog ({_COLUMNS}) VALUES {values} {_AGAIN}", params)  # noqa: S608
 
 
 _together = Group(_insert, most=MOST_AT_ONCE)
@@ -120,7 +120,7 @@ def replay(log: WebhookLog) -> bool:
         crashes=0,
         replays=F("replays") + 1,
     )
-    bell.ring("webhooks")
+    wakeup.notify("webhooks")
     return bool(replayed)
 
 

@@ -1,7 +1,7 @@
 from celery import shared_task
 
-from bitloot.lib.queue import drain
-from orders.models import raise_alert
+from bitloot.core.queue import drain
+from orders.alerts import raise_alert
 from webhooks import services
 from webhooks.models import WebhookLog
 

@@ -10,11 +10,11 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 from prometheus_client import Counter
 
-from bitloot.lib.failpoint import failpoint
-from bitloot.lib.jsontext import MalformedJson, UnstorableText, parse_object
-from bitloot.lib.rest import MAX_BODY_BYTES
+from bitloot.core.api import MAX_BODY_BYTES
+from bitloot.core.faults import failpoint
+from bitloot.core.strict_json import MalformedJson, UnstorableText, parse_object
 from fulfillment import kinguin
-from payments.signature import BadSignature, SignatureNotConfigured, event_type_and_id, verify_ipn
+from payments.ipn import BadSignature, SignatureNotConfigured, event_type_and_id, verify_ipn
 from webhooks import refusals
 from webhooks.models import WebhookLog
 from webhooks.services import Received, store

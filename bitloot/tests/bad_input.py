@@ -9,8 +9,8 @@ from django.db import connection
 from django.test import Client
 from knox.models import AuthToken
 
+from orders.access import make_token
 from orders.tests.factories import make_order, make_paid_order, make_product
-from orders.tokens import make_token
 from payments.models import Coin
 from webhooks.tests.factories import make_log
 

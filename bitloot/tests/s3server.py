@@ -16,8 +16,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from scripts.local_services import Missing, Service
-from scripts.supervise import free_port
+from tools.dev.services import Missing, Service
+from tools.dev.supervise import free_port
 
 BUCKET = "bitloot-keys"
 

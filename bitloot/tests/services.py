@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from scripts.devenv import process_environment
-from scripts.local_services import Missing, Nginx, Postgres, Redis, find_program
-from scripts.supervise import Process, StartFailed, Store, answers, free_port, wait_until
+from tools.dev.devenv import process_environment
+from tools.dev.services import Missing, Nginx, Postgres, Redis, find_program
+from tools.dev.supervise import Process, StartFailed, Store, answers, free_port, wait_until
 
 __all__ = [
     "Missing", "Nginx", "Postgres", "Process", "Redis", "Sandbox", "StartFailed", "Store", "answers", "free_port",
@@ -83,7 +83,7 @@ def running_sandbox(var: Path, *, port: int, store_url: str, **options: Any) -> 
         **options,
     }
     environment = process_environment(var, port=port, sandbox_port=port, BITLOOT_SANDBOX_CONFIG=json.dumps(config))
-    process = Process("sandbox", [sys.executable, "-m", "bitloot.sandbox"], env=environment, log=var / "sandbox.log")
+    process = Process("sandbox", [sys.executable, "-m", "sandbox"], env=environment, log=var / "sandbox.log")
     process.start()
     try:
         wait_until(lambda: answers(f"http://127.0.0.1:{port}/control/state"), seconds=30, what="the sandbox's start")

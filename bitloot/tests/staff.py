@@ -9,7 +9,8 @@ from django.contrib.auth.models import Permission
 from django.urls import reverse
 
 from fulfillment.models import Reservation, ReservationAttempt, SupplierCall, SupplierGate
-from orders.models import Email, IdempotencyRecord, raise_alert
+from orders.alerts import raise_alert
+from orders.models import Email, IdempotencyRecord
 from orders.tests.factories import make_paid_order, make_product
 from payments.models import Coin, Payment, Refund
 from storage.models import KeyDeliveryLog

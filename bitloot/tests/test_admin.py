@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from knox.models import AuthToken
 
-from bitloot.lib.admin import ReadOnlyAdmin
+from bitloot.core.admin.base import ReadOnlyAdmin
 from bitloot.tests.staff import LISTS, SERIAL, button_of, do, list_of, make_rows, make_staff, page_of, press
 from fulfillment.models import Reservation, SupplierGate
 from orders.models import Alert, Email, Order, OrderEvent
@@ -555,7 +555,7 @@ def test_live_fetch_leaves_messages_for_the_person(boss, rows):
 
 
 def test_long_lists_are_counted_and_paged_only_so_far(boss, monkeypatch):
-    monkeypatch.setattr("bitloot.lib.admin.MAX_COUNTED", 60)
+    monkeypatch.setattr("bitloot.core.admin.base.MAX_COUNTED", 60)
     Alert.objects.bulk_create(Alert(kind="test", subject=str(number), message="x") for number in range(80))
     page = boss.get(list_of("orders.alert"))
     assert (page.context["cl"].result_count, len(page.context["cl"].result_list)) == (60, 50)

@@ -11,7 +11,7 @@ from bitloot.tests.services import Sandbox, own_store
 from bitloot.tests.shopper import Shopper
 from bitloot.tests.staff import LISTS
 from bitloot.tests.test_browser import browser, complaints, one, wait  # noqa: F401
-from scripts.supervise import Store
+from tools.dev.supervise import Store
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 PASSWORD = "a-word-for-the-test"

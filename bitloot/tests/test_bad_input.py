@@ -12,9 +12,9 @@ import pytest
 from django.conf import settings as django_settings
 
 from bitloot.tests.bad_input import GETS, JSON, MALFORMED, POSTS, WEBHOOKS, WITH_BODY, World, assert_refused, counts
+from orders.access import make_token
 from orders.models import Order
 from orders.tests.factories import make_order, make_product
-from orders.tokens import make_token
 from payments.models import Coin
 from storage.tests.factories import make_key
 

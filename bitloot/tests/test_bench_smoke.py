@@ -9,12 +9,12 @@ from collections import Counter
 
 import pytest
 
-from scripts.bench import load, report
-from scripts.bench.cpu import Meter
-from scripts.bench.delivery import Deliveries, Mails
-from scripts.bench.http import Sample
-from scripts.bench.lookups import Size, Sweep
-from scripts.devenv import ROOT
+from tools.bench import load, report
+from tools.bench.cpu import Meter
+from tools.bench.delivery import Deliveries, Mails
+from tools.bench.http import Sample
+from tools.bench.lookups import Size, Sweep
+from tools.dev.devenv import ROOT
 
 
 class Answering(http.server.BaseHTTPRequestHandler):
@@ -129,7 +129,7 @@ def test_sizes_are_told_side_by_side_with_the_plan():
 @pytest.mark.production
 @pytest.mark.timeout(300)
 def test_the_bench_measures_an_acknowledgement_and_a_delivery():
-    command = [sys.executable, "-m", "scripts.bench", "--quick", "--seconds", "0.3", "--orders", "3"]
+    command = [sys.executable, "-m", "tools.bench", "--quick", "--seconds", "0.3", "--orders", "3"]
     command += ["--only", "^IPN, repeated|in 0 ms|paid to mailed"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
     assert [done.returncode, done.stderr] == [0, ""]

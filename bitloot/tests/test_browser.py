@@ -16,8 +16,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from bitloot.tests.services import Sandbox, own_store
-from scripts.local_services import find_program
-from scripts.supervise import Store
+from tools.dev.services import find_program
+from tools.dev.supervise import Store
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -191,7 +191,7 @@ def test_customer_who_paid_too_little_pays_the_rest_in_another_coin(browser, sto
 
 def test_customer_says_where_the_money_goes_back_to(browser, store):
     order_id = underpay(browser, store)
-    on_desk(store, order_id, "desk.request_refund(order.payments.get(), actor='kim', reason='The customer asked.')")
+    on_desk(store, order_id, "refunds.request_refund(order.payments.get(), actor='kim', reason='The customer asked.')")
     wait_for_headline(browser, "We owe you a refund")
     assert one(browser, "[data-lead]").text == "Your money goes back to you. Tell us below which address it goes to."
     give_address(browser, "not-an-address")
@@ -206,10 +206,10 @@ def test_customer_says_where_the_money_goes_back_to(browser, store):
     give_address(browser, SECOND_ADDRESS)
     wait(browser, lambda page: given.text == SECOND_ADDRESS, "the new address")
 
-    on_desk(store, order_id, "desk.mark_sent(order.refunds.get(), actor='kim', transaction_id='f4184fc596403b9d')")
+    on_desk(store, order_id, "refunds.mark_sent(order.refunds.get(), actor='kim', transaction_id='f4184fc596403b9d')")
     sent = wait(browser, lambda page: shown(page, "[data-given=transaction] code"), "the transaction")[0]
     assert (sent.text, shown(browser, "[data-edit]")) == ("f4184fc596403b9d", [])
-    on_desk(store, order_id, "desk.mark_done(order.refunds.get(), actor='kim')")
+    on_desk(store, order_id, "refunds.mark_done(order.refunds.get(), actor='kim')")
     wait_for_headline(browser, "Your money was returned")
     assert one(browser, "[data-told]").text == "This was sent back and has arrived."
 
@@ -224,7 +224,7 @@ def give_address(browser: WebDriver, address: str) -> None:
 def on_desk(store: Store, order_id: str, decision: str) -> None:
     """Let staff decide something about the order."""
     order = f"from orders.models import Order; order = Order.objects.get(pk='{order_id}')"
-    store.manage("shell", "--verbosity", "0", "-c", f"from payments import desk; {order}; {decision}")
+    store.manage("shell", "--verbosity", "0", "-c", f"from payments import refunds; {order}; {decision}")
 
 
 def test_quote_can_be_changed_to_another_coin(browser, store):

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from bitloot import celery
-from bitloot.lib import bell, queue, turns
+from bitloot.core import queue, turns, wakeup
 from bitloot.tests.services import wait_until
 
 
@@ -112,8 +112,8 @@ def test_a_drain_makes_room_for_other_queues_and_for_threads_that_wait_for_a_tur
 )
 def test_a_drain_makes_room_once_its_slice_is_over(monkeypatch, name, slice_seconds, handled):
     here = SimpleNamespace(put_off=lambda queue: False, wants_room=lambda queue: queue == "orders")
-    monkeypatch.setattr(bell, "_here", here)
-    monkeypatch.setattr(bell, "ring_now", lambda queue: None)
+    monkeypatch.setattr(wakeup, "_here", here)
+    monkeypatch.setattr(wakeup, "notify_now", lambda queue: None)
     left = [False, True, True]
     rows = SimpleNamespace(claim=lambda limit: [SimpleNamespace(claim_token=1, crashes=0)] if left.pop() else [])
     assert queue.drain(name, rows, lambda row: None, give_up=None, slice_seconds=slice_seconds) == handled
@@ -121,7 +121,7 @@ def test_a_drain_makes_room_once_its_slice_is_over(monkeypatch, name, slice_seco
 
 def test_a_drain_for_which_there_is_no_turn_claims_nothing(monkeypatch):
     monkeypatch.setattr(
-        bell, "_here", SimpleNamespace(put_off=lambda queue: queue == "orders", wants_room=lambda queue: False)
+        wakeup, "_here", SimpleNamespace(put_off=lambda queue: queue == "orders", wants_room=lambda queue: False)
     )
     rows = SimpleNamespace(claim=lambda limit: claimed.append(limit) or [])
     claimed = []
@@ -147,7 +147,7 @@ def test_broker_forgets_a_bell_once_it_was_taken(settings):
 def test_a_worker_settles_on_one_cpu_unless_it_is_turned_off(monkeypatch, settings, wanted):
     settled = []
     monkeypatch.setattr(celery.onecpu, "settle", lambda: settled.append(True))
-    for module, name in ((celery.sharing, "share"), (turns, "when_spare"), (bell, "answer_here")):
+    for module, name in ((celery.sharing, "share"), (turns, "when_spare"), (wakeup, "answer_here")):
         monkeypatch.setattr(module, name, lambda *_: None)
     settings.WORKER_ONE_CPU = wanted
     celery.answer_own_bells(SimpleNamespace(pool=SimpleNamespace(executor=None, limit=1)))

@@ -13,13 +13,13 @@ import psutil
 import pytest
 
 from bitloot.tests.services import EMBEDDED, answers, free_port, wait_until
-from scripts.devenv import ROOT
+from tools.dev.devenv import ROOT
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 
 def demo(var: Path, *options: str, port: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "scripts.demo", "--var", str(var), "--port", str(port), *options]
+    command = [sys.executable, "-m", "tools.dev.demo", "--var", str(var), "--port", str(port), *options]
     sandbox = ["--sandbox-port", str(free_port())]
     return subprocess.Popen(
         [*command, *sandbox],

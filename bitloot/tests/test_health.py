@@ -8,7 +8,8 @@ from django.test import Client
 
 from fulfillment import gate
 from fulfillment.models import Reservation, SupplierGate
-from orders.models import Email, raise_alert
+from orders.alerts import raise_alert
+from orders.models import Email
 from orders.tests.factories import make_paid_order
 from payments.models import Coin
 from storage.models import Key

@@ -228,8 +228,8 @@ def test_the_runbook_explains_every_kind_of_alert_and_every_difference():
 
 
 def kinds_in_the_code():
-    from bitloot.web.asking import MESSAGES
-    from bitloot.web.reconcile import CHECKS
+    from bitloot.accounting.checks import CHECKS
+    from bitloot.accounting.provider_checks import MESSAGES
 
     root = Path(store_settings.BASE_DIR)
     sources = [

@@ -10,15 +10,15 @@ from django.conf import settings
 from django.template.loader import render_to_string
 from django.test import Client
 
+from orders.access import open_order
 from orders.models import Email, Order, Product
 from orders.services import Line, place_order
-from orders.tokens import open_order
 
 pytestmark = pytest.mark.django_db
 
 TEMPLATES = Path(settings.BASE_DIR) / "templates"
 STATIC = Path(settings.BASE_DIR) / "bitloot" / "static" / "bitloot"
-PEOPLES_PAGES = [*sorted(TEMPLATES.glob("*.html")), *sorted((TEMPLATES / "web").glob("*.html"))]
+PEOPLES_PAGES = [*sorted(TEMPLATES.glob("*.html")), *sorted((TEMPLATES / "shop").glob("*.html"))]
 UNKNOWN = "5e0a3c39-7a3d-4b0e-9f55-0d8f6a1c2b3d"
 MAILS = ["order_received", "payment_received", "key_ready", "problem", "fresh_link"]
 

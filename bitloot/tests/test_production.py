@@ -26,9 +26,9 @@ from cryptography.x509.oid import NameOID
 from bitloot.tests.s3server import S3Server, running_s3
 from bitloot.tests.services import Nginx, Postgres, Process, Redis, Sandbox, Store, free_port, wait_until
 from bitloot.tests.shopper import Shopper, bearer
-from scripts.devenv import ROOT
-from scripts.local_services import find_program
-from scripts.supervise import answers, web_command
+from tools.dev.devenv import ROOT
+from tools.dev.services import find_program
+from tools.dev.supervise import answers, web_command
 
 pytestmark = [pytest.mark.production, pytest.mark.nginx, pytest.mark.timeout(300)]
 
@@ -81,7 +81,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         store.manage("collectstatic", "--no-input", "--verbosity", "0")
         store.manage("migrate", "--verbosity", "0")
         store.manage("seed")
-        sandbox = Process("sandbox", [sys.executable, "-m", "bitloot.sandbox"], env={}, log=var / "sandbox.log")
+        sandbox = Process("sandbox", [sys.executable, "-m", "sandbox"], env={}, log=var / "sandbox.log")
         sandbox.env = store.env | {
             "SSL_CERT_FILE": str(ca),
             "BITLOOT_SANDBOX_CONFIG": json.dumps(sandbox_config(store, var, sandbox_port, tls_port)),

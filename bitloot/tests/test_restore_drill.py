@@ -11,7 +11,7 @@ import pytest
 
 from bitloot.tests.services import EMBEDDED, Sandbox, Store, free_port, own_store
 from bitloot.tests.shopper import Shopper
-from scripts.devenv import ROOT
+from tools.dev.devenv import ROOT
 
 pytestmark = [pytest.mark.chaos]
 STORE_PARTS = ("web", "worker", "beat")

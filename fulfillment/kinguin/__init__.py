@@ -5,8 +5,10 @@ from functools import lru_cache
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from bitloot.lib.http import Transport
-from fulfillment.kinguin.base import (
+from bitloot.core.providers import Transport
+from fulfillment.kinguin.ecommerce import EcommerceClient
+from fulfillment.kinguin.orders import OrdersClient
+from fulfillment.kinguin.protocol import (
     AmbiguousSearch,
     BadWebhook,
     Health,
@@ -24,8 +26,6 @@ from fulfillment.kinguin.base import (
     WebhookNotConfigured,
     classify,
 )
-from fulfillment.kinguin.ecommerce import EcommerceClient
-from fulfillment.kinguin.orders import OrdersClient
 from fulfillment.kinguin.reservations import ReservationsClient
 
 __all__ = [

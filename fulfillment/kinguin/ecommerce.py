@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from bitloot.lib.fields import Fields
-from bitloot.lib.http import ProviderUnavailable, Transport
+from bitloot.core.providers import ProviderUnavailable, Transport
+from bitloot.core.reader import Fields
 from fulfillment.kinguin import wire
-from fulfillment.kinguin.base import (
+from fulfillment.kinguin.protocol import (
     AmbiguousSearch,
     BadWebhook,
     Health,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from bitloot.lib.fields import Fields
-from bitloot.lib.http import ProviderNotSent, ProviderUnavailable, Transport
+from bitloot.core.providers import ProviderNotSent, ProviderUnavailable, Transport
+from bitloot.core.reader import Fields
 from fulfillment.kinguin import wire
-from fulfillment.kinguin.base import (
+from fulfillment.kinguin.protocol import (
     BadWebhook,
     Health,
     KinguinRejected,

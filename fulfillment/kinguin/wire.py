@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from bitloot.lib.http import Answer, ProviderError, ProviderUnavailable, Transport
-from bitloot.lib.jsontext import MalformedJson, dump_json, parse_object
-from fulfillment.kinguin.base import (
+from bitloot.core.providers import Answer, ProviderError, ProviderUnavailable, Transport
+from bitloot.core.strict_json import MalformedJson, dump_json, parse_object
+from fulfillment.kinguin.protocol import (
     Health,
     KinguinRejected,
     SupplierKey,

@@ -8,13 +8,13 @@ import logging
 from django.db import transaction
 from django.db.models.functions import Now
 
-from bitloot.lib import statements
-from bitloot.lib.clock import delay
-from bitloot.lib.failpoint import failpoint
-from bitloot.lib.http import ProviderError
-from bitloot.lib.queue import LeaseLost
-from fulfillment import funds, gate
-from fulfillment.calls import CallLog
+from bitloot.core import queries
+from bitloot.core.clock import delay
+from bitloot.core.faults import failpoint
+from bitloot.core.providers import ProviderError
+from bitloot.core.queue import LeaseLost
+from fulfillment import balance, gate
+from fulfillment.call_log import CallLog
 from fulfillment.kinguin import KinguinClient, Outcome, SupplierOrder, classify
 from fulfillment.models import Reservation, ReservationAttempt, SupplierGate
 from fulfillment.steps.holding import GO_ON, NOT_WANTED, STOP, Pause, hold, later
@@ -54,8 +54,8 @@ def send(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pau
     if objection:
         return hold(reservation, *objection)
     needed = price_cap(reservation) * reservation.item.quantity
-    if (balance := funds.lacks(needed, open_gate, client)) is not None:
-        sentence = f"{REFUSALS[Outcome.REFUSED_FUNDS][1]} It has {balance} EUR, {needed} may be needed."
+    if (has := balance.lacks(needed, open_gate, client)) is not None:
+        sentence = f"{REFUSALS[Outcome.REFUSED_FUNDS][1]} It has {has} EUR, {needed} may be needed."
         pause = hold(reservation, "no_funds", sentence)
         _pause_for_money(reservation, client)
         return pause
@@ -82,11 +82,11 @@ def _send_once(reservation: Reservation, open_gate: SupplierGate, client: Kingui
 
 def _commit_permit(reservation: Reservation, client: KinguinClient) -> ReservationAttempt | None:
     """Commit the right to send this purchase once, or None if order or gate changed. Raises LeaseLost."""
-    with statements.together():
+    with queries.together():
         order = reservation.item.order.lock()
         if order.status not in BUYABLE:
             return None
-        permitted = statements.update(
+        permitted = queries.update(
             Reservation,
             {"pk": reservation.pk, "claim_token": reservation.claim_token, "status": Status.PENDING},
             {"status": Status.SENDING, "sent_at": Now(), "changed_at": Now()},
@@ -97,7 +97,7 @@ def _commit_permit(reservation: Reservation, client: KinguinClient) -> Reservati
             return None
         number = 1 if reservation.sent_at is None else reservation.permits.count() + 1
         permit = ReservationAttempt(reservation=reservation, number=number, price=price_cap(reservation))
-        statements.insert_later(permit)
+        queries.insert_later(permit)
         if order.status != Order.Status.FULFILLING:
             order.mark_fulfilling()
         note = {"order_id": order.pk, "message": f"Buying “{reservation.item.title}”, attempt {number}."[:300]}
@@ -128,7 +128,7 @@ def _buy(reservation: Reservation, client: KinguinClient) -> SupplierOrder:
 def _record_purchase(
     reservation: Reservation, permit: ReservationAttempt, bought: SupplierOrder, client: KinguinClient, calls: CallLog
 ) -> None:
-    with statements.together():
+    with queries.together():
         _close_permit(permit, ReservationAttempt.Outcome.PLACED)
         adopt(reservation, bought, calls, to=Status.RESERVED if client.must_give else Status.GIVEN)
         failpoint("purchase.placed.recorded")
@@ -174,4 +174,4 @@ def _pause_for_money(reservation: Reservation, client: KinguinClient) -> None:
 
 def _close_permit(permit: ReservationAttempt, outcome: str, detail: str = "") -> None:
     same = {"reservation": permit.reservation_id, "number": permit.number}
-    statements.update(ReservationAttempt, same, {"outcome": outcome, "detail": detail[:300]})
+    queries.update(ReservationAttempt, same, {"outcome": outcome, "detail": detail[:300]})

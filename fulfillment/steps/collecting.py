@@ -3,11 +3,11 @@
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from bitloot.lib import statements
-from bitloot.lib.clock import GIVE_UP_AFTER, backoff, delay
-from bitloot.lib.failpoint import failpoint
-from bitloot.lib.http import ProviderError
-from fulfillment.calls import CallLog
+from bitloot.core import queries
+from bitloot.core.clock import GIVE_UP_AFTER, backoff, delay
+from bitloot.core.faults import failpoint
+from bitloot.core.providers import ProviderError
+from fulfillment.call_log import CallLog
 from fulfillment.kinguin import (
     EcommerceClient,
     KinguinClient,
@@ -31,7 +31,8 @@ from fulfillment.steps.holding import (
     owe_back,
 )
 from fulfillment.steps.searching import HANDED_OVER
-from orders.models import Email, Order, close_alert
+from orders.alerts import close_alert
+from orders.models import Email, Order
 from orders.services import queue_email
 from storage.exceptions import KeyBelongsElsewhere
 from storage.models import Key
@@ -53,7 +54,7 @@ def give(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pau
         hand_over(reservation, client, calls)
     except ProviderError as err:
         return later(reservation, err)
-    reservation.item.order = statements.get(Order, reservation.item.order_id)  # that took its time
+    reservation.item.order = queries.get(Order, reservation.item.order_id)  # that took its time
     failpoint("give.answered")
     expect_keys(reservation)
     failpoint("give.committed")
@@ -121,7 +122,7 @@ def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog) 
     Return False, with nothing done, if the order lost its money while the keys were fetched.
     """
     surplus = keys[reservation.item.quantity :]
-    with statements.together():
+    with queries.together():
         order = reservation.item.order.lock()
         if order.status in NOT_WANTED or is_without_money(order):
             return False
@@ -142,7 +143,7 @@ def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog) 
 
 def finish_order(order: Order) -> None:
     """Bring the order to what its items say. The caller holds the order's lock."""
-    found = statements.execute(_STATUSES, [Order._meta.pk.get_db_prep_value(order.pk, connection)]).fetchall()
+    found = queries.execute(_STATUSES, [Order._meta.pk.get_db_prep_value(order.pk, connection)]).fetchall()
     statuses = {status for (status,) in found}
     if statuses == {Status.DELIVERED}:
         if order.status == Order.Status.PAID:

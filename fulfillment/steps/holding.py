@@ -4,11 +4,12 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from bitloot.lib.clock import GIVE_UP_AFTER, backoff, delay
-from bitloot.lib.failpoint import failpoint
-from bitloot.lib.http import ProviderError
+from bitloot.core.clock import GIVE_UP_AFTER, backoff, delay
+from bitloot.core.faults import failpoint
+from bitloot.core.providers import ProviderError
 from fulfillment.models import Reservation
-from orders.models import Email, Order, raise_alert
+from orders.alerts import raise_alert
+from orders.models import Email, Order
 from orders.services import queue_email
 from storage.models import Key
 

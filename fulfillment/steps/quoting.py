@@ -2,10 +2,10 @@
 
 from decimal import Decimal
 
-from bitloot.lib.http import ProviderError
-from bitloot.lib.money import CENT
+from bitloot.core.money import CENT
+from bitloot.core.providers import ProviderError
 from fulfillment import gate
-from fulfillment.calls import CallLog
+from fulfillment.call_log import CallLog
 from fulfillment.kinguin import KinguinClient, OutOfStock
 from fulfillment.models import Reservation
 from orders.models import Product

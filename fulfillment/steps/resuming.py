@@ -5,10 +5,10 @@ from contextlib import suppress
 
 from django.db import transaction
 
-from bitloot.lib.clock import delay
-from bitloot.lib.failpoint import failpoint
-from bitloot.lib.http import ProviderError
-from fulfillment.calls import CallLog
+from bitloot.core.clock import delay
+from bitloot.core.faults import failpoint
+from bitloot.core.providers import ProviderError
+from fulfillment.call_log import CallLog
 from fulfillment.kinguin import KinguinClient
 from fulfillment.models import Reservation
 from fulfillment.steps.collecting import hand_over, take_keys
@@ -27,7 +27,7 @@ from fulfillment.steps.holding import (
 )
 from fulfillment.steps.quoting import objection_to_buying, price_cap
 from fulfillment.steps.searching import SEARCH_HOURLY, find_out
-from orders.models import close_alert
+from orders.alerts import close_alert
 
 logger = logging.getLogger(__name__)
 

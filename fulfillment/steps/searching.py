@@ -6,14 +6,14 @@ from typing import Any
 from django.db import transaction
 from django.db.models.functions import Now
 
-from bitloot.lib.clock import GIVE_UP_AFTER, delay
-from bitloot.lib.failpoint import failpoint
-from bitloot.lib.http import ProviderError
-from fulfillment.calls import CallLog
+from bitloot.core.clock import GIVE_UP_AFTER, delay
+from bitloot.core.faults import failpoint
+from bitloot.core.providers import ProviderError
+from fulfillment.call_log import CallLog
 from fulfillment.kinguin import AmbiguousSearch, KinguinClient, SupplierOrder
 from fulfillment.models import Reservation, ReservationAttempt
 from fulfillment.steps.holding import GO_ON, Pause, age, alert, hold, waits_for_a_purchase
-from orders.models import close_alert
+from orders.alerts import close_alert
 
 logger = logging.getLogger(__name__)
 

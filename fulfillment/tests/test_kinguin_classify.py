@@ -1,7 +1,7 @@
 import pytest
 import responses
 
-from bitloot.lib.http import ProviderNotSent, ProviderRejected, ProviderUnavailable, Transport
+from bitloot.core.providers import ProviderNotSent, ProviderRejected, ProviderUnavailable, Transport
 from fulfillment.kinguin import EcommerceClient, KinguinRejected, Outcome, classify
 from fulfillment.tests.kinguin_wire import BASE, EXTERNAL_ID, FIXTURES, NO_ANSWER, PRODUCT_ID, recorded
 

@@ -8,7 +8,7 @@ import pytest
 import responses
 from responses.matchers import query_param_matcher
 
-from bitloot.lib.http import ProviderUnavailable, Transport
+from bitloot.core.providers import ProviderUnavailable, Transport
 from fulfillment.kinguin import (
     AmbiguousSearch,
     BadWebhook,

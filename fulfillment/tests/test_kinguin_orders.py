@@ -8,7 +8,7 @@ import pytest
 import responses
 from django.core.exceptions import ImproperlyConfigured
 
-from bitloot.lib.http import ProviderUnavailable, Transport
+from bitloot.core.providers import ProviderUnavailable, Transport
 from fulfillment import kinguin
 from fulfillment.kinguin import (
     BadWebhook,

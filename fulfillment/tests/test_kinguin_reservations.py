@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 import responses
 
-from bitloot.lib.http import ProviderNotSent, ProviderUnavailable, Transport
+from bitloot.core.providers import ProviderNotSent, ProviderUnavailable, Transport
 from fulfillment.kinguin import (
     BadWebhook,
     KinguinRejected,

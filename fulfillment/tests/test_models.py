@@ -3,7 +3,7 @@ from itertools import product
 
 import pytest
 
-from bitloot.lib.queue import LeaseLost
+from bitloot.core.queue import LeaseLost
 from fulfillment.models import Reservation
 from orders.exceptions import InvalidTransition
 from orders.tests.factories import make_paid_order

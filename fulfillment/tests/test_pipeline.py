@@ -8,8 +8,8 @@ import pytest
 from django.db import connection
 from django.db.models.functions import Now
 
-from bitloot.lib.http import ProviderUnavailable
-from bitloot.lib.queue import LeaseLost
+from bitloot.core.providers import ProviderUnavailable
+from bitloot.core.queue import LeaseLost
 from fulfillment import kinguin, pipeline
 from fulfillment.models import Reservation, SupplierCall
 from fulfillment.tests.world import age, finish, paid, posts, purchases, run, timeline

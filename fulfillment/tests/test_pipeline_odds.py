@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from urllib3.exceptions import NewConnectionError
 
-from bitloot.lib.queue import LeaseLost
+from bitloot.core.queue import LeaseLost
 from fulfillment import kinguin, pipeline
 from fulfillment.models import Reservation, ReservationAttempt, SupplierGate
 from fulfillment.services import keys_of

@@ -29,12 +29,9 @@ from hypothesis.stateful import (
 from urllib3.exceptions import NewConnectionError
 from werkzeug.test import Client
 
-from bitloot.lib import failpoint
-from bitloot.lib.clock import delay
-from bitloot.lib.queue import MAX_CRASHES, LeaseLost
-from bitloot.sandbox import purchases
-from bitloot.sandbox.app import create_app
-from bitloot.sandbox.config import Config
+from bitloot.core import faults
+from bitloot.core.clock import delay
+from bitloot.core.queue import MAX_CRASHES, LeaseLost
 from fulfillment import kinguin, pipeline
 from fulfillment import services as fulfillment
 from fulfillment.exceptions import NotDeliverable
@@ -42,10 +39,13 @@ from fulfillment.kinguin import SupplierEvent
 from fulfillment.models import Reservation, SupplierGate
 from orders.models import Alert, Email, Order, Product
 from orders.services import Line, place_order
+from sandbox import purchases
+from sandbox.app import create_app
+from sandbox.config import Config
 from storage.models import Key
 
 STEPS = ("purchase.", "search.", "give.", "keys.", "delivery.", "hold.", "resume.", "call.", "http.", "key.")
-CRASHES = [name for name in failpoint.NAMES if name.startswith(STEPS)]
+CRASHES = [name for name in faults.NAMES if name.startswith(STEPS)]
 FAULTS = ["5xx_before", "5xx_after", "accept_then_silent", "accept_late", "garbage", "truncated", "redirect_307",
           "out_of_stock", "insufficient_balance", "refuse", "429"]  # fmt: skip
 SENDING = ["purchase.permit.committed", "http.before_send:raise:2", "http.answered:raise:2", "http.read:raise:2",
@@ -107,7 +107,7 @@ class Purchase(RuleBasedStateMachine):
         try:
             self.come_to_rest()
         finally:
-            failpoint.arm("")
+            faults.arm("")
             settings.KINGUIN_API = "ecommerce"
             transaction.set_rollback(True)
             self.atomic.__exit__(None, None, None)
@@ -169,9 +169,9 @@ class Purchase(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(CRASHES), nth=st.integers(1, 2))
     def worker_dies(self, name, nth):
-        failpoint.arm(f"{name}:raise:{nth}")
+        faults.arm(f"{name}:raise:{nth}")
         self.advance()
-        failpoint.arm("")
+        faults.arm("")
 
     @rule()
     def worker_claims_and_falls_asleep(self):
@@ -184,7 +184,7 @@ class Purchase(RuleBasedStateMachine):
             pipeline.advance_claimed(self.asleep.pop(0))
 
     def advance(self):
-        with contextlib.suppress(LeaseLost, failpoint.FailpointHit):
+        with contextlib.suppress(LeaseLost, faults.FailpointHit):
             for reservation in Reservation.objects.all().claim(only=self.pk):
                 if reservation.crashes > MAX_CRASHES:
                     pipeline.give_up(reservation)
@@ -329,7 +329,7 @@ class Purchase(RuleBasedStateMachine):
     def come_to_rest(self):
         """Everything heals, everything late arrives, time passes: then nothing may be left in between."""
         self.reachable = True
-        failpoint.arm("")
+        faults.arm("")
         settings.KINGUIN_API = "ecommerce"
         self.control("faults/clear", {})
         self.control("faults", {"op": "webhook.kinguin", "fault": "lost"})

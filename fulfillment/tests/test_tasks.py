@@ -3,7 +3,7 @@ import threading
 import pytest
 from django.utils import timezone
 
-from bitloot.lib.queue import MAX_CRASHES
+from bitloot.core.queue import MAX_CRASHES
 from fulfillment import tasks
 from fulfillment.models import Reservation
 from fulfillment.tests.world import age, posts

@@ -13,9 +13,9 @@ from django.test.utils import CaptureQueriesContext
 from knox.models import AuthToken
 
 from fulfillment.models import Reservation
+from orders.access import make_token
 from orders.models import Alert, Order
 from orders.tests.factories import make_order, make_paid_order, make_product
-from orders.tokens import make_token
 from storage.models import Key, KeyDeliveryLog
 from storage.services import shred
 from storage.tests.factories import SERIAL, make_key

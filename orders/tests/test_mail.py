@@ -7,15 +7,15 @@ from django.core import mail as outbox
 from django.core.mail.backends.locmem import EmailBackend
 from django.db.models.functions import Now
 
-from bitloot.lib import smtp, turns
-from bitloot.sandbox.mailbox import Mailbox
+from bitloot.core import smtp, turns
 from orders import mail
+from orders.access import make_token, order_link
 from orders.models import Alert, Email, OrderEvent
 from orders.services import renew_link
 from orders.tasks import drain_mails
 from orders.tests.factories import make_email, make_order
-from orders.tokens import make_token, order_link
-from scripts.supervise import free_port, wait_until
+from sandbox.mailbox import Mailbox
+from tools.dev.supervise import free_port, wait_until
 
 pytestmark = pytest.mark.django_db
 KINDS = [kind for kind in Email.Kind.values if kind != "alert"]

@@ -5,8 +5,9 @@ import pytest
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
+from orders.alerts import close_alert, raise_alert
 from orders.exceptions import InvalidTransition
-from orders.models import Alert, Email, Order, OrderEvent, OrderItem, Product, close_alert, raise_alert
+from orders.models import Alert, Email, Order, OrderEvent, OrderItem, Product
 from orders.signals import order_paid, order_refund_due
 from orders.tests.factories import make_order, make_product, timeline
 

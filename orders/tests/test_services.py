@@ -11,12 +11,12 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from orders import idempotency
+from orders.access import make_token, open_order
 from orders.exceptions import KeyReused, LinkReplaced, OrderRefused, StillRunning
 from orders.models import Email, IdempotencyRecord, Order, OrderEvent, OrderItem
 from orders.services import Line, place_order, queue_email, renew_link, send_fresh_link
 from orders.tasks import housekeeping
 from orders.tests.factories import make_order, make_product, timeline
-from orders.tokens import make_token, open_order
 
 pytestmark = pytest.mark.django_db
 KEY = "a-key-of-16-chars"

@@ -5,9 +5,9 @@ from decimal import Decimal
 
 import pytest
 
+from orders.access import make_token, open_order
 from orders.models import Email, Order
 from orders.tests.factories import make_order, make_product
-from orders.tokens import make_token, open_order
 
 pytestmark = pytest.mark.django_db
 KEY = "a-key-of-16-chars"

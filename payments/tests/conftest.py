@@ -7,7 +7,7 @@ import responses
 
 from orders.models import Order
 from orders.tests.factories import make_order, make_product
-from payments import starting
+from payments import creation
 from payments.tests.factories import make_coin
 from payments.tests.world import Postbox, World
 
@@ -25,7 +25,7 @@ def postbox() -> Iterator[Postbox]:
 @pytest.fixture
 def patient_customers(monkeypatch) -> None:
     """A busy machine is no slow provider."""
-    monkeypatch.setattr(starting, "CUSTOMER_WAITS", 60)
+    monkeypatch.setattr(creation, "CUSTOMER_WAITS", 60)
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ from django.test import Client
 from django.urls import reverse
 
 from fulfillment.models import Reservation
-from orders.models import Alert, Email, Order, raise_alert
+from orders.alerts import raise_alert
+from orders.models import Alert, Email, Order
 from orders.tests.factories import make_order, make_paid_order, timeline
-from payments.evidence import compare, in_words
 from payments.models import Coin, Payment, Refund
+from payments.review import compare, in_words
 
 pytestmark = pytest.mark.django_db
 ADDRESS = "bc1q" + "a" * 38

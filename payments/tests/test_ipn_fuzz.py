@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orders.models import Alert, Order
 from payments.models import Payment
-from scripts.testenv import PROFILE
+from tools.dev.testenv import PROFILE
 from webhooks.models import WebhookLog
 from webhooks.tasks import drain_webhooks
 

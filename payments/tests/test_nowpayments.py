@@ -9,7 +9,7 @@ import requests
 import responses
 from django.core.exceptions import ImproperlyConfigured
 
-from bitloot.lib.http import ProviderError, ProviderNotSent, ProviderRejected, ProviderUnavailable, Transport
+from bitloot.core.providers import ProviderError, ProviderNotSent, ProviderRejected, ProviderUnavailable, Transport
 from payments.nowpayments import (
     STATUSES,
     BelowMinimum,

@@ -9,7 +9,7 @@ from bitloot.tests.services import wait_until
 from fulfillment import pipeline
 from fulfillment.models import Reservation
 from orders.models import Order
-from payments import starting
+from payments import creation
 from payments.models import Payment
 from payments.tasks import drain_payments
 from payments.tests.stories import STORIES
@@ -214,7 +214,7 @@ def test_a_story_over_the_wire_from_coin_to_key(live_server, client, sandbox, se
     # The sandbox keeps its line to the server; the server's threads must not keep theirs to the database.
     monkeypatch.setitem(settings.DATABASES["default"], "CONN_MAX_AGE", 0)
     world = World(client, sandbox)
-    first, second = (starting.start_payment(order=world.order, coin=coin).external_id for coin in ("btc", "eth"))
+    first, second = (creation.start_payment(order=world.order, coin=coin).external_id for coin in ("btc", "eth"))
     sandbox.pay(first)
     heard(lambda: Order.objects.get().status == "paid")
     deliver_everything()

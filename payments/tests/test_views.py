@@ -5,10 +5,10 @@ from decimal import Decimal
 
 import pytest
 
-from bitloot.lib.money import CENT
+from bitloot.core.money import CENT
+from orders.access import make_token
 from orders.models import Order
 from orders.tests.factories import make_order
-from orders.tokens import make_token
 from payments.models import Coin, Payment, Refund
 from payments.tests.factories import ADDRESS, ASKED, make_coin, make_payment, on_create, url
 

@@ -21,14 +21,14 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from bitloot.lib.money import plain
+from bitloot.core.money import plain
 from fulfillment.models import Reservation
+from orders.access import make_token
 from orders.models import Alert, Email, Order
 from orders.services import Line, place_order
 from orders.tasks import housekeeping
 from orders.tests.factories import make_product
-from orders.tokens import make_token
-from payments import desk, starting
+from payments import creation, refunds, review
 from payments.exceptions import NoAnswer, NotPayable
 from payments.models import Coin, Payment, Refund
 from payments.nowpayments import NowPaymentsClient
@@ -128,7 +128,7 @@ class World:
     def choose(self, coin):
         """Choose a coin on the order's page."""
         try:
-            payment = starting.start_payment(order=self.order, coin=coin)
+            payment = creation.start_payment(order=self.order, coin=coin)
         except (NoAnswer, NotPayable) as err:
             self.refused.append(type(err).__name__)
         else:
@@ -153,9 +153,9 @@ class World:
             self.deliver(self.next_ipn())
             return answer
 
-        here = mock.patch.object(starting, "_callers", _Here())
+        here = mock.patch.object(creation, "_callers", _Here())
         with mock.patch.object(NowPaymentsClient, "create_payment", overtaken), here:
-            payment = starting.start_payment(order=self.order, coin=coin)
+            payment = creation.start_payment(order=self.order, coin=coin)
         self.meet(payment.external_id)
         self.catch_up()
 
@@ -281,13 +281,13 @@ class World:
     # --- staff
 
     def accept(self, number):
-        desk.accept_as_paid(self.payment(number), actor=STAFF, reason="looked at the chain")
+        review.accept_as_paid(self.payment(number), actor=STAFF, reason="looked at the chain")
 
     def refund(self, number):
-        desk.request_refund(self.payment(number), actor=STAFF, reason="the customer asked")
+        refunds.request_refund(self.payment(number), actor=STAFF, reason="the customer asked")
 
     def ask_for_rest(self, number):
-        desk.ask_for_rest(self.payment(number), actor=STAFF)
+        review.ask_for_rest(self.payment(number), actor=STAFF)
 
     def give_addresses(self):
         for refund in Refund.objects.filter(status="requested"):
@@ -297,11 +297,11 @@ class World:
 
     def send_refunds(self):
         for refund in Refund.objects.filter(status="requested"):
-            desk.mark_sent(refund, actor=STAFF, transaction_id="0x" + "12" * 32)
+            refunds.mark_sent(refund, actor=STAFF, transaction_id="0x" + "12" * 32)
 
     def finish_refunds(self):
         for refund in Refund.objects.filter(status="sent"):
-            desk.mark_done(refund, actor=STAFF)
+            refunds.mark_done(refund, actor=STAFF)
 
     # --- what became of it
 

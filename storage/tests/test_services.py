@@ -13,9 +13,10 @@ from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from bitloot.lib.queue import LeaseLost
+from bitloot.core.queue import LeaseLost
+from orders.alerts import raise_alert
 from orders.exceptions import InvalidTransition
-from orders.models import Alert, OrderEvent, raise_alert
+from orders.models import Alert, OrderEvent
 from storage import services, tasks
 from storage.exceptions import KeyBelongsElsewhere, KeyShredded, KeyUnreadable
 from storage.models import Key, KeyDeliveryLog

@@ -18,7 +18,7 @@ def _fresh_counters():
 @pytest.fixture
 def rung(monkeypatch):
     bells = []
-    monkeypatch.setattr("bitloot.lib.bell.ring_now", bells.append)
+    monkeypatch.setattr("bitloot.core.wakeup.notify_now", bells.append)
     return bells
 
 

@@ -8,8 +8,8 @@ import pytest
 from django.db import IntegrityError, connections, transaction
 from django.db.models.functions import Now
 
-from bitloot.lib.http import ProviderUnavailable
-from bitloot.lib.queue import LeaseLost
+from bitloot.core.providers import ProviderUnavailable
+from bitloot.core.queue import LeaseLost
 from orders.models import Alert
 from payments.exceptions import UnknownPayment
 from webhooks import services

@@ -9,7 +9,7 @@ from django.conf import settings as django_settings
 from django.db import OperationalError, close_old_connections, connection, connections
 from django.test import Client
 
-from bitloot.lib import bell
+from bitloot.core import wakeup
 from webhooks.models import WebhookLog
 from webhooks.tests.factories import ipn, sign, supplier_event
 
@@ -197,7 +197,7 @@ def test_a_dead_broker_changes_no_answer(client, monkeypatch, django_capture_on_
     def refuse(*_, **__):
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(bell.current_app, "send_task", refuse)
+    monkeypatch.setattr(wakeup.current_app, "send_task", refuse)
     with django_capture_on_commit_callbacks(execute=True):
         assert send_ipn(client, ipn()).status_code == 200
         assert send_event(client, supplier_event()).status_code == 204
@@ -206,7 +206,7 @@ def test_a_dead_broker_changes_no_answer(client, monkeypatch, django_capture_on_
 
 def test_a_bell_is_rung_on_commit(client, monkeypatch, django_capture_on_commit_callbacks):
     rung = []
-    monkeypatch.setattr(bell, "ring_now", rung.append)
+    monkeypatch.setattr(wakeup, "notify_now", rung.append)
     with django_capture_on_commit_callbacks(execute=True) as callbacks:
         send_ipn(client, ipn())
     assert [rung, len(callbacks)] == [["webhooks"], 1]

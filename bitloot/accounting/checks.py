@@ -1,0 +1,324 @@
+"""What does not add up between the rows: one statement of SQL per kind of difference, and a sentence for each find."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum
+from django.db.models.functions import Coalesce, Lower, Now
+
+from bitloot.accounting.ledger import IN_WORK, OPEN_PURCHASE, Scope, given_back, value_of
+from bitloot.core.money import cents
+from fulfillment.models import Reservation, ReservationAttempt
+from orders.models import Alert, Order, OrderItem
+from payments.models import Payment, Refund
+from storage.models import Key
+
+# SQLite adds decimals up as floating point numbers.
+HALF_CENT = Decimal("0.005")
+PATIENCE_WITH_PARTS = timedelta(days=7)
+UNPAID = (Order.Status.PENDING, Order.Status.UNDERPAID, Order.Status.EXPIRED, Order.Status.CANCELLED)
+NOT_SERVED = (*UNPAID, Order.Status.FAILED)
+
+Rows = QuerySet[Any, Any]
+
+
+@dataclass(frozen=True)
+class Difference:
+    kind: str
+    order: str
+    message: str
+    external_id: str = ""  # of the payment or reservation, where a provider was asked about it
+
+
+@dataclass(frozen=True)
+class Check:
+    kind: str
+    rows: Callable[[Scope], Rows]
+    message: str
+    order: str = "pk"  # the name of the order's id in a row
+
+
+def differences(scope: Scope) -> Iterator[Difference]:
+    """Yield whatever two rows say differently. Orders that are being worked on are no difference."""
+    for check in CHECKS:
+        for row in check.rows(scope).iterator():
+            message = check.message.format_map({**row, "came": cents(row.get("came", Decimal(0)))})
+            yield Difference(check.kind, str(row[check.order]), message)
+
+
+def _orders(scope: Scope, *statuses: str) -> QuerySet[Order]:
+    return Order.objects.filter(scope.of(), status__in=statuses).order_by("created_at")
+
+
+def _reservations(scope: Scope) -> QuerySet[Reservation]:
+    return Reservation.objects.filter(scope.of("item__order__")).order_by("created_at")
+
+
+def _alert(order: str = "pk") -> Exists:
+    """The condition that somebody was told about this order and has not closed it. A mail that bounced tells nobody."""
+    open_alerts = Alert.objects.filter(order=OuterRef(order), status=Alert.Status.OPEN)
+    return Exists(open_alerts.exclude(kind="mail_failed"))
+
+
+def _work() -> Exists:
+    """The condition that a worker will look at this order by itself."""
+    due = Reservation.objects.filter(item__order=OuterRef("pk"), next_attempt_at__isnull=False)
+    return Exists(due)
+
+
+def _paid_without_money(scope: Scope) -> Rows:
+    # Where the keys are out or a person has it, money that came and went back again did come.
+    settled = Q(status=Order.Status.FULFILLED) | Q(status=Order.Status.HELD, paid_at__isnull=False)
+    same_currency = Q(payments__price_currency=Lower("currency"))
+    went_back = Q(payments__status=Payment.Status.REFUNDED)
+    orders = Order.objects.filter(scope.of()).filter(settled | Q(status__in=IN_WORK)).order_by("created_at")
+    sums = orders.values("pk", "status", "total", "currency").annotate(
+        came=Coalesce(Sum(value_of("payments__"), filter=same_currency & (settled | ~went_back)), Decimal(0)),
+        accepted=Count("payments", filter=Q(payments__reason="accepted")),
+    )
+    return sums.filter(accepted=0, came__lt=F("total") - HALF_CENT)
+
+
+def _money_without_order(scope: Scope) -> Rows:
+    refunds = Refund.objects.filter(payment=OuterRef("pk"))
+    finished = Payment.objects.filter(scope.of("order__"), status=Payment.Status.FINISHED).order_by("created_at")
+    lost = finished.filter(~Exists(refunds), order__status__in=NOT_SERVED)
+    return lost.values("external_id", "order_id", "order__status")
+
+
+def _order_stuck(scope: Scope) -> Rows:
+    return _orders(scope, *IN_WORK).filter(~_work(), ~_alert()).values("pk", "status")
+
+
+def _held_unnoticed(scope: Scope) -> Rows:
+    return _orders(scope, Order.Status.HELD).filter(~_work(), ~_alert()).values("pk", "reason")
+
+
+def _fulfilled_undelivered(scope: Scope) -> Rows:
+    items = OrderItem.objects.filter(scope.of("order__"), order__status=Order.Status.FULFILLED).order_by("pk")
+    delivered = Reservation.objects.filter(item=OuterRef("pk"), status=Reservation.Status.DELIVERED)
+    return items.filter(~Exists(delivered)).values("title", "order_id").annotate(count=Count("keys"))
+
+
+def _wrong_number_of_keys(scope: Scope) -> Rows:
+    delivered = _reservations(scope).filter(status=Reservation.Status.DELIVERED)
+    counted = delivered.values("external_id", "item__quantity", "item__order_id").annotate(count=Count("item__keys"))
+    return counted.exclude(count=F("item__quantity"))
+
+
+def _delivered_without_purchase(scope: Scope) -> Rows:
+    delivered = _reservations(scope).filter(status=Reservation.Status.DELIVERED, manual=False)
+    return delivered.filter(supplier_order_id__isnull=True).values("external_id", "item__order_id")
+
+
+def _key_for_unpaid_order(scope: Scope) -> Rows:
+    keys = Key.objects.filter(scope.of("item__order__"))
+    never_paid = Q(item__order__status__in=UNPAID) | Q(item__order__paid_at__isnull=True) & ~Q(
+        item__order__status__in=[*IN_WORK, Order.Status.FULFILLED]
+    )
+    unpaid = keys.filter(never_paid).order_by()
+    return unpaid.values("item__order_id", "item__order__status").annotate(count=Count("pk"))
+
+
+def _purchase_astray(scope: Scope) -> Rows:
+    accounted = [Reservation.Status.DELIVERED, Reservation.Status.HELD, *OPEN_PURCHASE]
+    bought = _reservations(scope).filter(supplier_order_id__isnull=False).exclude(status__in=accounted)
+    return bought.filter(~given_back()).values("external_id", "supplier_order_id", "status", "item__order_id")
+
+
+def _two_for_one_purchase(scope: Scope) -> Rows:
+    # A unique constraint forbids it; a database that was loaded without its constraints does not know that.
+    twin = Reservation.objects.filter(supplier_order_id=OuterRef("supplier_order_id"), pk__lt=OuterRef("pk"))
+    twins = _reservations(scope).filter(Exists(twin))
+    return twins.values("external_id", "supplier_order_id", "item__order_id")
+
+
+def _bought_twice(scope: Scope) -> Rows:
+    permits = ReservationAttempt.objects.filter(scope.of("reservation__item__order__")).order_by()
+    placed = permits.filter(outcome=ReservationAttempt.Outcome.PLACED)
+    counted = placed.values("reservation").annotate(count=Count("pk"))
+    twice = counted.filter(count__gt=1).values("reservation")
+    return _reservations(scope).filter(pk__in=twice).values("external_id", "item__order_id")
+
+
+def _permit_open(scope: Scope) -> Rows:
+    permits = ReservationAttempt.objects.filter(
+        scope.of("reservation__item__order__"), outcome=ReservationAttempt.Outcome.OPEN
+    )
+    left = permits.exclude(reservation__status=Reservation.Status.SENDING).order_by("pk")
+    return left.values("number", "reservation__external_id", "reservation__status", "reservation__item__order_id")
+
+
+def _refund_forgotten(scope: Scope) -> Rows:
+    refunds = Refund.objects.filter(order=OuterRef("pk"))
+    owed = _orders(scope, Order.Status.REFUND_DUE)
+    return owed.filter(~Exists(refunds), ~_alert()).values("pk", "total", "currency")
+
+
+def _refunded_without_refund(scope: Scope) -> Rows:
+    refunds = Refund.objects.filter(order=OuterRef("pk"))
+    undone = Exists(refunds.exclude(status=Refund.Status.DONE))
+    return _orders(scope, Order.Status.REFUNDED).filter(undone | ~Exists(refunds)).values("pk")
+
+
+def _refund_not_sent(scope: Scope) -> Rows:
+    waiting = Refund.objects.filter(scope.of("order__"), status=Refund.Status.REQUESTED).exclude(address="")
+    return waiting.filter(~_alert("order")).order_by("created_at").values("pk", "currency", "order_id")
+
+
+def _refunded_twice(scope: Scope) -> Rows:
+    refunds = Refund.objects.filter(scope.of("order__"), payment__isnull=False).order_by()
+    counted = refunds.values("payment__external_id", "order_id").annotate(count=Count("pk"))
+    return counted.filter(count__gt=1)
+
+
+def _review_unnoticed(scope: Scope) -> Rows:
+    refunds = Refund.objects.filter(payment=OuterRef("pk"))
+    in_review = Payment.objects.filter(scope.of("order__"), status=Payment.Status.REVIEW, actually_paid__gt=0)
+    unnoticed = in_review.filter(~Exists(refunds), ~_alert("order")).order_by("created_at")
+    return unnoticed.values("external_id", "reason", "order_id")
+
+
+def _part_forgotten(scope: Scope) -> Rows:
+    refunds = Refund.objects.filter(order=OuterRef("pk"))
+    waiting = _orders(scope, Order.Status.UNDERPAID).filter(expires_at__lt=Now() - PATIENCE_WITH_PARTS)
+    return waiting.filter(~_alert(), ~Exists(refunds)).values("pk")
+
+
+def _payment_unwatched(scope: Scope) -> Rows:
+    unwatched = Payment.objects.filter(scope.of("order__"), next_attempt_at=None, status__in=Payment.OPEN)
+    return unwatched.order_by("created_at").values("pk", "status", "order_id")
+
+
+CHECKS = (
+    Check(
+        "paid_without_money",
+        _paid_without_money,
+        "Order {pk} is “{status}”, but its payments cover only {came} of {total} {currency}. Hold it, compare its"
+        " payments with NOWPayments' dashboard, then accept one as paid with a reason, or refund it.",
+    ),
+    Check(
+        "money_without_order",
+        _money_without_order,
+        "Payment {external_id} is finished, but its order {order_id} is “{order__status}”: somebody paid and gets"
+        " nothing. Refund the payment, or hold the order and deliver it by hand.",
+        order="order_id",
+    ),
+    Check(
+        "order_stuck",
+        _order_stuck,
+        "Order {pk} is “{status}”, but no worker will look at it again and nobody was told. Run its delivery now from"
+        " the admin; if it does not move, decide about its reservations one by one.",
+    ),
+    Check(
+        "held_unnoticed",
+        _held_unnoticed,
+        "Order {pk} is held ({reason}) and no open alert says so. Decide about it: let it go on, deliver by hand, or"
+        " refund it.",
+    ),
+    Check(
+        "fulfilled_undelivered",
+        _fulfilled_undelivered,
+        "Order {order_id} is fulfilled, but “{title}” has no delivered purchase and {count} keys. Look the item up at"
+        " the supplier; send the customer what is missing.",
+        order="order_id",
+    ),
+    Check(
+        "wrong_number_of_keys",
+        _wrong_number_of_keys,
+        "Reservation {external_id} is delivered with {count} keys, its item has a quantity of {item__quantity}. Compare"
+        " with the supplier's order; ask them for a missing key, or return one that is too many.",
+        order="item__order_id",
+    ),
+    Check(
+        "delivered_without_purchase",
+        _delivered_without_purchase,
+        "Reservation {external_id} is delivered, but no supplier's order is known and nobody typed its codes. Search"
+        " the supplier's dashboard for this id, and find out where its keys came from.",
+        order="item__order_id",
+    ),
+    Check(
+        "key_for_unpaid_order",
+        _key_for_unpaid_order,
+        "Order {item__order_id} is “{item__order__status}” and never was paid, but has {count} keys. Destroy or return"
+        " them unless the money is there, and find out how they came to it.",
+        order="item__order_id",
+    ),
+    Check(
+        "purchase_astray",
+        _purchase_astray,
+        "Reservation {external_id} is “{status}”, but the supplier's order {supplier_order_id} was bought for it. Let"
+        " the supplier take it back if its keys were not seen, or deliver them by hand.",
+        order="item__order_id",
+    ),
+    Check(
+        "two_for_one_purchase",
+        _two_for_one_purchase,
+        "Reservation {external_id} claims the supplier's order {supplier_order_id} that another reservation has, too."
+        " Look up whose external id the supplier's order carries; the other one was not bought.",
+        order="item__order_id",
+    ),
+    Check(
+        "bought_twice",
+        _bought_twice,
+        "Reservation {external_id} was bought more than once. Turn safe mode on, return the surplus order"
+        " at the supplier, and report this: it must never happen.",
+        order="item__order_id",
+    ),
+    Check(
+        "permit_open",
+        _permit_open,
+        "Attempt {number} of reservation {reservation__external_id} has no outcome, though the reservation is"
+        " “{reservation__status}”. Search the supplier for this external id before anything is bought or typed for it.",
+        order="reservation__item__order_id",
+    ),
+    Check(
+        "refund_forgotten",
+        _refund_forgotten,
+        "Order {pk} is owed back ({total} {currency}), but there is no refund and no open alert. Use “Refund” on its"
+        " payment in the admin, or find out where its money went.",
+    ),
+    Check(
+        "refunded_without_refund",
+        _refunded_without_refund,
+        "Order {pk} is “refunded”, but its refunds are missing or not done. Check the transactions; send what was not"
+        " sent.",
+    ),
+    Check(
+        "refund_not_sent",
+        _refund_not_sent,
+        "Refund {pk} has had its address ({currency}) for a while and no open alert reminds of it. Send the coins and"
+        " enter the transaction id.",
+        order="order_id",
+    ),
+    Check(
+        "refunded_twice",
+        _refunded_twice,
+        "Payment {payment__external_id} has {count} refunds. Send only one; if both were sent, ask the customer for"
+        " the second.",
+        order="order_id",
+    ),
+    Check(
+        "review_unnoticed",
+        _review_unnoticed,
+        "Payment {external_id} brought money, is in review ({reason}) and no open alert says so. Accept it as paid or"
+        " refund it.",
+        order="order_id",
+    ),
+    Check(
+        "part_forgotten",
+        _part_forgotten,
+        "Order {pk} has been paid in part for over a week and no open alert says so. Ask for the rest, accept it, or"
+        " refund what came.",
+    ),
+    Check(
+        "payment_unwatched",
+        _payment_unwatched,
+        "Payment {pk} is “{status}”, but will not be read again by itself. Use “Read again at the"
+        " provider” in the admin.",
+        order="order_id",
+    ),
+)

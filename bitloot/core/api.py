@@ -1,0 +1,211 @@
+"""What our REST routes share: strict JSON in, problem documents out, throttles by the true client address."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import IO, TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.db import DatabaseError, InterfaceError, OperationalError
+from django.http import Http404, HttpResponse
+from rest_framework import exceptions
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.pagination import LimitOffsetPagination
+from rest_framework.parsers import JSONParser
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.throttling import SimpleRateThrottle
+
+from bitloot.core.problems import problem
+from bitloot.core.strict_json import MalformedJson, parse_object
+
+if TYPE_CHECKING:  # DRF loads this module while it loads its own views
+    from rest_framework.views import APIView
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 64 * 1024
+
+# Filled by the apps above: a domain error becomes (status, code, sentence).
+DomainProblem = Callable[[Any], tuple[int, str, str, dict[str, Any] | None]]
+_domain_problems: dict[type[Exception], DomainProblem] = {}
+
+
+def answers(error: type[Exception], status: int, code: str, detail: str) -> None:
+    """Declare which problem an exception of the domain is for our API."""
+    _domain_problems[error] = lambda _err: (status, code, detail, None)
+
+
+def answers_with(error: type[Exception], describe: DomainProblem) -> None:
+    _domain_problems[error] = describe
+
+
+class PayloadTooLarge(exceptions.APIException):
+    status_code = 413
+    default_detail = "The body is larger than 64 KiB. Send less."
+    default_code = "too_large"
+
+
+class StrictJSONParser(JSONParser):
+    """JSON as bitloot.core.strict_json reads it; numbers stay Decimal."""
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        charset = "utf-8"
+        for part in (media_type or "").split(";")[1:]:
+            name, _, value = part.strip().partition("=")
+            charset = value.strip('"').lower() if name.lower() == "charset" else charset
+        if charset not in ("utf-8", "utf8"):
+            raise exceptions.UnsupportedMediaType(media_type or "", detail="Send JSON in UTF-8.")
+        raw = stream.read(MAX_BODY_BYTES + 1)
+        if len(raw) > MAX_BODY_BYTES:
+            raise PayloadTooLarge
+        try:
+            return parse_object(raw)
+        except MalformedJson as err:
+            raise exceptions.ParseError(str(err)) from err
+
+
+def json_body(request: Request) -> Any:
+    """Return the parsed body. Raises ParseError for an empty one, which DRF would take for an empty object."""
+    if not (request.META.get("CONTENT_LENGTH") or "").strip("0"):
+        raise exceptions.ParseError("The body is empty. Send a JSON object.")
+    return request.data
+
+
+class Pages(LimitOffsetPagination):
+    """Pages by `limit` and `offset`; a parameter that means nothing here is an error, not a wish."""
+
+    default_limit = 50
+    max_limit = 100
+    query_names: tuple[str, ...] = ("limit", "offset")
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
+        _check_query(request, {*self.query_names, *getattr(view, "query_names", ())})
+        return super().paginate_queryset(queryset, request, view)
+
+    def get_limit(self, request: Request) -> int:
+        return min(whole_number(request, "limit", least=1, default=self.default_limit), self.max_limit)
+
+    def get_offset(self, request: Request) -> int:
+        return whole_number(request, "offset", least=0, default=0)
+
+
+def whole_number(request: Request, name: str, *, least: int, default: int) -> int:
+    value = request.query_params.get(name)
+    if value is None:
+        return default
+    if not (value.isascii() and value.isdigit() and len(value) < 10 and int(value) >= least):
+        raise exceptions.ValidationError({name: [f"Write a whole number from {least} on."]})
+    return int(value)
+
+
+def _check_query(request: Request, known: set[str]) -> None:
+    for name, values in request.query_params.lists():
+        if name not in known:
+            raise exceptions.ValidationError({"query": [f"Unknown parameter. Known: {', '.join(sorted(known))}."]})
+        if len(values) > 1:
+            raise exceptions.ParseError(f"The parameter {name} comes twice.")
+
+
+class JsonOnlyNegotiation(DefaultContentNegotiation):
+    """Whatever the client prefers, we speak JSON."""
+
+    def select_renderer(
+        self, request: Request, renderers: Any, format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], renderers[0].media_type
+
+
+class ScaledThrottle(SimpleRateThrottle):
+    """Counts per view's `throttle_scope` and client address; THROTTLE_SCALE widens it, 0 turns it off."""
+
+    def __init__(self) -> None:
+        """Leave the rate to allow_request: it depends on the view."""
+
+    def allow_request(self, request: Request, view: "APIView") -> bool:
+        scope = getattr(view, "throttle_scope", None)
+        if scope is None or not settings.THROTTLE_SCALE:
+            return True
+        self.scope = scope
+        self.rate = settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"][scope]
+        requests, self.duration = self.parse_rate(self.rate)
+        self.num_requests = max(1, round((requests or 1) * settings.THROTTLE_SCALE))
+        return super().allow_request(request, view)
+
+    def get_cache_key(self, request: Request, view: "APIView") -> str:
+        return self.cache_format % {"scope": self.scope, "ident": self.get_ident(request)}
+
+    def get_ident(self, request: Request) -> str:
+        """Return the address that the outermost of TRUSTED_PROXIES saw; X-Forwarded-For from strangers is ignored."""
+        return client_address(request)
+
+
+def client_address(request: Any) -> str:
+    hops = settings.TRUSTED_PROXIES
+    forwarded = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()]
+    if hops and len(forwarded) >= hops:
+        return str(forwarded[-hops])[:45]
+    return str(request.META.get("REMOTE_ADDR") or "local")
+
+
+def problem_handler(err: Exception, context: Mapping[str, Any]) -> HttpResponse | None:
+    request = context.get("request")
+    plain = getattr(request, "_request", request)
+    for kind in type(err).__mro__:
+        if describe := _domain_problems.get(kind):
+            status, code, detail, errors = describe(err)
+            return problem(status, code, detail, errors=errors, request=plain)
+    if isinstance(err, OperationalError | InterfaceError):
+        logger.error("the database did not answer: %s", type(err).__name__)
+        return problem(503, "unavailable", "The store is busy. Try again in a moment.", request=plain, retry_after=5)
+    if isinstance(err, DatabaseError):
+        return None
+    if isinstance(err, Http404):
+        err = exceptions.NotFound()
+    elif isinstance(err, PermissionDenied):
+        err = exceptions.PermissionDenied()
+    return _api_problem(err, plain) if isinstance(err, exceptions.APIException) else None
+
+
+_SENTENCES = {
+    "not_found": "There is nothing at this address for you.",
+    "throttled": "Too many requests. Wait a little, then try again.",
+    "method_not_allowed": "This address does not take this method.",
+    "unsupported_media_type": "Send the body as application/json in UTF-8.",
+    "not_authenticated": "Sign in: this needs a staff token.",
+    "authentication_failed": "The staff token is not valid (any more). Get a new one.",
+    "permission_denied": "Your account may not do this. Ask an administrator for the permission.",
+}
+
+
+def _api_problem(err: exceptions.APIException, request: Any) -> HttpResponse:
+    if isinstance(err, exceptions.ValidationError):
+        return problem(
+            422, "invalid", "Some fields need a change; see errors.", errors=_flat(err.detail), request=request
+        )
+    codes = err.get_codes()
+    code = codes if isinstance(codes, str) else err.default_code
+    detail = _SENTENCES.get(code, str(err.detail))
+    wait = getattr(err, "wait", None)  # whole seconds, rounded up
+    response = problem(
+        err.status_code, code, detail, request=request, retry_after=None if wait is None else max(int(wait), 1)
+    )
+    if header := getattr(err, "auth_header", None):
+        response["WWW-Authenticate"] = header
+    return response
+
+
+def _flat(detail: Any, path: str = "") -> dict[str, list[str]]:
+    if isinstance(detail, Mapping):
+        nested = [_flat(value, f"{path}.{key}" if path else str(key)) for key, value in detail.items()]
+    elif isinstance(detail, list) and any(isinstance(value, Mapping) for value in detail):
+        nested = [_flat(value, f"{path}.{number}") for number, value in enumerate(detail) if value]
+    else:
+        texts = detail if isinstance(detail, list) else [detail]
+        return {path.removeprefix("non_field_errors") or "body": [str(text) for text in texts]}
+    return {key: texts for part in nested for key, texts in part.items()}

@@ -1,0 +1,101 @@
+import logging
+import uuid
+from collections.abc import Callable
+from functools import lru_cache
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse
+from django.urls import ResolverMatch, resolve
+
+from bitloot.core.api import MAX_BODY_BYTES
+from bitloot.core.problems import problem
+
+logger = logging.getLogger(__name__)
+
+_UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_WEBHOOKS = ("/api/payments/ipn", "/api/webhooks/", "/api/kinguin/webhook")
+_HEADERS = {
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class RequestMiddleware:
+    """The outermost layer: request id, the limits of /api, cross-site refusal, and 503 instead of a crash."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        request.request_id = uuid.uuid4().hex  # type: ignore[attr-defined]
+        path = request.path_info
+        is_webhook = path.startswith(_WEBHOOKS)
+        refusal = None
+        if path.startswith("/api/"):
+            refusal = _refuse(request, is_webhook=is_webhook)
+        if is_webhook:
+            return refusal or self._to_webhook(request)
+        response = refusal or self.get_response(request)
+        for name, value in _HEADERS.items():
+            response[name] = value
+        response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
+        if not path.startswith("/static/"):
+            response.setdefault("Cache-Control", "no-store")
+        if path.startswith(("/api/", "/orders/", "/objects/", "/admin")):
+            response["X-Robots-Tag"] = "noindex"
+        return response
+
+    def _to_webhook(self, request: HttpRequest) -> HttpResponse:
+        """Call the view at once: a provider needs no session, no policy for browsers and no login."""
+        if settings.SECURE_SSL_REDIRECT and not request.is_secure():
+            return self.get_response(request)
+        request.get_host()  # raises DisallowedHost
+        request.resolver_match = match = _match(request.path_info)
+        response: HttpResponse = match.func(request, *match.args, **match.kwargs)
+        return response
+
+    def process_exception(self, request: HttpRequest, err: Exception) -> HttpResponse | None:
+        if not isinstance(err, OperationalError | InterfaceError):
+            return None
+        logger.error("the database did not answer: %s", type(err).__name__)
+        return problem(503, "unavailable", "The store is busy. Try again in a moment.", request=request, retry_after=5)
+
+
+@lru_cache(maxsize=16)
+def _match(path: str) -> ResolverMatch:
+    return resolve(path)  # what is not found is not remembered: it raises Resolver404
+
+
+def _refuse(request: HttpRequest, *, is_webhook: bool) -> HttpResponse | None:
+    status = _limits(request)
+    if status is None and not is_webhook and request.method in _UNSAFE and _is_cross_site(request):
+        status = (403, "cross_site", "Another site's page may not send this. Use the store's own pages.")
+    if status is None:
+        return None
+    if is_webhook:
+        return HttpResponse(status=status[0])
+    return problem(*status, request=request)
+
+
+def _limits(request: HttpRequest) -> tuple[int, str, str] | None:
+    if request.META.get("HTTP_CONTENT_ENCODING", "identity").lower() not in ("", "identity"):
+        return 415, "unsupported_media_type", "Send the body uncompressed."
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if not (length.isascii() and length.isdigit()):
+        return 400, "bad_request", "The Content-Length is not a number."
+    if int(length[:12]) > MAX_BODY_BYTES:
+        return 413, "too_large", "The body is larger than 64 KiB. Send less."
+    return None
+
+
+def _is_cross_site(request: HttpRequest) -> bool:
+    if request.META.get("HTTP_SEC_FETCH_SITE", "same-origin") not in ("same-origin", "none"):
+        return True
+    if "prefetch" in request.META.get("HTTP_SEC_PURPOSE", "") or "preview" in request.META.get("HTTP_PURPOSE", ""):
+        return True
+    origin = request.META.get("HTTP_ORIGIN")
+    if not origin:
+        return False
+    own = {settings.SITE_URL, f"{request.scheme}://{request.META.get('HTTP_HOST', '')}"}
+    return origin not in own

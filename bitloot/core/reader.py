@@ -1,0 +1,103 @@
+"""Reading a provider's answer member by member, so that a wrong shape stops at the edge and is named, never quoted."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, TypeGuard
+
+from bitloot.core.providers import ProviderUnavailable
+
+# Decimal() alone also takes "1_000", "٣", "NaN" and "-1"; none of them is an amount that a provider may name.
+_AMOUNT = re.compile(r"[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?")
+_DIGITS = re.compile(r"[0-9]{1,19}")
+MAX_TEXT = 512
+MAX_AMOUNT = Decimal(10) ** 20  # more of anything is a mistake of theirs, and no column of ours holds it
+
+
+class Fields:
+    """One JSON object. Each reader raises ProviderUnavailable if the member is missing or has another shape."""
+
+    def __init__(self, document: Any, *, what: str) -> None:
+        if not isinstance(document, dict):
+            raise ProviderUnavailable(f"{what} is not a JSON object")
+        self._members: Mapping[str, Any] = document
+        self._what = what
+
+    def __contains__(self, name: str) -> bool:
+        return self._members.get(name) is not None
+
+    def raw(self, name: str) -> Any:
+        return self._members.get(name)
+
+    def text(self, name: str, *, limit: int = MAX_TEXT) -> str:
+        value = self._members.get(name)
+        if not isinstance(value, str) or not value or len(value) > limit:
+            raise self._wrong(name)
+        return value
+
+    def optional_text(self, name: str, *, limit: int = MAX_TEXT) -> str:
+        return self.text(name, limit=limit) if self._members.get(name) not in (None, "") else ""
+
+    def digits(self, name: str) -> str:
+        """Return an id that comes as an int or as a string of digits, as text."""
+        value = self._members.get(name)
+        text = str(value) if _is_int(value) else value
+        if not isinstance(text, str) or not _DIGITS.fullmatch(text):
+            raise self._wrong(name)
+        return text
+
+    def optional_digits(self, name: str) -> str:
+        """Like digits, with "" for every way in which providers write "none"."""
+        return self.digits(name) if self._members.get(name) not in (None, "", 0, "0") else ""
+
+    def amount(self, name: str) -> Decimal:
+        value = self._members.get(name)
+        text = str(value) if _is_int(value) or isinstance(value, Decimal) else value
+        if not isinstance(text, str) or not _AMOUNT.fullmatch(text):
+            raise self._wrong(name)
+        if (amount := Decimal(text)) >= MAX_AMOUNT:
+            raise self._wrong(name)
+        return amount
+
+    def optional_amount(self, name: str) -> Decimal | None:
+        return self.amount(name) if name in self else None
+
+    def count(self, name: str) -> int:
+        value = self._members.get(name)
+        if not _is_int(value) or abs(value) > 10**9:
+            raise self._wrong(name)
+        return value
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        value = self._members.get(name, default)
+        if not isinstance(value, bool):
+            raise self._wrong(name)
+        return value
+
+    def moment(self, name: str) -> datetime | None:
+        """Return an aware time from ISO 8601 or epoch milliseconds; None for anything else: times decide nothing."""
+        value = self._members.get(name)
+        try:
+            if _is_int(value):
+                return datetime.fromtimestamp(value / 1000, UTC)
+            parsed = datetime.fromisoformat(value) if isinstance(value, str) else None
+        except (ValueError, OverflowError, OSError):
+            return None
+        return parsed.astimezone(UTC) if parsed and parsed.tzinfo else None
+
+    def items(self, name: str) -> list[Any]:
+        """Return a list, empty if the member is missing or null."""
+        value = self._members.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self._wrong(name)
+        return value
+
+    def _wrong(self, name: str) -> ProviderUnavailable:
+        return ProviderUnavailable(f"{self._what}: {name} is missing or not what was expected")
+
+
+def _is_int(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,64 @@
+import json
+
+import pytest
+from django.db import InterfaceError, OperationalError
+from django.http import HttpResponse
+from django.test import RequestFactory
+
+from bitloot.core.middleware import RequestMiddleware
+
+factory = RequestFactory()
+
+
+def answer(request, response=None):
+    return RequestMiddleware(lambda _: response or HttpResponse("inside"))(request)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_indexed", "is_kept"),
+    [
+        ("/", True, False), ("/products/x", True, False), ("/api/products", False, False), ("/orders/1", False, False),
+        ("/objects/x", False, False), ("/admin/", False, False), ("/static/x.css", True, True),
+    ],
+)  # fmt: skip
+def test_headers_by_path(path, is_indexed, is_kept):
+    response = answer(factory.get(path))
+    assert response.content == b"inside"
+    assert len(response["X-Request-Id"]) == 32
+    assert "camera=()" in response["Permissions-Policy"]
+    assert response["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert ("X-Robots-Tag" not in response) is is_indexed
+    assert ("Cache-Control" not in response) is is_kept
+
+
+def test_a_view_may_say_itself_how_long_it_is_kept():
+    response = answer(factory.get("/"), HttpResponse(headers={"Cache-Control": "max-age=60"}))
+    assert response["Cache-Control"] == "max-age=60"
+
+
+def test_each_request_has_an_id_of_its_own():
+    assert answer(factory.get("/"))["X-Request-Id"] != answer(factory.get("/"))["X-Request-Id"]
+
+
+@pytest.mark.parametrize("error", [OperationalError("CANARY"), InterfaceError("CANARY")])
+def test_a_database_that_is_away_is_503(error):
+    response = RequestMiddleware(lambda _: HttpResponse()).process_exception(factory.get("/"), error)
+    assert [response.status_code, response["Retry-After"]] == [503, "5"]
+    assert json.loads(response.content)["code"] == "unavailable"
+    assert b"CANARY" not in response.content
+
+
+def test_another_exception_is_none_of_its_business():
+    assert RequestMiddleware(lambda _: HttpResponse()).process_exception(factory.get("/"), ValueError()) is None
+
+
+def test_the_limits_are_those_of_the_api_only():
+    large = {"content_type": "text/plain", "CONTENT_LENGTH": "70000"}
+    assert answer(factory.post("/checkout", b"x" * 70_000, **large)).content == b"inside"
+    assert answer(factory.post("/api/orders", b"x" * 70_000, **large)).status_code == 413
+
+
+@pytest.mark.parametrize("length", ["65537", "000000000000065537", "9" * 4000])
+def test_a_length_is_judged_before_the_body_is_read(length):
+    response = answer(factory.post("/api/orders", b"", content_type="application/json", CONTENT_LENGTH=length))
+    assert response.status_code == 413 if not length.startswith("0") else 200

@@ -1,0 +1,236 @@
+"""The hand-made statements mean what the same queryset means, on rows with every kind of column."""
+
+import uuid
+from datetime import timedelta
+from decimal import Decimal
+from unittest import mock
+
+import pytest
+from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
+
+from bitloot.core import queries
+from orders.models import Email, Order, OrderEvent, OrderItem
+from orders.tests.factories import make_order
+from payments.models import Payment
+from storage.models import Key
+from storage.tests.factories import make_key
+
+pytestmark = pytest.mark.django_db
+
+
+def make_payment(**fields):
+    order = make_order()
+    fixed = {"price_amount": order.total, "price_currency": "eur", "pay_currency": "btc"}
+    return Payment.objects.create(order=order, evidence={"asked": "1 BTC", "parts": [1, None]}, **fixed | fields)
+
+
+def columns_of(row):
+    return {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
+
+
+def test_select_reads_rows_as_a_queryset_does():
+    payment, key = make_payment(pay_amount=Decimal("0.000000000000000001")), make_key()
+    for row in (payment, payment.order, key):
+        model = type(row)
+        (found,) = queries.select(model, {"pk": row.pk})
+        assert columns_of(found) == columns_of(model.objects.get(pk=row.pk))
+        assert not found._state.adding
+
+
+def test_select_knows_null_and_several_columns():
+    named, nameless = make_payment(external_id="4711"), make_payment()
+    assert queries.select(Payment, {"external_id": None, "pay_currency": "btc"}) == [nameless]
+    assert queries.select(Payment, {"order": named.order_id}) == [named]
+    assert queries.select(Payment, {"external_id": "'; --"}) == []
+
+
+def test_a_join_brings_the_rows_of_foreign_keys_along():
+    key = make_key()
+    with CaptureQueriesContext(connection) as seen:
+        item = queries.get(OrderItem, key.item_id, join=("order", "product"))
+        order, product = item.order, item.product
+    assert len(seen) == 1
+    expected = OrderItem.objects.select_related("order", "product").get(pk=key.item_id)
+    for row, same in ((item, expected), (order, expected.order), (product, expected.product)):
+        assert columns_of(row) == columns_of(same)
+    payment = make_payment()
+    (found,) = queries.select(Payment, {"order": payment.order_id}, join=("order",))
+    assert [found.evidence, found.order] == [payment.evidence, payment.order]
+
+
+def test_get_says_which_row_is_missing():
+    missing = uuid.uuid4()
+    with pytest.raises(Order.DoesNotExist, match=str(missing)):
+        queries.get(Order, missing)
+
+
+def test_a_lock_is_taken_where_the_database_has_locks():
+    order = make_order()
+    with (
+        CaptureQueriesContext(
+            connection,
+        ) as seen,
+        transaction.atomic(),
+    ):
+        assert queries.get(Order, order.pk, lock=True) == order
+    locked = any(query["sql"].endswith("FOR NO KEY UPDATE") for query in seen)
+    assert locked == connection.features.has_select_for_update
+
+
+def test_update_changes_the_rows_that_fit_and_counts_them():
+    payment, other = make_payment(), make_payment()
+    values = {
+        "evidence": {"paid": "2"}, "actually_paid": Decimal("0.10"), "attempts": F("attempts") + 2,
+        "read_at": Now(), "next_attempt_at": Now() + timedelta(hours=1), "outcome_amount": None,
+    }  # fmt: skip
+    assert queries.update(Payment, {"pk": payment.pk, "status": "creating"}, values) == 1
+    assert queries.update(Payment, {"pk": payment.pk, "status": "waiting"}, {"reason": "no"}) == 0
+    payment.refresh_from_db()
+    assert [payment.evidence, payment.actually_paid, payment.attempts] == [{"paid": "2"}, Decimal("0.10"), 2]
+    assert payment.next_attempt_at - payment.read_at >= timedelta(minutes=59)
+    assert payment.reason == ""
+    before = columns_of(other)
+    other.refresh_from_db()
+    assert columns_of(other) == before
+
+
+def test_update_may_depend_on_another_row():
+    order, other = make_order(), make_order()
+    for status, changed in (("paid", 0), ("pending", 1)):
+        only_then = (Order, {"pk": other.pk, "status": status})
+        assert queries.update(Order, {"pk": order.pk}, {"reason": status}, if_exists=only_then) == changed
+    order.refresh_from_db()
+    assert order.reason == "pending"
+
+
+def test_insert_saves_what_create_would_and_reads_the_defaults_of_the_database_later():
+    order = make_order()
+    fields = {"order": order, "kind": "problem", "to": order.email, "reason": "Why."}
+    expected = Email.objects.create(**fields)
+    mail = Email(**fields)
+    assert queries.insert(mail)
+    saved = Email.objects.exclude(pk=expected.pk).get(order=order, kind="problem")
+    made_there = {"id", "created_at", "next_attempt_at"}
+    assert {k: v for k, v in columns_of(saved).items() if k not in made_there} == {
+        k: v for k, v in columns_of(expected).items() if k not in made_there
+    }
+    key = make_key()
+    assert key.received_at == Key.objects.get(pk=key.pk).received_at
+
+
+def test_insert_all_saves_each_row_with_its_own_values():
+    order = make_order()
+    queries.insert_all([])
+    lines = [OrderEvent(order=order, kind="note", message=text) for text in ("one", "two", "three")]
+    queries.insert_all(lines)
+    saved = OrderEvent.objects.filter(kind="note").order_by("id")
+    assert list(saved.values_list("message", flat=True)) == ["one", "two", "three"]
+    assert not any(line._state.adding for line in lines)
+    lines = [OrderEvent(order=order, kind="note"), OrderEvent(order=order, kind="note", at=order.created_at)]
+    with pytest.raises(ValueError, match="different fields"):
+        queries.insert_all(lines)
+
+
+def test_rows_of_several_models_leave_in_one_statement_where_the_database_can_do_that():
+    order, when = make_order(), Now()
+    rows = [
+        OrderEvent(order=order, kind="note", message="100 %"),
+        Email(order=order, kind="problem", to="ada@example.org", sent_at=when),
+        OrderEvent(order=order, kind="note", message="two"),
+    ]
+    with CaptureQueriesContext(connection) as seen:
+        queries.insert_all(rows)
+    assert len(seen) == (1 if connection.vendor == "postgresql" else 2)
+    assert list(order.events.filter(kind="note").order_by("id").values_list("message", flat=True)) == ["100 %", "two"]
+    assert order.emails.filter(kind="problem", to="ada@example.org", sent_at__lte=Now()).count() == 1
+    assert not any(row._state.adding for row in rows)
+
+
+def note_and_fail(order):
+    with queries.together():
+        order.note("note", "never")
+        raise ValueError("a bug")
+
+
+def test_rows_that_are_left_for_later_are_written_together_at_the_end():
+    order = make_order()
+    with CaptureQueriesContext(connection) as seen, queries.together():
+        order.note("note", "one")
+        with queries.together():
+            order.note("note", "two")
+        with pytest.raises(ValueError, match="a bug"):
+            note_and_fail(order)
+        order.note("note", "three")
+        assert not order.events.filter(kind="note").exists()
+    assert sum("INSERT" in query["sql"] for query in seen) == 1
+    notes = order.events.filter(kind="note").values_list("message", flat=True)
+    assert list(notes) == ["one", "two", "three"]
+    with pytest.raises(ValueError, match="a bug"):
+        note_and_fail(order)
+    order.note("note", "at once")
+    assert list(notes.all()) == ["one", "two", "three", "at once"]
+
+
+def change_and_repeat(order):
+    with queries.together():
+        queries.insert_later(order)
+        Order.objects.filter(pk=order.pk).update(reason="new")
+
+
+def test_what_was_left_for_later_fails_with_its_transaction():
+    order = make_order()
+    with pytest.raises(IntegrityError):
+        change_and_repeat(order)
+    order.refresh_from_db()
+    assert order.reason == ""
+
+
+def test_insert_does_nothing_only_if_the_named_value_is_taken():
+    first, second = make_key(), make_key()
+    copy = Key.objects.get(pk=first.pk)
+    copy.pk, copy.object_name = uuid.uuid4(), "another"
+    copy._state.adding = True
+    assert not queries.insert(copy, unless_taken="supplier_key_id")
+    assert copy._state.adding
+    copy.supplier_key_id, copy.object_name = "another", second.object_name
+    with pytest.raises(IntegrityError), transaction.atomic():
+        queries.insert(copy, unless_taken="supplier_key_id")
+    assert Key.objects.count() == 2
+
+
+def test_an_insert_without_a_name_for_conflicts_never_swallows_one():
+    key = make_key()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        queries.insert(Key.objects.get(pk=key.pk))
+
+
+def test_a_line_of_the_timeline_is_written_by_the_database_clock():
+    order = make_order()
+    with mock.patch("django.utils.timezone.now", side_effect=AssertionError("the worker's clock")):
+        queries.insert(OrderEvent(order=order, kind="order", message="m"))
+    assert order.events.filter(message="m", at__lte=Now()).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_was_closed_is_not_asked_again():
+    order = make_order()
+    assert queries.select(Order, {"pk": order.pk}) == [order]
+    connection.close()
+    assert queries.select(Order, {"pk": order.pk}) == [order]
+
+
+def test_a_statement_is_seen_by_who_captures_them():
+    queries.select(Order, {"email": "nobody"})
+    with CaptureQueriesContext(connection) as captured:
+        queries.select(Order, {"email": "nobody"})
+    queries.select(Order, {"email": "nobody"})
+    assert len(captured) == 1
+
+
+def test_an_error_leaves_the_cursor_usable():
+    with pytest.raises(DatabaseError), transaction.atomic():
+        queries.execute("SELECT nonsense", [])
+    assert queries.execute("SELECT 1", []).fetchall() == [(1,)]

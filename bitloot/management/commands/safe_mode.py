@@ -1,0 +1,61 @@
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
+
+from bitloot.core import wakeup
+from bitloot.ops.operator import whoami
+from fulfillment import gate, kinguin
+from fulfillment.models import SupplierGate
+from orders.alerts import close_alert, raise_alert
+
+ENVIRONMENT_WINS = (
+    "SAFE_MODE is set in the environment and wins: nothing is bought. Take it out and restart web, worker and beat."
+)
+
+
+class Command(BaseCommand):
+    help = "Stop every purchase at the supplier (on), let them leave again (off), or say how it stands."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("switch", nargs="?", choices=["on", "off"])
+        parser.add_argument("--reason", default="", help="why; kept with the alert")
+
+    def handle(self, *, switch: str | None, reason: str, **options: Any) -> None:
+        host = kinguin.client().host
+        if switch == "on":
+            self._stop(host, reason.strip() or "no reason given")
+        elif switch == "off":
+            self._open(host)
+        self.stdout.write(state_of(host))
+        if settings.SAFE_MODE and switch == "off":
+            raise CommandError(ENVIRONMENT_WINS)
+        if settings.SAFE_MODE:
+            self.stdout.write(self.style.WARNING(ENVIRONMENT_WINS))
+
+    def _stop(self, host: str, reason: str) -> None:
+        who = whoami()
+        with transaction.atomic():
+            gate.stop(host, reason=f"safe mode by {who}: {reason}"[:200])
+            raise_alert(
+                "safe_mode",
+                host,
+                f"{who} turned safe mode on: {reason}. Nothing is bought at {host}; paid orders wait."
+                " `manage.py safe_mode off` lets them go on.",
+            )
+
+    def _open(self, host: str) -> None:
+        with transaction.atomic():
+            gate.open_again(host)
+            close_alert("safe_mode", host, by=whoami())
+        wakeup.notify("fulfillment")
+
+
+def state_of(host: str) -> str:
+    gate_row = SupplierGate.objects.filter(pk=host).first()
+    if gate_row is None or gate_row.status == SupplierGate.Status.OPEN:
+        return f"The gate to {host} is open."
+    if gate_row.status == SupplierGate.Status.STOPPED:
+        return f"The gate to {host} is stopped since {gate_row.changed_at:%Y-%m-%d %H:%M} UTC ({gate_row.reason})."
+    return f"The gate to {host} is paused ({gate_row.reason}); it opens by itself once the supplier can be used again."

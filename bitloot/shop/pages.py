@@ -1,0 +1,105 @@
+"""The pages people see. A GET changes nothing; the order's page is a shell that a script fills from the API."""
+
+import secrets
+import uuid
+from math import ceil
+from typing import Any, cast
+
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_safe
+
+from bitloot.core.api import ScaledThrottle
+from bitloot.shop.forms import CheckoutForm
+from orders.access import make_token
+from orders.exceptions import KeyReused, OrderRefused, StillRunning
+from orders.idempotency import BadKey
+from orders.models import Order, Product
+from orders.services import Line, place_order
+
+
+@require_safe
+def shop_window(request: HttpRequest) -> HttpResponse:
+    return render(request, "shop/shop.html", {"products": _for_sale()})
+
+
+@require_safe
+def product_page(request: HttpRequest, slug: str) -> HttpResponse:
+    return render(request, "shop/product.html", {"product": get_object_or_404(_for_sale(), slug=slug)})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def checkout(request: HttpRequest) -> HttpResponse:
+    if request.method == "POST" and (refusal := _too_often(request)):
+        return refusal
+    asked = request.POST if request.method == "POST" else request.GET
+    product = get_object_or_404(_for_sale(), slug=asked.get("product", ""))
+    if request.method != "POST":
+        initial = {"product": product.slug, "quantity": asked.get("quantity", "1"), "idempotency_key": _new_key()}
+        return _checkout_page(request, product, CheckoutForm(initial=initial, product=product))
+    form = CheckoutForm(asked, product=product)
+    order = _place(form) if form.is_valid() else None
+    if order is None:
+        return _checkout_page(request, product, form, status=422)
+    page = reverse("order-page", args=[order.id])
+    return HttpResponse(status=303, headers={"Location": f"{page}#{make_token(order, 'api')}"})
+
+
+@require_safe
+def order_page(request: HttpRequest, order_id: uuid.UUID) -> HttpResponse:
+    """Answer the same bytes for every id: only the bearer learns whether there is such an order."""
+    return render(request, "shop/order.html")
+
+
+class _NewOrders:
+    """Counts a sent form with the orders that come by the API."""
+
+    throttle_scope = "orders"
+
+
+def _too_often(request: HttpRequest) -> HttpResponse | None:
+    throttle = ScaledThrottle()
+    if throttle.allow_request(cast(Any, request), cast(Any, _NewOrders)):
+        return None
+    response = render(request, "429.html", status=429)
+    response["Retry-After"] = str(ceil(throttle.wait() or 60))
+    return response
+
+
+def _for_sale() -> QuerySet[Product]:
+    return Product.objects.filter(is_active=True)
+
+
+def _new_key() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def _checkout_page(request: HttpRequest, product: Product, form: CheckoutForm, status: int = 200) -> HttpResponse:
+    response = render(request, "shop/checkout.html", {"form": form, "product": product}, status=status)
+    # With no-referrer browsers send this form with `Origin: null`, and Django's CSRF check refuses it.
+    response["Referrer-Policy"] = "same-origin"
+    return response
+
+
+def _place(form: CheckoutForm) -> Order | None:
+    """Place the form's order, or say in the form what has to change."""
+    wanted = form.cleaned_data
+    line = Line(product=wanted["product"], quantity=wanted["quantity"])
+    try:
+        return place_order(email=wanted["email"], lines=[line], idempotency_key=wanted["idempotency_key"]).order
+    except OrderRefused as err:
+        _explain(form, err)
+    except StillRunning:
+        form.add_error(None, "Your order is just being placed. Please send the form again in a moment: it orders once.")
+    except (KeyReused, BadKey):
+        form.data = dict(form.data.items()) | {"idempotency_key": _new_key()}
+        form.add_error(None, "This form was sent before with other details. Please check it and send it again.")
+    return None
+
+
+def _explain(form: CheckoutForm, refused: OrderRefused) -> None:
+    for path, messages in refused.errors.items():
+        field = path.rpartition(".")[2]
+        form.add_error(field if field in ("email", "quantity") else None, messages)

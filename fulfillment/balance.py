@@ -1,0 +1,65 @@
+"""The balance at the supplier: does it cover this purchase, and all that waits? The supplier's own refusal decides."""
+
+from decimal import Decimal
+
+from django.db.models import F, Max, Sum
+
+from bitloot.core.money import plain
+from fulfillment import gate, kinguin
+from fulfillment.kinguin import KinguinClient
+from fulfillment.models import Reservation, SupplierGate
+from orders.alerts import close_alert, raise_alert
+from orders.models import Product
+
+_WAITING = (Reservation.Status.PENDING, Reservation.Status.HELD)
+
+
+def shortage(balance: Decimal) -> str:
+    """Say what a balance in EUR does not cover: orders that wait, or a single key of the dearest product."""
+    waiting = Reservation.objects.filter(
+        status__in=_WAITING, supplier_order_id=None, item__order__paid_at__isnull=False
+    )
+    needed = waiting.aggregate(sum=Sum(F("item__product__max_cost") * F("item__quantity")))["sum"] or Decimal(0)
+    if balance < needed:
+        return (
+            f"The balance of {plain(balance)} EUR does not cover what waiting orders may cost ({plain(needed)} EUR);"
+            " top it up at Kinguin."
+        )
+    dearest = Product.objects.filter(is_active=True).aggregate(most=Max("max_cost"))["most"] or Decimal(0)
+    if balance < dearest:
+        return (
+            f"The balance of {plain(balance)} EUR does not buy the dearest product ({plain(dearest)} EUR); top it up at"
+            " Kinguin."
+        )
+    return ""
+
+
+def watch() -> None:
+    """Read the balance, keep it with the gate, and tell staff before it is too low for what is sold."""
+    client = kinguin.client()
+    balance = _ask(client)
+    if balance is None:
+        return
+    if sentence := shortage(balance):
+        raise_alert("low_balance", client.host, sentence)
+    else:
+        close_alert("low_balance", client.host, by="the machine: it was topped up")
+
+
+def lacks(needed: Decimal, seen: SupplierGate, client: KinguinClient) -> Decimal | None:
+    """Return the balance if it does not cover `needed`, EUR, or None.
+
+    The supplier is asked only if what it said last would not do: a top-up must not wait for the next regular look.
+    """
+    if seen.balance is None or seen.balance >= needed:
+        return None
+    balance = _ask(client)
+    return balance if balance is not None and balance < needed else None
+
+
+def _ask(client: KinguinClient) -> Decimal | None:
+    """Return the balance now, None where the dialect or the supplier does not say it."""
+    balance = client.health().balance
+    if balance is not None:
+        gate.keep_balance(client, balance)
+    return balance

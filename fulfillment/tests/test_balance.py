@@ -1,0 +1,78 @@
+"""Our balance at the supplier: looked at now and then, and before a purchase that it may not cover."""
+
+from decimal import Decimal
+
+import pytest
+from django.db.models.functions import Now
+
+from fulfillment import balance, gate, kinguin
+from fulfillment.models import Reservation, SupplierGate
+from fulfillment.tasks import watch_funds
+from fulfillment.tests.world import finish, paid, posts, run
+from orders.models import Alert, Email
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("impatient")]
+
+
+def seen_balance(amount):
+    gate.keep_balance(kinguin.client(), Decimal(amount))
+
+
+def test_a_balance_too_low_for_what_is_sold_is_told_once_and_closed_by_a_top_up(product, sandbox, settings):
+    settings.STAFF_EMAIL = "staff@shop.example"
+    sandbox.control("balance", {"balance": 8})
+    for _ in range(2):
+        watch_funds()
+    alert = Alert.objects.get(kind="low_balance")
+    assert [alert.status, alert.times, Email.objects.filter(kind="alert").count()] == ["open", 2, 1]
+    assert alert.message == "The balance of 8 EUR does not buy the dearest product (8.5 EUR); top it up at Kinguin."
+    sandbox.control("balance", {"balance": 9})
+    watch_funds()
+    alert.refresh_from_db()
+    assert [alert.status, SupplierGate.objects.get().balance] == ["closed", Decimal("9.00")]
+
+
+def test_a_balance_too_low_for_paid_orders_that_wait(product, sandbox):
+    paid((product, 2))
+    assert balance.shortage(Decimal(17)) == ""
+    assert "does not cover what waiting orders may cost (17 EUR)" in balance.shortage(Decimal("16.99"))
+
+
+def test_a_supplier_that_does_not_answer_changes_nothing(product, sandbox):
+    seen_balance(5)
+    sandbox.fault("kinguin.balance", "5xx_before")
+    watch_funds()
+    assert [SupplierGate.objects.get().balance, Alert.objects.count()] == [Decimal("5.00"), 0]
+
+
+def test_nothing_is_sent_that_the_balance_does_not_cover(reservation, product, sandbox):
+    sandbox.control("balance", {"balance": "8.49"})
+    seen_balance("8.49")
+    run(reservation)
+    assert [reservation.status, reservation.reason, posts(sandbox, reservation)] == ["held", "no_funds", []]
+    assert reservation.permits.count() == 0
+    assert "It has 8.49 EUR, 8.50 may be needed." in reservation.last_error
+    assert Alert.objects.get(kind="reservation").times == 1
+    assert SupplierGate.objects.values_list("status", "reason", "needed_balance").get() == (
+        "paused",
+        "low_balance",
+        Decimal("8.50"),
+    )
+    sandbox.control("balance", {"balance": "8.50"})
+    SupplierGate.objects.update(probe_at=Now())
+    finish(reservation)
+
+
+def test_an_old_figure_does_not_stop_a_purchase_after_a_top_up(reservation, sandbox):
+    seen_balance(1)
+    finish(reservation)
+    assert SupplierGate.objects.get().balance == Decimal("100000.00")
+
+
+def test_a_balance_that_was_never_seen_is_not_asked_for(reservation, sandbox):
+    before = len(sandbox.ledger())
+    sandbox.fault("kinguin.balance", "5xx_before")
+    finish(reservation)
+    assert SupplierGate.objects.get().balance is None
+    assert len(sandbox.ledger()) > before
+    assert Reservation.objects.get().status == "delivered"

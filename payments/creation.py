@@ -1,0 +1,178 @@
+"""From a customer's wish to pay to an address: one call that is not idempotent, claimed before and recorded after."""
+
+import logging
+import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillRunning
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+from django.db.models.functions import Now
+from django.urls import reverse
+
+from bitloot.core.clock import delay
+from bitloot.core.faults import failpoint
+from bitloot.core.providers import ProviderError, ProviderNotSent, ProviderRejected
+from orders import idempotency
+from orders.models import Order
+from payments import coins
+from payments.balance import amount_due
+from payments.exceptions import NoAnswer, NotPayable, TooSmall, UnknownCoin
+from payments.models import Payment
+from payments.nowpayments import BelowMinimum, CoinUnavailable, CreatedPayment, NowPaymentsClient
+from payments.settlement import PAYABLE, STEP_MESSAGES, alert
+
+logger = logging.getLogger(__name__)
+
+CUSTOMER_WAITS = 5.0
+UNANSWERED_FOR = timedelta(hours=1)
+_callers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="create-payment")
+
+
+def start_payment_once(*, order: Order, coin: str, idempotency_key: str) -> idempotency.Once:
+    """Start a payment under an Idempotency-Key; raises what start_payment and idempotency.once_outside raise."""
+
+    def make() -> uuid.UUID:
+        return start_payment(order=order, coin=coin).pk
+
+    body = f"{order.pk} {coin.lower()}".encode()
+    return idempotency.once_outside(route="payments", key=idempotency_key, body=body, make=make)
+
+
+def start_payment(*, order: Order, coin: str) -> Payment:
+    """Return a payment of the order in this coin, with an address to pay to, or still `creating` after five seconds.
+
+    An open quote in the same coin is returned again instead of making a second payment. The row is committed before
+    the provider is asked, because their call is not idempotent. Raises NotPayable, UnknownCoin, TooSmall or NoAnswer.
+    """
+    coin = coin.lower()
+    payment, is_new = _claim_payment(order, coin)
+    if not is_new:
+        return payment
+    failpoint("payment.claimed")
+    call = _callers.submit(_ask, payment)
+    try:
+        answer = call.result(timeout=CUSTOMER_WAITS)
+    except StillRunning:
+        call.add_done_callback(lambda done: _record_later(payment, done))
+        return payment
+    except ProviderError as err:
+        _record_failure(payment, err)
+        raise _for_customer(err, coin) from err
+    failpoint("payment.created")
+    _record_created(payment, answer)
+    failpoint("payment.bound")
+    return payment
+
+
+def _claim_payment(order: Order, coin: str) -> tuple[Payment, bool]:
+    with transaction.atomic():
+        order = order.lock()
+        price = amount_due(order)
+        if order.status not in PAYABLE or price <= 0:
+            raise NotPayable(order.status)
+        coins.check_payable(price=price, coin=coin)
+        # A quote of another amount, from before a part was paid, is left aside (and watched).
+        open_quote = order.payments.filter(
+            pay_currency=coin, price_amount=price, status=Payment.Status.WAITING, expires_at__gt=Now()
+        ) | order.payments.filter(pay_currency=coin, status__in=["confirming", "confirmed", "sending"])
+        asking = order.payments.filter(
+            pay_currency=coin, status=Payment.Status.CREATING, reason="", created_at__gt=Now() - timedelta(seconds=60)
+        )
+        if (existing := open_quote.first() or asking.first()) is not None:
+            return existing, False
+        payment = Payment.objects.create(
+            order=order,
+            price_amount=price,
+            price_currency=order.currency.lower(),
+            pay_currency=coin,
+            next_attempt_at=Now() + UNANSWERED_FOR,
+        )
+    return payment, True
+
+
+def _ask(payment: Payment) -> CreatedPayment:
+    return NowPaymentsClient.from_settings().create_payment(
+        price_amount=payment.price_amount,
+        price_currency=payment.price_currency,
+        pay_currency=payment.pay_currency,
+        order_id=str(payment.order_id),
+        description=f"BitLoot order {str(payment.order_id)[:8]}",
+        ipn_callback_url=settings.SITE_URL + reverse("ipn"),
+    )
+
+
+def _record_later(payment: Payment, done: "Future[CreatedPayment]") -> None:
+    try:
+        if (err := done.exception()) is None:
+            _record_created(payment, done.result())
+        elif isinstance(err, ProviderError):
+            _record_failure(payment, err)
+        else:
+            logger.error("creating %s failed", payment, exc_info=err)
+    except NoAnswer as err:
+        logger.error("creating %s: %s", payment, err)
+    finally:
+        connection.close()
+
+
+def _record_created(payment: Payment, answer: CreatedPayment) -> None:
+    """Bind the provider's payment to the order; an answer that is not about our request is not shown to anybody."""
+    asked = (str(payment.order_id), payment.price_amount, payment.price_currency, payment.pay_currency)
+    echoed = (answer.order_id, answer.price_amount, answer.price_currency, answer.pay_currency)
+    fields: dict[str, Any] = {
+        "external_id": answer.payment_id,
+        "pay_amount": answer.pay_amount,
+        "pay_address": answer.pay_address,
+        "payin_extra_id": answer.payin_extra_id,
+        "network": answer.network[:32],
+        "purchase_id": answer.purchase_id,
+        "expires_at": answer.expires_at,
+        "valid_until": answer.valid_until,
+        "next_attempt_at": Now() + delay(30),
+    }
+    try:
+        with transaction.atomic():
+            order = payment.order.lock()
+            if payment.lock().external_id is not None:
+                # An IPN was faster. It knew the address, but not the memo nor the end of the quote.
+                named = Payment.objects.filter(pk=payment.pk, external_id=answer.payment_id)
+                named.update(**fields if echoed == asked else {"next_attempt_at": Now()})
+                payment.refresh_from_db()
+            elif echoed != asked or answer.pay_amount <= 0:
+                payment.move(
+                    Payment.Status.REVIEW, message="The provider answered about another payment.",
+                    reason="create_mismatch", external_id=answer.payment_id,
+                )  # fmt: skip
+                alert(order, payment, "create_mismatch")
+            else:
+                payment.move(Payment.Status.WAITING, message=STEP_MESSAGES[Payment.Status.WAITING], **fields)
+    except IntegrityError as err:
+        Payment.objects.filter(pk=payment.pk).update(reason="no_answer")
+        alert(payment.order, payment, "bound_twice")
+        raise NoAnswer("the provider named a payment that is bound already") from err
+    if payment.status == Payment.Status.REVIEW:
+        raise NoAnswer("the provider answered about another payment")
+
+
+def _record_failure(payment: Payment, err: ProviderError) -> None:
+    if isinstance(err, ProviderRejected | ProviderNotSent):
+        with transaction.atomic():
+            payment.order.lock()
+            payment.move(
+                Payment.Status.FAILED, message="The provider made no payment.", reason="refused", next_attempt_at=None
+            )
+        return
+    # Whether they made a payment is unknown. Nobody sees its address; an IPN that names our order adopts it.
+    Payment.objects.filter(pk=payment.pk, external_id=None).update(reason="no_answer")
+    logger.warning("%s: no answer to its creation (%s)", payment, err)
+
+
+def _for_customer(err: ProviderError, coin: str) -> Exception:
+    if isinstance(err, BelowMinimum):
+        return TooSmall(coin, None)
+    if isinstance(err, CoinUnavailable):
+        return UnknownCoin(coin)
+    return NoAnswer(str(err))

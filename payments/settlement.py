@@ -1,0 +1,251 @@
+"""What each word of the provider leads to: payment and order move to what was re-read, only forwards."""
+
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.db.models.functions import Now
+
+from bitloot.core import queries
+from bitloot.core.clock import delay
+from bitloot.core.faults import failpoint
+from bitloot.core.money import plain
+from orders.alerts import close_alert, raise_alert
+from orders.models import Email, Order
+from orders.services import queue_email
+from payments.acceptance import binding_objection, objection
+from payments.balance import amount_due, credit_of, credited
+from payments.models import Payment, Refund
+from payments.nowpayments import PaymentFacts, ProviderStatus
+
+PAYABLE = (Order.Status.PENDING, Order.Status.UNDERPAID)
+PAID_IN_PARTS = "paid_in_parts"
+# Once more, for a refund or a second deposit whose IPN was lost.
+LOOK_AFTER_FINISH = 3600
+BY_THE_PROVIDER = "sent by the provider"
+# Not delivered in full: stop when the money goes back.
+REFUNDABLE = (Order.Status.PAID, Order.Status.FULFILLING, Order.Status.PARTIALLY_FULFILLED, Order.Status.HELD)
+# Money in a payment that had ended is for a person.
+ENDED = (Payment.Status.FAILED, Payment.Status.CANCELLED, Payment.Status.REFUNDED, Payment.Status.REVIEW)
+
+_STEPS = {
+    ProviderStatus.WAITING: Payment.Status.WAITING,
+    ProviderStatus.CONFIRMING: Payment.Status.CONFIRMING,
+    ProviderStatus.CONFIRMED: Payment.Status.CONFIRMED,
+    ProviderStatus.SENDING: Payment.Status.SENDING,
+}
+STEP_MESSAGES = {
+    Payment.Status.WAITING: "The payment waits for coins.",
+    Payment.Status.CONFIRMING: "The coins were seen; the network is confirming them.",
+    Payment.Status.CONFIRMED: "The network confirmed the coins.",
+    Payment.Status.SENDING: "The coins are on their way to the store.",
+}
+
+
+def apply(payment: Payment, facts: PaymentFacts) -> str:
+    """Move payment and order to what the provider says, only forwards; return a sentence for the log."""
+    with queries.together():
+        order = payment.order.lock()
+        payment = payment.lock()
+        is_finished = facts.status is ProviderStatus.FINISHED
+        why_not = _why_it_pays_nothing(order, payment, facts) if is_finished else ""
+        if is_finished and not why_not:
+            _pay(order, payment, facts)
+            return "paid"
+        queries.update(Payment, {"pk": payment.pk}, _seen(facts))
+        if payment.status == Payment.Status.REFUNDED and payment.refunds.filter(status=Refund.Status.DONE).exists():
+            return "staff sent this money back"
+        if is_finished:
+            return why_not if payment.status == Payment.Status.FINISHED else _to_review(order, payment, why_not)
+        if facts.status in _STEPS:
+            return _apply_step(payment, _STEPS[facts.status])
+        return _apply_aside(order, payment, facts)
+
+
+def _seen(facts: PaymentFacts) -> dict[str, Any]:
+    return {
+        "provider_status": facts.raw_status[:40],
+        "actually_paid": facts.actually_paid,
+        "outcome_amount": facts.outcome_amount,
+        "outcome_currency": facts.outcome_currency,
+        "evidence": _evidence(facts),
+        "read_at": Now(),
+    }
+
+
+def _why_it_pays_nothing(order: Order, payment: Payment, facts: PaymentFacts) -> str:
+    """Return why a payment that is finished at the provider does not pay its order, or nothing if it does."""
+    if payment.status == Payment.Status.FINISHED:
+        return "already finished"
+    if reason := objection(payment, facts, tolerance=settings.PAYMENT_TOLERANCE):
+        return reason
+    if payment.status in ENDED:
+        return f"finished_after_{payment.status}"
+    if not _takes_money(order):
+        return "second_payment" if order.paid_at else f"order_{order.status}"
+    return "" if _covers(payment, order) else "order_not_covered"
+
+
+def _covers(payment: Payment, order: Order) -> bool:
+    """Say whether the payment, with the parts that came before, makes up the order's price."""
+    missing = order.total - payment.price_amount
+    return missing <= 0 or credited(order.payments.exclude(pk=payment.pk)) >= missing
+
+
+def _takes_money(order: Order) -> bool:
+    """Say whether a finished payment pays this order. One held for another payment, such as a deposit in the wrong
+    coin, still waits for the right one: which of the two comes first must not matter.
+    """
+    if order.status in (*PAYABLE, Order.Status.EXPIRED):
+        return True
+    if order.status != Order.Status.HELD or order.paid_at is not None:
+        return False
+    held_for = order.payments.filter(status=Payment.Status.REVIEW, reason=order.reason)
+    return order.reason == PAID_IN_PARTS or held_for.exists()
+
+
+def _pay(order: Order, payment: Payment, facts: PaymentFacts) -> None:
+    coins_in = f"{plain(facts.actually_paid)} {payment.pay_currency.upper()}"
+    was_partial = payment.status == Payment.Status.PARTIALLY_PAID
+    fields: dict[str, Any] = {**_seen(facts), "finished_at": Now(), "reason": ""}
+    if payment.claim_token is None:  # whoever is asking right now decides that when they are done
+        fields["next_attempt_at"] = Now() + delay(LOOK_AFTER_FINISH)
+    payment.move(Payment.Status.FINISHED, message=f"The store has the money: {coins_in}.", **fields)
+    order.mark_paid(message=f"Paid in full with {coins_in}.")
+    queue_email(order, Email.Kind.PAYMENT_RECEIVED)
+    failpoint("payment.moved")
+    if payment.pay_amount and facts.actually_paid > payment.pay_amount * (1 + settings.PAYMENT_TOLERANCE):
+        surplus = plain(facts.actually_paid - payment.pay_amount)
+        order.note("payment", f"{surplus} {payment.pay_currency.upper()} more than asked arrived.")
+    _close_partial_alerts(order, payment, was_partial=was_partial)
+
+
+def _close_partial_alerts(order: Order, payment: Payment, *, was_partial: bool) -> None:
+    """Partial payments that made up the price need nobody any more; beside a full price they are owed back."""
+    partial = order.payments.filter(status=Payment.Status.PARTIALLY_PAID)
+    completed = partial if payment.price_amount < order.total else ()
+    for counted in (*completed, *((payment,) if was_partial else ())):
+        close_alert("payment_review", str(counted), by="the machine: the order is paid")
+
+
+def _apply_step(payment: Payment, step: str) -> str:
+    current = Payment.RANK.get(payment.status)
+    if payment.status == Payment.Status.EXPIRED and step == Payment.Status.WAITING:
+        return "still without coins"
+    if payment.status != Payment.Status.EXPIRED and (current is None or Payment.RANK[step] <= current):
+        return f"{step} brings nothing new"
+    payment.move(step, message=STEP_MESSAGES[Payment.Status(step)])
+    return str(step)
+
+
+def _apply_aside(order: Order, payment: Payment, facts: PaymentFacts) -> str:
+    if payment.status == Payment.Status.FINISHED and payment.provider_status == facts.raw_status:
+        return f"{facts.status} is known already"  # and a person may have accepted it
+    if facts.status is ProviderStatus.PARTIALLY_PAID:
+        return _apply_partial(order, payment, facts)
+    if facts.status is ProviderStatus.REFUNDED:
+        return _apply_refunded(order, payment)
+    if facts.status is ProviderStatus.UNKNOWN:
+        return _to_review(order, payment, "unknown_status")
+    to = Payment.Status(facts.status.value)
+    known_already = to == Payment.Status.EXPIRED and payment.status == Payment.Status.PARTIALLY_PAID
+    if facts.actually_paid > 0 and not known_already:
+        return _to_review(order, payment, f"{to}_with_money")
+    if payment.status == Payment.Status.FINISHED:
+        alert(order, payment, f"{to}_after_finished")
+        return f"alert: {to}_after_finished"
+    if to not in Payment.TRANSITIONS[payment.status]:
+        return f"{to} changes nothing"
+    payment.move(to, message=f"The provider ended this payment: {to}.")
+    return str(to)
+
+
+def _apply_partial(order: Order, payment: Payment, facts: PaymentFacts) -> str:
+    if payment.status in (Payment.Status.FAILED, Payment.Status.CANCELLED):
+        return _to_review(order, payment, f"partially_paid_after_{payment.status}")
+    if payment.status == Payment.Status.FINISHED:
+        alert(order, payment, "partially_paid_after_finished")
+    known = payment.status == Payment.Status.PARTIALLY_PAID
+    if not known and Payment.Status.PARTIALLY_PAID not in Payment.TRANSITIONS[payment.status]:
+        return "partially_paid changes nothing"
+    if reason := binding_objection(payment, facts):
+        return _to_review(order, payment, f"partially_paid_{reason}")
+    credit = credit_of(payment, facts)
+    if known and credit == payment.credit:
+        return "partially_paid brings nothing new"
+    missing = (payment.pay_amount or facts.pay_amount) - facts.actually_paid
+    sentence = (
+        f"{plain(facts.actually_paid)} {payment.pay_currency.upper()} arrived;"
+        f" {plain(max(missing, Decimal(0)))} {payment.pay_currency.upper()} are missing."
+    )
+    if not payment.move(Payment.Status.PARTIALLY_PAID, message=sentence, reason="too_little", credit=credit):
+        Payment.objects.filter(pk=payment.pk).update(credit=credit)
+        order.note("payment", sentence)
+    _ask_for_rest(order, sentence)
+    alert(order, payment, "partially_paid")
+    return "partially_paid"
+
+
+def _ask_for_rest(order: Order, sentence: str) -> None:
+    if order.status in (Order.Status.PENDING, Order.Status.EXPIRED):
+        order.mark_underpaid(message=sentence)
+    if order.status not in PAYABLE:
+        return
+    if amount_due(order) > order.total * settings.PAYMENT_TOLERANCE:
+        queue_email(order, Email.Kind.PROBLEM, reason=f"{sentence} Open your order to pay the rest, or write to us.")
+        return
+    # No key leaves without a finished payment, and nobody can be asked for the nothing that is missing.
+    order.hold(reason=PAID_IN_PARTS, message="The parts make up the price; a person looks at them.")
+    queue_email(order, Email.Kind.PROBLEM, reason="Your payments together make up the price. A person looks at them.")
+
+
+def _apply_refunded(order: Order, payment: Payment) -> str:
+    if payment.status == Payment.Status.REFUNDED:
+        return "already refunded"
+    counted = payment.status in (Payment.Status.FINISHED, Payment.Status.PARTIALLY_PAID)
+    payment.move(Payment.Status.REFUNDED, message="The provider sent the coins back.")
+    for refund in payment.refunds.filter(status=Refund.Status.REQUESTED):
+        # Nobody may send them a second time. A person still checks that they arrived.
+        back = {"transaction_id": BY_THE_PROVIDER, "sent_at": Now()}
+        refund.move(Refund.Status.SENT, message="The provider sent the coins of this refund itself.", actor="", **back)
+        close_alert("refund_to_send", str(refund), by="the machine: the provider sent the coins")
+    if order.paid_at and order.status in REFUNDABLE and amount_due(order) > 0:
+        order.hold_unpaid(message="The payment was refunded by the provider.")
+    if counted and order.status in (*PAYABLE, Order.Status.HELD):
+        queue_email(order, Email.Kind.PROBLEM, reason="The payment provider sent your coins back. Look at your order.")
+    alert(order, payment, "refunded")
+    return "refunded"
+
+
+def _to_review(order: Order, payment: Payment, reason: str) -> str:
+    if payment.status == Payment.Status.REVIEW:
+        return f"review: {payment.reason}"
+    if Payment.Status.REVIEW not in Payment.TRANSITIONS[payment.status]:
+        alert(order, payment, reason)
+        return f"alert: {reason}"
+    payment.move(Payment.Status.REVIEW, message="Staff have to look at this payment.", reason=reason)
+    if order.status in (*PAYABLE, Order.Status.EXPIRED):
+        order.hold(reason=reason, message="The payment needs a person.")
+        queue_email(order, Email.Kind.PROBLEM, reason="Your payment arrived in a form that a person has to look at.")
+    alert(order, payment, reason)
+    return f"review: {reason}"
+
+
+def alert(order: Order, payment: Payment, reason: str) -> None:
+    raise_alert(
+        "payment_review",
+        str(payment),
+        f"{payment} needs a person: {reason}. Open it in the admin and compare our numbers with the provider's.",
+        order=order,
+    )
+
+
+def _evidence(facts: PaymentFacts) -> dict[str, Any]:
+    return {
+        "status": facts.raw_status,
+        "order_id": facts.order_id,
+        "price": f"{plain(facts.price_amount)} {facts.price_currency}",
+        "asked": f"{plain(facts.pay_amount)} {facts.pay_currency}",
+        "paid": plain(facts.actually_paid),
+        "parent": facts.parent_payment_id,
+    }

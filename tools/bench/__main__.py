@@ -1,0 +1,89 @@
+"""`make bench`: rates and costs of the hot paths, as one table. docs/performance.md explains it."""
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+
+from tools.bench import delivery, http, lookups, report
+from tools.bench.load import NoAnswer
+from tools.bench.stack import Stack, running_stack
+from tools.dev.services import Missing
+from tools.dev.supervise import StartFailed
+
+ORDERS_READ = 200
+SIZES = [10_000, 1_000_000]
+SUPPLIER_MS = (0, 200)
+FAILURES = (Missing, StartFailed, NoAnswer, http.WrongAnswers, delivery.NotDelivered, TimeoutError)
+
+
+def main() -> None:
+    options = _options()
+    print(report.machine(), flush=True)
+    try:
+        with running_stack(web_workers=options.web_workers, web_threads=options.web_threads, tcp=options.tcp) as stack:
+            lines = list(_measure(stack, options))
+            print("\n" + report.table(lines), flush=True)
+            if not options.quick and _wanted(options, "lookups and sweeps"):
+                print("\n" + report.sizes(lookups.measure(stack, options.sizes)))
+    except FAILURES as err:
+        sys.exit(f"The measurement stopped: {err}")
+    print(report.machine())
+
+
+def _measure(stack: Stack, options: argparse.Namespace) -> Iterator[list[str]]:
+    orders = http.place(stack, 10 if options.quick else ORDERS_READ)
+    for row in http.rows(orders):
+        if _wanted(options, row.name):
+            runs = http.measure(
+                stack, row, runs=options.runs, seconds=options.seconds, connections=options.connections
+            )  # fmt: skip
+            yield _shown(report.http_line(row.name, runs))
+    delivery.forget_webhooks(stack)
+    with stack.worker():
+        yield from _deliveries(stack, options)
+
+
+def _deliveries(stack: Stack, options: argparse.Namespace) -> Iterator[list[str]]:
+    for supplier_ms in SUPPLIER_MS:
+        name = f"Orders delivered, the supplier answers in {supplier_ms} ms"
+        if _wanted(options, name):
+            bursts = [
+                delivery.burst(stack, orders=options.orders, supplier_ms=supplier_ms) for _ in range(options.runs)
+            ]
+            yield _shown(report.delivery_line(name, bursts))
+    name = f"From paid to mailed at {delivery.STEADY_RATE} orders/s"
+    if _wanted(options, name):
+        mails = [delivery.steady(stack, orders=options.orders, supplier_ms=0) for _ in range(options.runs)]
+        yield _shown(report.mail_line(name, mails))
+
+
+def _shown(line: list[str]) -> list[str]:
+    print("  ".join(cell for cell in line if cell), flush=True)
+    return line
+
+
+def _wanted(options: argparse.Namespace, name: str) -> bool:
+    return re.search(options.only, name, re.IGNORECASE) is not None
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="of each row; the table shows the median")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each run of an HTTP row")
+    parser.add_argument("--orders", type=int, default=200, help="of each run of a delivery row")
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--only", default="", metavar="REGEX", help="measure the rows whose name fits")
+    parser.add_argument("--quick", action="store_true", help="one short run of each row, and no filling of tables")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="orders in the database for the lookups")
+    parser.add_argument("--tcp", action="store_true", help="reach PostgreSQL over TCP instead of its Unix socket")
+    parser.add_argument("--web-workers", type=int, default=2, help="granian's processes, as in the Dockerfile")
+    parser.add_argument("--web-threads", type=int, default=8, help="granian's threads for each process")
+    options = parser.parse_args()
+    if options.quick:
+        options.runs, options.seconds, options.orders = 1, min(options.seconds, 1.0), min(options.orders, 20)
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""`make check`: style, types, layers, migrations, production settings, API schema and the list of settings."""
+
+import os
+import re
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tools.dev.devenv import ROOT, contract_variables, process_environment
+
+BIN = Path(sys.executable).parent
+MANAGE = [sys.executable, "manage.py"]
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="bitloot-check-") as folder:
+        ok = [_settings_explained(), _style(), _django(Path(folder))]
+    print("Everything is in order." if all(ok) else "Something is wrong; see FAILED above.")
+    sys.exit(0 if all(ok) else 1)
+
+
+def _settings_explained() -> bool:
+    """Compare .env.example with what the settings read: neither may know a variable that the other does not."""
+    source = (ROOT / "bitloot" / "settings.py").read_text()
+    read = set(re.findall(r'(?:env\.\w+|_required|_secrets)\(\s*"([A-Z][A-Z0-9_]+)"', source))
+    different = sorted(read ^ set(contract_variables()))
+    print(
+        f"FAILED  settings: only in one of settings.py and .env.example: {different}" if different else "ok  settings"
+    )
+    return not different
+
+
+def _style() -> bool:
+    environment = process_environment(ROOT / "var" / "check", port=8000, sandbox_port=8001)
+    return _all(
+        {
+            "style": [str(BIN / "ruff"), "check", "."],
+            "format": [str(BIN / "ruff"), "format", "--check", "."],
+            "types": [sys.executable, "-m", "mypy", "."],
+            "layers": [str(BIN / "lint-imports"), "--no-cache"],
+        },
+        environment,
+    )
+
+
+def _django(folder: Path) -> bool:
+    development = process_environment(folder / "development", port=8000, sandbox_port=8001)
+    migrations = {
+        "migrations are complete": [*MANAGE, "makemigrations", "--check", "--dry-run"],
+        "migrations go forwards and back": [sys.executable, "-m", "tools.dev.migrations"],
+        "API schema": [*MANAGE, "spectacular", "--validate", "--fail-on-warn", "--file", os.devnull],
+    }
+    production = process_environment(folder / "production", port=8000, sandbox_port=8001, **_production_settings())
+    deploy = {"production settings": [*MANAGE, "check", "--deploy", "--fail-level", "WARNING"]}
+    return _all(migrations, development) & _all(deploy, production)
+
+
+def _production_settings() -> dict[str, str]:
+    return {
+        "DEBUG": "0",
+        "ALLOWED_HOSTS": "shop.example",
+        "SITE_URL": "https://shop.example",
+        "DATABASE_URL": "postgres://bitloot@127.0.0.1:1/bitloot",
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+        "EMAIL_URL": "smtp+tls://shop:word@127.0.0.1:587",
+        "TRUSTED_PROXIES": "1",
+        "NOWPAYMENTS_BASE_URL": "https://nowpayments.example/v1",
+        "KINGUIN_BASE_URL": "https://kinguin.example/esa/api",
+        "R2_ENDPOINT": "https://r2.example",
+        "R2_ACCESS_KEY_ID": secrets.token_hex(8),
+        "R2_SECRET_ACCESS_KEY": secrets.token_hex(16),
+        "R2_BUCKET": "keys",
+        "KEY_ENVIRONMENT": "production",
+    }
+
+
+def _all(steps: Mapping[str, list[str]], environment: Mapping[str, str]) -> bool:
+    return all([_step(name, command, environment) for name, command in steps.items()])
+
+
+def _step(name: str, command: list[str], environment: Mapping[str, str]) -> bool:
+    started = time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, env=dict(environment), capture_output=True, text=True, check=False)
+    ok = done.returncode == 0
+    print(f"{'ok' if ok else 'FAILED'}  {name} ({time.monotonic() - started:.1f} s)", flush=True)
+    if not ok:
+        print(done.stdout + done.stderr, flush=True)
+    return ok
+
+
+if __name__ == "__main__":
+    main()

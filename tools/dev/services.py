@@ -1,0 +1,160 @@
+"""Throw-away PostgreSQL, Redis and nginx on loopback, for tests and measurements. PostgreSQL never runs as root."""
+
+import abc
+import contextlib
+import glob
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from tools.dev.supervise import Process, free_port
+
+START_SECONDS = 30
+
+
+class Missing(Exception):
+    """The program is not installed; the message says which package brings it."""
+
+
+def find_program(name: str, package: str) -> str:
+    """Return the path of a program, also where Debian hides it. Raises Missing."""
+    hidden = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), reverse=True)
+    places = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    found = shutil.which(name, path=places) or next(iter(hidden), None)
+    if found is None:
+        raise Missing(f"{name} is not installed (Debian: apt-get install {package})")
+    return found
+
+
+class Service(abc.ABC):
+    """One process over one folder of its own; `kill9` and `start` again find the same data."""
+
+    def __init__(self, *, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"bitloot-{type(self).__name__.lower()}-"))
+        self.process = Process(type(self).__name__, [], env=os.environ, log=self.folder / "log")
+
+    def start(self) -> None:
+        self.process.command = self.command()
+        self.process.start()
+        deadline = time.monotonic() + START_SECONDS
+        while not self.ready():
+            if not self.process.alive or time.monotonic() > deadline:
+                raise RuntimeError(f"{self.process.name} did not start on port {self.port}:\n{self.process.tail()}")
+            time.sleep(0.05)
+
+    def ready(self) -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    @abc.abstractmethod
+    def command(self) -> list[str]:
+        """Return the command line that serves `port` out of `folder`, in the foreground."""
+
+    def kill9(self) -> None:
+        self.process.kill9()
+
+    def stop(self) -> None:
+        self.process.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+
+class Redis(Service):
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def command(self) -> list[str]:
+        program = find_program("redis-server", "redis-server")
+        return [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
+
+
+class Nginx(Service):
+    """nginx over a configuration that the caller has put at `configuration`."""
+
+    @property
+    def configuration(self) -> Path:
+        return self.folder / "nginx.conf"
+
+    def command(self) -> list[str]:
+        program = find_program("nginx", "nginx-light")
+        return [program, "-e", "stderr", "-p", str(self.folder), "-c", str(self.configuration)]
+
+
+class Postgres(Service):
+    """A cluster of its own, owned by the user postgres or nobody if we are root: PostgreSQL refuses to run as root."""
+
+    def __init__(self, *, port: int | None = None, settings: tuple[str, ...] = ()) -> None:
+        super().__init__(port=port)
+        self._settings = settings
+        self._owner = _other_user() if os.geteuid() == 0 else None
+        if self._owner:
+            os.chown(self.folder, self._owner.pw_uid, self._owner.pw_gid)
+
+    @property
+    def url(self) -> str:
+        return self.url_of("postgres")
+
+    def url_of(self, database: str) -> str:
+        return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
+
+    @property
+    def socket_url(self) -> str:
+        """Return the address that spares a store on the same machine the way through TCP."""
+        return f"postgres://postgres@/postgres?host={self.folder}&port={self.port}"
+
+    @property
+    def cluster(self) -> Path:
+        return self.folder / "cluster"
+
+    def start(self) -> None:
+        if not self.cluster.exists():
+            command = [find_program("initdb", "postgresql"), "-D", str(self.cluster), "-U", "postgres"]
+            command += ["-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **self._as_owner())
+        self.process.as_user = self._as_owner()
+        super().start()
+
+    def command(self) -> list[str]:
+        settings = [f"port={self.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}"]
+        options = [option for setting in (*settings, *self._settings) for option in ("-c", setting)]
+        return [find_program("postgres", "postgresql"), "-D", str(self.cluster), *options]
+
+    def ready(self) -> bool:
+        asked = [find_program("pg_isready", "postgresql-client"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(asked, check=False).returncode == 0
+
+    def stop(self) -> None:
+        if self.process.alive:
+            self.process.signal(signal.SIGINT)  # SIGTERM would wait for every client to leave
+        super().stop()
+
+    def _as_owner(self) -> dict[str, Any]:
+        owner = self._owner
+        return {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if owner else {}
+
+
+def _other_user() -> pwd.struct_passwd:
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise Missing("PostgreSQL does not run as root, and there is neither a user postgres nor nobody to run it as")

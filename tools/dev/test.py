@@ -1,0 +1,191 @@
+"""`make test`: the suite on SQLite with the embedded broker, again on PostgreSQL with Redis, and coverage gates."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from xml.etree import ElementTree
+
+import psycopg
+import redis
+
+from tools.dev.devenv import ROOT
+from tools.dev.services import Missing, Postgres, Redis, Service, find_program
+
+REPORTS = ROOT / "var" / "test-reports"
+DEFAULT_DATABASE = "postgres://postgres@127.0.0.1:5432/postgres"
+DEFAULT_REDIS = "redis://127.0.0.1:6379/9"  # the numbers from 9 on are emptied by the tests
+MEASURED = ("payments", "fulfillment", "storage", "orders", "webhooks", "bitloot")
+GATES = {"payments": 100.0, "fulfillment": 95.0, "storage": 95.0}
+# Real processes under load come last, after everything that is quicker to say what is wrong.
+ALONE = "chaos or production"
+# What says the same on either database is run once.
+ONCE = f"{ALONE} or browser or nginx"
+AnyService = TypeVar("AnyService", bound=Service)
+MESSAGE_LENGTH = 600  # of what a failed test said, repeated at the end
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
+@dataclass(frozen=True)
+class Result:
+    name: str
+    passed: int
+    failed: int
+    skipped: int
+    seconds: float
+    code: int
+    failures: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        counts = f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+        return f"{self.name}: {counts} in {self.seconds:.0f} s"
+
+
+def main() -> None:
+    shutil.rmtree(REPORTS, ignore_errors=True)
+    REPORTS.mkdir(parents=True)
+    with ExitStack() as stack:
+        database, redis_url, skipped = _services(stack)
+        on_files = f"not ({ALONE} or postgres or redis)"
+        results = [_run("SQLite, embedded broker", "sqlite", on_files, measured=True)]
+        services = {"TEST_DATABASE_URL": database, "TEST_REDIS_URL": redis_url}
+        if database and redis_url:
+            name = "PostgreSQL, Redis"
+            on_services = f"(django_db or postgres or redis) and not ({ONCE})"
+            results.append(_run(name, "postgres", on_services, services=services))
+        results.append(_run("Kills, and the store with DEBUG off", "alone", ALONE, whole_files=True))
+    gates = _coverage()
+    skipped += _missing_programs()
+    _report(results, gates, skipped)
+    sys.exit(1 if any(result.code for result in results) or _broken(gates) or (skipped and IN_CI) else 0)
+
+
+def _services(stack: ExitStack) -> tuple[str, str, list[str]]:
+    """Return URLs of PostgreSQL and Redis: as told, as found on loopback, or started here; and what is missing."""
+    skipped: list[str] = []
+    database = os.environ.get("TEST_DATABASE_URL") or (DEFAULT_DATABASE if _postgres_answers(DEFAULT_DATABASE) else "")
+    redis_url = os.environ.get("TEST_REDIS_URL") or (DEFAULT_REDIS if _redis_answers(DEFAULT_REDIS) else "")
+    try:
+        database = database or _started(stack, Postgres(settings=("fsync=off", "max_connections=200"))).url
+    except Missing as err:
+        skipped.append(f"no PostgreSQL: {err}")
+    try:
+        redis_url = redis_url or f"{_started(stack, Redis()).url.rpartition('/')[0]}/9"
+    except Missing as err:
+        skipped.append(f"no Redis: {err}")
+    return database, redis_url, skipped
+
+
+def _started(stack: ExitStack, service: AnyService) -> AnyService:
+    return stack.enter_context(service)
+
+
+def _postgres_answers(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _redis_answers(url: str) -> bool:
+    try:
+        return bool(redis.Redis.from_url(url, socket_connect_timeout=2).ping())
+    except redis.RedisError:
+        return False
+
+
+def _run(
+    name: str,
+    slug: str,
+    marks: str,
+    *,
+    services: dict[str, str] | None = None,
+    measured: bool = False,
+    whole_files: bool = False,
+) -> Result:
+    print(f"\n=== {name}", flush=True)
+    report = REPORTS / f"{slug}.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-m", marks, f"--junitxml={report}"]
+    command += [f"--cov={package}" for package in MEASURED] + ["--cov-report="] if measured else ["--no-cov"]
+    # Whole files for what starts a store of its own: its tests share it.
+    command += ["-n", "2", "--dist", "loadfile" if whole_files else "worksteal"]
+    environment = os.environ | (services or {}) | {"COVERAGE_FILE": str(REPORTS / ".coverage")}
+    started = time.monotonic()
+    code = subprocess.run([*command, *sys.argv[1:]], cwd=ROOT, env=environment, check=False).returncode
+    return _counted(name, report, time.monotonic() - started, 0 if code == 5 else code)  # 5: no test has these marks
+
+
+def _counted(name: str, report: Path, seconds: float, code: int) -> Result:
+    if not report.exists():
+        return Result(name, 0, 0, 0, seconds, code or 1)
+    suite = next(ElementTree.parse(report).iter("testsuite"))  # noqa: S314 - pytest wrote it
+    total, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
+    failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+    return Result(name, total - failed - skipped, failed, skipped, seconds, code, tuple(_failures(suite)))
+
+
+def _failures(suite: ElementTree.Element) -> Iterator[str]:
+    for case in suite.iter("testcase"):
+        for trouble in (*case.iter("failure"), *case.iter("error")):
+            yield f"{case.get('classname')}::{case.get('name')}: {str(trouble.get('message'))[:MESSAGE_LENGTH]}"
+
+
+def _coverage() -> dict[str, float]:
+    """Return the covered share of lines and branches, by package."""
+    target = REPORTS / "coverage.json"
+    environment = os.environ | {"COVERAGE_FILE": str(REPORTS / ".coverage")}
+    subprocess.run(
+        [sys.executable, "-m", "coverage", "json", "--quiet", "-o", str(target)], cwd=ROOT, env=environment, check=True
+    )
+    files = json.loads(target.read_text())["files"]
+    return {package: _share(files, package) for package in MEASURED}
+
+
+def _share(files: dict[str, dict], package: str) -> float:
+    summaries = [file["summary"] for path, file in files.items() if path.startswith(f"{package}/")]
+    everything = sum(summary["num_statements"] + summary["num_branches"] for summary in summaries)
+    covered = sum(summary["covered_lines"] + summary["covered_branches"] for summary in summaries)
+    return 100.0 * covered / everything if everything else 100.0
+
+
+def _broken(gates: dict[str, float]) -> list[str]:
+    return [package for package, least in GATES.items() if gates[package] < least]
+
+
+def _missing_programs() -> list[str]:
+    wanted = {"nginx": "nginx-light", "chromium": "chromium", "chromedriver": "chromium-driver"}
+    missing = []
+    for name, package in wanted.items():
+        try:
+            find_program(name, package)
+        except Missing as err:
+            missing.append(f"no {name}: {err}")
+    return missing
+
+
+def _report(results: list[Result], gates: dict[str, float], skipped: list[str]) -> None:
+    print("\n=== Summary")
+    for package, share in gates.items():
+        least = GATES.get(package)
+        verdict = "" if least is None else f" (at least {least:g})" + (" TOO LOW" if share < least else "")
+        print(f"Coverage of {package}: {share:.1f} %{verdict}")
+    if _broken(gates):
+        print(f"See what is not covered: COVERAGE_FILE={REPORTS}/.coverage .venv/bin/python -m coverage report -m")
+    for reason in skipped:
+        print(f"SKIPPED: {reason}" + (": CI requires it" if IN_CI else ""))
+    for result in results:
+        for failure in result.failures:
+            print(f"FAILED on {result.name}: {failure}")
+        print(result)
+
+
+if __name__ == "__main__":
+    main()
