@@ -108,7 +108,8 @@ def _insert(key: Key, item: OrderItem) -> bool:
             object_key=key.object_name,
             expires_at=Now() + timedelta(days=settings.KEY_RETENTION_DAYS),
         )
-        queries.insert_later(event, delivery)
+        queries.insert(event)
+        queries.insert(delivery)
         failpoint("key.inserted")
         wakeup.notify("storage")
     return True

@@ -19,7 +19,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 from urllib3.util import Retry
 
-from bitloot.core import turns
+from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
 from bitloot.core.strict_json import MalformedJson, parse_json
 
@@ -184,9 +184,10 @@ class Transport:
         adapter = self._reads if method == "GET" else self._writes
         timeout = (CONNECT_TIMEOUT, self.read_timeout)
         failpoint("http.before_send")
+        leave_connection()
         try:
             request = self._prepared(method, path, params, body, headers)
-            with turns.waiting(), adapter.send(request, stream=True, timeout=timeout) as response:
+            with adapter.send(request, stream=True, timeout=timeout) as response:
                 failpoint("http.answered")
                 answer = Answer(response.status_code, self._read(response))
         except (requests.RequestException, HTTPError, OSError) as err:

@@ -122,7 +122,7 @@ def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog) 
     Return False, with nothing done, if the order lost its money while the keys were fetched.
     """
     surplus = keys[reservation.item.quantity :]
-    with queries.together():
+    with transaction.atomic():
         order = reservation.item.order.lock()
         if order.status in NOT_WANTED or is_without_money(order):
             return False
