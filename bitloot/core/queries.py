@@ -97,7 +97,7 @@ def _change(model: type[models.Model], where: Where, values: Mapping[str, Any]) 
 def insert(row: models.Model, *, unless_taken: str = "") -> bool:
     """Save a new row. Return False, with nothing done, if another row has its value of the field `unless_taken`.
 
-    The row then has what the database made as well: its serial number and its defaults.
+    The row then has what the database made as well: serial numbers, defaults, expressions.
     """
     end = f" ON CONFLICT ({_column(type(row), unless_taken)}) DO NOTHING" if unless_taken else ""
     return bool(_insert([row], end))
@@ -122,7 +122,7 @@ def _insert(rows: Sequence[models.Model], end: str) -> int:
         tuples.append(f"({', '.join(pieces)})")
         params += more
     listed = ", ".join(_column(model, name) for name in given[0])
-    made = [name for name in _attributes(model) if name not in given[0]] or ["pk"]
+    made = [name for name in _attributes(model) if _is_made(name, given)] or ["pk"]
     sql = f"INSERT INTO {_table(model)} ({listed}) VALUES {', '.join(tuples)}"  # noqa: S608
     saved = execute(sql + end + _returning(model, made), params).fetchall()
     # The database returns the rows in the order of VALUES; Django's bulk_create relies on that as well.
@@ -139,6 +139,11 @@ def _given(row: models.Model) -> dict[str, Any]:
     if row.pk is None:
         del given[_field(model, "pk").attname]
     return given
+
+
+def _is_made(name: str, given: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether only the database knows the value: of a default, a serial number, an expression."""
+    return any(name not in values or hasattr(values[name], "resolve_expression") for values in given)
 
 
 def _returning(model: type[models.Model], names: Sequence[str]) -> str:

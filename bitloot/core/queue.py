@@ -107,6 +107,12 @@ class QueueRow(models.Model):
         return timezone.now() if self.claimed_until is None else self.claimed_until - delay(LEASE_SECONDS)
 
     @classmethod
+    def claim_fields(cls, token: uuid.UUID) -> dict[str, Any]:
+        """Return the columns of a new row that its maker holds from the start."""
+        until = Now() + delay(LEASE_SECONDS)
+        return {"claim_token": token, "claimed_until": until, "next_attempt_at": until, "crashes": 1}
+
+    @classmethod
     def release_fields(cls, after: timedelta | None) -> dict[str, Any]:
         """Return the columns that end a claim: due again `after` that time, or never."""
         return {

@@ -33,10 +33,10 @@ def test_another_pool_is_refused_with_a_sentence(tmp_path):
 
 
 def test_worker_with_embedded_beat_starts_and_ends(tmp_path):
-    schedule, text = str(tmp_path / "schedule"), (tmp_path / "log").read_text
+    schedule = tmp_path / "schedule"
     with (tmp_path / "log").open("w") as log, run_celery("worker", "-B", "--schedule", schedule, log=log) as process:
         try:
-            wait_until(lambda: "ready." in text() and "beat: Starting" in text(), seconds=60, what="worker and beat")
+            wait_until(lambda: [*tmp_path.glob("schedule*")], seconds=60, what="beat's first look")
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=60) == 0
         finally:

@@ -44,6 +44,7 @@ def test_advance_buys_seals_and_finishes_the_order_with_every_step_on_the_timeli
         ("key", "received"),
         ("reservation", "delivered"),
         ("order", "fulfilled"),
+        ("key", "stored"),
     ]
     assert list(order.emails.order_by("id").values_list("kind", "status")) == [
         ("order_received", "queued"),
