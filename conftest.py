@@ -1,4 +1,4 @@
-"""What every test has: no network beyond loopback, bells that reach nobody, and real neighbours on demand."""
+"""What every test has: no network beyond loopback, wake-ups that reach nobody, and real neighbours on demand."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +24,6 @@ hypothesis_settings.load_profile(PROFILE)
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    if not settings.REDIS_URL:
-        # Nobody works off a broker of files during tests, and its folder would grow with each bell.
-        settings.CELERY_BROKER_URL, settings.CELERY_BROKER_TRANSPORT_OPTIONS = "memory://", {}
     # Each test's client would look for every static file there is.
     settings.WHITENOISE_AUTOREFRESH = True
     if settings.DATABASE_URL:
