@@ -43,7 +43,7 @@ class Sandbox:
         sent = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.url}/control/{path}", data=sent, headers=headers)
-        with DIRECT.open(request, timeout=30) as answer:
+        with DIRECT.open(request, timeout=60) as answer:
             return json.load(answer)
 
     def pay(self, payment_id: str, mode: str = "exact", **options: Any) -> Any:
@@ -87,7 +87,7 @@ def running_sandbox(var: Path, *, port: int, store_url: str, **options: Any) -> 
     process = Process("sandbox", [sys.executable, "-m", "sandbox"], env=environment, log=var / "sandbox.log")
     process.start()
     try:
-        wait_until(lambda: answers(f"http://127.0.0.1:{port}/control/state"), seconds=30, what="the sandbox's start")
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/control/state"), seconds=120, what="the sandbox's start")
         yield Sandbox(f"http://127.0.0.1:{port}")
     finally:
         process.stop()

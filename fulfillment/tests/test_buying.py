@@ -13,7 +13,7 @@ from fulfillment.tests.world import HOUR, age, finish, paid, posts, purchases, r
 from orders.models import Alert, Email, Product
 from orders.services import Line, place_order
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("impatient")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("supplier")]
 
 
 def test_unpaid_order_is_never_bought(product, sandbox):

@@ -11,7 +11,7 @@ from orders.models import Alert, Order
 from orders.tests.database import dying_at
 from storage.models import Key
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("impatient")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("supplier")]
 
 
 def test_polling_goes_on_without_webhooks_and_partial_keys_are_shown(product, sandbox):

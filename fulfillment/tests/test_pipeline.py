@@ -17,7 +17,7 @@ from orders.models import Alert, Email, Order, OrderEvent, OrderItem
 from storage.models import Key
 from storage.services import reveal
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("impatient")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("supplier")]
 
 
 def test_order_paid_opens_one_reservation_per_item_with_its_own_external_id(product, picture):

@@ -23,7 +23,7 @@ from fulfillment.tests.world import HOUR, age, finish, paid, posts, purchases, r
 from orders.models import Alert, Email, Order, Product
 from storage.models import Key
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("impatient")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("supplier")]
 
 
 @pytest.fixture

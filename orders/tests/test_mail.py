@@ -170,7 +170,7 @@ class CountingMailbox(Mailbox):
     def dismiss(self):
         """Hang up on the client that spoke last."""
         self._server.loop.call_soon_threadsafe(self.speaking.transport.close)
-        wait_until(lambda: self.speaking.transport is None, seconds=10, what="the end of the connection")
+        wait_until(lambda: self.speaking.transport is None, seconds=60, what="the end of the connection")
 
     async def handle_QUIT(self, server, session, envelope):
         self.goodbyes += 1

@@ -237,7 +237,7 @@ def heard(is_so):
         drain_webhooks()
         return is_so()
 
-    wait_until(look, seconds=20, what="the sandbox's IPNs")
+    wait_until(look, seconds=60, what="the sandbox's IPNs")
 
 
 def deliver_everything():
@@ -247,7 +247,7 @@ def deliver_everything():
         pipeline.advance(reservation.pk)
         return Order.objects.get().status == "fulfilled"
 
-    wait_until(look, seconds=20, what="the key")
+    wait_until(look, seconds=60, what="the key")
 
 
 def test_our_own_signature_is_accepted_too(world):

@@ -20,7 +20,7 @@ from typing import Any
 
 from tools.dev.devenv import ROOT, process_environment
 
-START_SECONDS = 60
+START_SECONDS = 120  # of a busy machine; a process that ends is noticed at once
 STOP_SECONDS = 25
 PORTS = range(20_000, 32_000)
 _ports_given: set[int] = set()
