@@ -39,9 +39,13 @@ def test_every_registered_name_stands_exactly_once_in_the_code():
     assert len(NAMES) == len(set(NAMES)) >= 30
 
 
-def test_nothing_happens_while_it_is_off():
+def test_nothing_happens_once_it_is_off(tmp_path):
+    log = tmp_path / "hits"
+    arm("call.before:raise", log=str(log))
+    arm("")
     for name in NAMES:
         failpoint(name)
+    assert not log.exists()
 
 
 def test_raise_happens_once_and_at_the_named_place_only():
