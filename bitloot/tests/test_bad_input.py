@@ -18,7 +18,7 @@ from orders.tests.factories import make_order, make_product
 from payments.models import Coin
 from storage.tests.factories import make_key
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 @pytest.fixture

@@ -59,6 +59,7 @@ OUTCOME = ("order", "payments", "timeline", "mails", "alerts", "refunds", "inbox
 SHUFFLED = [story for story in STORIES if story.events and not story.has_faults]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("story", SHUFFLED, ids=lambda story: story.name)
 def test_no_order_of_ipns_changes_the_end(world, story):
     """Deliver a story's IPNs in each order, each of them repeated and replayed, after and while the provider moves."""
@@ -154,6 +155,7 @@ MUTATIONS = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in MUTATIONS for value in MUTATIONS[name]])
 def test_a_payment_with_one_wrong_field_pays_nothing(world, name, value):
     world.choose("btc")

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,10 +19,10 @@ from tools.dev.services import Missing, find_program, throw_away_services
 REPORTS = ROOT / "var" / "test-reports"
 MEASURED = ("payments", "fulfillment", "storage", "orders", "webhooks", "bitloot")
 GATES = {"payments": 100.0, "fulfillment": 95.0, "storage": 95.0}
-# Real processes under load come last, after everything that is quicker to say what is wrong.
-ALONE = "chaos or production"
+# Whole stores as processes, with browsers, kills and DEBUG off.
+PROCESSES = "chaos or production or browser"
 # What says the same on either database is run once.
-ONCE = f"{ALONE} or browser or nginx"
+ONCE = f"{PROCESSES} or nginx or once"
 PROGRAMS = {"nginx": "nginx-light", "chromium": "chromium", "chromedriver": "chromium-driver", "node": "nodejs"}
 MESSAGE_LENGTH = 600  # of what a failed test said, repeated at the end
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
@@ -45,14 +47,17 @@ def main() -> None:
     shutil.rmtree(REPORTS, ignore_errors=True)
     REPORTS.mkdir(parents=True)
     # Always servers of our own: the tests empty what they use, and two runs on one machine must not meet.
-    with throw_away_services() as (services, skipped):
-        on_files = f"not ({ALONE} or postgres or redis)"
+    with throw_away_services() as (services, skipped), ThreadPoolExecutor(1) as aside:
+        # These mostly wait for each other, so the other runs compute beside them.
+        name = "Real processes: browsers, kills, the store with DEBUG off"
+        processes = aside.submit(_run, name, "processes", PROCESSES, beside=True)
+        on_files = f"not ({PROCESSES} or postgres or redis)"
         results = [_run("SQLite, embedded broker", "sqlite", on_files, measured=True)]
         if not skipped:
             name = "PostgreSQL, Redis"
             on_services = f"(django_db or postgres or redis) and not ({ONCE})"
             results.append(_run(name, "postgres", on_services, services=services))
-        results.append(_run("Kills, and the store with DEBUG off", "alone", ALONE, whole_files=True))
+        results.append(processes.result())
     gates = _coverage()
     skipped += _missing_programs()
     _report(results, gates, skipped)
@@ -66,18 +71,24 @@ def _run(
     *,
     services: dict[str, str] | None = None,
     measured: bool = False,
-    whole_files: bool = False,
+    beside: bool = False,
 ) -> Result:
-    print(f"\n=== {name}", flush=True)
+    """Run the tests with these marks; `beside` another run, what they print comes at their end."""
     report = REPORTS / f"{slug}.xml"
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-m", marks, f"--junitxml={report}"]
     command += [f"--cov={package}" for package in MEASURED] + ["--cov-report="] if measured else ["--no-cov"]
     # Whole files for what starts a store of its own: its tests share it.
-    command += ["-n", "2", "--dist", "loadfile" if whole_files else "worksteal"]
+    command += ["-n", "2", "--dist", "loadfile" if beside else "worksteal"]
     outside = {name: value for name, value in os.environ.items() if not name.startswith("TEST_")}
     environment = outside | (services or {}) | {"COVERAGE_FILE": str(REPORTS / ".coverage")}
     started = time.monotonic()
-    code = subprocess.run([*command, *sys.argv[1:]], cwd=ROOT, env=environment, check=False).returncode
+    with (REPORTS / f"{slug}.log").open("w") if beside else nullcontext() as log:
+        if not beside:
+            print(f"\n=== {name}", flush=True)
+        done = subprocess.run([*command, *sys.argv[1:]], cwd=ROOT, env=environment, stdout=log, stderr=log, check=False)
+    if beside:
+        print(f"\n=== {name}\n{(REPORTS / f'{slug}.log').read_text()}", flush=True)
+    code = done.returncode
     return _counted(name, report, time.monotonic() - started, 0 if code == 5 else code)  # 5: no test has these marks
 
 

@@ -25,7 +25,8 @@ def _disarmed():
 
 def marked() -> list[str]:
     """Return the argument of every failpoint() in the product's code."""
-    sources = [path for app in APPS for path in (ROOT / app).rglob("*.py") if "tests" not in path.parts]
+    files = [path for app in APPS for path in (ROOT / app).rglob("*.py")]
+    sources = [path for path in files if "tests" not in path.relative_to(ROOT).parts]
     calls = [node for path in sources for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     return [
         call.args[0].value
