@@ -58,6 +58,7 @@ def main() -> None:
             on_services = f"(django_db or postgres or redis) and not ({ONCE})"
             results.append(_run(name, "postgres", on_services, services=services))
         results.append(processes.result())
+        print(f"\n=== {results[-1].name}\n{(REPORTS / 'processes.log').read_text()}", flush=True)
     gates = _coverage()
     skipped += _missing_programs()
     _report(results, gates, skipped)
@@ -73,7 +74,7 @@ def _run(
     measured: bool = False,
     beside: bool = False,
 ) -> Result:
-    """Run the tests with these marks; `beside` another run, what they print comes at their end."""
+    """Run the tests with these marks; what they print goes to a file if they run beside others."""
     report = REPORTS / f"{slug}.xml"
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-m", marks, f"--junitxml={report}"]
     command += [f"--cov={package}" for package in MEASURED] + ["--cov-report="] if measured else ["--no-cov"]
@@ -86,8 +87,6 @@ def _run(
         if not beside:
             print(f"\n=== {name}", flush=True)
         done = subprocess.run([*command, *sys.argv[1:]], cwd=ROOT, env=environment, stdout=log, stderr=log, check=False)
-    if beside:
-        print(f"\n=== {name}\n{(REPORTS / f'{slug}.log').read_text()}", flush=True)
     code = done.returncode
     return _counted(name, report, time.monotonic() - started, 0 if code == 5 else code)  # 5: no test has these marks
 
