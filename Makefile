@@ -14,13 +14,14 @@ COMPILE := $(VENV_PYTHON) -m uv pip compile --upgrade --universal --python-versi
 	--quiet --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help install install-dev demo run test check lock bench chaos nightly
+.PHONY: FORCE help install install-dev demo run test check drawing lock bench chaos nightly
 
 help:
 	@echo "make demo     a throw-away store, a scripted customer buys a key (PORT=8000, EXIT=1 ends by itself)"
 	@echo "make run      the same store kept under var/, without the customer"
 	@echo "make test     every test, on SQLite and on PostgreSQL with Redis, with the coverage gates"
 	@echo "make check    style, types, layers, migrations, production settings, API schema"
+	@echo "make drawing  floors, rooms, their lines and what each imports"
 	@echo "make install  .venv with what the store runs on"
 	@echo "make lock     requirements*.txt anew from requirements*.in"
 	@echo "make bench    rates and costs of the hot paths, as one table"
@@ -75,6 +76,9 @@ test: install-dev
 
 check: install-dev
 	@$(VENV_PYTHON) -m tools.dev.check
+
+drawing: install-dev
+	@$(VENV_PYTHON) -m tools.dev.drawing
 
 lock: install-dev
 	@$(COMPILE) requirements.in -o requirements.txt
