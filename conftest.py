@@ -1,6 +1,6 @@
 """What every test has: no network beyond loopback, wake-ups that reach nobody, and real neighbours on demand."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,11 +9,12 @@ from django.core.cache import cache
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from bitloot.core import faults
 from bitloot.tests.services import Sandbox, own_store, require, running_sandbox
 from tools.dev.supervise import Store
 from tools.dev.testenv import PROFILE, RUN
 
-NEEDS = ("postgres", "redis", "nginx", "browser", "broker", "production")
+NEEDS = ("postgres", "redis", "nginx", "node", "browser", "broker", "production")
 
 hypothesis_settings.register_profile(
     "ci", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
@@ -46,6 +47,18 @@ def _empty_broker() -> Iterator[None]:
     yield
     if settings.REDIS_URL:
         cache.clear()
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, Callable[[], object]], None]]:
+    """Let something happen when the code first passes a named failpoint: at("mail.sent", do_this)."""
+
+    def arrange(place: str, happen: Callable[[], object]) -> None:
+        monkeypatch.setitem(faults.ACTIONS, "call", happen)
+        faults.arm(f"{place}:call")
+
+    yield arrange
+    faults.arm("")
 
 
 @pytest.fixture(scope="session")
