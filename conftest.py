@@ -1,6 +1,7 @@
 """What every test has: no network beyond loopback, wake-ups that reach nobody, and real neighbours on demand."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from django.core.cache import cache
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from bitloot.core import faults
+from bitloot.core.tests.failpoints import happening_at
 from bitloot.tests.services import Sandbox, own_store, require, running_sandbox
 from tools.dev.supervise import Store
 from tools.dev.testenv import PROFILE, RUN
@@ -50,15 +51,10 @@ def _empty_broker() -> Iterator[None]:
 
 
 @pytest.fixture
-def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, Callable[[], object]], None]]:
+def at() -> Iterator[Callable[[str, Callable[[], object]], None]]:
     """Let something happen when the code first passes a named failpoint: at("mail.sent", do_this)."""
-
-    def arrange(place: str, happen: Callable[[], object]) -> None:
-        monkeypatch.setitem(faults.ACTIONS, "call", happen)
-        faults.arm(f"{place}:call")
-
-    yield arrange
-    faults.arm("")
+    with ExitStack() as stack:
+        yield lambda place, happen: stack.enter_context(happening_at(place, happen))
 
 
 @pytest.fixture(scope="session")

@@ -134,7 +134,7 @@ STORAGES = {
 DATABASE_URL = env.str("DATABASE_URL", default="")
 if DATABASE_URL:
     DATABASES = {"default": env.db_url_config(DATABASE_URL)}
-    DATABASES["default"].update(CONN_MAX_AGE=0, CONN_HEALTH_CHECKS=os.environ.get("TRY_CHECK", "1") == "1")
+    DATABASES["default"].update(CONN_MAX_AGE=0, CONN_HEALTH_CHECKS=True)
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         # Shared by all threads of a process; anything that waits for others gives its connection back first.
         pool={"min_size": 1, "max_size": 4, "timeout": 15},

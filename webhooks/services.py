@@ -54,7 +54,7 @@ class Received:
 
 
 def store(received: Received) -> None:
-    """Store a verified webhook and wake the workers; it is committed when this returns. The same body again is only counted.
+    """Store a verified webhook and wake the workers; committed on return. The same body again is only counted.
 
     One statement, which webhooks that come at the same time share.
     """

@@ -3,7 +3,7 @@
 import json
 import threading
 import uuid
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
@@ -11,7 +11,6 @@ import requests
 import responses
 from django.db import connection
 
-from bitloot.core.providers import ProviderError
 from orders.models import Order
 from orders.tests.factories import timeline
 from payments import creation
@@ -50,30 +49,20 @@ def test_a_payment_starts_with_a_row_and_ends_with_an_address(wire, order):
     assert len(wire.calls) == 1
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_row_is_there_before_the_provider_is_asked(wire, order):
     seen = []
 
     def answer(request):
-        seen.extend(Payment.objects.values_list("status", "external_id", "price_amount"))
+        try:
+            seen.extend(Payment.objects.values_list("status", "external_id", "price_amount"))
+        finally:
+            connection.close()
         return 201, {}, json.dumps(created_answer(request.body))
 
     wire.add_callback(responses.POST, url("/payment"), answer)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(creation, "_callers", Here())
-        start_payment(order=order, coin="btc")
+    start_payment(order=order, coin="btc")
     assert seen == [("creating", None, Decimal("24.99"))]
-
-
-class Here:
-    """An executor that works in the caller's own thread, where the test's transaction is."""
-
-    def submit(self, call, *args):
-        done = Future()
-        try:
-            done.set_result(call(*args))
-        except ProviderError as err:
-            done.set_exception(err)
-        return done
 
 
 def test_an_open_quote_in_the_same_coin_is_shown_again(wire, order):
@@ -216,20 +205,15 @@ def test_a_payment_that_another_order_has_is_bound_to_nobody(wire, order):
     ]
 
 
-def test_an_ipn_that_was_faster_has_bound_the_payment_already(wire, order):
+def test_an_ipn_that_was_faster_has_bound_the_payment_already(wire, order, at):
     """The IPN knows the address; the memo and the end of the quote come with the answer."""
 
-    def bind_first(request):
-        answer = created_answer(request.body, payin_extra_id="memo-7")
-        Payment.objects.update(
-            external_id=answer["payment_id"], status="confirming", pay_amount=ASKED, pay_address=ADDRESS
-        )
-        return 201, {}, json.dumps(answer)
+    def bind_first():
+        Payment.objects.update(external_id="77", status="confirming", pay_amount=ASKED, pay_address=ADDRESS)
 
-    wire.add_callback(responses.POST, url("/payment"), bind_first)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(creation, "_callers", Here())
-        payment = start_payment(order=order, coin="btc")
+    on_create(wire, payment_id="77", payin_extra_id="memo-7")
+    at("payment.created", bind_first)
+    payment = start_payment(order=order, coin="btc")
     assert [payment.status, payment.payin_extra_id, payment.expires_at.year] == ["confirming", "memo-7", 2999]
 
 
@@ -274,14 +258,12 @@ def test_a_slow_answer_is_recorded_when_it_comes(slow, order, changes, status, r
     assert Payment.objects.count() == 1
 
 
-def test_a_bug_in_a_slow_call_is_written_down(caplog):
-    done = Future()
-    done.set_exception(ZeroDivisionError())
-    payment = make_payment(status="creating", external_id=None)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(creation, "connection", type("Kept", (), {"close": staticmethod(lambda: None)}))
-        creation._record_later(payment, done)
-    assert "failed" in caplog.text
+@pytest.mark.django_db(transaction=True)
+def test_a_bug_in_a_slow_call_is_written_down(slow, order, caplog):
+    go = slow(error=ZeroDivisionError())
+    start_payment(order=order, coin="btc")
+    go.set()
+    wait_until(lambda: "ZeroDivisionError" in caplog.text, seconds=60, what="the line in the log")
     assert Payment.objects.get().status == "creating"
 
 

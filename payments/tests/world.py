@@ -8,12 +8,10 @@ import queue
 import threading
 import uuid
 from collections import defaultdict
-from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from unittest import mock
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -22,6 +20,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from bitloot.core.money import plain
+from bitloot.core.tests.failpoints import happening_at
 from fulfillment.models import Reservation
 from orders.access import make_token
 from orders.models import Alert, Email, Order
@@ -31,7 +30,6 @@ from orders.tests.factories import make_product
 from payments import creation, refunds, review
 from payments.exceptions import NoAnswer, NotPayable
 from payments.models import Coin, Payment, Refund
-from payments.nowpayments import NowPaymentsClient
 from payments.tasks import drain_payments
 from webhooks.models import WebhookLog
 from webhooks.services import replay
@@ -96,15 +94,6 @@ def make_coins():
         Coin.objects.create(code=code, name=code.upper(), network=code, needs_memo=needs_memo)
 
 
-class _Here:
-    """An executor that runs its call at once, in the thread of the test and so in its transaction."""
-
-    def submit(self, call, *args):
-        done = Future()
-        done.set_result(call(*args))
-        return done
-
-
 class World:
     """One order and everything around it. Payments are numbered in the order in which the customer chose coins."""
 
@@ -146,15 +135,7 @@ class World:
 
     def choose_overtaken(self, coin):
         """Choose a coin, and the provider's first IPN is here before its answer to our call is."""
-        ask = NowPaymentsClient.create_payment
-
-        def overtaken(client, **wanted):
-            answer = ask(client, **wanted)
-            self.deliver(self.next_ipn())
-            return answer
-
-        here = mock.patch.object(creation, "_callers", _Here())
-        with mock.patch.object(NowPaymentsClient, "create_payment", overtaken), here:
+        with happening_at("payment.created", lambda: self.deliver(self.next_ipn())):
             payment = creation.start_payment(order=self.order, coin=coin)
         self.meet(payment.external_id)
         self.catch_up()

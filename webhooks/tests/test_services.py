@@ -94,10 +94,12 @@ def test_what_a_shared_statement_repeats_is_counted():
     assert counts() == {b"same": 2, b"other": 0}
 
 
-def test_in_a_transaction_a_webhook_is_stored_alone(monkeypatch):
-    monkeypatch.setattr(services, "_together", None)
-    services.store(received())
-    assert len(counts()) == 1
+def test_in_a_transaction_a_webhook_is_stored_with_it_and_never_with_others():
+    with transaction.atomic():
+        services.store(received())
+        assert len(counts()) == 1
+        transaction.set_rollback(True)
+    assert counts() == {}
 
 
 @pytest.mark.django_db(transaction=True)
