@@ -1,7 +1,8 @@
-from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 
 import segno
+from django.core.cache import cache
 from rest_framework import serializers
 
 from bitloot.core.money import plain
@@ -12,6 +13,7 @@ CUSTOMER_SENTENCES = {
     "no_answer": "The payment provider did not answer. Choose a coin again; nothing was charged.",
     "too_little": "Less than the asked amount arrived. Choose a coin to pay the rest, or write to us.",
 }
+QR_KEPT_SECONDS = 2 * 3600  # longer than a quote runs
 REVIEW_SENTENCE = "Our staff are looking at this payment. You need not do anything."
 
 
@@ -55,8 +57,8 @@ class PaymentSerializer(serializers.ModelSerializer):
         return payment.payin_extra_id or None
 
     def get_qr(self, payment: Payment) -> str | None:
-        """Return the address as a picture; wallets differ too much over payment URIs to put more into it."""
-        return qr_picture(payment.pay_address) if payment.pay_address else None
+        """Return the address as a picture while it can be paid; wallets differ too much over payment URIs for more."""
+        return qr_picture(payment.pay_address) if payment.pay_address and payment.quote_runs else None
 
     def get_reason(self, payment: Payment) -> str | None:
         if payment.status == Payment.Status.REVIEW:
@@ -66,7 +68,7 @@ class PaymentSerializer(serializers.ModelSerializer):
 
 class RefundSerializer(serializers.ModelSerializer):
     amount = serializers.SerializerMethodField()
-    needs_memo = serializers.SerializerMethodField()
+    needs_memo = serializers.BooleanField(read_only=True)
 
     class Meta:
         model = Refund
@@ -74,9 +76,6 @@ class RefundSerializer(serializers.ModelSerializer):
 
     def get_amount(self, refund: Refund) -> str:
         return plain(refund.amount)
-
-    def get_needs_memo(self, refund: Refund) -> bool:
-        return Coin.objects.filter(code=refund.currency, needs_memo=True).exists()
 
 
 class RefundAddressSerializer(StrictSerializer):
@@ -90,9 +89,15 @@ class CreatingSerializer(serializers.Serializer):
     status = serializers.CharField(default="creating")
 
 
-@lru_cache(maxsize=2048)
 def qr_picture(text: str) -> str:
-    return segno.make(text, error="m", micro=False).svg_data_uri(scale=6, border=2, dark="#000", light="#fff")
+    """Return the picture, drawn once for all processes: drawing takes longer than all else of an order's answer."""
+    key = f"qr:{sha256(text.encode()).hexdigest()}"
+    # Not get_or_set, which would read it back.
+    picture: str | None = cache.get(key)
+    if picture is None:
+        picture = segno.make(text, error="m", micro=False).svg_data_uri(scale=6, border=2, dark="#000", light="#fff")
+        cache.set(key, picture, timeout=QR_KEPT_SECONDS)
+    return picture
 
 
 def payment_body(payment: Payment) -> dict[str, Any]:
