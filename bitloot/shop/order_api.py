@@ -1,12 +1,9 @@
 """The order as its customer sees it: orders, payments and fulfilment read together. Asks no provider."""
 
-import uuid
 from collections.abc import Sequence
-from datetime import datetime
-from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
-from django.db.models import Count, Q
 from django.http import HttpResponseBase
 from django.views.decorators.http import condition
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
@@ -14,14 +11,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from bitloot.core import queries
 from bitloot.shop.order_version import Version, version_of
 from bitloot.shop.serializers import OrderSerializer
 from orders.access import order_for
-from orders.models import Order
+from orders.models import Order, OrderItem
+from orders.state import OrderEvent
 from payments.balance import left_to_pay
 from payments.models import Payment, Refund
 from payments.serializers import RefundSerializer, payment_body
-from storage.models import Key
 
 _ITEM_WORD = {"delivered": "fulfilled", "cancelled": "failed", "failed": "failed"}
 _PURCHASE_SENTENCES = {
@@ -65,7 +63,7 @@ class OrderRead(APIView):
 
 
 def order_body(order: Order, version: Version) -> dict[str, Any]:
-    payments = list(order.payments.all()) if "payment" in version.parts else []
+    payments = queries.select(Payment, {"order": order.pk}) if version.has_payments else []
     payment = _payment_to_show(payments)
     return {
         "id": order.id,
@@ -77,10 +75,10 @@ def order_body(order: Order, version: Version) -> dict[str, Any]:
         "created_at": order.created_at,
         "expires_at": order.expires_at,
         "error": order.customer_error,
-        "items": _items(order),
+        "items": _items(order, version),
         "amount_due": str(left_to_pay(order, payments)),
         "payment": None if payment is None else payment_body(payment),
-        "refunds": _refunds(order) if "refund" in version.parts else [],
+        "refunds": _refunds(order) if version.has_refunds else [],
         "timeline": _timeline(order),
     }
 
@@ -90,15 +88,14 @@ def _refunds(order: Order) -> Any:
 
 
 def _timeline(order: Order) -> list[dict[str, Any]]:
-    events = order.events.exclude(kind="staff").values_list("at", "kind", "to_status", "message")
-    return [_line(*event) for event in events]
+    events = queries.select(OrderEvent, {"order": order.pk})
+    return [_line(event) for event in sorted(events, key=attrgetter("pk")) if event.kind != "staff"]
 
 
-def _line(at: datetime, kind: str, to_status: str, message: str) -> dict[str, Any]:
+def _line(event: OrderEvent) -> dict[str, Any]:
     """Show a line of the timeline; what passes between us and the supplier is told in general words."""
-    if kind == "reservation":
-        message = _PURCHASE_SENTENCES.get(to_status, message)
-    return {"at": at, "event": to_status or kind, "message": message}
+    message = _PURCHASE_SENTENCES.get(event.to_status, event.message) if event.kind == "reservation" else event.message
+    return {"at": event.at, "event": event.to_status or event.kind, "message": message}
 
 
 def _payment_to_show(payments: Sequence[Payment]) -> Payment | None:
@@ -110,23 +107,18 @@ def _weight(payment: Payment) -> float:
     return 2.5 if being_paid or payment.quote_runs else _WEIGHT.get(payment.status, 1)
 
 
-def _items(order: Order) -> list[dict[str, Any]]:
-    ready = Count("keys", filter=~Q(keys__status=Key.Status.SHREDDED))
-    rows = order.items.annotate(ready=ready).values_list(
-        "id", "title", "quantity", "unit_price", "product__slug", "product__cover", "reservation__status", "ready"
-    )
-    # A queryset that counts forgets the order of its model.
-    return [_item(*row) for row in rows.order_by("title")]
+def _items(order: Order, version: Version) -> list[dict[str, Any]]:
+    items = queries.select(OrderItem, {"order": order.pk}, join=("product",))
+    return [_item(item, *version.purchases[item.pk]) for item in sorted(items, key=attrgetter("title"))]
 
 
-def _item(
-    pk: uuid.UUID, title: str, quantity: int, price: Decimal, slug: str, cover: str, status: str | None, ready: int
-) -> dict[str, Any]:
+def _item(item: OrderItem, status: str | None, keys_ready: int) -> dict[str, Any]:
+    product = item.product
     return {
-        "id": pk,
-        "product": {"slug": slug, "title": title, "cover": cover},
-        "quantity": quantity,
-        "unit_price": str(price),
+        "id": item.id,
+        "product": {"slug": product.slug, "title": item.title, "cover": product.cover},
+        "quantity": item.quantity,
+        "unit_price": str(item.unit_price),
         "status": "pending" if status is None else _ITEM_WORD.get(status, "processing"),
-        "keys_ready": ready,
+        "keys_ready": keys_ready,
     }

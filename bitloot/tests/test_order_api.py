@@ -9,12 +9,15 @@ import pytest
 from django.db.models import F
 from django.utils import timezone
 
+from bitloot.shop.serializers import ItemSerializer, OrderSerializer
 from fulfillment.models import Reservation
 from orders.access import make_token
 from orders.models import Order, OrderItem, Product
+from orders.serializers import PlacedOrderSerializer
 from orders.state import OrderEvent
 from orders.tests.factories import make_order, make_product
 from payments.models import Coin, Payment, Refund
+from payments.serializers import PaymentSerializer
 from payments.tests.factories import make_coin, make_payment
 from storage.models import Key
 from storage.tests.factories import make_key
@@ -211,3 +214,16 @@ def test_the_answer_is_the_documented_one(client, order):
     assert json.loads(json.dumps(body)) == body
     assert OrderItem.objects.filter(order=order).count() == len(body["items"])
     assert len(body["timeline"]) == OrderEvent.objects.filter(order=order).exclude(kind="staff").count()
+
+
+def test_bodies_made_by_hand_have_the_documented_members(client, order):
+    body = read(client, order).json()
+    assert list(body) == list(OrderSerializer().fields)
+    assert list(body["payment"]) == list(PaymentSerializer().fields)
+    assert list(body["items"][0]) == list(ItemSerializer().fields)
+    items = [{"product": order.items.first().product.slug, "quantity": 1}]
+    placed = client.post(
+        "/api/orders", {"email": "a@b.example", "items": items}, content_type="application/json"
+    ).json()
+    assert list(placed) == list(PlacedOrderSerializer().fields)
+    assert list(placed["items"][0]) == list(PlacedOrderSerializer().fields["items"].child.fields)
