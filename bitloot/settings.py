@@ -312,7 +312,7 @@ if R2_BUCKET and not (R2_ENDPOINT and R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY)
     _wrong.append("R2_ENDPOINT, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY are needed with R2_BUCKET")
 if R2_BUCKET:
     STORAGES["keys"] = {
-        "BACKEND": "storage.objects.R2Storage",
+        "BACKEND": "storage.r2.R2Storage",
         "OPTIONS": {
             "bucket_name": R2_BUCKET,
             "endpoint_url": R2_ENDPOINT,

@@ -25,9 +25,9 @@ UNION ALL
 SELECT 'timeline', NULL, NULL, NULL, '' || coalesce(max(id), 0)
 FROM orders_orderevent WHERE order_id = %s AND kind <> 'staff'
 UNION ALL
-SELECT 'payment', NULL, NULL, NULL, id || '|' || status || '|' || reason || '|' || coalesce(external_id, '') || '|' || pay_address
-    || '|' || coalesce(pay_amount, -1) || '|' || pay_currency || '|' || payin_extra_id || '|' || network
-    || '|' || actually_paid || '|' || price_amount || '|' || credit || '|' || coalesce('' || expires_at, '')
+SELECT 'payment', NULL, NULL, NULL, id || '|' || status || '|' || reason || '|' || coalesce(external_id, '')
+    || '|' || pay_address || '|' || coalesce(pay_amount, -1) || '|' || pay_currency || '|' || payin_extra_id
+    || '|' || network || '|' || actually_paid || '|' || price_amount || '|' || credit || '|' || coalesce('' || expires_at, '')
     || '|' || CASE WHEN status = 'waiting' AND expires_at > %s THEN 'runs' ELSE '' END
 FROM payments_payment WHERE order_id = %s
 UNION ALL
@@ -43,9 +43,7 @@ class Version:
     etag: str
     has_payments: bool
     has_refunds: bool
-    purchases: dict[
-        uuid.UUID, tuple[str | None, int]
-    ]  # of each item: the purchase's status, and the keys that are kept
+    purchases: dict[uuid.UUID, tuple[str | None, int]]  # by item: the purchase's status, and how many keys are kept
 
 
 def version_of(order: Order) -> Version:
