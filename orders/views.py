@@ -52,7 +52,7 @@ class ProductList(ListAPIView):
     pagination_class = Pages
     queryset = Product.objects.filter(is_active=True).order_by("title", "id")
 
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
         # The address with its host, which the links to other pages repeat.
         key = sha256(request.build_absolute_uri().encode()).hexdigest()
         body: bytes | None = caches["pages"].get(key)

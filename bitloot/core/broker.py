@@ -1,7 +1,8 @@
 """kombu's filesystem transport, mended: there a reader can meet a message that is still being written.
 
 It then finds an empty file, and the worker ends with an unrecoverable error. Here every file appears whole, by a
-rename, and what a killed process left behind is skipped. Registered under the same name by bitloot.celery and bitloot.beat.
+rename, and what a killed process left behind is skipped. Registered under the same name by bitloot.celery and
+bitloot.beat.
 """
 
 import os

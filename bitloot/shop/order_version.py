@@ -27,7 +27,8 @@ FROM orders_orderevent WHERE order_id = %s AND kind <> 'staff'
 UNION ALL
 SELECT 'payment', NULL, NULL, NULL, id || '|' || status || '|' || reason || '|' || coalesce(external_id, '')
     || '|' || pay_address || '|' || coalesce(pay_amount, -1) || '|' || pay_currency || '|' || payin_extra_id
-    || '|' || network || '|' || actually_paid || '|' || price_amount || '|' || credit || '|' || coalesce('' || expires_at, '')
+    || '|' || network || '|' || actually_paid || '|' || price_amount || '|' || credit
+    || '|' || coalesce('' || expires_at, '')
     || '|' || CASE WHEN status = 'waiting' AND expires_at > %s THEN 'runs' ELSE '' END
 FROM payments_payment WHERE order_id = %s
 UNION ALL
