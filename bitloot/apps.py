@@ -6,3 +6,7 @@ class BitLootConfig(AppConfig):
 
     name = "bitloot"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        # Binds every @shared_task to our app. Not in bitloot/__init__.py, which beat imports, too: see bitloot.beat.
+        import bitloot.celery  # noqa: F401

@@ -186,6 +186,8 @@ else:
     CELERY_TASK_ALWAYS_EAGER = True
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 CACHES["local"] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "local"}
+# Apart, so that somebody who asks for many pages cannot push anything else out.
+CACHES["pages"] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "pages"}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_POOL = "threads"
 # For the drains that messages start and for beat's tasks; rows are handled by the threads of bitloot.core.worker.
@@ -301,7 +303,7 @@ if R2_BUCKET and not (R2_ENDPOINT and R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY)
     _wrong.append("R2_ENDPOINT, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY are needed with R2_BUCKET")
 if R2_BUCKET:
     STORAGES["keys"] = {
-        "BACKEND": "storage.objects.R2Storage",
+        "BACKEND": "storage.r2.R2Storage",
         "OPTIONS": {
             "bucket_name": R2_BUCKET,
             "endpoint_url": R2_ENDPOINT,

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 from rest_framework.request import Request
 
+from bitloot.core import queries
 from orders.exceptions import LinkReplaced, OrderNotFound
 from orders.models import Order
 
@@ -73,7 +74,7 @@ def _generation_of(order_id: uuid.UUID, token: str) -> int:
 
 def _load(order_id: uuid.UUID) -> Order:
     try:
-        return Order.objects.get(pk=order_id)
+        return queries.get(Order, order_id)
     except Order.DoesNotExist as err:
         raise OrderNotFound from err
 

@@ -10,6 +10,7 @@ from hashlib import sha256
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
+from bitloot.core import queries
 from orders.exceptions import KeyReused, StillRunning
 from orders.models import IdempotencyRecord
 
@@ -28,25 +29,27 @@ class Once:
     replayed: bool
 
 
-def once(*, route: str, key: str, body: bytes, make: Callable[[], uuid.UUID]) -> Once:
-    """Run `make` and remember the id that it returns under `key`; a repeat returns that id without running it.
+def once(*, route: str, key: str, body: bytes, make: Callable[[uuid.UUID], object]) -> Once:
+    """Run `make` with a fresh id and remember that under `key`; a repeat returns the first id without running it.
 
-    `make` runs in one transaction with the record; without a key it just runs.
-    Raises BadKey, KeyReused or StillRunning.
+    `make` runs in one transaction, with the record if there is a key. Raises BadKey, KeyReused or StillRunning.
     """
+    # The id is known before the row that it names, so the record is written once and not changed afterwards.
+    object_id = uuid.uuid4()
     if not key:
-        return Once(make(), replayed=False)
+        with transaction.atomic():
+            make(object_id)
+        return Once(object_id, replayed=False)
     if not _KEY.fullmatch(key):
         raise BadKey
     digest = sha256(body).hexdigest()
     try:
         with transaction.atomic():
-            record = IdempotencyRecord.objects.create(route=route, key=key, body_sha256=digest)
-            record.object_id = make()
-            record.save(update_fields=["object_id"])
+            queries.insert(IdempotencyRecord(route=route, key=key, body_sha256=digest, object_id=object_id))
+            make(object_id)
     except IntegrityError as err:
         return Once(_first(route, key, digest, err), replayed=True)
-    return Once(record.object_id, replayed=False)
+    return Once(object_id, replayed=False)
 
 
 def once_outside(*, route: str, key: str, body: bytes, make: Callable[[], uuid.UUID]) -> Once:

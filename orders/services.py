@@ -41,6 +41,7 @@ class Line:
 @dataclass(frozen=True)
 class Placed:
     order: Order
+    items: list[OrderItem]
     replayed: bool
 
 
@@ -50,12 +51,17 @@ def place_order(*, email: str, lines: Sequence[Line], idempotency_key: str = "",
     Raises OrderRefused with the errors by field, and what `idempotency.once` raises.
     """
 
-    def make() -> uuid.UUID:
-        address = _clean_email(email)
-        return _create(address, _priced(lines)).id
+    made: list[tuple[Order, list[OrderItem]]] = []
+
+    def make(order_id: uuid.UUID) -> None:
+        made.append(_create(order_id, _clean_email(email), _priced(lines)))
 
     once = idempotency.once(route="orders", key=idempotency_key, body=body or _fingerprint(email, lines), make=make)
-    return Placed(Order.objects.get(pk=once.object_id), once.replayed)
+    if once.replayed:
+        order = Order.objects.get(pk=once.object_id)
+        return Placed(order, list(order.items.select_related("product")), replayed=True)
+    order, items = made[0]  # as it was written: nothing is read back
+    return Placed(order, items, replayed=False)
 
 
 def queue_email(order: Order, kind: str, *, reason: str = "") -> None:
@@ -128,24 +134,29 @@ def _find_product(reference: str) -> Product | None:
         return products.filter(slug=reference).first()
 
 
-def _create(email: str, priced: Sequence[tuple[Product, int]]) -> Order:
-    with transaction.atomic():
-        hour_ago = Now() - timedelta(hours=1)
-        unpaid = Order.objects.filter(email__iexact=email, status=Order.Status.PENDING, created_at__gt=hour_ago)
-        if settings.THROTTLE_SCALE and unpaid.count() >= UNPAID_PER_HOUR * settings.THROTTLE_SCALE:
-            sentence = "There are many unpaid orders for this address. Pay one, or try in an hour."
-            raise OrderRefused({"email": [sentence]})
-        total = sum((product.price * quantity for product, quantity in priced), Decimal(0))
-        if total > MAX_TOTAL:
-            raise OrderRefused({"items": ["This order is too large. Order less, or write to us."]})
-        order = Order.objects.create(email=email, total=total, currency=settings.STORE_CURRENCY)
-        OrderItem.objects.bulk_create(
-            OrderItem(order=order, product=product, title=product.title, quantity=quantity, unit_price=product.price)
-            for product, quantity in priced
-        )
-        OrderEvent.objects.create(order=order, kind="order", to_status=order.status, message="The order was placed.")
-        queue_email(order, Email.Kind.ORDER_RECEIVED)
-    return order
+def _create(order_id: uuid.UUID, email: str, priced: Sequence[tuple[Product, int]]) -> tuple[Order, list[OrderItem]]:
+    """Write the order in the caller's transaction."""
+    _check_unpaid_limit(email)
+    total = sum((product.price * quantity for product, quantity in priced), Decimal(0))
+    if total > MAX_TOTAL:
+        raise OrderRefused({"items": ["This order is too large. Order less, or write to us."]})
+    order = Order.objects.create(pk=order_id, email=email, total=total, currency=settings.STORE_CURRENCY)
+    items = [
+        OrderItem(order=order, product=product, title=product.title, quantity=quantity, unit_price=product.price)
+        for product, quantity in sorted(priced, key=lambda line: line[0].title)  # as a reader of the order gets them
+    ]
+    queries.insert_all(items)
+    queries.insert(OrderEvent(order=order, kind="order", to_status=order.status, message="The order was placed."))
+    queue_email(order, Email.Kind.ORDER_RECEIVED)
+    return order, items
+
+
+def _check_unpaid_limit(email: str) -> None:
+    hour_ago = Now() - timedelta(hours=1)
+    unpaid = Order.objects.filter(email__iexact=email, status=Order.Status.PENDING, created_at__gt=hour_ago)
+    if settings.THROTTLE_SCALE and unpaid.count() >= UNPAID_PER_HOUR * settings.THROTTLE_SCALE:
+        sentence = "There are many unpaid orders for this address. Pay one, or try in an hour."
+        raise OrderRefused({"email": [sentence]})
 
 
 def _fingerprint(email: str, lines: Sequence[Line]) -> bytes:

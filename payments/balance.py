@@ -1,5 +1,6 @@
 """What of an order's price has come, and what is left to pay."""
 
+from collections.abc import Iterable
 from decimal import ROUND_DOWN, Decimal
 
 from django.db.models import QuerySet, Sum
@@ -14,8 +15,14 @@ NOTHING = Decimal("0.00")
 
 def amount_due(order: Order) -> Decimal:
     """Return what is left to pay, in the order's currency: partial payments count with what arrived."""
-    finished = order.payments.filter(status=Payment.Status.FINISHED).aggregate(total=Sum("price_amount"))["total"]
-    return max(order.total - credited(order.payments.all()) - cents(finished or Decimal(0)), NOTHING)
+    return left_to_pay(order, order.payments.all())
+
+
+def left_to_pay(order: Order, payments: Iterable[Payment]) -> Decimal:
+    """Return `amount_due` for a caller that has read all payments of the order already."""
+    finished = sum((payment.price_amount for payment in payments if payment.status == Payment.Status.FINISHED), NOTHING)
+    partial = sum((payment.credit for payment in payments if payment.status == Payment.Status.PARTIALLY_PAID), NOTHING)
+    return max(order.total - finished - partial, NOTHING)
 
 
 def credited(payments: QuerySet[Payment]) -> Decimal:

@@ -1,9 +1,10 @@
 import uuid
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from bitloot.core import queries
 from bitloot.core.queue import QueueManager, QueueRow
@@ -139,12 +140,24 @@ class Payment(StatusRow, QueueRow):
     def __str__(self) -> str:
         return f"payment {self.external_id or self.id}"
 
+    @property
+    def quote_runs(self) -> bool:
+        """Return whether the customer may send coins for it right now."""
+        waiting = self.status == Payment.Status.WAITING
+        return waiting and self.expires_at is not None and self.expires_at > timezone.now()
+
     def lock(self) -> "Payment":
         return queries.get(Payment, self.pk, lock=True)
 
     def move(self, to: str, *, message: str, actor: str = "", **fields: Any) -> bool:
         """Change the status with a timeline row. Return False for a repeat; raises InvalidTransition."""
         return self._move(to, order_id=self.order_id, message=message, actor=actor, **fields)
+
+
+class RefundQuerySet(models.QuerySet["Refund"]):
+    def with_needs_memo(self) -> Self:
+        """Read with each refund whether its coin needs a memo beside the address, for RefundSerializer."""
+        return self.annotate(needs_memo=Exists(Coin.objects.filter(code=OuterRef("currency"), needs_memo=True)))
 
 
 class Refund(StatusRow):
@@ -175,6 +188,8 @@ class Refund(StatusRow):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     sent_at = models.DateTimeField(null=True, blank=True, editable=False)
     done_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = RefundQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]

@@ -58,8 +58,7 @@ def set_refund_address(*, order: Order, refund_id: uuid.UUID, address: str, extr
             " then enter the transaction id.",
             order=order,
         )
-    refund.refresh_from_db()
-    return refund
+    return Refund.objects.with_needs_memo().get(pk=refund.pk)
 
 
 def mark_sent(refund: Refund, *, actor: str, transaction_id: str) -> None:

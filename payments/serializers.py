@@ -1,7 +1,8 @@
-from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 
 import segno
+from django.core.cache import cache
 from rest_framework import serializers
 
 from bitloot.core.money import plain
@@ -12,6 +13,7 @@ CUSTOMER_SENTENCES = {
     "no_answer": "The payment provider did not answer. Choose a coin again; nothing was charged.",
     "too_little": "Less than the asked amount arrived. Choose a coin to pay the rest, or write to us.",
 }
+QR_KEPT_SECONDS = 2 * 3600  # longer than a quote runs
 REVIEW_SENTENCE = "Our staff are looking at this payment. You need not do anything."
 
 
@@ -31,12 +33,14 @@ class StartPaymentSerializer(StrictSerializer):
 
 
 class PaymentSerializer(serializers.ModelSerializer):
-    payment_id = serializers.CharField(source="external_id", allow_null=True)
-    pay_amount = serializers.SerializerMethodField()
-    actually_paid = serializers.SerializerMethodField()
-    payin_extra_id = serializers.SerializerMethodField()
-    qr = serializers.SerializerMethodField()
-    reason = serializers.SerializerMethodField()
+    """The shape of `payment_body`, for the API's document."""
+
+    payment_id = serializers.CharField(allow_null=True)
+    pay_amount = serializers.CharField(allow_null=True)
+    actually_paid = serializers.CharField()
+    payin_extra_id = serializers.CharField(allow_null=True)
+    qr = serializers.CharField(allow_null=True)
+    reason = serializers.CharField(allow_null=True)
 
     class Meta:
         model = Payment
@@ -45,28 +49,10 @@ class PaymentSerializer(serializers.ModelSerializer):
             "actually_paid", "expires_at", "qr", "reason",
         ]  # fmt: skip
 
-    def get_pay_amount(self, payment: Payment) -> str | None:
-        return None if payment.pay_amount is None else plain(payment.pay_amount)
-
-    def get_actually_paid(self, payment: Payment) -> str:
-        return plain(payment.actually_paid)
-
-    def get_payin_extra_id(self, payment: Payment) -> str | None:
-        return payment.payin_extra_id or None
-
-    def get_qr(self, payment: Payment) -> str | None:
-        """Return the address as a picture; wallets differ too much over payment URIs to put more into it."""
-        return qr_picture(payment.pay_address) if payment.pay_address else None
-
-    def get_reason(self, payment: Payment) -> str | None:
-        if payment.status == Payment.Status.REVIEW:
-            return REVIEW_SENTENCE
-        return CUSTOMER_SENTENCES.get(payment.reason)
-
 
 class RefundSerializer(serializers.ModelSerializer):
     amount = serializers.SerializerMethodField()
-    needs_memo = serializers.SerializerMethodField()
+    needs_memo = serializers.BooleanField(read_only=True)
 
     class Meta:
         model = Refund
@@ -74,9 +60,6 @@ class RefundSerializer(serializers.ModelSerializer):
 
     def get_amount(self, refund: Refund) -> str:
         return plain(refund.amount)
-
-    def get_needs_memo(self, refund: Refund) -> bool:
-        return Coin.objects.filter(code=refund.currency, needs_memo=True).exists()
 
 
 class RefundAddressSerializer(StrictSerializer):
@@ -90,10 +73,35 @@ class CreatingSerializer(serializers.Serializer):
     status = serializers.CharField(default="creating")
 
 
-@lru_cache(maxsize=2048)
 def qr_picture(text: str) -> str:
-    return segno.make(text, error="m", micro=False).svg_data_uri(scale=6, border=2, dark="#000", light="#fff")
+    """Return the picture, drawn once for all processes: drawing takes longer than all else of an order's answer."""
+    key = f"qr:{sha256(text.encode()).hexdigest()}"
+    # Not get_or_set, which would read it back.
+    picture: str | None = cache.get(key)
+    if picture is None:
+        picture = segno.make(text, error="m", micro=False).svg_data_uri(scale=6, border=2, dark="#000", light="#fff")
+        cache.set(key, picture, timeout=QR_KEPT_SECONDS)
+    return picture
 
 
 def payment_body(payment: Payment) -> dict[str, Any]:
-    return dict(PaymentSerializer(payment).data)
+    """Return what PaymentSerializer describes; through it, this took 0.3 ms of a read of 2."""
+    return {
+        "id": payment.id,
+        "payment_id": payment.external_id,
+        "status": payment.status,
+        "pay_address": payment.pay_address,
+        "pay_amount": None if payment.pay_amount is None else plain(payment.pay_amount),
+        "pay_currency": payment.pay_currency,
+        "payin_extra_id": payment.payin_extra_id or None,
+        "network": payment.network,
+        "actually_paid": plain(payment.actually_paid),
+        "expires_at": payment.expires_at,
+        # The address alone: wallets differ too much over payment URIs to put more into it.
+        "qr": qr_picture(payment.pay_address) if payment.pay_address and payment.quote_runs else None,
+        "reason": _sentence(payment),
+    }
+
+
+def _sentence(payment: Payment) -> str | None:
+    return REVIEW_SENTENCE if payment.status == Payment.Status.REVIEW else CUSTOMER_SENTENCES.get(payment.reason)

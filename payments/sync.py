@@ -121,9 +121,10 @@ def _end_unanswered(payment: Payment) -> None:
 def _handle_unbound(hint: IpnHint) -> str:
     """An authentic IPN for a payment that no row of ours names: a creation without answer, a child, or a stranger."""
     try:
-        order = Order.objects.filter(pk=uuid.UUID(hint.order_id)).first() if hint.order_id else None
+        orders = queries.select(Order, {"pk": uuid.UUID(hint.order_id)}) if hint.order_id else []
     except ValueError:
-        order = None
+        orders = []
+    order = orders[0] if orders else None
     parent = Payment.objects.filter(external_id=hint.parent_payment_id).first() if hint.parent_payment_id else None
     order = order or (parent.order if parent else None)
     if order is None:

@@ -1,23 +1,25 @@
 """The order as its customer sees it: orders, payments and fulfilment read together. Asks no provider."""
 
-from collections import Counter
-from decimal import Decimal
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
-from django.utils import timezone
-from drf_spectacular.utils import extend_schema
+from django.http import HttpResponseBase
+from django.views.decorators.http import condition
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from bitloot.core import queries
+from bitloot.shop.order_version import Version, version_of
 from bitloot.shop.serializers import OrderSerializer
-from fulfillment.models import Reservation
 from orders.access import order_for
-from orders.models import Order, OrderEvent, OrderItem
-from payments.balance import amount_due
-from payments.models import Payment
+from orders.models import Order, OrderItem
+from orders.state import OrderEvent
+from payments.balance import left_to_pay
+from payments.models import Payment, Refund
 from payments.serializers import RefundSerializer, payment_body
-from storage.models import Key
 
 _ITEM_WORD = {"delivered": "fulfilled", "cancelled": "failed", "failed": "failed"}
 _PURCHASE_SENTENCES = {
@@ -35,17 +37,34 @@ _PURCHASE_SENTENCES = {
 _WEIGHT = {"finished": 4, "sending": 3, "confirmed": 3, "confirming": 3, "review": 3, "partially_paid": 2}
 
 
+_IF_NONE_MATCH = OpenApiParameter(
+    "If-None-Match", str, OpenApiParameter.HEADER, description="The ETag of the last answer; 304 if nothing changed."
+)
+
+
 class OrderRead(APIView):
     throttle_scope = "read"
 
-    @extend_schema(responses=OrderSerializer)
-    def get(self, request: Request, order_id: str) -> Response:
+    @extend_schema(
+        responses={200: OrderSerializer, 304: OpenApiResponse(description="Nothing changed.")},
+        parameters=[_IF_NONE_MATCH],
+    )
+    def get(self, request: Request, order_id: str) -> HttpResponseBase:
         """Show the order, its payment, its items' delivery and its timeline."""
-        return Response(order_body(order_for(request, order_id)))
+        order = order_for(request, order_id)
+        # Before the rest is read: what changes in between is then shown with an older ETag, and again at the next poll.
+        version = version_of(order)
+
+        @condition(etag_func=lambda _request: version.etag)
+        def answer(_request: Request) -> Response:
+            return Response(order_body(order, version))
+
+        return answer(request)
 
 
-def order_body(order: Order) -> dict[str, Any]:
-    payment = _payment_to_show(order)
+def order_body(order: Order, version: Version) -> dict[str, Any]:
+    payments = queries.select(Payment, {"order": order.pk}) if version.has_payments else []
+    payment = _payment_to_show(payments)
     return {
         "id": order.id,
         "status": order.status,
@@ -56,12 +75,21 @@ def order_body(order: Order) -> dict[str, Any]:
         "created_at": order.created_at,
         "expires_at": order.expires_at,
         "error": order.customer_error,
-        "items": _items(order),
-        "amount_due": str(max(amount_due(order), Decimal(0))),
+        "items": _items(order, version),
+        "amount_due": str(left_to_pay(order, payments)),
         "payment": None if payment is None else payment_body(payment),
-        "refunds": RefundSerializer(order.refunds.all(), many=True).data,
-        "timeline": [_line(event) for event in order.events.exclude(kind="staff")],
+        "refunds": _refunds(order) if version.has_refunds else [],
+        "timeline": _timeline(order),
     }
+
+
+def _refunds(order: Order) -> Any:
+    return RefundSerializer(Refund.objects.with_needs_memo().filter(order=order), many=True).data
+
+
+def _timeline(order: Order) -> list[dict[str, Any]]:
+    events = queries.select(OrderEvent, {"order": order.pk})
+    return [_line(event) for event in sorted(events, key=attrgetter("pk")) if event.kind != "staff"]
 
 
 def _line(event: OrderEvent) -> dict[str, Any]:
@@ -70,23 +98,18 @@ def _line(event: OrderEvent) -> dict[str, Any]:
     return {"at": event.at, "event": event.to_status or event.kind, "message": message}
 
 
-def _payment_to_show(order: Order) -> Payment | None:
-    payments = list(order.payments.order_by("created_at"))
+def _payment_to_show(payments: Sequence[Payment]) -> Payment | None:
     return max(payments, key=lambda payment: (_weight(payment), payment.created_at), default=None)
 
 
 def _weight(payment: Payment) -> float:
     being_paid = payment.status == Payment.Status.CREATING and not payment.reason
-    being_paid |= payment.status == Payment.Status.WAITING and (payment.expires_at or timezone.now()) > timezone.now()
-    return 2.5 if being_paid else _WEIGHT.get(payment.status, 1)
+    return 2.5 if being_paid or payment.quote_runs else _WEIGHT.get(payment.status, 1)
 
 
-def _items(order: Order) -> list[dict[str, Any]]:
-    items = list(order.items.select_related("product"))
-    statuses = dict(Reservation.objects.filter(item__order=order).values_list("item_id", "status"))
-    kept = Key.objects.filter(item__order=order).exclude(status=Key.Status.SHREDDED)
-    ready = Counter(kept.values_list("item_id", flat=True))
-    return [_item(item, statuses.get(item.pk), ready[item.pk]) for item in items]
+def _items(order: Order, version: Version) -> list[dict[str, Any]]:
+    items = queries.select(OrderItem, {"order": order.pk}, join=("product",))
+    return [_item(item, *version.purchases[item.pk]) for item in sorted(items, key=attrgetter("title"))]
 
 
 def _item(item: OrderItem, status: str | None, keys_ready: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import django.core.validators
 import django.db.models.deletion
 import django.db.models.expressions
 import django.db.models.functions.datetime
+import django.db.models.functions.text
 import uuid
 from decimal import Decimal
 from django.db import migrations, models
@@ -50,7 +51,7 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ['-created_at'],
                 'permissions': [('deliver_order', 'May run a delivery or deliver codes by hand'), ('settle_order', 'May accept a payment or hold, release and refund an order')],
-                'indexes': [models.Index(fields=['-created_at'], name='order_newest'), models.Index(fields=['status', '-created_at'], name='order_by_status'), models.Index(fields=['email'], name='order_by_email'), models.Index(condition=models.Q(('status__in', ['pending', 'underpaid'])), fields=['expires_at'], name='order_unpaid')],
+                'indexes': [models.Index(fields=['-created_at'], name='order_newest'), models.Index(fields=['status', '-created_at'], name='order_by_status'), models.Index(django.db.models.functions.text.Upper('email'), models.F('created_at'), name='order_by_email'), models.Index(condition=models.Q(('status__in', ['pending', 'underpaid'])), fields=['expires_at'], name='order_unpaid')],
                 'constraints': [models.CheckConstraint(condition=models.Q(('total__gt', 0)), name='order_total_positive'), models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'underpaid', 'paid', 'fulfilling', 'fulfilled', 'partially_fulfilled', 'held', 'expired', 'cancelled', 'failed', 'refund_due', 'refunded'])), name='order_status_known')],
             },
         ),

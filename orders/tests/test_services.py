@@ -1,3 +1,4 @@
+import re
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +38,7 @@ def test_an_order_is_placed_at_todays_prices():
     ember, drift = make_product(price=Decimal("19.99")), make_product(price=Decimal("0.01"))
     placed = place_order(email="ada@example.org", lines=[Line(ember.slug, 2), Line(str(drift.id), 3)])
     order = placed.order
-    assert placed.replayed is False
+    assert [placed.replayed, placed.items] == [False, list(order.items.order_by("title"))]
     assert [order.status, order.total, order.currency, order.email] == [
         "pending",
         Decimal("40.01"),
@@ -207,7 +208,7 @@ def test_a_key_whose_first_request_still_runs_is_refused():
 
 
 def test_another_broken_constraint_is_not_taken_for_a_repeat():
-    def make():
+    def make(order_id):
         raise IntegrityError("another constraint")
 
     with pytest.raises(IntegrityError, match="another constraint"):
@@ -239,6 +240,35 @@ def test_twenty_requests_at_once_with_one_key_make_one_order():
     assert len({one.order.pk for one in placed}) == 1
     assert sum(one.replayed for one in placed) == 19
     assert counts() == [1, 1, 1, 1, 1]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("plan", ["force_custom_plan", "force_generic_plan"])
+def test_the_limit_of_unpaid_orders_reads_only_this_address(plan, settings):
+    """Also as a prepared statement, whose plan knows no values: there a partial index would be of no use."""
+    settings.THROTTLE_SCALE = 1  # or the limit is not asked for
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO orders_order (id, email, status, reason, total, currency, link_generation)"
+            " SELECT gen_random_uuid(), 'customer' || n || '@example.org', 'pending', '', 1, 'EUR', 1"
+            " FROM generate_series(1, 20000) n"
+        )
+        cursor.execute("ANALYZE orders_order")
+        cursor.execute(f"SET LOCAL plan_cache_mode = {plan}")
+    with CaptureQueriesContext(connection) as seen:
+        place_order(email="ADA@example.org", lines=[Line(make_product().slug, 1)])
+    (statement,) = [query["sql"] for query in seen if "UPPER" in query["sql"]]
+    with connection.cursor() as cursor:
+        # As the server gets it: with parameters where the values stand.
+        values = re.findall(r"'[^']*'", statement)
+        for number, value in enumerate(values, start=1):
+            statement = statement.replace(value, f"${number}", 1)
+        cursor.execute(f"PREPARE counted AS {statement}")
+        cursor.execute(f"EXPLAIN (ANALYZE, TIMING OFF) EXECUTE counted ({', '.join(values)})")
+        text = "\n".join(line for (line,) in cursor.fetchall())
+        cursor.execute("DEALLOCATE counted")
+    assert "order_by_email" in text
+    assert "Seq Scan" not in text, text
 
 
 @pytest.mark.postgres

@@ -4,6 +4,9 @@ import uuid
 from decimal import Decimal
 
 import pytest
+from django.core.cache import caches
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from orders.access import make_token, open_order
 from orders.models import Email, Order
@@ -14,7 +17,8 @@ KEY = "a-key-of-16-chars"
 
 
 def place(client, product, headers=None, **changes):
-    body = {"email": "ada@example.org", "items": [{"product": product.slug, "quantity": 2}], **changes}
+    body = {"email": "ada@example.org", **changes}
+    body.setdefault("items", [{"product": product and product.slug, "quantity": 2}])
     return client.post("/api/orders", body, content_type="application/json", headers=headers)
 
 
@@ -134,6 +138,52 @@ def test_listing_costs_two_statements_however_many_there_are(client, django_asse
         make_product()
     with django_assert_num_queries(2 if rows else 1):
         client.get("/api/products")
+    with django_assert_num_queries(0):
+        client.get("/api/products")
+
+
+def test_the_list_is_kept_for_everybody_for_seconds(client):
+    product = make_product(title="Old title")
+    first = client.get("/api/products")
+    product.title = "New title"
+    product.save()
+    assert client.get("/api/products", headers={"Authorization": "Bearer x"}).json() == first.json()
+    assert sorted(first["Cache-Control"].split(", ")) == ["max-age=5", "public"]
+    caches["pages"].clear()
+    assert client.get("/api/products").json()["results"][0]["title"] == "New title"
+
+
+def test_a_list_that_did_not_change_is_not_sent_again(client):
+    make_product()
+    etag = client.get("/api/products")["ETag"]
+    for known in (etag, f'"other", {etag}', f"W/{etag.removeprefix('W/')}", "*"):
+        answer = client.get("/api/products", headers={"If-None-Match": known})
+        assert [answer.status_code, answer.content, answer["ETag"]] == [304, b"", etag]
+        assert "public" in answer["Cache-Control"]
+    make_product()
+    caches["pages"].clear()
+    assert client.get("/api/products", headers={"If-None-Match": etag}).status_code == 200
+
+
+def test_pages_of_the_list_are_kept_apart_and_wrong_ones_not_at_all(client):
+    make_product(title="Ant")
+    make_product(title="Bee")
+    pages = [client.get(f"/api/products?limit=1&offset={offset}").json()["results"][0]["title"] for offset in (0, 1, 0)]
+    assert pages == ["Ant", "Bee", "Ant"]
+    answers = [client.get("/api/products?limit=0") for _ in range(2)]
+    assert [(answer.status_code, answer["Cache-Control"]) for answer in answers] == [(422, "no-store")] * 2
+
+
+def test_placing_an_order_costs_the_same_for_each_size(client, settings):
+    """BEGIN, key, products, limit, order, items, timeline, mail, COMMIT; the products one by one."""
+    settings.THROTTLE_SCALE = 1  # or the limit is not asked for
+    counts = []
+    for size in (1, 3):
+        items = [{"product": make_product().slug, "quantity": 1} for _ in range(size)]
+        with CaptureQueriesContext(connection) as seen:
+            assert place(client, None, {"Idempotency-Key": f"{KEY}-{size}"}, items=items).status_code == 201
+        counts.append(len(seen) - size)
+    assert counts == [8, 8]
 
 
 def test_the_throttle_counts_by_address_and_says_when_to_come_back(client, settings):

@@ -1,9 +1,13 @@
 """The road through the API; what bad input does is in bitloot/tests/test_bad_input.py."""
 
 import uuid
+from datetime import timedelta
 from decimal import Decimal
+from hashlib import sha256
 
 import pytest
+from django.core.cache import cache
+from django.utils import timezone
 
 from bitloot.core.money import CENT
 from orders.access import make_token
@@ -206,7 +210,30 @@ def test_nobody_else_says_where_a_refund_goes(client, refund):
 
 
 def test_the_picture_of_an_address_calls_nobody(client, order):
-    make_payment(order)
+    make_payment(order, expires_at=timezone.now() + timedelta(minutes=20))
     picture = client.get(f"/api/orders/{order.id}", headers=bearer(order)).json()["payment"]["qr"]
     assert picture.startswith("data:image/svg+xml")
     assert "href" not in picture
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"expires_at": timezone.now() - timedelta(seconds=1)},
+        {"expires_at": None},
+        {"status": "finished"},
+        {"pay_address": ""},
+    ],
+)
+def test_there_is_no_picture_when_nothing_may_be_sent(client, order, changes):
+    make_payment(order, **{"expires_at": timezone.now() + timedelta(minutes=20), **changes})
+    assert client.get(f"/api/orders/{order.id}", headers=bearer(order)).json()["payment"]["qr"] is None
+
+
+def test_a_picture_is_drawn_once_for_all_processes(client, order):
+    make_payment(order, expires_at=timezone.now() + timedelta(minutes=20))
+    first = client.get(f"/api/orders/{order.id}", headers=bearer(order)).json()["payment"]["qr"]
+    key = f"qr:{sha256(ADDRESS.encode()).hexdigest()}"
+    assert cache.get(key) == first
+    cache.set(key, "data:kept")
+    assert client.get(f"/api/orders/{order.id}", headers=bearer(order)).json()["payment"]["qr"] == "data:kept"

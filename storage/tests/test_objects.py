@@ -13,10 +13,10 @@ from storage.objects import (
     ObjectConflict,
     ObjectMissing,
     ObjectUnavailable,
-    R2Storage,
     key_store,
     new_object_name,
 )
+from storage.r2 import R2Storage
 
 BODY = bytes(range(256))
 

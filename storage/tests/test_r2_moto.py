@@ -7,7 +7,8 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from storage.objects import ObjectConflict, ObjectMissing, R2Storage
+from storage.objects import ObjectConflict, ObjectMissing
+from storage.r2 import R2Storage
 
 BODY = b"sealed bytes"
 BUCKET = "bitloot-keys"

@@ -3,15 +3,18 @@
 import argparse
 import re
 import sys
+import time
 from collections.abc import Iterator
+from typing import Any
 
 from tools.bench import delivery, http, lookups, report
 from tools.bench.load import NoAnswer
 from tools.bench.stack import Stack, running_stack
 from tools.dev.services import Missing
-from tools.dev.supervise import StartFailed
+from tools.dev.supervise import StartFailed, wait_until
 
 ORDERS_READ = 200
+IDLE_SECONDS = 5
 SIZES = [10_000, 1_000_000]
 SUPPLIER_MS = (0, 200)
 FAILURES = (Missing, StartFailed, NoAnswer, http.WrongAnswers, delivery.NotDelivered, TimeoutError)
@@ -32,8 +35,7 @@ def main() -> None:
 
 
 def _measure(stack: Stack, options: argparse.Namespace) -> Iterator[list[str]]:
-    orders = http.place(stack, 10 if options.quick else ORDERS_READ)
-    for row in http.rows(orders):
+    for row in http.rows(*_orders(stack, 10 if options.quick else ORDERS_READ)):
         if _wanted(options, row.name):
             runs = http.measure(
                 stack, row, runs=options.runs, seconds=options.seconds, connections=options.connections
@@ -41,7 +43,27 @@ def _measure(stack: Stack, options: argparse.Namespace) -> Iterator[list[str]]:
             yield _shown(report.http_line(row.name, runs))
     delivery.forget_webhooks(stack)
     with stack.worker():
+        yield from _idle(stack, options)
         yield from _deliveries(stack, options)
+
+
+def _orders(stack: Stack, count: int) -> tuple[list[dict[str, Any]], ...]:
+    """Return orders that were just placed, that are being paid, and that were delivered."""
+    placed, paying, delivered = (http.place(stack, count) for _ in range(3))
+    with stack.worker():
+        wait_until(stack.sells_for_coins, seconds=60, what="the first coins")
+        http.start_payments(stack, [*paying, *delivered])
+        delivery.deliver(stack, delivered)
+    return placed, paying, delivered
+
+
+def _idle(stack: Stack, options: argparse.Namespace) -> Iterator[list[str]]:
+    if _wanted(options, "idle memory"):
+        time.sleep(IDLE_SECONDS)
+        yield _shown(report.memory_line(stack.idle_memory()))
+    if _wanted(options, "IPNs processed"):
+        rates = [delivery.process_ipns(stack, count=5 * options.orders) for _ in range(options.runs)]
+        yield _shown(report.ipn_line("IPNs processed", rates))
 
 
 def _deliveries(stack: Stack, options: argparse.Namespace) -> Iterator[list[str]]:

@@ -4,12 +4,13 @@ import hashlib
 import hmac
 import itertools
 import json
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 from tools.bench.load import request
-from tools.bench.stack import Stack, address
+from tools.bench.stack import DIRECT, Stack, address
 
 PRODUCT = "ember-drift"
 _numbers = itertools.count(1)
@@ -98,6 +99,33 @@ def reads(stack: Stack, orders: list[dict[str, Any]], path: str) -> Iterator[byt
     for order in itertools.cycle(orders):
         headers = {"Authorization": f"Bearer {order['access_token']}", "X-Forwarded-For": address()}
         yield request("GET", path.format(order["id"]), host=stack.host, headers=headers)
+
+
+def polls(stack: Stack, orders: list[dict[str, Any]], path: str) -> Iterator[bytes]:
+    """Yield reads of these orders by pages that have the newest answer already."""
+    asked = []
+    for order in orders:
+        headers = {"Authorization": f"Bearer {order['access_token']}", "X-Forwarded-For": address()}
+        headers["If-None-Match"] = _etag(stack, path.format(order["id"]), headers)
+        asked.append(request("GET", path.format(order["id"]), host=stack.host, headers=headers))
+    return itertools.cycle(asked)
+
+
+def products(stack: Stack) -> Iterator[bytes]:
+    while True:
+        yield request("GET", "/api/products", host=stack.host, headers={"X-Forwarded-For": address()})
+
+
+def known_products(stack: Stack) -> Iterator[bytes]:
+    etag = _etag(stack, "/api/products", {})
+    while True:
+        headers = {"X-Forwarded-For": address(), "If-None-Match": etag}
+        yield request("GET", "/api/products", host=stack.host, headers=headers)
+
+
+def _etag(stack: Stack, path: str, headers: dict[str, str]) -> str:
+    with DIRECT.open(urllib.request.Request(f"http://{stack.host}{path}", headers=headers), timeout=30) as answer:
+        return str(answer.headers["ETag"])
 
 
 def new_payments(stack: Stack, orders: list[dict[str, Any]]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""CPU seconds of whole process trees, the children that ended included."""
+"""CPU seconds and memory of whole process trees, the children that ended included."""
 
 from dataclasses import dataclass, field
 
@@ -22,9 +22,18 @@ class Meter:
         return sum(_tree(pid) for pid in self.roots)
 
 
+def memory(pid: int) -> float:
+    """Return the MiB that a process and all it started hold; pages that they share count once (PSS)."""
+    return sum(process.memory_full_info().pss for process in _processes(pid)) / 2**20
+
+
 def _tree(pid: int) -> float:
+    return sum(_spent(process) for process in _processes(pid))
+
+
+def _processes(pid: int) -> list[psutil.Process]:
     root = psutil.Process(pid)
-    return sum(_spent(process) for process in [root, *root.children(recursive=True)])
+    return [root, *root.children(recursive=True)]
 
 
 def _spent(process: psutil.Process) -> float:

@@ -1,5 +1,6 @@
 """Orders from "the money is there" to "the key is ready": how many a second, and how soon the mail leaves."""
 
+import itertools
 import json
 import time
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from tools.bench import http, load
+from tools.bench import bodies, http, load
 from tools.bench.stack import Stack
 from tools.dev.supervise import wait_until
 
@@ -80,6 +81,26 @@ def burst(stack: Stack, *, orders: int, supplier_ms: int) -> Deliveries:
         spent = worker.used(), everything.used()
         last = float(_value(database, _LAST, ids))
     return Deliveries(orders / (last - started), spent[0] / orders * 1000, spent[1] / orders * 1000, orders)
+
+
+def deliver(stack: Stack, orders: list[dict[str, Any]]) -> None:
+    """Have these orders, whose payments wait, paid and delivered. The worker has to be running."""
+    ids = [order["id"] for order in orders]
+    with psycopg.connect(stack.postgres.url, autocommit=True) as database:
+        payments = database.execute(_PAYMENTS, [ids]).fetchall()
+        money = [_money(stack, {"id": payment, "amount": amount}) for _, payment, amount in payments]
+        load.run(money, port=stack.store.sandbox_port, connections=PRESSERS, seconds=DELIVERY_SECONDS)
+        _wait_for(database, ids)
+
+
+def process_ipns(stack: Stack, *, count: int) -> float:
+    """Return how many IPNs the worker handles a second, from the first that comes to the last that is done."""
+    messages = list(itertools.islice(bodies.distinct_ipns(stack), count))
+    started = time.perf_counter()
+    load.run(messages, port=stack.port, connections=PRESSERS, seconds=SETTLE_SECONDS)
+    with psycopg.connect(stack.postgres.url, autocommit=True) as database:
+        _wait_settled(database)
+    return count / (time.perf_counter() - started)
 
 
 def steady(stack: Stack, *, orders: int, supplier_ms: int) -> Mails:

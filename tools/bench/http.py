@@ -59,9 +59,13 @@ def _once(stack: Stack, row: Row, endless: Iterator[bytes], seconds: float, conn
     return Sample(done.rate, done.percentile(0.5) * 1000, done.percentile(0.99) * 1000, cpu / count * 1000, count)
 
 
-def rows(orders: list[dict[str, Any]]) -> list[Row]:
-    """Return every row of the table, in the order they are measured."""
+def rows(orders: list[dict[str, Any]], paying: list[dict[str, Any]], delivered: list[dict[str, Any]]) -> list[Row]:
+    """Return every row of the table, in the order they are measured.
+
+    Of the orders, the first have no payment yet, the second a quote that runs, and the third everything.
+    """
     stopped, running = "worker stopped", "worker running"
+    order = "/api/orders/{}"
     return [
         Row(f"IPN, distinct, {stopped}", bodies.distinct_ipns, (200,)),
         Row(f"IPN, distinct, members in another order, {stopped}", bodies.unsorted_ipns, (200,)),
@@ -71,7 +75,12 @@ def rows(orders: list[dict[str, Any]]) -> list[Row]:
         Row(f"IPN, distinct, {running}", bodies.distinct_ipns, (200,), Stack.worker),
         Row(f"Kinguin webhook, {stopped}", bodies.kinguin_webhooks, (204,)),
         Row("Order status read", lambda stack: bodies.reads(stack, orders, "/api/fulfillment/{}/status"), (200,)),
-        Row("Whole order read", lambda stack: bodies.reads(stack, orders, "/api/orders/{}"), (200,)),
+        Row("Whole order read, just placed", lambda stack: bodies.reads(stack, orders, order), (200,)),
+        Row("Whole order read, being paid", lambda stack: bodies.reads(stack, paying, order), (200,)),
+        Row("Whole order read, delivered", lambda stack: bodies.reads(stack, delivered, order), (200,)),
+        Row("Order polled, nothing changed", lambda stack: bodies.polls(stack, paying, order), (304,)),
+        Row("Product list", bodies.products, (200,)),
+        Row("Product list, nothing changed", bodies.known_products, (304,)),
         Row("Order creation", bodies.new_orders, (201,)),
     ]
 

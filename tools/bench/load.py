@@ -123,7 +123,7 @@ class _Line:
         if not found:
             return None
         length = _LENGTH.search(head)
-        if length is None and head[9:12] != b"204":
+        if length is None and head[9:12] not in (b"204", b"304"):
             raise NoAnswer("an answer without Content-Length")
         if length is not None and len(body) < int(length[1]):
             return None

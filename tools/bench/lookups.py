@@ -37,6 +37,7 @@ COPIES: dict[str, dict[str, str]] = {
         "supplier_key_id": "'copy' || n",
         "object_name": "'copy' || n",
     },
+    "orders_orderevent": {"order_id": _ORDER},
     "orders_email": {"order_id": _ORDER},
     "webhooks_webhooklog": {
         "external_id": "'4' || n",
@@ -52,6 +53,12 @@ LOOKUPS = {
         "SELECT status FROM fulfillment_reservation WHERE supplier_order_id = 'theirs' || %s::int"
     ),
     "key by its object's name": "SELECT status FROM storage_key WHERE object_name = 'copy' || %s::int",
+    "payments of an order": "SELECT status FROM payments_payment WHERE order_id = md5('order' || %s::int)::uuid",
+    "timeline of an order": "SELECT message FROM orders_orderevent WHERE order_id = md5('order' || %s::int)::uuid",
+    "unpaid orders of an address": (
+        "SELECT count(*) FROM orders_order WHERE UPPER(email::text) = UPPER('customer' || %s::int || '@shop.example')"
+        " AND status = 'pending' AND created_at > now() - '1 h'::interval"
+    ),
     "webhooks of a payment": "SELECT id FROM webhooks_webhooklog WHERE external_id = '4' || %s::int",
 }
 

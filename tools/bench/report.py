@@ -3,7 +3,7 @@
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tools.bench.delivery import Deliveries, Mails
 from tools.bench.http import Sample
@@ -47,6 +47,15 @@ def mail_line(name: str, runs: Sequence[Mails]) -> list[str]:
     p95 = [run.p95 for run in runs]
     p50 = statistics.median(run.p50 for run in runs)
     return [f"{name}: p95 {statistics.median(p95) * 1000:.0f} ms", "", f"{p50 * 1000:.0f}", "", "", _spread(p95)]
+
+
+def ipn_line(name: str, rates: Sequence[float]) -> list[str]:
+    return [name, f"{statistics.median(rates):.0f}", "", "", "", _spread(rates)]
+
+
+def memory_line(parts: Mapping[str, float]) -> list[str]:
+    each = ", ".join(f"{name} {mebibytes:.0f}" for name, mebibytes in parts.items())
+    return [f"Idle memory: {sum(parts.values()):.0f} MiB ({each})", "", "", "", "", ""]
 
 
 def table(lines: Sequence[Sequence[str]]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.bench import mailsink
-from tools.bench.cpu import Meter
+from tools.bench.cpu import Meter, memory
 from tools.dev.services import Postgres, Redis
 from tools.dev.supervise import Process, Store, free_port, wait_until, web_command
 
@@ -61,6 +61,9 @@ class Stack:
             counted.append(self.parts["worker"].pid)
         return Meter(counted)
 
+    def idle_memory(self) -> dict[str, float]:
+        return {name: memory(self.parts[name].pid) for name in ("web", "worker", "beat")}
+
     def worker_meter(self) -> Meter:
         return Meter([self.parts["worker"].pid])
 
@@ -92,12 +95,12 @@ class Stack:
         with DIRECT.open(urllib.request.Request(url, sent, headers), timeout=30) as answer:
             return json.load(answer)
 
-    def _worker_answers(self) -> bool:
-        return "ready." in self.parts["worker"].tail(200) or self._coins_are_there()
-
-    def _coins_are_there(self) -> bool:
+    def sells_for_coins(self) -> bool:
         with DIRECT.open(f"{self.store.url}/api/payments/currencies", timeout=10) as answer:
             return b'"code"' in answer.read()
+
+    def _worker_answers(self) -> bool:
+        return "ready." in self.parts["worker"].tail(200) or self.sells_for_coins()
 
     def _sandbox(self, folder: Path, port: int) -> Process:
         names = ("kinguin_api_key", "kinguin_client_id", "kinguin_client_secret", "kinguin_webhook_secret")

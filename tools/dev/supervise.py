@@ -144,7 +144,7 @@ class Store:
             "sandbox": [python, "-m", "sandbox", *sandbox, *self._sandbox_options],
             "web": web_command(self.port),
             "worker": [python, "-m", "celery", "-A", "bitloot", "worker"],
-            "beat": [python, "-m", "celery", "-A", "bitloot", "beat", "--pidfile="],
+            "beat": [python, "-m", "celery", "-A", "bitloot.beat", "beat", "--pidfile="],
         }
 
     def _part(self, name: str, command: list[str]) -> Process:

@@ -1,0 +1,30 @@
+import json
+import subprocess
+import sys
+
+from bitloot.celery import app
+from tools.dev.devenv import ROOT
+
+
+def test_beat_knows_the_timetable_and_loads_none_of_our_apps():
+    """Fails if bitloot/__init__.py imports the worker's app again: beat then takes twice its memory."""
+    code = (
+        "import json, sys\n"
+        "from bitloot.beat import app\n"
+        "app.loader.init_worker()\n"
+        "from django.apps import apps\n"
+        "heavy = [name for name in ('orders.models', 'rest_framework', 'boto3') if name in sys.modules]\n"
+        "print(json.dumps([sorted(entry['task'] for entry in app.conf.beat_schedule.values()), apps.ready, heavy]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    tasks, ready, heavy = json.loads(done.stdout)
+    assert [ready, heavy] == [False, []]
+    app.loader.import_default_modules()
+    assert tasks
+    assert set(tasks) <= set(app.tasks)
+
+
+def test_nothing_of_r2_is_loaded_by_a_store_without_a_bucket():
+    code = "import django, sys; django.setup(); import bitloot.urls; print('boto3' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,112 @@
+"""Sealed keys in Cloudflare R2. Loaded by its name in STORAGES only: boto3 takes 20 MiB of each process."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from django.core.files.base import ContentFile, File
+from storages.backends.s3 import S3Storage
+
+from bitloot.core.database import leave_connection
+from storage.objects import CONTENT_TYPE, KeyStore, ObjectConflict, ObjectMissing, ObjectUnavailable, read_body
+
+
+class R2Storage(KeyStore, S3Storage):
+    """One bucket of R2 (or of any S3 server with conditional writes)."""
+
+    signs_urls = True
+
+    def __init__(self, **options: Any) -> None:
+        # R2 refuses the checksums that boto3 adds by default, and knows no other region than auto.
+        config = Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            connect_timeout=3,
+            read_timeout=15,
+            retries={"total_max_attempts": 2, "mode": "standard"},
+            max_pool_connections=32,
+            proxies={},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        defaults = {"region_name": "auto", "client_config": config, "security_token": None, "default_acl": None}
+        super().__init__(**(defaults | options))
+        self._client: Any = None
+        self._making_client = threading.Lock()
+
+    @property
+    def client(self) -> Any:
+        """Return the client that all threads share; the parent would make one (and its pool) for each of them."""
+        with self._making_client:
+            if self._client is None:
+                session = boto3.Session(aws_access_key_id=self.access_key, aws_secret_access_key=self.secret_key)
+                self._client = session.client(
+                    "s3", region_name=self.region_name, endpoint_url=self.endpoint_url, config=self.client_config
+                )
+        return self._client
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write an object unless the name is taken. Raises ObjectConflict if other bytes are there."""
+        self._save(name, ContentFile(content))
+
+    def get(self, name: str) -> bytes:
+        leave_connection()
+        with _answer_of("get"):
+            answer = self.client.get_object(Bucket=self.bucket_name, Key=name)
+            with closing(answer["Body"]) as body:
+                return read_body(body)
+
+    def delete(self, name: str) -> None:
+        leave_connection()
+        with _answer_of("delete"):
+            self.client.delete_object(Bucket=self.bucket_name, Key=name)
+
+    def signed_url(self, name: str, seconds: int) -> str | None:
+        """Return a link to the object that R2 itself honours for that long."""
+        place = {"Bucket": self.bucket_name, "Key": name}
+        url: str = self.client.generate_presigned_url("get_object", Params=place, ExpiresIn=seconds)
+        return url
+
+    def _save(self, name: str, content: File) -> str:
+        body = content.read()
+        leave_connection()
+        try:
+            with _answer_of("put"):
+                self._put_once(name, body)
+        except ObjectConflict:
+            # Most often our own earlier write, whose answer was lost on the way.
+            if self.get(name) != body:
+                raise
+        return name
+
+    def _put_once(self, name: str, body: bytes) -> None:
+        self.client.put_object(
+            Bucket=self.bucket_name,
+            Key=name,
+            Body=body,
+            IfNoneMatch="*",
+            ContentType=CONTENT_TYPE,
+            ContentDisposition="attachment",
+            CacheControl="no-store",
+        )
+
+
+@contextmanager
+def _answer_of(call: str) -> Iterator[None]:
+    """Translate what R2 answers. Messages carry codes only: never a link, a name or a credential."""
+    try:
+        yield
+    except ClientError as err:
+        code = err.response.get("Error", {}).get("Code", "")
+        status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if status == 412:
+            raise ObjectConflict("another object has this name") from err
+        if code == "NoSuchKey":
+            raise ObjectMissing("the object is not in the store") from err
+        raise ObjectUnavailable(f"{call}: the object store answered {status} {code}") from err
+    except (BotoCoreError, OSError) as err:
+        raise ObjectUnavailable(f"{call}: {type(err).__name__}") from err
