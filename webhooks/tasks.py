@@ -1,7 +1,8 @@
 from celery import shared_task
 
 from bitloot.core.queue import drain
-from orders.alerts import raise_alert
+from orders.alerts import WEBHOOKS, raise_alert
+from orders.choices import AlertKind
 from webhooks import services
 from webhooks.models import WebhookLog
 
@@ -9,15 +10,15 @@ from webhooks.models import WebhookLog
 @shared_task(name="webhooks.drain")
 def drain_webhooks() -> int:
     """Handle the webhooks that wait in the inbox."""
-    return drain("webhooks", WebhookLog.objects.all(), services.process, give_up=services.give_up, batch=2)
+    return drain("webhooks", WebhookLog.objects.all(), services.handle_row, give_up=services.give_up, batch=2)
 
 
 @shared_task(name="refusals.drain")
 def report_refusals() -> None:
     """Tell staff that webhooks are refused: the bell rings where many came without a signature of ours."""
     raise_alert(
-        "webhooks_refused",
-        "webhooks",
+        AlertKind.WEBHOOKS_REFUSED,
+        WEBHOOKS,
         "Many webhooks came without the right signature. If a secret was changed at a provider, set both here;"
         " otherwise somebody is trying. Orders are safe: payments are also read without webhooks.",
     )

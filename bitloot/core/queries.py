@@ -73,6 +73,37 @@ def update(
     if_exists: tuple[type[models.Model], Where] | None = None,
 ) -> int:
     """Change the rows with these values and return how many; with `if_exists`, only if such another row is there."""
+    sql, params = _updating(model, where, values, if_exists)
+    return int(execute(sql, params).rowcount)
+
+
+def update_returning(
+    model: type[models.Model],
+    where: Where,
+    values: Mapping[str, Any],
+    *,
+    returning: Sequence[str],
+    if_exists: tuple[type[models.Model], Where] | None = None,
+) -> list[dict[str, Any]]:
+    """Change rows as `update` would; return the named fields of each as the database holds them now."""
+    sql, params = _updating(model, where, values, if_exists)
+    names = tuple(returning)
+    columns = ", ".join(_column(model, name) for name in names)
+    db = connections[DEFAULT_DB_ALIAS]
+    rows: Iterable[Sequence[Any]] = execute(f"{sql} RETURNING {columns}", params).fetchall()
+    compiler = UpdateQuery(model).get_compiler(connection=db)
+    converters = compiler.get_converters([_field(model, name).get_col(model._meta.db_table) for name in names])
+    if converters:
+        rows = compiler.apply_converters(rows, converters)
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def _updating(
+    model: type[models.Model],
+    where: Where,
+    values: Mapping[str, Any],
+    if_exists: tuple[type[models.Model], Where] | None,
+) -> tuple[str, list[Any]]:
     db = connections[DEFAULT_DB_ALIAS]
     pieces, params = _values(db, model, values)
     assignments = ", ".join(f"{_column(model, name)} = {sql}" for name, sql in zip(values, pieces, strict=True))
@@ -82,7 +113,7 @@ def update(
         other, more = _condition(db, *if_exists)
         condition += f" AND EXISTS (SELECT 1 FROM {_table(if_exists[0])} WHERE {other})"  # noqa: S608
         params += more
-    return int(execute(f"UPDATE {_table(model)} SET {assignments} WHERE {condition}", params).rowcount)  # noqa: S608
+    return f"UPDATE {_table(model)} SET {assignments} WHERE {condition}", params  # noqa: S608
 
 
 def insert(row: models.Model, *, unless_taken: str = "") -> bool:
