@@ -41,7 +41,7 @@ class Reservation(StatusRow, QueueRow):
     external_id = models.CharField(max_length=64, unique=True, editable=False)
     supplier_order_id = models.CharField(max_length=64, null=True, blank=True, unique=True, editable=False)
     dialect = models.CharField(max_length=16, editable=False)
-    status = models.CharField(max_length=12, choices=Status.choices, default=Status.PENDING, editable=False)
+    status = models.CharField(max_length=12, choices=ReservationStatus.choices, default=Status.PENDING, editable=False)
     reason = models.CharField(
         max_length=64, blank=True, choices=HoldReason.choices, editable=False, help_text="Why it is held or cancelled."
     )
@@ -175,7 +175,7 @@ class SupplierGate(models.Model):
     Status = GateStatus
 
     host = models.CharField(primary_key=True, max_length=200)
-    status = models.CharField(max_length=8, choices=Status.choices, default=Status.OPEN)
+    status = models.CharField(max_length=8, choices=GateStatus.choices, default=Status.OPEN)
     reason = models.CharField(max_length=200, blank=True)
     failures = models.PositiveIntegerField(default=0)
     probe_at = models.DateTimeField(null=True, blank=True, help_text="When a paused gate is tried by a read.")

@@ -169,7 +169,7 @@ class OrderAdmin(DecisionAdmin):
         ),
     )  # fmt: skip
     list_display = ("reference", "email", "state", "reason", "amount", "placed", "paid", "fulfilled")
-    list_filter = ("status", "created_at")
+    list_filter: ClassVar[Any] = ("status", "created_at")
     search_fields = ("email__icontains",)
     search_ids = ("id",)
     actions: Any = ("mail_fresh_link",)

@@ -113,7 +113,7 @@ class Order(StatusRow):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     email = models.EmailField(max_length=254)
-    status = models.CharField(max_length=20, choices=Status.choices, default=Status.PENDING, editable=False)
+    status = models.CharField(max_length=20, choices=OrderStatus.choices, default=Status.PENDING, editable=False)
     reason = models.CharField(max_length=64, blank=True, editable=False, help_text="Why the order is where it is.")
     total = models.DecimalField(max_digits=10, decimal_places=2, editable=False)
     currency = models.CharField(max_length=3, editable=False)

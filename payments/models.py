@@ -69,7 +69,7 @@ class Payment(StatusRow, QueueRow):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="payments")
     external_id = models.CharField(max_length=32, null=True, blank=True, unique=True, editable=False)
-    status = models.CharField(max_length=16, choices=Status.choices, default=Status.CREATING, editable=False)
+    status = models.CharField(max_length=16, choices=PaymentStatus.choices, default=Status.CREATING, editable=False)
     reason = models.CharField(
         max_length=64,
         blank=True,
@@ -149,7 +149,7 @@ class Refund(StatusRow):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="refunds")
     payment = models.ForeignKey(Payment, null=True, blank=True, on_delete=models.PROTECT, related_name="refunds")
-    status = models.CharField(max_length=10, choices=Status.choices, default=Status.REQUESTED, editable=False)
+    status = models.CharField(max_length=10, choices=RefundStatus.choices, default=Status.REQUESTED, editable=False)
     amount = models.DecimalField(max_digits=40, decimal_places=18)
     currency = models.CharField(max_length=32)
     address = models.CharField(max_length=200, blank=True, help_text="Where the customer wants it, in this coin.")

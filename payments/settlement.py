@@ -17,7 +17,7 @@ from orders.models import Email, Order
 from orders.services import queue_email
 from payments.acceptance import binding_objection, objection
 from payments.balance import amount_due, credit_of, credited
-from payments.choices import ReviewReason
+from payments.choices import PaymentStatus, ReviewReason
 from payments.models import Payment, Refund
 from payments.nowpayments import PaymentFacts, ProviderStatus
 
@@ -28,18 +28,18 @@ BY_THE_PROVIDER = "sent by the provider"
 # Not delivered in full: stop when the money goes back.
 REFUNDABLE = (Order.Status.PAID, Order.Status.FULFILLING, Order.Status.PARTIALLY_FULFILLED, Order.Status.HELD)
 # Money in a payment that had ended is for staff.
-_FINISHED_AFTER = {
+_FINISHED_AFTER: dict[str, ReviewReason] = {
     Payment.Status.FAILED: ReviewReason.FINISHED_AFTER_FAILED,
     Payment.Status.CANCELLED: ReviewReason.FINISHED_AFTER_CANCELLED,
     Payment.Status.REFUNDED: ReviewReason.FINISHED_AFTER_REFUNDED,
     Payment.Status.REVIEW: ReviewReason.FINISHED_AFTER_REVIEW,
 }
-_PARTIALLY_PAID_AFTER = {
+_PARTIALLY_PAID_AFTER: dict[str, ReviewReason] = {
     Payment.Status.FAILED: ReviewReason.PARTIALLY_PAID_AFTER_FAILED,
     Payment.Status.CANCELLED: ReviewReason.PARTIALLY_PAID_AFTER_CANCELLED,
 }
 # What takes no money although it was never paid.
-_ORDER_TAKES_NONE = {
+_ORDER_TAKES_NONE: dict[str, ReviewReason] = {
     Order.Status.HELD: ReviewReason.ORDER_HELD,
     Order.Status.CANCELLED: ReviewReason.ORDER_CANCELLED,
     Order.Status.FAILED: ReviewReason.ORDER_FAILED,
@@ -62,7 +62,7 @@ _OF_A_PART = {
 class _End:
     """How the provider may end a payment, and what staff are told if money or a finish contradicts that."""
 
-    to: Payment.Status
+    to: PaymentStatus
     with_money: ReviewReason
     after_finished: ReviewReason
 
@@ -261,8 +261,10 @@ def _apply_refunded(order: Order, payment: Payment) -> str:
     payment.move(Payment.Status.REFUNDED, message="The provider sent the coins back.")
     for refund in payment.refunds.filter(status=Refund.Status.REQUESTED):
         # Nobody may send them a second time. A person still checks that they arrived.
-        back = {"transaction_id": BY_THE_PROVIDER, "sent_at": Now()}
-        refund.move(Refund.Status.SENT, message="The provider sent the coins of this refund itself.", **back)
+        refund.move(
+            Refund.Status.SENT, message="The provider sent the coins of this refund itself.",
+            transaction_id=BY_THE_PROVIDER, sent_at=Now(),
+        )  # fmt: skip
         close_alert(AlertKind.REFUND_TO_SEND, refund, by="automatic: the provider sent the coins")
     if order.paid_at and order.status in REFUNDABLE and amount_due(order) > 0:
         order.hold_unpaid(message="The payment was refunded by the provider.")

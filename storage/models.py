@@ -33,7 +33,7 @@ class Key(StatusRow, QueueRow):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     item = models.ForeignKey(OrderItem, on_delete=models.PROTECT, related_name="keys")
     supplier_key_id = models.CharField(max_length=128, unique=True, editable=False)
-    status = models.CharField(max_length=10, choices=Status.choices, default=Status.RECEIVED, editable=False)
+    status = models.CharField(max_length=10, choices=KeyStatus.choices, default=Status.RECEIVED, editable=False)
     content_type = models.CharField(max_length=40, editable=False)
     object_name = models.CharField(max_length=80, unique=True, editable=False)
     ciphertext = models.BinaryField(null=True, editable=False, help_text="Until R2 was read back and opened.")

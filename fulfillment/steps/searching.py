@@ -10,7 +10,7 @@ from bitloot.core.clock import GIVE_UP_AFTER, delay
 from bitloot.core.faults import failpoint
 from bitloot.core.providers import ProviderError
 from fulfillment.call_log import CallLog
-from fulfillment.choices import HoldReason, Notice
+from fulfillment.choices import HoldReason, Notice, ReservationStatus
 from fulfillment.kinguin import AmbiguousSearch, KinguinClient, SupplierOrder
 from fulfillment.models import Reservation, ReservationAttempt
 from fulfillment.steps.holding import Next, StepResult, Wait, age, alert, hold, waits_for_a_purchase
@@ -93,7 +93,9 @@ def _next_search(reservation: Reservation) -> StepResult:
     return Wait(delay(SEARCH_HOURLY))
 
 
-def adopt(reservation: Reservation, found: SupplierOrder, calls: CallLog, *, to: Status = Status.RESERVED) -> None:
+def adopt(
+    reservation: Reservation, found: SupplierOrder, calls: CallLog, *, to: ReservationStatus = Status.RESERVED
+) -> None:
     """Record the supplier's order as ours; `to` is `given` where the supplier hands the keys over by itself."""
     fields: dict[str, Any] = {
         "supplier_order_id": found.order_id,
