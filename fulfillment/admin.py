@@ -7,6 +7,7 @@ from django.utils import timezone
 from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline, Refused
 from bitloot.core.admin.formatting import NOTHING, age_of, badge, link, link_to, list_link, short
 from fulfillment import gate
+from fulfillment.choices import HoldReason
 from fulfillment.models import Reservation, ReservationAttempt, SupplierCall, SupplierGate
 from fulfillment.services import resume, run_now
 
@@ -37,10 +38,7 @@ class CallInline(ReadOnlyInline):
 class ReasonFilter(OneOf):
     title = "reason it is held"
     parameter_name = "reason"
-    values = (
-        *("out_of_stock", "too_expensive", "no_funds", "supplier_config", "supplier_unavailable", "refused"),
-        *("unknown_purchase", "no_keys", "poison"),
-    )
+    values = tuple(HoldReason.values)
 
 
 @admin.register(Reservation)

@@ -9,6 +9,7 @@ from fulfillment import gate, kinguin
 from fulfillment.kinguin import KinguinClient
 from fulfillment.models import Reservation, SupplierGate
 from orders.alerts import close_alert, raise_alert
+from orders.choices import AlertKind
 from orders.models import Product
 
 _WAITING = (Reservation.Status.PENDING, Reservation.Status.HELD)
@@ -41,9 +42,9 @@ def watch() -> None:
     if balance is None:
         return
     if sentence := shortage(balance):
-        raise_alert("low_balance", client.host, sentence)
+        raise_alert(AlertKind.LOW_BALANCE, SupplierGate(pk=client.host), sentence)
     else:
-        close_alert("low_balance", client.host, by="the machine: it was topped up")
+        close_alert(AlertKind.LOW_BALANCE, SupplierGate(pk=client.host), by="automatic: it was topped up")
 
 
 def lacks(needed: Decimal, seen: SupplierGate, client: KinguinClient) -> Decimal | None:

@@ -1,7 +1,6 @@
 """SupplierGate: one row per provider host decides whether purchases may leave, and the permit reads it."""
 
 from decimal import Decimal
-from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -14,10 +13,10 @@ from bitloot.core.faults import failpoint
 from fulfillment.kinguin import KinguinClient
 from fulfillment.models import SupplierGate
 from orders.alerts import close_alert, raise_alert
+from orders.choices import AlertKind
 
 FAILURES_TO_PAUSE = 5
 PAUSE_SECONDS = 30
-_OPEN: dict[str, Any] = {"status": SupplierGate.Status.OPEN, "reason": "", "failures": 0, "needed_balance": None}
 
 
 def find_open(client: KinguinClient) -> SupplierGate | None:
@@ -35,13 +34,12 @@ def failed(client: KinguinClient) -> None:
     """Count a failure to reach the host; five in a row pause every purchase there."""
     SupplierGate.objects.filter(pk=client.host).update(failures=F("failures") + 1)
     failpoint("gate.counted")
-    closed = {"status": SupplierGate.Status.PAUSED, "reason": "unreachable", "changed_at": Now()}
     with transaction.atomic():
         failing = SupplierGate.objects.filter(pk=client.host, failures__gte=FAILURES_TO_PAUSE)
-        still_open = failing.filter(status=SupplierGate.Status.OPEN)
-        if still_open.update(probe_at=Now() + delay(PAUSE_SECONDS), **closed):
+        # Several purchases fail at once; the one that closes the gate tells staff.
+        if failing.pause(reason="unreachable", probe_at=Now() + delay(PAUSE_SECONDS)):
             message = f"{client.host} cannot be reached. Purchases wait; orders are safe."
-            raise_alert("supplier_down", client.host, message)
+            raise_alert(AlertKind.SUPPLIER_DOWN, SupplierGate(pk=client.host), message)
 
 
 def succeeded(seen: SupplierGate) -> None:
@@ -55,23 +53,18 @@ def pause(client: KinguinClient, *, reason: str, needed_balance: Decimal | None 
 
     With `needed_balance`, in EUR, the probe also wants to see that much on our account.
     """
-    SupplierGate.objects.filter(pk=client.host, status=SupplierGate.Status.OPEN).update(
-        status=SupplierGate.Status.PAUSED,
-        reason=reason,
-        needed_balance=needed_balance,
-        probe_at=Now() + delay(PAUSE_SECONDS),
-        changed_at=Now(),
-    )
+    gates = SupplierGate.objects.filter(pk=client.host)
+    gates.pause(reason=reason, needed_balance=needed_balance, probe_at=Now() + delay(PAUSE_SECONDS))
 
 
 def stop(host: str, *, reason: str) -> None:
-    SupplierGate.objects.update_or_create(
-        pk=host, defaults={"status": SupplierGate.Status.STOPPED, "reason": reason, "changed_at": Now()}
-    )
+    SupplierGate.objects.get_or_create(pk=host)
+    SupplierGate.objects.filter(pk=host).stop(reason=reason)
 
 
 def open_again(host: str) -> None:
-    SupplierGate.objects.update_or_create(pk=host, defaults={"changed_at": Now(), **_OPEN})
+    SupplierGate.objects.get_or_create(pk=host)
+    SupplierGate.objects.filter(pk=host).open()
 
 
 def keep_balance(client: KinguinClient, balance: Decimal) -> None:
@@ -92,7 +85,7 @@ def _probe(client: KinguinClient) -> bool:
     failpoint("gate.probed")
     # Only a pause ends here: while the supplier was asked, somebody may have stopped all purchases.
     paused = SupplierGate.objects.filter(pk=client.host, status=SupplierGate.Status.PAUSED)
-    if not paused.update(changed_at=Now(), **_OPEN):
+    if not paused.open():
         return SupplierGate.objects.filter(pk=client.host, status=SupplierGate.Status.OPEN).exists()
-    close_alert("supplier_down", client.host)
+    close_alert(AlertKind.SUPPLIER_DOWN, SupplierGate(pk=client.host))
     return True

@@ -1,5 +1,5 @@
 import uuid
-from itertools import pairwise
+from decimal import Decimal
 from typing import Any, ClassVar
 
 from django.db import models
@@ -7,25 +7,18 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from bitloot.core import queries
+from bitloot.core.choices import StatusChoices, Tone
 from bitloot.core.queue import LeaseLost, QueueManager, QueueRow
+from fulfillment.choices import GateStatus, HoldReason, ReservationStatus
 from orders.exceptions import InvalidTransition
 from orders.models import OrderItem
-from orders.state import StatusRow
+from orders.state import StatusRow, Step
 
 
 class Reservation(StatusRow, QueueRow):
     """The purchase of one order item at the supplier. `external_id` is ours and the same for life."""
 
-    class Status(models.TextChoices):
-        PENDING = "pending"
-        SENDING = "sending"
-        RESERVED = "reserved"
-        GIVEN = "given"
-        DELIVERED = "delivered"
-        UNKNOWN = "unknown"
-        HELD = "held"
-        CANCELLED = "cancelled"
-        FAILED = "failed"
+    Status = ReservationStatus
 
     TIMELINE_KIND = "reservation"
     TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
@@ -40,14 +33,18 @@ class Reservation(StatusRow, QueueRow):
         Status.FAILED: frozenset({"held", "reserved"}),
         Status.DELIVERED: frozenset(),
     }
+    # Only who sent a purchase, or a search, can say how it ended; staff would let it be bought a second time.
+    LEFT_BY_CLAIM_ONLY = frozenset({Status.SENDING})
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     item = models.OneToOneField(OrderItem, on_delete=models.PROTECT, related_name="reservation")
     external_id = models.CharField(max_length=64, unique=True, editable=False)
     supplier_order_id = models.CharField(max_length=64, null=True, blank=True, unique=True, editable=False)
     dialect = models.CharField(max_length=16, editable=False)
-    status = models.CharField(max_length=12, choices=Status.choices, default=Status.PENDING, editable=False)
-    reason = models.CharField(max_length=64, blank=True, editable=False, help_text="Why it is held or failed.")
+    status = models.CharField(max_length=12, choices=ReservationStatus.choices, default=Status.PENDING, editable=False)
+    reason = models.CharField(
+        max_length=64, blank=True, choices=HoldReason.choices, editable=False, help_text="Why it is held or cancelled."
+    )
     last_error = models.CharField(max_length=300, blank=True, editable=False)
     cost = models.DecimalField(max_digits=10, decimal_places=2, null=True, blank=True, editable=False)
     unknown_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="Since when nobody knows.")
@@ -64,16 +61,8 @@ class Reservation(StatusRow, QueueRow):
     class Meta(QueueRow.Meta):
         ordering = ["-created_at"]
         constraints = [
-            models.CheckConstraint(
-                condition=Q(
-                    status__in=[
-                        "pending", "sending", "reserved", "given", "delivered",
-                        "unknown", "held", "cancelled", "failed",
-                    ]
-                ),
-                name="reservation_status_known",
-            )
-        ]  # fmt: skip
+            models.CheckConstraint(condition=Q(status__in=ReservationStatus.values), name="reservation_status_known")
+        ]
         indexes = [
             *QueueRow.Meta.indexes,
             models.Index(fields=["-created_at"], name="reservation_newest"),
@@ -86,42 +75,46 @@ class Reservation(StatusRow, QueueRow):
     def lock(self) -> "Reservation":
         return queries.get(Reservation, self.pk, lock=True)
 
-    def record(self, to: str, *, message: str, through: tuple[str, str] | None = None, **fields: Any) -> None:
-        """Change the status for the worker that holds the claim, with a timeline row: one compare-and-set.
+    @property
+    def timeline_order_id(self) -> uuid.UUID:
+        return self.item.order_id
 
-        With `through`, a status and its message, it passes that on the way. Raises LeaseLost if the claim no longer
-        holds, InvalidTransition for a forbidden move.
-        """
-        path = (self.status, through[0], to) if through else (self.status, to)
-        for before, after in pairwise(path):
-            if after not in self.TRANSITIONS[before]:
-                raise InvalidTransition(f"{self}: {before} -> {after}")
-        note = {"order_id": self.item.order_id, "message": message[:300], "actor": ""}
-        mine = {"pk": self.pk, "claim_token": self.claim_token}
-        if not self._set_status(mine, to, note, {"changed_at": Now(), **fields}, through=through):
-            raise LeaseLost(f"{self}")
+    def move(self, to: str, *, message: str, claim: uuid.UUID | None = None, **fields: Any) -> bool:
+        """Change the status as every row does; without `claim` for staff, and then whoever had the claim loses it."""
+        # A worker in the middle of a step would otherwise record over what staff decided; now its compare-and-set
+        # finds another token, and what it wanted to write is void.
+        ended = {} if claim else {"claim_token": None, "claimed_until": None}
+        return super().move(to, message=message, claim=claim, **{"changed_at": Now(), **ended, **fields})
 
-    def move(self, to: str, *, message: str, actor: str = "", **fields: Any) -> bool:
-        """Change the status for a person, whoever holds the claim, and end that claim. Return False for a repeat.
+    def record(self, to: str, *, message: str, via: Step | None = None, **fields: Any) -> None:
+        """Change the status for the worker that holds the claim. Raises LeaseLost or InvalidTransition."""
+        if not self.move(to, message=message, claim=self._held_claim(), via=via, **fields):
+            raise InvalidTransition(f"{self._meta.label} {self.pk}: {self.status} -> {to}")
 
-        Raises InvalidTransition, above all while it is being sent: only who sent it, or a search, says what came of it.
-        """
-        free = {"changed_at": Now(), "claim_token": None, "claimed_until": None}
-        not_from = frozenset({self.Status.SENDING})
-        order = self.item.order_id
-        return self._move(to, order_id=order, message=message, actor=actor, not_from=not_from, **free | fields)
+    def begin_sending(self, *, message: str, host: str) -> bool:
+        """Take the right to send the purchase. Return False if purchases to this host are stopped. Raises LeaseLost."""
+        # The gate is looked at in the statement that moves the row: between a look and a write somebody could stop
+        # all purchases, and one would leave after that.
+        gate_is_open = (SupplierGate, {"pk": host, "status": GateStatus.OPEN})
+        claim = self._held_claim()
+        return self.move(self.Status.SENDING, message=message, claim=claim, only_if=gate_is_open, sent_at=Now())
+
+    def _held_claim(self) -> uuid.UUID:
+        if self.claim_token is None:
+            raise LeaseLost(f"{self._meta.label} {self.pk}")
+        return self.claim_token
 
 
 class ReservationAttempt(models.Model):
     """A permit to send one purchase once, committed before the first byte leaves."""
 
-    class Outcome(models.TextChoices):
-        OPEN = "open"
-        PLACED = "placed"
+    class Outcome(StatusChoices):
+        OPEN = "open", Tone.BUSY
+        PLACED = "placed", Tone.GOOD
         NOT_SENT = "not_sent"
-        REFUSED = "refused"
-        DUPLICATE = "duplicate"
-        UNKNOWN = "unknown"
+        REFUSED = "refused", Tone.BAD
+        DUPLICATE = "duplicate", Tone.LOOK
+        UNKNOWN = "unknown", Tone.LOOK
 
     reservation = models.ForeignKey(Reservation, on_delete=models.PROTECT, related_name="permits")
     number = models.PositiveSmallIntegerField()
@@ -156,16 +149,33 @@ class SupplierCall(models.Model):
         return f"{self.call}: {self.outcome}"
 
 
+class GateQuerySet(models.QuerySet["SupplierGate"]):
+    """Moves of gates. Each is one UPDATE of the rows that still are as the filter says, so none undoes another's."""
+
+    def pause(self, *, reason: str, probe_at: Any, needed_balance: Decimal | None = None) -> int:
+        """Pause the gates that are open; one that somebody stopped stays stopped."""
+        return self.filter(status=GateStatus.OPEN).update(
+            status=GateStatus.PAUSED,
+            reason=reason,
+            needed_balance=needed_balance,
+            probe_at=probe_at,
+            changed_at=Now(),
+        )
+
+    def stop(self, *, reason: str) -> int:
+        return self.update(status=GateStatus.STOPPED, reason=reason, changed_at=Now())
+
+    def open(self) -> int:
+        return self.update(status=GateStatus.OPEN, reason="", failures=0, needed_balance=None, changed_at=Now())
+
+
 class SupplierGate(models.Model):
     """One row per supplier host: whether purchases may be sent there at all."""
 
-    class Status(models.TextChoices):
-        OPEN = "open"
-        PAUSED = "paused"
-        STOPPED = "stopped"
+    Status = GateStatus
 
     host = models.CharField(primary_key=True, max_length=200)
-    status = models.CharField(max_length=8, choices=Status.choices, default=Status.OPEN)
+    status = models.CharField(max_length=8, choices=GateStatus.choices, default=Status.OPEN)
     reason = models.CharField(max_length=200, blank=True)
     failures = models.PositiveIntegerField(default=0)
     probe_at = models.DateTimeField(null=True, blank=True, help_text="When a paused gate is tried by a read.")
@@ -175,10 +185,10 @@ class SupplierGate(models.Model):
     )
     changed_at = models.DateTimeField(db_default=Now(), editable=False)
 
+    objects = GateQuerySet.as_manager()
+
     class Meta:
-        constraints = [
-            models.CheckConstraint(condition=Q(status__in=["open", "paused", "stopped"]), name="gate_status_known")
-        ]
+        constraints = [models.CheckConstraint(condition=Q(status__in=GateStatus.values), name="gate_status_known")]
 
     def __str__(self) -> str:
         return f"{self.host}: {self.status}"

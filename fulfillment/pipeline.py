@@ -14,10 +14,11 @@ from bitloot.core import queries
 from bitloot.core.clock import delay
 from fulfillment import kinguin
 from fulfillment.call_log import CallLog
+from fulfillment.choices import HoldReason
 from fulfillment.kinguin import KinguinClient
 from fulfillment.models import Reservation
 from fulfillment.steps import buying, collecting, resuming, searching
-from fulfillment.steps.holding import GO_ON, STOP, Pause, alert, hold
+from fulfillment.steps.holding import Next, StepResult, Wait, alert, hold
 from fulfillment.steps.searching import SEARCH_HOURLY, become_unknown
 from orders.models import OrderItem
 
@@ -41,17 +42,21 @@ def advance_claimed(reservation: Reservation) -> None:
     client, calls = kinguin.client(), CallLog(reservation)
     if reservation.dialect != client.dialect and reservation.status not in SETTLED:
         _see_sending_as_unknown(reservation)
-        reservation.release(hold(reservation, "other_dialect", f"It belongs to the dialect “{reservation.dialect}”."))
+        sentence = f"It belongs to the dialect “{reservation.dialect}”."
+        _release(reservation, hold(reservation, HoldReason.OTHER_DIALECT, sentence))
         return
-    while True:
-        pause = STEPS[reservation.status](reservation, client, calls)
-        if pause != GO_ON:
-            break
+    result: StepResult = Next.STEP
+    while result is Next.STEP:
+        result = STEPS[reservation.status](reservation, client, calls)
     if reservation.claim_token is None:
         return  # delivered, which ended the claim
     with transaction.atomic():
         calls.flush()
-        reservation.release(pause)
+        _release(reservation, result)
+
+
+def _release(reservation: Reservation, result: StepResult) -> None:
+    reservation.release(result.time if isinstance(result, Wait) else None)
 
 
 def give_up(reservation: Reservation) -> None:
@@ -63,11 +68,11 @@ def give_up(reservation: Reservation) -> None:
     _load_order(reservation)
     _see_sending_as_unknown(reservation)
     if Status.HELD in Reservation.TRANSITIONS[reservation.status]:
-        hold(reservation, "poison", POISON)
+        hold(reservation, HoldReason.POISON, POISON)
     elif reservation.status == Status.HELD:
-        alert(reservation, "poison", f"{POISON} Use “Run now” once it is mended.")
+        alert(reservation, HoldReason.POISON, f"{POISON} Use “Run now” once it is mended.")
     bought = reservation.unknown_at is not None or reservation.supplier_order_id is not None
-    reservation.release(delay(SEARCH_HOURLY) if reservation.status == Status.HELD and bought else STOP)
+    reservation.release(delay(SEARCH_HOURLY) if reservation.status == Status.HELD and bought else None)
 
 
 def _load_order(reservation: Reservation) -> None:
@@ -81,11 +86,11 @@ def _see_sending_as_unknown(reservation: Reservation) -> None:
         become_unknown(reservation, "the worker stopped while sending")
 
 
-def _settled(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
-    return STOP
+def _settled(reservation: Reservation, client: KinguinClient, calls: CallLog) -> StepResult:
+    return Next.NOTHING
 
 
-STEPS: dict[str, Callable[[Reservation, KinguinClient, CallLog], Pause]] = {
+STEPS: dict[str, Callable[[Reservation, KinguinClient, CallLog], StepResult]] = {
     Status.PENDING: buying.send,
     Status.SENDING: searching.after_a_crash,
     Status.UNKNOWN: searching.find_out,

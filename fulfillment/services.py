@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from bitloot.core import queries, wakeup
+from bitloot.core.outcome import Outcome
 from fulfillment.exceptions import CodesRefused, KeysGone, NotDeliverable, NothingStored, PermitOpen
 from fulfillment.kinguin import SupplierEvent
 from fulfillment.models import Reservation
@@ -17,6 +18,7 @@ from fulfillment.steps.buying import BUYABLE
 from fulfillment.steps.collecting import finish_order
 from fulfillment.steps.holding import waits_for_a_purchase
 from orders.alerts import close_alert, raise_alert
+from orders.choices import AlertKind
 from orders.models import Order, OrderItem
 from storage.exceptions import KeyShredded
 from storage.models import Key
@@ -35,32 +37,32 @@ class Code:
     serial: str
 
 
-def handle_supplier_event(event: SupplierEvent) -> str:
+def handle_supplier_event(event: SupplierEvent) -> Outcome:
     """Look at the reservation a webhook names, soon; what the webhook claims moves nothing by itself."""
     if event.kind != "order":
-        return f"ignored: {event.kind}"
+        return Outcome.ignored(event.kind)
     reservation = _named(event)
     if reservation is None:
-        return "ignored: no reservation of ours"
+        return Outcome.ignored("no reservation of ours")
     other_order = reservation.supplier_order_id and event.order_id and event.order_id != reservation.supplier_order_id
     if other_order:
         raise_alert(
-            "double_purchase",
-            str(reservation),
+            AlertKind.DOUBLE_PURCHASE,
+            reservation,
             f"The supplier speaks of order {event.order_id} for {reservation}, we know {reservation.supplier_order_id}."
             " Look both up in the supplier's dashboard.",
         )
     if reservation.manual and event.order_id and not reservation.supplier_order_id:
         raise_alert(
-            "surplus",
-            str(reservation),
+            AlertKind.SURPLUS,
+            reservation,
             f"The supplier has order {event.order_id} for {reservation}, which was delivered by hand. Return its keys.",
             order=reservation.item.order,
         )
     if reservation.status == Status.DELIVERED:
         return _after_delivery(reservation, event)
     run_now(reservation)
-    return f"looking at {reservation}"
+    return Outcome.processed(f"looking at {reservation}")
 
 
 def run_now(reservation: Reservation) -> None:
@@ -90,7 +92,7 @@ def resume(reservation: Reservation, *, actor: str) -> None:
                 Status.PENDING, message="A person let it go on.", actor=actor, reason="", next_attempt_at=Now(),
                 crashes=0,
             )  # fmt: skip
-            close_alert("reservation", str(reservation), by=actor)
+            close_alert(AlertKind.RESERVATION, reservation, by=actor)
             if goes_on:
                 order.mark_fulfilling()
     run_now(reservation)
@@ -132,16 +134,16 @@ def _named(event: SupplierEvent) -> Reservation | None:
     return None
 
 
-def _after_delivery(reservation: Reservation, event: SupplierEvent) -> str:
+def _after_delivery(reservation: Reservation, event: SupplierEvent) -> Outcome:
     if event.status.lower() not in ("canceled", "cancelled", "refunded"):
-        return "nothing new: it is delivered"
+        return Outcome.processed("nothing new: it is delivered")
     raise_alert(
-        "supplier_after_delivery",
-        str(reservation),
+        AlertKind.SUPPLIER_AFTER_DELIVERY,
+        reservation,
         f"The supplier says “{event.status[:20]}” of {reservation}, which is delivered. Check the key with them.",
         order=reservation.item.order,
     )
-    return "alert: the supplier took back a delivered key"
+    return Outcome.processed("alert: the supplier took back a delivered key")
 
 
 def _items_for(order: Order, codes: Sequence[Code]) -> list[tuple[OrderItem, list[str]]]:

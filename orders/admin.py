@@ -11,6 +11,7 @@ from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline, Refuse
 from bitloot.core.admin.decisions import Decision, DecisionAdmin
 from bitloot.core.admin.formatting import NOTHING, age_of, badge, link, link_to, list_link, short
 from orders.alerts import close_alert, raise_alert
+from orders.choices import AlertKind, OrderReason
 from orders.exceptions import InvalidTransition
 from orders.models import (
     Alert,
@@ -73,7 +74,6 @@ class AlertInline(ReadOnlyInline):
 
 
 CAN_BE_HELD = ("pending", "underpaid", "paid", "fulfilling", "partially_fulfilled")
-HELD_BY_STAFF = "held_by_staff"
 ARRIVED = ("partially_paid", "review", "finished")
 SEEN = ("confirming", "confirmed", "sending", *ARRIVED)
 
@@ -83,7 +83,7 @@ def _saw_payment(order: Order, *steps: str) -> bool:
 
 
 def _can_be_released(order: Order) -> bool:
-    return order.status == Order.Status.HELD and order.reason == HELD_BY_STAFF and order.paid_at is not None
+    return order.status == Order.Status.HELD and order.reason == OrderReason.HELD_BY_STAFF and order.paid_at is not None
 
 
 def _can_be_cancelled(order: Order) -> bool:
@@ -95,8 +95,9 @@ def _can_be_owed_back(order: Order) -> bool:
 
 
 def _hold(order: Order, actor: str, fields: dict[str, str]) -> str:
-    order.hold(reason=HELD_BY_STAFF, message="Our staff stopped this order to look at it.", actor=actor)
-    raise_alert("order_held", str(order), f"{actor} holds {order}: {fields['reason']}. Decide about it.", order=order)
+    order.hold(reason=OrderReason.HELD_BY_STAFF, message="Our staff stopped this order to look at it.", actor=actor)
+    message = f"{actor} holds {order}: {fields['reason']}. Decide about it."
+    raise_alert(AlertKind.ORDER_HELD, order, message, order=order)
     return "held. Nothing more is bought for it until you decide; purchases that are out are still followed."
 
 
@@ -111,7 +112,9 @@ def _cancel(order: Order, actor: str, _: dict[str, str]) -> str:
 
 
 def _owe_back(order: Order, actor: str, _: dict[str, str]) -> str:
-    order.mark_refund_due(reason="decided_by_staff", message="The money for this order goes back.", actor=actor)
+    order.mark_refund_due(
+        reason=OrderReason.DECIDED_BY_STAFF, message="The money for this order goes back.", actor=actor
+    )
     return "its money goes back. The customer is asked for an address for every payment; keys not yet bought are not."
 
 
@@ -129,7 +132,7 @@ def _noted(
             raise Refused("it moved on meanwhile. Look at it again.") from err
         order.note("staff", fields["reason"], actor=actor)
         if order.status != Order.Status.HELD:
-            close_alert("order_held", str(order), by=actor)
+            close_alert(AlertKind.ORDER_HELD, order, by=actor)
         return said
 
     return decided
@@ -166,7 +169,7 @@ class OrderAdmin(DecisionAdmin):
         ),
     )  # fmt: skip
     list_display = ("reference", "email", "state", "reason", "amount", "placed", "paid", "fulfilled")
-    list_filter = ("status", "created_at")
+    list_filter: ClassVar[Any] = ("status", "created_at")
     search_fields = ("email__icontains",)
     search_ids = ("id",)
     actions: Any = ("mail_fresh_link",)
@@ -269,15 +272,15 @@ class EmailAdmin(ReadOnlyAdmin):
 class AlertAdmin(ReadOnlyAdmin):
     is_live = True
     tones = {"open": "bad"}
-    list_display = ("name", "state", "message", "order_link", "times", "last", "opened")
+    list_display = ("name", "about_link", "state", "message", "order_link", "times", "last", "opened")
     list_filter = ("status", "kind", "last_at")
-    search_fields = ("subject__icontains",)
+    search_fields = ("about_pk__icontains",)
     search_ids = ("order_id",)
     linked_by = ("order",)
     list_select_related = ("order",)
     actions = ("close",)
     fieldsets = (
-        (None, {"fields": ("kind", "subject", "message", "state", "order_link", "times")}),
+        (None, {"fields": ("kind", "about_link", "message", "state", "order_link", "times")}),
         ("Times", {"fields": ("opened", "last", ("closed", "closed_by"))}),
     )
     order_link = link_to("order", "order")
@@ -287,7 +290,13 @@ class AlertAdmin(ReadOnlyAdmin):
 
     @admin.display(description="about", ordering="kind")
     def name(self, alert: Alert) -> str:
-        return f"{alert.kind.replace('_', ' ')}: {short(alert.subject)}"
+        return short(alert)
+
+    @admin.display(description="about", ordering="about_pk")
+    def about_link(self, alert: Alert) -> str:
+        if not alert.about_path:
+            return alert.about
+        return format_html('<a href="{}">{}</a>', alert.about_path, short(alert.about))
 
     def has_close_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("orders.change_alert")
@@ -295,7 +304,7 @@ class AlertAdmin(ReadOnlyAdmin):
     @admin.action(description="Close: it is taken care of", permissions=["close"])
     def close(self, request: HttpRequest, alerts: QuerySet[Alert]) -> None:
         def close_one(alert: Alert) -> None:
-            if not close_alert(alert.kind, alert.subject, by=request.user.get_username()):
+            if not alert.close(by=request.user.get_username()):
                 raise Refused("closed already; nothing was changed")
 
         self.act(

@@ -2,29 +2,37 @@
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Model
 from django.db.models.functions import Now
 
-from bitloot.core import queries
+from orders.choices import AlertKind
 from orders.models import Alert, Email, Order
 
+STAFF_MAIL = "mails to staff"
+OBJECT_STORE = "object store"
+WEBHOOKS = "webhooks"
 
-def raise_alert(kind: str, subject: str, message: str, *, order: Order | None = None) -> Alert:
-    """Open an alert and mail staff, or count one more on the alert that is open already."""
+
+def raise_alert(kind: AlertKind, about: Model | str, message: str, *, order: Order | None = None) -> Alert:
+    """Open an alert about a row and mail staff, or count one more on the alert that is open already.
+
+    What has no row of its own is named by one of the constants above, or by a name that stays the same.
+    """
+    key = {"kind": kind, **Alert.key_of(about), "status": Alert.Status.OPEN}
     with transaction.atomic():
-        counted = Alert.objects.filter(kind=kind, subject=subject, status=Alert.Status.OPEN).update(
-            times=F("times") + 1, last_at=Now(), message=message[:500]
-        )
+        counted = Alert.objects.filter(**key).update(times=F("times") + 1, last_at=Now(), message=message[:500])
         if counted:
-            return Alert.objects.get(kind=kind, subject=subject, status=Alert.Status.OPEN)
-        alert, made = Alert.objects.get_or_create(
-            kind=kind, subject=subject, status=Alert.Status.OPEN, defaults={"message": message[:500], "order": order}
-        )
+            return Alert.objects.get(**key)
+        # Two workers may see the same trouble at once: the unique constraint lets one of them open it, and the other
+        # gets that row and sends no second mail.
+        alert, made = Alert.objects.get_or_create(**key, defaults={"message": message[:500], "order": order})
         if made and settings.STAFF_EMAIL:
-            Email.objects.create(kind=Email.Kind.ALERT, to=settings.STAFF_EMAIL, order=order, reason=message[:300])
+            Email.objects.create(
+                kind=Email.Kind.ALERT, to=settings.STAFF_EMAIL, order=order, alert=alert, reason=message[:300]
+            )
     return alert
 
 
-def close_alert(kind: str, subject: str, *, by: str = "") -> int:
-    open_alert = {"kind": kind, "subject": subject, "status": Alert.Status.OPEN}
-    return queries.update(Alert, open_alert, {"status": Alert.Status.CLOSED, "closed_at": Now(), "closed_by": by})
+def close_alert(kind: AlertKind, about: Model | str, *, by: str = "") -> int:
+    """Close the open alert of this kind about this row or name, if there is one; return how many were open."""
+    return Alert.close_open(kind, about, by=by)

@@ -10,15 +10,15 @@ from django.conf import settings
 from django.core.mail import EmailMultiAlternatives, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import transaction
-from django.db.models.functions import Now
 from django.template.loader import render_to_string
 
 from bitloot.core.clock import GIVE_UP_AFTER
 from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
 from orders.access import order_link
-from orders.alerts import raise_alert
-from orders.models import Email, Order, OrderItem
+from orders.alerts import STAFF_MAIL, raise_alert
+from orders.choices import AlertKind
+from orders.models import Alert, Email, Order, OrderItem
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None
         else:
             mail.retry(error=type(err).__name__)
     else:
-        mail.release(None, status=Email.Status.SENT, sent_at=Now(), error="")
+        mail.mark_sent()
 
 
 def give_up(mail: Email) -> None:
@@ -75,13 +75,13 @@ def give_up(mail: Email) -> None:
 
 
 def _give_up(mail: Email, error: str) -> None:
-    # One alert for every mail to staff that fails: an alert of its own would owe them the next mail, for ever.
-    subject = "mails to staff" if mail.kind == Email.Kind.ALERT else f"mail {mail.pk}"
+    # One alert for every mail to staff that fails: an alert of its own would owe them the next mail, without end.
+    about: Email | str = STAFF_MAIL if mail.kind == Email.Kind.ALERT else mail
     with transaction.atomic():
-        mail.release(None, status=Email.Status.FAILED, error=error[:300])
+        mail.mark_failed(error=error)
         raise_alert(
-            "mail_failed",
-            subject,
+            AlertKind.MAIL_FAILED,
+            about,
             f"The mail “{mail.kind}” could not be delivered. {error} Check the address, then queue it again.",
             order=mail.order,
         )
@@ -102,4 +102,7 @@ def _context(mail: Email, order: Order | None, items: list[OrderItem]) -> dict[s
     context: dict[str, object] = {"mail": mail, "order": order, "reason": mail.reason, "site_url": settings.SITE_URL}
     if order is not None:
         context |= {"items": sorted(items, key=lambda item: item.title), "link": order_link(order)}
+    if mail.alert_id is not None:
+        alert = Alert.objects.get(pk=mail.alert_id)
+        context |= {"alert": alert, "about_url": settings.SITE_URL + alert.about_path if alert.about_path else ""}
     return context

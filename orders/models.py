@@ -3,13 +3,18 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
+from django.apps import apps
+from django.contrib.admin.utils import quote
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now, Upper
+from django.urls import NoReverseMatch, reverse
 
 from bitloot.core import queries
+from bitloot.core.choices import StatusChoices, Tone
 from bitloot.core.queue import QueueManager, QueueRow
+from orders.choices import AlertKind, OrderReason, OrderStatus
 from orders.signals import order_paid, order_refund_due
 from orders.state import OrderEvent, StatusRow, one_transaction
 
@@ -68,20 +73,7 @@ class Product(models.Model):
 
 
 class Order(StatusRow):
-    class Status(models.TextChoices):
-        PENDING = "pending"
-        UNDERPAID = "underpaid"
-        PAID = "paid"
-        FULFILLING = "fulfilling"
-        FULFILLED = "fulfilled"
-        PARTIALLY_FULFILLED = "partially_fulfilled"
-        HELD = "held"
-        EXPIRED = "expired"
-        CANCELLED = "cancelled"
-        FAILED = "failed"
-        REFUND_DUE = "refund_due"
-        REFUNDED = "refunded"
-
+    Status = OrderStatus
     TIMELINE_KIND = "order"
     TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
         Status.PENDING: frozenset({"underpaid", "paid", "expired", "cancelled", "held", "refund_due"}),
@@ -100,7 +92,6 @@ class Order(StatusRow):
         Status.REFUND_DUE: frozenset({"refunded", "held"}),
         Status.REFUNDED: frozenset(),
     }
-    MONEY_WENT_BACK = "payment_refunded"
     # What the customer's API says of fulfilment.
     FULFILLMENT_WORD: dict[str, str] = {
         Status.PENDING: "pending",
@@ -122,7 +113,7 @@ class Order(StatusRow):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     email = models.EmailField(max_length=254)
-    status = models.CharField(max_length=20, choices=Status.choices, default=Status.PENDING, editable=False)
+    status = models.CharField(max_length=20, choices=OrderStatus.choices, default=Status.PENDING, editable=False)
     reason = models.CharField(max_length=64, blank=True, editable=False, help_text="Why the order is where it is.")
     total = models.DecimalField(max_digits=10, decimal_places=2, editable=False)
     currency = models.CharField(max_length=3, editable=False)
@@ -136,16 +127,8 @@ class Order(StatusRow):
         ordering = ["-created_at"]
         constraints = [
             models.CheckConstraint(condition=Q(total__gt=0), name="order_total_positive"),
-            models.CheckConstraint(
-                condition=Q(
-                    status__in=[
-                        "pending", "underpaid", "paid", "fulfilling", "fulfilled", "partially_fulfilled",
-                        "held", "expired", "cancelled", "failed", "refund_due", "refunded",
-                    ]
-                ),
-                name="order_status_known",
-            ),
-        ]  # fmt: skip
+            models.CheckConstraint(condition=Q(status__in=OrderStatus.values), name="order_status_known"),
+        ]
         indexes = [
             models.Index(fields=["-created_at"], name="order_newest"),
             models.Index(fields=["status", "-created_at"], name="order_by_status"),
@@ -160,6 +143,15 @@ class Order(StatusRow):
 
     def __str__(self) -> str:
         return f"order {self.id}"
+
+    @property
+    def timeline_order_id(self) -> uuid.UUID:
+        return self.pk
+
+    @property
+    def is_without_money(self) -> bool:
+        """Whether the payment went back on its own, so that nothing may be handed out until staff decide."""
+        return self.status == self.Status.HELD and self.reason == OrderReason.PAYMENT_REFUNDED
 
     @property
     def fulfillment_word(self) -> str:
@@ -186,59 +178,56 @@ class Order(StatusRow):
     def mark_paid(self, *, message: str, actor: str = "") -> bool:
         """Record full payment and tell the upper apps. Return False if the order was already paid."""
         with one_transaction():
-            changed = self._transition(self.Status.PAID, message=message, actor=actor, reason="", paid_at=Now())
+            changed = self.move(self.Status.PAID, message=message, actor=actor, reason="", paid_at=Now())
             if changed:
                 order_paid.send(sender=Order, order=self)
         return changed
 
     def mark_underpaid(self, *, message: str) -> bool:
-        return self._transition(self.Status.UNDERPAID, message=message)
+        return self.move(self.Status.UNDERPAID, message=message)
 
     def mark_fulfilling(self) -> bool:
-        return self._transition(self.Status.FULFILLING, message="The key is being bought.", reason="")
+        return self.move(self.Status.FULFILLING, message="The key is being bought.", reason="")
 
     def mark_partially_fulfilled(self, *, message: str) -> bool:
-        return self._transition(self.Status.PARTIALLY_FULFILLED, message=message)
+        return self.move(self.Status.PARTIALLY_FULFILLED, message=message)
 
     def mark_fulfilled(self) -> bool:
-        return self._transition(
+        return self.move(
             self.Status.FULFILLED, message="Every key of this order is ready.", reason="", fulfilled_at=Now()
         )
 
     def hold(self, *, reason: str, message: str, actor: str = "") -> bool:
         """Stop the order until a person decides. Return False if it is held already."""
-        return self._transition(self.Status.HELD, message=message, reason=reason, actor=actor)
+        return self.move(self.Status.HELD, message=message, reason=reason, actor=actor)
 
     def hold_unpaid(self, *, message: str) -> None:
         """Hold the order because its money went back; a held one waits for that from now on, and for nothing else."""
         with transaction.atomic():
-            if not self.hold(reason=self.MONEY_WENT_BACK, message=message):
-                Order.objects.filter(pk=self.pk, status=self.Status.HELD).update(reason=self.MONEY_WENT_BACK)
+            if not self.hold(reason=OrderReason.PAYMENT_REFUNDED, message=message):
+                Order.objects.filter(pk=self.pk, status=self.Status.HELD).update(reason=OrderReason.PAYMENT_REFUNDED)
                 self.note("order", message)
                 self.refresh_from_db()
 
     def expire(self) -> bool:
-        return self._transition(self.Status.EXPIRED, message="Nobody paid in time.", reason="unpaid")
+        return self.move(self.Status.EXPIRED, message="Nobody paid in time.", reason=OrderReason.UNPAID)
 
     def cancel(self, *, message: str, actor: str = "") -> bool:
-        return self._transition(self.Status.CANCELLED, message=message, reason="cancelled", actor=actor)
+        return self.move(self.Status.CANCELLED, message=message, reason=OrderReason.CANCELLED, actor=actor)
 
     def fail(self, *, reason: str, message: str) -> bool:
-        return self._transition(self.Status.FAILED, message=message, reason=reason)
+        return self.move(self.Status.FAILED, message=message, reason=reason)
 
     def mark_refund_due(self, *, reason: str, message: str, actor: str = "") -> bool:
         """Record that the customer's money is owed back, and tell the upper apps."""
         with one_transaction():
-            changed = self._transition(self.Status.REFUND_DUE, message=message, reason=reason, actor=actor)
+            changed = self.move(self.Status.REFUND_DUE, message=message, reason=reason, actor=actor)
             if changed:
                 order_refund_due.send(sender=Order, order=self)
         return changed
 
     def mark_refunded(self, *, message: str, actor: str = "") -> bool:
-        return self._transition(self.Status.REFUNDED, message=message, reason="", actor=actor)
-
-    def _transition(self, to: str, *, message: str, actor: str = "", **fields: Any) -> bool:
-        return self._move(to, order_id=self.pk, message=message, actor=actor, **fields)
+        return self.move(self.Status.REFUNDED, message=message, reason="", actor=actor)
 
 
 class OrderItem(models.Model):
@@ -283,11 +272,11 @@ class IdempotencyRecord(models.Model):
 class Email(QueueRow):
     """A mail that is owed to somebody. It is rendered when it is sent, so no link is ever stored."""
 
-    class Status(models.TextChoices):
-        QUEUED = "queued"
-        SENDING = "sending"
-        SENT = "sent"
-        FAILED = "failed"
+    class Status(StatusChoices):
+        QUEUED = "queued", Tone.BUSY
+        SENDING = "sending", Tone.BUSY
+        SENT = "sent", Tone.GOOD
+        FAILED = "failed", Tone.BAD
 
     class Kind(models.TextChoices):
         ORDER_RECEIVED = "order_received"
@@ -304,6 +293,9 @@ class Email(QueueRow):
         max_length=300, blank=True, help_text="A sentence for the reader, where the kind has one."
     )
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED, editable=False)
+    alert = models.ForeignKey(
+        "Alert", null=True, blank=True, on_delete=models.PROTECT, related_name="emails", editable=False
+    )
     error = models.CharField(max_length=300, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     sent_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -316,16 +308,29 @@ class Email(QueueRow):
     def __str__(self) -> str:
         return f"{self.kind} to {self.to}"
 
+    # Both end the claim and set the status in one statement that demands the claim's token: a worker that lost its
+    # lease while the mail server was slow records nothing over the one that took the mail up again.
+    def mark_sent(self) -> None:
+        """Record that the mail server took it. Raises LeaseLost."""
+        self.release(None, status=self.Status.SENT, sent_at=Now(), error="")
+
+    def mark_failed(self, *, error: str) -> None:
+        """Record that it will not be sent. Raises LeaseLost."""
+        self.release(None, status=self.Status.FAILED, error=error[:300])
+
 
 class Alert(models.Model):
-    """Something a person has to look at: one open row per kind and subject, however often it happens."""
+    """Something that staff have to look at: one open row per kind and thing it is about, however often it happens."""
 
-    class Status(models.TextChoices):
-        OPEN = "open"
+    class Status(StatusChoices):
+        OPEN = "open", Tone.BAD
         CLOSED = "closed"
 
-    kind = models.CharField(max_length=40)
-    subject = models.CharField(max_length=120, help_text="What it is about: an order, a payment, a provider's host.")
+    kind = models.CharField(max_length=40, choices=AlertKind.choices)
+    about_model = models.CharField(
+        max_length=60, blank=True, help_text="The model of the row it is about, as in payments.payment; or nothing."
+    )
+    about_pk = models.CharField(max_length=200, help_text="That row's id; without a row, a name such as object store.")
     order = models.ForeignKey(Order, null=True, blank=True, on_delete=models.PROTECT, related_name="alerts")
     message = models.CharField(max_length=500)
     status = models.CharField(max_length=8, choices=Status.choices, default=Status.OPEN)
@@ -338,8 +343,53 @@ class Alert(models.Model):
     class Meta:
         ordering = ["status", "-last_at"]
         constraints = [
-            models.UniqueConstraint(fields=["kind", "subject"], condition=Q(status="open"), name="alert_open_once")
+            models.UniqueConstraint(
+                fields=["kind", "about_model", "about_pk"], condition=Q(status="open"), name="alert_open_once"
+            )
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.subject}"
+        return f"{self.get_kind_display()}: {self.about}"
+
+    @property
+    def about(self) -> str:
+        """What it is about, in words; the row itself is not read."""
+        if not self.about_model:
+            return self.about_pk
+        return f"{apps.get_model(self.about_model)._meta.verbose_name} {self.about_pk}"
+
+    @property
+    def about_path(self) -> str:
+        """The admin page of the row it is about, or "" where there is none."""
+        if not self.about_model:
+            return ""
+        page = self.about_model.replace(".", "_")
+        try:
+            return reverse(f"admin:{page}_change", args=[quote(self.about_pk)])
+        except NoReverseMatch:
+            return ""
+
+    @staticmethod
+    def key_of(about: models.Model | str) -> dict[str, str]:
+        """Return the columns that name what an alert is about: a row, or a well-known name where there is no row.
+
+        Model and primary key never change, unlike the row's name: a payment is renamed when the provider's id arrives.
+        """
+        if isinstance(about, str):
+            return {"about_model": "", "about_pk": about}
+        return {"about_model": about._meta.label_lower, "about_pk": str(about.pk)}
+
+    def close(self, *, by: str) -> bool:
+        """Close this alert. Return False if it was closed before."""
+        return self._close({"pk": self.pk}, by) == 1
+
+    @classmethod
+    def close_open(cls, kind: str, about: models.Model | str, *, by: str) -> int:
+        """Close the open alert of this kind about this row or name; return how many were open."""
+        return cls._close({"kind": kind, **cls.key_of(about)}, by)
+
+    @classmethod
+    def _close(cls, which: dict[str, Any], by: str) -> int:
+        # Compare-and-set on OPEN: of two that close it the second neither counts nor renames who closed it.
+        is_open = {**which, "status": cls.Status.OPEN}
+        return queries.update(cls, is_open, {"status": cls.Status.CLOSED, "closed_at": Now(), "closed_by": by})

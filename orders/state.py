@@ -1,7 +1,10 @@
 """How a row's status moves: one compare-and-set per move, and a line in the order's timeline beside it."""
 
 import uuid
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from django.db import connection, models, transaction
@@ -35,76 +38,121 @@ class OrderEvent(models.Model):
         return f"{self.kind}: {self.message}"
 
 
+@dataclass(frozen=True)
+class Step:
+    """A status and what the timeline says of reaching it."""
+
+    status: str
+    message: str
+
+
 class StatusRow(models.Model):
     """A row whose status moves along TRANSITIONS; each move leaves a line in the timeline of its order."""
 
     TRANSITIONS: ClassVar[dict[str, frozenset[str]]]
+    # Statuses that only the worker holding the row's claim may leave.
+    LEFT_BY_CLAIM_ONLY: ClassVar[frozenset[str]] = frozenset()
     TIMELINE_KIND: ClassVar[str]
     status: Any
 
     class Meta:
         abstract = True
 
-    def _move(
+    @property
+    def timeline_order_id(self) -> uuid.UUID:
+        """The order in whose timeline this row's moves are written."""
+        raise NotImplementedError
+
+    def move(
         self,
         to: str,
         *,
-        order_id: uuid.UUID,
         message: str,
         actor: str = "",
-        claim: Any = None,
-        not_from: frozenset[str] = frozenset(),
+        claim: uuid.UUID | None = None,
+        via: Step | None = None,
+        only_if: tuple[type[models.Model], queries.Where] | None = None,
         **fields: Any,
     ) -> bool:
-        """Change the status with a timeline row, with `claim` only while that claim holds. Return False for a repeat.
+        """Change the status and write the timeline, in one transaction. Return False for a repeat.
 
-        One compare-and-set: what this instance says counts only as long as the row still says the same; before a
-        move is refused, the row is locked and looked at. Raises InvalidTransition or LeaseLost.
+        With `claim`, only while that claim holds; with `via`, through another status on the way; with `only_if`, only
+        while such another row exists (False if not). Raises InvalidTransition or LeaseLost.
         """
-        note = {"order_id": order_id, "message": message[:300], "actor": actor}
-        row = {"pk": self.pk} | ({} if claim is None else {"claim_token": claim})
-        sources = {status for status, targets in self.TRANSITIONS.items() if to in targets} - not_from
-        if self.status in sources and self.status != to and self._set_status(row, to, note, fields):
+        steps = [*([via] if via else []), Step(to, message)]
+        where = {"pk": self.pk} if claim is None else {"pk": self.pk, "claim_token": claim}
+        # The common case is one statement and no lock: what this instance remembers is good enough to try, because the
+        # statement demands that the row still says the same.
+        if self._allows(steps, claim) and self._compare_and_set(where, steps, actor, fields, only_if):
             return True
+        # Somebody was faster, or the move is forbidden from what this instance remembers. Which of the two is decided
+        # on the row itself, locked, so that it cannot change between this look and the write.
         with transaction.atomic():
-            seen = queries.select(type(self), row, lock=True)
-            if not seen:
-                raise LeaseLost(f"{self}")
-            self.status = seen[0].status
+            rows = queries.select(type(self), where, lock=True)
+            if not rows:
+                raise LeaseLost(f"{self._meta.label} {self.pk}")
+            self.status = rows[0].status
             if self.status == to:
                 return False
-            if self.status not in sources:
-                raise InvalidTransition(f"{self}: {self.status} -> {to}")
-            return self._set_status(row, to, note, fields)
+            if not self._allows(steps, claim):
+                raise InvalidTransition(f"{self._meta.label} {self.pk}: {self.status} -> {to}")
+            return self._compare_and_set(where, steps, actor, fields, only_if)
 
-    def _set_status(
+    def _allows(self, steps: Sequence[Step], claim: uuid.UUID | None) -> bool:
+        if claim is None and self.status in self.LEFT_BY_CLAIM_ONLY:
+            return False
+        path = [self.status, *(step.status for step in steps)]
+        return all(after in self.TRANSITIONS[before] for before, after in pairwise(path))
+
+    def _compare_and_set(
         self,
-        row: dict[str, Any],
-        to: str,
-        note: dict[str, Any],
+        where: dict[str, Any],
+        steps: Sequence[Step],
+        actor: str,
         fields: dict[str, Any],
-        *,
-        through: tuple[str, str] | None = None,
+        only_if: tuple[type[models.Model], queries.Where] | None,
     ) -> bool:
-        """Change the status by compare-and-set. With `through`, a status and its message, the row passes that, too."""
-        was = self.status
-        # No savepoint: if the timeline cannot be written, nothing of the caller's transaction may stay.
+        """Write status and fields if the row still has this instance's status; return whether it had."""
+        before, to = self.status, steps[-1].status
+        # No savepoint: if the timeline cannot be written, the caller's transaction must fail as a whole. With a
+        # savepoint a caller that swallows the error would commit its other writes without the move they belong to.
         with transaction.atomic(savepoint=False):
-            if not queries.update(type(self), row | {"status": was}, {"status": to, **fields}):
+            # Of several workers, and staff beside them, only one finds the status that it read. The others write
+            # nothing, so no order is paid twice and no purchase sent twice.
+            found = _write(type(self), where | {"status": before}, {"status": to, **fields}, only_if)
+            if found is None:
                 return False
-            if through is not None:
-                passed, message = through
-                self._add_event(was, passed, note | {"message": message[:300]})
-                was = passed
-            self._add_event(was, to, note)
+            for step in steps:
+                self._note_step(before, step, actor)
+                before = step.status
         self.status = to
-        for name, value in fields.items():
-            if hasattr(value, "resolve_expression"):
-                self.__dict__.pop(name, None)  # the database's answer is read when it is asked for
-            else:
-                setattr(self, name, value)
+        for name, value in {**fields, **found}.items():
+            setattr(self, name, value)
         return True
 
-    def _add_event(self, from_status: str, to_status: str, note: dict[str, Any]) -> None:
-        event = OrderEvent(kind=self.TIMELINE_KIND, from_status=from_status, to_status=to_status, **note)
+    def _note_step(self, before: str, step: Step, actor: str) -> None:
+        event = OrderEvent(
+            order_id=self.timeline_order_id,
+            kind=self.TIMELINE_KIND,
+            from_status=before,
+            to_status=step.status,
+            message=step.message[:300],
+            actor=actor,
+        )
         queries.insert(event)
+
+
+def _write(
+    model: type[models.Model],
+    where: dict[str, Any],
+    values: dict[str, Any],
+    only_if: tuple[type[models.Model], queries.Where] | None,
+) -> dict[str, Any] | None:
+    """Change one row; return what the database made of the values given as expressions, or None if none matched."""
+    made = [name for name, value in values.items() if hasattr(value, "resolve_expression")]
+    if not made:
+        return {} if queries.update(model, where, values, if_exists=only_if) else None
+    # Now() is the database's clock, so its answer comes back with the same statement. Nothing is read later: an
+    # attribute that runs a query hides it from whoever counts them.
+    found = queries.update_returning(model, where, values, names=made, if_exists=only_if)
+    return None if found is None else dict(zip(made, found, strict=True))

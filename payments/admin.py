@@ -14,12 +14,14 @@ from bitloot.core.admin.base import ReadOnlyAdmin, ReadOnlyInline, Refused
 from bitloot.core.admin.decisions import Decision, DecisionAdmin
 from bitloot.core.admin.formatting import NOTHING, age_of, link_to, list_link, short
 from bitloot.core.money import plain
+from orders.choices import AlertKind
 from orders.models import Alert, Order
 from payments import refunds, review
 from payments.balance import amount_due
+from payments.choices import ReviewReason
 from payments.exceptions import DecisionRefused
 from payments.models import Coin, Payment, Refund
-from payments.review import compare, in_words
+from payments.review import compare
 from payments.sync import read_again
 
 MAX_ALERTS = 1_000
@@ -56,9 +58,12 @@ class NeedsPerson(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Payment]) -> QuerySet[Payment]:
         if self.value() != "yes":
             return queryset
-        alerts = Alert.objects.filter(kind="payment_review", status=Alert.Status.OPEN)
-        named = [subject.removeprefix("payment ") for subject in alerts.values_list("subject", flat=True)[:MAX_ALERTS]]
-        return queryset.filter(Q(status=Payment.Status.REVIEW) | Q(external_id__in=named), refunds=None)
+        alerts = Alert.objects.filter(
+            kind=AlertKind.PAYMENT_REVIEW, about_model=Payment._meta.label_lower, status=Alert.Status.OPEN
+        )
+        # Read first, because `about_pk` is text and the payments' ids are not: PostgreSQL would refuse the subquery.
+        named = list(alerts.values_list("about_pk", flat=True)[:MAX_ALERTS])
+        return queryset.filter(Q(status=Payment.Status.REVIEW) | Q(pk__in=named), refunds=None)
 
 
 def _takes_acceptance(payment: Payment) -> bool:
@@ -129,7 +134,7 @@ class PaymentAdmin(DecisionAdmin):
         ),
     )  # fmt: skip
     list_display = ("reference", "state", "reason", "order_link", "price", "asked", "arrived", "created", "read", "due")
-    list_filter = (NeedsPerson, "status", "created_at")
+    list_filter = (NeedsPerson, "status", "reason", "created_at")
     search_fields = ("external_id", "pay_address", "purchase_id", "parent_external_id", "refunds__transaction_id")
     search_ids = ("id", "order_id")
     linked_by = ("order", "pay_currency")
@@ -188,7 +193,7 @@ class PaymentAdmin(DecisionAdmin):
     def concern(self, payment: Payment) -> str:
         is_decided = payment.refunds.exists() or payment.status not in review.ACCEPTABLE
         is_settled = payment.status == Payment.Status.PARTIALLY_PAID and payment.order.paid_at is not None
-        return "" if is_decided or is_settled else in_words(payment.reason)
+        return "" if is_decided or is_settled else ReviewReason.sentence_for(payment.reason)
 
     def facts(self, payment: Payment) -> str:
         return render_to_string("admin/payments/evidence.html", {"lines": compare(payment)})

@@ -5,6 +5,7 @@ import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -19,6 +20,7 @@ from orders import idempotency
 from orders.models import Order
 from payments import coins
 from payments.balance import amount_due
+from payments.choices import ReviewReason
 from payments.exceptions import NoAnswer, NotPayable, TooSmall, UnknownCoin
 from payments.models import Payment
 from payments.nowpayments import BelowMinimum, CoinUnavailable, CreatedPayment, NowPaymentsClient
@@ -28,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 CUSTOMER_WAITS = 5.0
 UNANSWERED_FOR = timedelta(hours=1)
+PAID_INTO = (Payment.Status.CONFIRMING, Payment.Status.CONFIRMED, Payment.Status.SENDING)
 _callers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="create-payment")
 
 
@@ -48,9 +51,19 @@ def start_payment(*, order: Order, coin: str) -> Payment:
     the provider is asked, because their call is not idempotent. Raises NotPayable, UnknownCoin, TooSmall or NoAnswer.
     """
     coin = coin.lower()
-    payment, is_new = _claim_payment(order, coin)
-    if not is_new:
-        return payment
+    with transaction.atomic():
+        # Two clicks at once would otherwise each find no open quote and make a payment of their own.
+        order = order.lock()
+        price = _price_to_pay(order, coin)
+        if (existing := _open_payment(order, coin, price)) is not None:
+            return existing
+        payment = Payment.objects.create(
+            order=order,
+            price_amount=price,
+            price_currency=order.currency.lower(),
+            pay_currency=coin,
+            next_attempt_at=Now() + UNANSWERED_FOR,
+        )
     failpoint("payment.claimed")
     call = _callers.submit(_ask, payment)
     try:
@@ -67,30 +80,24 @@ def start_payment(*, order: Order, coin: str) -> Payment:
     return payment
 
 
-def _claim_payment(order: Order, coin: str) -> tuple[Payment, bool]:
-    with transaction.atomic():
-        order = order.lock()
-        price = amount_due(order)
-        if order.status not in PAYABLE or price <= 0:
-            raise NotPayable(order.status)
-        coins.check_payable(price=price, coin=coin)
-        # A quote of another amount, from before a part was paid, is left aside (and watched).
-        open_quote = order.payments.filter(
-            pay_currency=coin, price_amount=price, status=Payment.Status.WAITING, expires_at__gt=Now()
-        ) | order.payments.filter(pay_currency=coin, status__in=["confirming", "confirmed", "sending"])
-        asking = order.payments.filter(
-            pay_currency=coin, status=Payment.Status.CREATING, reason="", created_at__gt=Now() - timedelta(seconds=60)
-        )
-        if (existing := open_quote.first() or asking.first()) is not None:
-            return existing, False
-        payment = Payment.objects.create(
-            order=order,
-            price_amount=price,
-            price_currency=order.currency.lower(),
-            pay_currency=coin,
-            next_attempt_at=Now() + UNANSWERED_FOR,
-        )
-    return payment, True
+def _price_to_pay(order: Order, coin: str) -> Decimal:
+    price = amount_due(order)
+    if order.status not in PAYABLE or price <= 0:
+        raise NotPayable(order.status)
+    coins.check_payable(price=price, coin=coin)
+    return price
+
+
+def _open_payment(order: Order, coin: str, price: Decimal) -> Payment | None:
+    """Return the payment in this coin that the customer can still use, if there is one."""
+    # A quote of another amount, from before a part was paid, is left aside (and watched).
+    open_quote = order.payments.filter(
+        pay_currency=coin, price_amount=price, status=Payment.Status.WAITING, expires_at__gt=Now()
+    ) | order.payments.filter(pay_currency=coin, status__in=PAID_INTO)
+    asking = order.payments.filter(
+        pay_currency=coin, status=Payment.Status.CREATING, reason="", created_at__gt=Now() - timedelta(seconds=60)
+    )
+    return open_quote.first() or asking.first()
 
 
 def _ask(payment: Payment) -> CreatedPayment:
@@ -144,14 +151,14 @@ def _record_created(payment: Payment, answer: CreatedPayment) -> None:
             elif echoed != asked or answer.pay_amount <= 0:
                 payment.move(
                     Payment.Status.REVIEW, message="The provider answered about another payment.",
-                    reason="create_mismatch", external_id=answer.payment_id,
+                    reason=ReviewReason.CREATE_MISMATCH, external_id=answer.payment_id,
                 )  # fmt: skip
-                alert(order, payment, "create_mismatch")
+                alert(order, payment, ReviewReason.CREATE_MISMATCH)
             else:
                 payment.move(Payment.Status.WAITING, message=STEP_MESSAGES[Payment.Status.WAITING], **fields)
     except IntegrityError as err:
-        Payment.objects.filter(pk=payment.pk).update(reason="no_answer")
-        alert(payment.order, payment, "bound_twice")
+        Payment.objects.filter(pk=payment.pk).update(reason=ReviewReason.NO_ANSWER)
+        alert(payment.order, payment, ReviewReason.BOUND_TWICE)
         raise NoAnswer("the provider named a payment that is bound already") from err
     if payment.status == Payment.Status.REVIEW:
         raise NoAnswer("the provider answered about another payment")
@@ -162,11 +169,12 @@ def _record_failure(payment: Payment, err: ProviderError) -> None:
         with transaction.atomic():
             payment.order.lock()
             payment.move(
-                Payment.Status.FAILED, message="The provider made no payment.", reason="refused", next_attempt_at=None
-            )
+                Payment.Status.FAILED, message="The provider made no payment.", reason=ReviewReason.REFUSED,
+                next_attempt_at=None,
+            )  # fmt: skip
         return
     # Whether they made a payment is unknown. Nobody sees its address; an IPN that names our order adopts it.
-    Payment.objects.filter(pk=payment.pk, external_id=None).update(reason="no_answer")
+    Payment.objects.filter(pk=payment.pk, external_id=None).update(reason=ReviewReason.NO_ANSWER)
     logger.warning("%s: no answer to its creation (%s)", payment, err)
 
 

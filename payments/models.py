@@ -1,5 +1,5 @@
 import uuid
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from django.db import models
 from django.db.models import Exists, OuterRef, Q
@@ -10,6 +10,7 @@ from bitloot.core import queries
 from bitloot.core.queue import QueueManager, QueueRow
 from orders.models import Order
 from orders.state import StatusRow
+from payments.choices import PaymentStatus, RefundStatus, ReviewReason
 
 
 class Coin(models.Model):
@@ -36,19 +37,7 @@ class Coin(models.Model):
 class Payment(StatusRow, QueueRow):
     """One try to pay an order in one coin: a payment at NOWPayments, watched until nothing can come of it."""
 
-    class Status(models.TextChoices):
-        CREATING = "creating"
-        WAITING = "waiting"
-        CONFIRMING = "confirming"
-        CONFIRMED = "confirmed"
-        SENDING = "sending"
-        FINISHED = "finished"
-        PARTIALLY_PAID = "partially_paid"
-        EXPIRED = "expired"
-        FAILED = "failed"
-        CANCELLED = "cancelled"
-        REFUNDED = "refunded"
-        REVIEW = "review"
+    Status = PaymentStatus
 
     # Steps may be missing, late or repeated, but a payment never goes back to an earlier one.
     RANK: dict[str, int] = {
@@ -81,8 +70,14 @@ class Payment(StatusRow, QueueRow):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="payments")
     external_id = models.CharField(max_length=32, null=True, blank=True, unique=True, editable=False)
-    status = models.CharField(max_length=16, choices=Status.choices, default=Status.CREATING, editable=False)
-    reason = models.CharField(max_length=64, blank=True, editable=False, help_text="Why it needs a person.")
+    status = models.CharField(max_length=16, choices=PaymentStatus.choices, default=Status.CREATING, editable=False)
+    reason = models.CharField(
+        max_length=64,
+        blank=True,
+        choices=ReviewReason.choices,
+        editable=False,
+        help_text="Why staff should look at it, or how it came to its status.",
+    )
     price_amount = models.DecimalField(max_digits=10, decimal_places=2, editable=False)
     price_currency = models.CharField(max_length=8, editable=False)
     pay_currency = models.CharField(max_length=32, editable=False)
@@ -115,21 +110,13 @@ class Payment(StatusRow, QueueRow):
     class Meta(QueueRow.Meta):
         ordering = ["-created_at"]
         constraints = [
-            models.CheckConstraint(
-                condition=Q(
-                    status__in=[
-                        "creating", "waiting", "confirming", "confirmed", "sending", "finished",
-                        "partially_paid", "expired", "failed", "cancelled", "refunded", "review",
-                    ]
-                ),
-                name="payment_status_known",
-            ),
+            models.CheckConstraint(condition=Q(status__in=PaymentStatus.values), name="payment_status_known"),
             models.CheckConstraint(condition=Q(price_amount__gt=0), name="payment_price_positive"),
             models.CheckConstraint(condition=Q(actually_paid__gte=0), name="payment_paid_not_negative"),
             models.CheckConstraint(
                 condition=Q(credit__gte=0) & Q(credit__lte=models.F("price_amount")), name="payment_credit_within_price"
             ),
-        ]  # fmt: skip
+        ]
         indexes = [
             *QueueRow.Meta.indexes,
             models.Index(fields=["-created_at"], name="payment_newest"),
@@ -149,9 +136,9 @@ class Payment(StatusRow, QueueRow):
     def lock(self) -> "Payment":
         return queries.get(Payment, self.pk, lock=True)
 
-    def move(self, to: str, *, message: str, actor: str = "", **fields: Any) -> bool:
-        """Change the status with a timeline row. Return False for a repeat; raises InvalidTransition."""
-        return self._move(to, order_id=self.order_id, message=message, actor=actor, **fields)
+    @property
+    def timeline_order_id(self) -> uuid.UUID:
+        return self.order_id
 
 
 class RefundQuerySet(models.QuerySet["Refund"]):
@@ -163,10 +150,7 @@ class RefundQuerySet(models.QuerySet["Refund"]):
 class Refund(StatusRow):
     """Money owed back to a customer. BitLoot keeps the books of it; a person sends the coins."""
 
-    class Status(models.TextChoices):
-        REQUESTED = "requested"
-        SENT = "sent"
-        DONE = "done"
+    Status = RefundStatus
 
     TIMELINE_KIND = "refund"
     TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
@@ -178,7 +162,7 @@ class Refund(StatusRow):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="refunds")
     payment = models.ForeignKey(Payment, null=True, blank=True, on_delete=models.PROTECT, related_name="refunds")
-    status = models.CharField(max_length=10, choices=Status.choices, default=Status.REQUESTED, editable=False)
+    status = models.CharField(max_length=10, choices=RefundStatus.choices, default=Status.REQUESTED, editable=False)
     amount = models.DecimalField(max_digits=40, decimal_places=18)
     currency = models.CharField(max_length=32)
     address = models.CharField(max_length=200, blank=True, help_text="Where the customer wants it, in this coin.")
@@ -198,12 +182,12 @@ class Refund(StatusRow):
                 fields=["payment"], condition=Q(status="requested"), name="refund_requested_once_per_payment"
             ),
             models.CheckConstraint(condition=Q(amount__gt=0), name="refund_amount_positive"),
-            models.CheckConstraint(condition=Q(status__in=["requested", "sent", "done"]), name="refund_status_known"),
+            models.CheckConstraint(condition=Q(status__in=RefundStatus.values), name="refund_status_known"),
         ]
 
     def __str__(self) -> str:
         return f"refund {self.id}"
 
-    def move(self, to: str, *, message: str, actor: str, **fields: Any) -> bool:
-        """Change the status with a timeline row. Return False for a repeat; raises InvalidTransition."""
-        return self._move(to, order_id=self.order_id, message=message, actor=actor, **fields)
+    @property
+    def timeline_order_id(self) -> uuid.UUID:
+        return self.order_id

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from bitloot.core.money import plain
 from orders.alerts import close_alert, raise_alert
+from orders.choices import AlertKind, OrderReason
 from orders.exceptions import InvalidTransition
 from orders.models import Email, Order
 from orders.services import queue_email
@@ -28,8 +29,8 @@ def request_refund(payment: Payment, *, actor: str, reason: str) -> Refund:
         order, payment = payment.order.lock(), payment.lock()
         refund = _open_refund(order, payment, reason=reason, actor=actor)
         if Order.Status.REFUND_DUE in Order.TRANSITIONS[order.status] and not _other_money(order, payment):
-            order.mark_refund_due(reason="refund_requested", message="The payment goes back.", actor=actor)
-    close_alert("payment_review", str(payment), by=actor)
+            order.mark_refund_due(reason=OrderReason.REFUND_REQUESTED, message="The payment goes back.", actor=actor)
+    close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)
     return refund
 
 
@@ -52,8 +53,8 @@ def set_refund_address(*, order: Order, refund_id: uuid.UUID, address: str, extr
         Refund.objects.filter(pk=refund.pk).update(address=address, extra_id=extra_id)
         order.note("refund", "An address for the refund was given.")
         raise_alert(
-            "refund_to_send",
-            str(refund),
+            AlertKind.REFUND_TO_SEND,
+            refund,
             f"The customer gave an address for {refund}. Send {plain(refund.amount)} {refund.currency.upper()},"
             " then enter the transaction id.",
             order=order,
@@ -87,7 +88,7 @@ def mark_done(refund: Refund, *, actor: str) -> None:
         is_settled = not order.refunds.exclude(status=Refund.Status.DONE).exists()
         if order.status == Order.Status.REFUND_DUE and is_settled:
             order.mark_refunded(message="Your money was sent back.", actor=actor)
-    close_alert("refund_to_send", str(refund), by=actor)
+    close_alert(AlertKind.REFUND_TO_SEND, refund, by=actor)
 
 
 _HAS_MONEY = Q(actually_paid__gt=0) & ~Q(status=Payment.Status.REFUNDED)

@@ -8,9 +8,11 @@ from django.db.models.functions import Now
 
 from bitloot.core.money import plain
 from orders.alerts import close_alert
+from orders.choices import AlertKind
 from orders.models import Email, Order
 from orders.services import queue_email
 from payments.balance import amount_due
+from payments.choices import ReviewReason
 from payments.exceptions import DecisionRefused
 from payments.models import Payment
 
@@ -34,10 +36,12 @@ def accept_as_paid(payment: Payment, *, actor: str, reason: str) -> None:
             raise DecisionRefused(f"The order is “{order.status}” and takes no more money; refund this payment.")
         message = "Our staff accepted the payment."
         order.note("staff", f"Accepted as paid: {reason}"[:300], actor=actor)
-        payment.move(Payment.Status.FINISHED, message=message, actor=actor, finished_at=Now(), reason="accepted")
+        payment.move(
+            Payment.Status.FINISHED, message=message, actor=actor, finished_at=Now(), reason=ReviewReason.ACCEPTED
+        )
         order.mark_paid(message=message, actor=actor)
         queue_email(order, Email.Kind.PAYMENT_RECEIVED)
-    close_alert("payment_review", str(payment), by=actor)
+    close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)
 
 
 def ask_for_rest(payment: Payment, *, actor: str) -> None:
@@ -49,32 +53,12 @@ def ask_for_rest(payment: Payment, *, actor: str) -> None:
         order.note("staff", "The customer was asked for the rest.", actor=actor)
         sentence = f"A part of your payment is missing: {amount_due(order)} {order.currency}."
         queue_email(order, Email.Kind.PROBLEM, reason=f"{sentence} Open your order to pay it, or write to us.")
-    close_alert("payment_review", str(payment), by=actor)
+    close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)
 
 
 def demand_reason(reason: str) -> None:
     if len(reason.strip()) < 5:
         raise DecisionRefused("Say why, in a few words: it is kept with the decision.")
-
-
-_WORDS = {
-    "too_little": "Less than asked arrived. The customer was asked for the rest.",
-    "partially_paid": "Less than asked arrived. The customer was asked for the rest.",
-    "order_not_covered": "This payment and the parts before it do not make up the price.",
-    "second_payment": "The order is paid already: this came on top of it.",
-    "child_payment": "Coins came once more to an old address, or in another coin than the one asked for.",
-    "not_created_by_us": "This payment was not made by us for this order: coins came to an old address.",
-    "other_payment": "The provider answered about another payment.",
-    "other_order": "The provider knows this payment for another order.",
-    "other_price": "The provider knows another price than we asked for.",
-    "other_price_currency": "The provider knows the price in another currency.",
-    "other_coin": "The payment is in another coin than the one asked for.",
-    "no_amount": "The provider's amounts are none that can be compared.",
-    "nothing_paid": "The provider says finished, and that nothing was paid.",
-    "create_mismatch": "When we made this payment the provider answered about another one.",
-    "bound_twice": "The provider named a payment that another order has.",
-    "unknown_status": "The provider uses a word for its state that we do not know.",
-}
 
 
 @dataclass(frozen=True)
@@ -83,24 +67,6 @@ class Comparison:
     ours: str
     theirs: str
     differs: str = ""  # in words; nothing if the two agree
-
-
-def in_words(reason: str) -> str:
-    """Say what a reason code of a payment in review means."""
-    if sentence := _WORDS.get(reason):
-        return sentence
-    for begin, sentence in (
-        ("partially_paid_after_", "A part arrived for a payment that had ended: {}."),
-        ("finished_after_", "The money arrived for a payment that had ended: {}."),
-        ("order_", "The money arrived for an order that takes none any more: {}."),
-    ):
-        if reason.startswith(begin):
-            return sentence.format(reason.removeprefix(begin).replace("_", " "))
-    if reason.startswith("partially_paid_"):
-        return f"A part arrived. {in_words(reason.removeprefix('partially_paid_'))}"
-    if reason.endswith("_with_money"):
-        return f"The provider ended the payment ({reason.removesuffix('_with_money')}) although coins had come."
-    return reason.replace("_", " ").capitalize() + "."
 
 
 def compare(payment: Payment) -> list[Comparison]:

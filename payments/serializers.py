@@ -7,11 +7,12 @@ from rest_framework import serializers
 
 from bitloot.core.money import plain
 from orders.serializers import StrictSerializer, TextField
+from payments.choices import ReviewReason
 from payments.models import Coin, Payment, Refund
 
-CUSTOMER_SENTENCES = {
-    "no_answer": "The payment provider did not answer. Choose a coin again; nothing was charged.",
-    "too_little": "Less than the asked amount arrived. Choose a coin to pay the rest, or write to us.",
+CUSTOMER_SENTENCES: dict[str, str] = {
+    ReviewReason.NO_ANSWER: "The payment provider did not answer. Choose a coin again; nothing was charged.",
+    ReviewReason.TOO_LITTLE: "Less than the asked amount arrived. Choose a coin to pay the rest, or write to us.",
 }
 QR_KEPT_SECONDS = 2 * 3600  # longer than a quote runs
 REVIEW_SENTENCE = "Our staff are looking at this payment. You need not do anything."

@@ -1,5 +1,6 @@
 """What each word of the provider leads to: payment and order move to what was re-read, only forwards."""
 
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -12,22 +13,72 @@ from bitloot.core.clock import delay
 from bitloot.core.faults import failpoint
 from bitloot.core.money import plain
 from orders.alerts import close_alert, raise_alert
+from orders.choices import AlertKind, OrderReason
 from orders.models import Email, Order
 from orders.services import queue_email
 from payments.acceptance import binding_objection, objection
 from payments.balance import amount_due, credit_of, credited
+from payments.choices import PaymentStatus, ReviewReason
 from payments.models import Payment, Refund
 from payments.nowpayments import PaymentFacts, ProviderStatus
 
 PAYABLE = (Order.Status.PENDING, Order.Status.UNDERPAID)
-PAID_IN_PARTS = "paid_in_parts"
 # Once more, for a refund or a second deposit whose IPN was lost.
 LOOK_AFTER_FINISH = 3600
 BY_THE_PROVIDER = "sent by the provider"
 # Not delivered in full: stop when the money goes back.
 REFUNDABLE = (Order.Status.PAID, Order.Status.FULFILLING, Order.Status.PARTIALLY_FULFILLED, Order.Status.HELD)
-# Money in a payment that had ended is for a person.
-ENDED = (Payment.Status.FAILED, Payment.Status.CANCELLED, Payment.Status.REFUNDED, Payment.Status.REVIEW)
+# Money in a payment that had ended is for staff.
+_FINISHED_AFTER: dict[str, ReviewReason] = {
+    Payment.Status.FAILED: ReviewReason.FINISHED_AFTER_FAILED,
+    Payment.Status.CANCELLED: ReviewReason.FINISHED_AFTER_CANCELLED,
+    Payment.Status.REFUNDED: ReviewReason.FINISHED_AFTER_REFUNDED,
+    Payment.Status.REVIEW: ReviewReason.FINISHED_AFTER_REVIEW,
+}
+_PARTIALLY_PAID_AFTER: dict[str, ReviewReason] = {
+    Payment.Status.FAILED: ReviewReason.PARTIALLY_PAID_AFTER_FAILED,
+    Payment.Status.CANCELLED: ReviewReason.PARTIALLY_PAID_AFTER_CANCELLED,
+}
+# What takes no money although it was never paid.
+_ORDER_TAKES_NONE: dict[str, ReviewReason] = {
+    Order.Status.HELD: ReviewReason.ORDER_HELD,
+    Order.Status.CANCELLED: ReviewReason.ORDER_CANCELLED,
+    Order.Status.FAILED: ReviewReason.ORDER_FAILED,
+    Order.Status.REFUND_DUE: ReviewReason.ORDER_REFUND_DUE,
+    Order.Status.REFUNDED: ReviewReason.ORDER_REFUNDED,
+}
+# What `binding_objection` says, said of a part of the money.
+_OF_A_PART = {
+    ReviewReason.OTHER_PAYMENT: ReviewReason.PART_OF_OTHER_PAYMENT,
+    ReviewReason.CHILD_PAYMENT: ReviewReason.PART_OF_CHILD_PAYMENT,
+    ReviewReason.OTHER_ORDER: ReviewReason.PART_OF_OTHER_ORDER,
+    ReviewReason.NOT_CREATED_BY_US: ReviewReason.PART_NOT_CREATED_BY_US,
+    ReviewReason.OTHER_PRICE_CURRENCY: ReviewReason.PART_IN_OTHER_PRICE_CURRENCY,
+    ReviewReason.OTHER_PRICE: ReviewReason.PART_OF_OTHER_PRICE,
+    ReviewReason.OTHER_COIN: ReviewReason.PART_IN_OTHER_COIN,
+}
+
+
+@dataclass(frozen=True)
+class _End:
+    """How the provider may end a payment, and what staff are told if money or a finish contradicts that."""
+
+    to: PaymentStatus
+    with_money: ReviewReason
+    after_finished: ReviewReason
+
+
+_ENDS = {
+    ProviderStatus.EXPIRED: _End(
+        Payment.Status.EXPIRED, ReviewReason.EXPIRED_WITH_MONEY, ReviewReason.EXPIRED_AFTER_FINISHED
+    ),
+    ProviderStatus.FAILED: _End(
+        Payment.Status.FAILED, ReviewReason.FAILED_WITH_MONEY, ReviewReason.FAILED_AFTER_FINISHED
+    ),
+    ProviderStatus.CANCELLED: _End(
+        Payment.Status.CANCELLED, ReviewReason.CANCELLED_WITH_MONEY, ReviewReason.CANCELLED_AFTER_FINISHED
+    ),
+}
 
 _STEPS = {
     ProviderStatus.WAITING: Payment.Status.WAITING,
@@ -49,15 +100,16 @@ def apply(payment: Payment, facts: PaymentFacts) -> str:
         order = payment.order.lock()
         payment = payment.lock()
         is_finished = facts.status is ProviderStatus.FINISHED
-        why_not = _why_it_pays_nothing(order, payment, facts) if is_finished else ""
-        if is_finished and not why_not:
+        known_already = payment.status == Payment.Status.FINISHED
+        why_not = _why_it_pays_nothing(order, payment, facts) if is_finished and not known_already else None
+        if is_finished and not known_already and why_not is None:
             _pay(order, payment, facts)
             return "paid"
         queries.update(Payment, {"pk": payment.pk}, _seen(facts))
         if payment.status == Payment.Status.REFUNDED and payment.refunds.filter(status=Refund.Status.DONE).exists():
             return "staff sent this money back"
         if is_finished:
-            return why_not if payment.status == Payment.Status.FINISHED else _to_review(order, payment, why_not)
+            return "already finished" if why_not is None else _to_review(order, payment, why_not)
         if facts.status in _STEPS:
             return _apply_step(payment, _STEPS[facts.status])
         return _apply_aside(order, payment, facts)
@@ -74,17 +126,16 @@ def _seen(facts: PaymentFacts) -> dict[str, Any]:
     }
 
 
-def _why_it_pays_nothing(order: Order, payment: Payment, facts: PaymentFacts) -> str:
-    """Return why a payment that is finished at the provider does not pay its order, or nothing if it does."""
-    if payment.status == Payment.Status.FINISHED:
-        return "already finished"
+def _why_it_pays_nothing(order: Order, payment: Payment, facts: PaymentFacts) -> ReviewReason | None:
+    """Return why a payment that is finished at the provider does not pay its order, or None if it does."""
     if reason := objection(payment, facts, tolerance=settings.PAYMENT_TOLERANCE):
         return reason
-    if payment.status in ENDED:
-        return f"finished_after_{payment.status}"
+    if reason := _FINISHED_AFTER.get(payment.status):
+        return reason
     if not _takes_money(order):
-        return "second_payment" if order.paid_at else f"order_{order.status}"
-    return "" if _covers(payment, order) else "order_not_covered"
+        second = ReviewReason.SECOND_PAYMENT
+        return second if order.paid_at else _ORDER_TAKES_NONE.get(order.status, second)
+    return None if _covers(payment, order) else ReviewReason.ORDER_NOT_COVERED
 
 
 def _covers(payment: Payment, order: Order) -> bool:
@@ -102,7 +153,7 @@ def _takes_money(order: Order) -> bool:
     if order.status != Order.Status.HELD or order.paid_at is not None:
         return False
     held_for = order.payments.filter(status=Payment.Status.REVIEW, reason=order.reason)
-    return order.reason == PAID_IN_PARTS or held_for.exists()
+    return order.reason == OrderReason.PAID_IN_PARTS or held_for.exists()
 
 
 def _pay(order: Order, payment: Payment, facts: PaymentFacts) -> None:
@@ -126,7 +177,7 @@ def _close_partial_alerts(order: Order, payment: Payment, *, was_partial: bool) 
     partial = order.payments.filter(status=Payment.Status.PARTIALLY_PAID)
     completed = partial if payment.price_amount < order.total else ()
     for counted in (*completed, *((payment,) if was_partial else ())):
-        close_alert("payment_review", str(counted), by="the machine: the order is paid")
+        close_alert(AlertKind.PAYMENT_REVIEW, counted, by="automatic: the order is paid")
 
 
 def _apply_step(payment: Payment, step: str) -> str:
@@ -147,30 +198,34 @@ def _apply_aside(order: Order, payment: Payment, facts: PaymentFacts) -> str:
     if facts.status is ProviderStatus.REFUNDED:
         return _apply_refunded(order, payment)
     if facts.status is ProviderStatus.UNKNOWN:
-        return _to_review(order, payment, "unknown_status")
-    to = Payment.Status(facts.status.value)
-    known_already = to == Payment.Status.EXPIRED and payment.status == Payment.Status.PARTIALLY_PAID
+        return _to_review(order, payment, ReviewReason.UNKNOWN_STATUS)
+    return _apply_end(order, payment, facts)
+
+
+def _apply_end(order: Order, payment: Payment, facts: PaymentFacts) -> str:
+    end = _ENDS[facts.status]
+    known_already = end.to == Payment.Status.EXPIRED and payment.status == Payment.Status.PARTIALLY_PAID
     if facts.actually_paid > 0 and not known_already:
-        return _to_review(order, payment, f"{to}_with_money")
+        return _to_review(order, payment, end.with_money)
     if payment.status == Payment.Status.FINISHED:
-        alert(order, payment, f"{to}_after_finished")
-        return f"alert: {to}_after_finished"
-    if to not in Payment.TRANSITIONS[payment.status]:
-        return f"{to} changes nothing"
-    payment.move(to, message=f"The provider ended this payment: {to}.")
-    return str(to)
+        alert(order, payment, end.after_finished)
+        return f"alert: {end.after_finished}"
+    if end.to not in Payment.TRANSITIONS[payment.status]:
+        return f"{end.to} changes nothing"
+    payment.move(end.to, message=f"The provider ended this payment: {end.to}.")
+    return str(end.to)
 
 
 def _apply_partial(order: Order, payment: Payment, facts: PaymentFacts) -> str:
-    if payment.status in (Payment.Status.FAILED, Payment.Status.CANCELLED):
-        return _to_review(order, payment, f"partially_paid_after_{payment.status}")
+    if reason := _PARTIALLY_PAID_AFTER.get(payment.status):
+        return _to_review(order, payment, reason)
     if payment.status == Payment.Status.FINISHED:
-        alert(order, payment, "partially_paid_after_finished")
+        alert(order, payment, ReviewReason.PARTIALLY_PAID_AFTER_FINISHED)
     known = payment.status == Payment.Status.PARTIALLY_PAID
     if not known and Payment.Status.PARTIALLY_PAID not in Payment.TRANSITIONS[payment.status]:
         return "partially_paid changes nothing"
     if reason := binding_objection(payment, facts):
-        return _to_review(order, payment, f"partially_paid_{reason}")
+        return _to_review(order, payment, _OF_A_PART[reason])
     credit = credit_of(payment, facts)
     if known and credit == payment.credit:
         return "partially_paid brings nothing new"
@@ -179,11 +234,11 @@ def _apply_partial(order: Order, payment: Payment, facts: PaymentFacts) -> str:
         f"{plain(facts.actually_paid)} {payment.pay_currency.upper()} arrived;"
         f" {plain(max(missing, Decimal(0)))} {payment.pay_currency.upper()} are missing."
     )
-    if not payment.move(Payment.Status.PARTIALLY_PAID, message=sentence, reason="too_little", credit=credit):
+    if not payment.move(Payment.Status.PARTIALLY_PAID, message=sentence, reason=ReviewReason.TOO_LITTLE, credit=credit):
         Payment.objects.filter(pk=payment.pk).update(credit=credit)
         order.note("payment", sentence)
     _ask_for_rest(order, sentence)
-    alert(order, payment, "partially_paid")
+    alert(order, payment, ReviewReason.PARTIALLY_PAID)
     return "partially_paid"
 
 
@@ -196,7 +251,7 @@ def _ask_for_rest(order: Order, sentence: str) -> None:
         queue_email(order, Email.Kind.PROBLEM, reason=f"{sentence} Open your order to pay the rest, or write to us.")
         return
     # No key leaves without a finished payment, and nobody can be asked for the nothing that is missing.
-    order.hold(reason=PAID_IN_PARTS, message="The parts make up the price; a person looks at them.")
+    order.hold(reason=OrderReason.PAID_IN_PARTS, message="The parts make up the price; a person looks at them.")
     queue_email(order, Email.Kind.PROBLEM, reason="Your payments together make up the price. A person looks at them.")
 
 
@@ -207,18 +262,20 @@ def _apply_refunded(order: Order, payment: Payment) -> str:
     payment.move(Payment.Status.REFUNDED, message="The provider sent the coins back.")
     for refund in payment.refunds.filter(status=Refund.Status.REQUESTED):
         # Nobody may send them a second time. A person still checks that they arrived.
-        back = {"transaction_id": BY_THE_PROVIDER, "sent_at": Now()}
-        refund.move(Refund.Status.SENT, message="The provider sent the coins of this refund itself.", actor="", **back)
-        close_alert("refund_to_send", str(refund), by="the machine: the provider sent the coins")
+        refund.move(
+            Refund.Status.SENT, message="The provider sent the coins of this refund itself.",
+            transaction_id=BY_THE_PROVIDER, sent_at=Now(),
+        )  # fmt: skip
+        close_alert(AlertKind.REFUND_TO_SEND, refund, by="automatic: the provider sent the coins")
     if order.paid_at and order.status in REFUNDABLE and amount_due(order) > 0:
         order.hold_unpaid(message="The payment was refunded by the provider.")
     if counted and order.status in (*PAYABLE, Order.Status.HELD):
         queue_email(order, Email.Kind.PROBLEM, reason="The payment provider sent your coins back. Look at your order.")
-    alert(order, payment, "refunded")
+    alert(order, payment, ReviewReason.REFUNDED)
     return "refunded"
 
 
-def _to_review(order: Order, payment: Payment, reason: str) -> str:
+def _to_review(order: Order, payment: Payment, reason: ReviewReason) -> str:
     if payment.status == Payment.Status.REVIEW:
         return f"review: {payment.reason}"
     if Payment.Status.REVIEW not in Payment.TRANSITIONS[payment.status]:
@@ -232,10 +289,10 @@ def _to_review(order: Order, payment: Payment, reason: str) -> str:
     return f"review: {reason}"
 
 
-def alert(order: Order, payment: Payment, reason: str) -> None:
+def alert(order: Order, payment: Payment, reason: ReviewReason) -> None:
     raise_alert(
-        "payment_review",
-        str(payment),
+        AlertKind.PAYMENT_REVIEW,
+        payment,
         f"{payment} needs a person: {reason}. Open it in the admin and compare our numbers with the provider's.",
         order=order,
     )

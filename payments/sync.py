@@ -11,9 +11,12 @@ from django.db.models.functions import Now
 from bitloot.core import queries
 from bitloot.core.clock import delay
 from bitloot.core.faults import failpoint
+from bitloot.core.outcome import Outcome
 from bitloot.core.providers import ProviderError, ProviderRejected, ProviderUnavailable
-from orders.alerts import raise_alert
+from orders.alerts import close_alert, raise_alert
+from orders.choices import AlertKind
 from orders.models import Order
+from payments.choices import ReviewReason
 from payments.creation import UNANSWERED_FOR
 from payments.exceptions import UnknownPayment
 from payments.ipn import IpnHint
@@ -26,7 +29,7 @@ logger = logging.getLogger(__name__)
 WATCHED_FOR = timedelta(days=7, hours=6)
 
 
-def handle_ipn(hint: IpnHint) -> str:
+def handle_ipn(hint: IpnHint) -> Outcome:
     """Re-read the payment that an authentic IPN names and apply what the provider says; return what came of it.
 
     Raises UnknownPayment for a payment we may still be creating, and ProviderUnavailable.
@@ -36,8 +39,8 @@ def handle_ipn(hint: IpnHint) -> str:
         return _handle_unbound(hint)
     payment = known[0]
     if hint.order_id and hint.order_id != str(payment.order_id):
-        _alert_other_order(str(payment), payment.order)
-    return refresh(payment)
+        _alert_other_order(payment, payment.order)
+    return Outcome.processed(refresh(payment))
 
 
 def refresh(payment: Payment) -> str:
@@ -78,8 +81,8 @@ def watch(payment: Payment) -> None:
 def give_up(payment: Payment) -> None:
     """Let a payment that crashed its worker again and again rest for an hour, and tell staff."""
     raise_alert(
-        "payment_poison",
-        str(payment),
+        AlertKind.PAYMENT_POISON,
+        payment,
         f"Reading {payment} crashed the worker three times. Look at the log, then use “read again”.",
         order=payment.order,
     )
@@ -118,7 +121,7 @@ def _end_unanswered(payment: Payment) -> None:
         payment.move(Payment.Status.EXPIRED, message="The provider never answered this payment's creation.")
 
 
-def _handle_unbound(hint: IpnHint) -> str:
+def _handle_unbound(hint: IpnHint) -> Outcome:
     """An authentic IPN for a payment that no row of ours names: a creation without answer, a child, or a stranger."""
     try:
         orders = queries.select(Order, {"pk": uuid.UUID(hint.order_id)}) if hint.order_id else []
@@ -128,18 +131,18 @@ def _handle_unbound(hint: IpnHint) -> str:
     parent = Payment.objects.filter(external_id=hint.parent_payment_id).first() if hint.parent_payment_id else None
     order = order or (parent.order if parent else None)
     if order is None:
-        return "ignored: neither payment nor order is ours"
+        return Outcome.ignored("neither payment nor order is ours")
     facts = _read(hint.payment_id)
     if facts.order_id not in ("", str(order.pk)):
-        _alert_other_order(f"payment {hint.payment_id}", order)
-        return "ignored: the provider knows this payment for another order"
-    return apply(_adopt(order, facts), facts)
+        _alert_other_order(f"NOWPayments payment {hint.payment_id}", order)
+        return Outcome.ignored("the provider knows this payment for another order")
+    return Outcome.processed(apply(_adopt(order, facts), facts))
 
 
-def _alert_other_order(payment: str, order: Order) -> None:
+def _alert_other_order(payment: Payment | str, order: Order) -> None:
     raise_alert(
-        "ipn_other_order",
-        payment,
+        AlertKind.IPN_OTHER_ORDER,
+        payment,  # by name where no row of ours has it
         f"An authentic IPN for {payment} names another order. Nothing was changed; check the provider's dashboard.",
         order=order,
     )
@@ -160,7 +163,7 @@ def _notice_child(payment: Payment, child: str) -> None:
         facts = dataclasses.replace(_read(child), parent_payment_id=str(payment.external_id))
     except ProviderUnavailable as err:
         logger.warning("a deposit beside %s could not be read: %s", payment, err)
-        alert(payment.order, payment, "a second deposit that cannot be read")
+        alert(payment.order, payment, ReviewReason.CHILD_UNREADABLE)
         return
     apply(_adopt(payment.order, facts), facts)
 
@@ -178,11 +181,15 @@ def _adopt(order: Order, facts: PaymentFacts) -> Payment:
         if not facts.parent_payment_id and (payment := waiting.order_by("created_at").first()) is not None:
             if waiting.filter(pk=payment.pk, reason="", created_at__gt=Now() - timedelta(seconds=30)).exists():
                 raise UnknownPayment("our own call has not returned yet")
+            had_trouble = payment.reason != ""
             payment.move(
                 Payment.Status.WAITING, message="An IPN named this payment.", external_id=facts.payment_id,
                 pay_amount=facts.pay_amount, pay_address=facts.pay_address, payin_extra_id=facts.payin_extra_id,
                 reason="", next_attempt_at=Now() + delay(30),
             )  # fmt: skip
+            if had_trouble:
+                # The alert was raised before the provider's id arrived; this id is what was missing.
+                close_alert(AlertKind.PAYMENT_REVIEW, payment, by="automatic: the provider named the payment")
             return payment
         return Payment.objects.create(
             order=order,

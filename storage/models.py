@@ -1,23 +1,27 @@
 import uuid
-from typing import Any, ClassVar
+from typing import ClassVar, Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from bitloot.core.choices import StatusChoices, Tone
 from bitloot.core.queue import QueueManager, QueueRow
 from orders.models import Order, OrderItem
 from orders.state import StatusRow
 from storage.sealing import Binding, Sealed, WrappedKey
 
 
+class KeyStatus(StatusChoices):
+    RECEIVED = "received", Tone.BUSY
+    STORED = "stored", Tone.GOOD
+    SHREDDED = "shredded"
+
+
 class Key(StatusRow, QueueRow):
     """One licence key, sealed. The clear text is in no column of any table."""
 
-    class Status(models.TextChoices):
-        RECEIVED = "received"
-        STORED = "stored"
-        SHREDDED = "shredded"
+    Status = KeyStatus
 
     TIMELINE_KIND = "key"
     TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
@@ -29,7 +33,7 @@ class Key(StatusRow, QueueRow):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     item = models.ForeignKey(OrderItem, on_delete=models.PROTECT, related_name="keys")
     supplier_key_id = models.CharField(max_length=128, unique=True, editable=False)
-    status = models.CharField(max_length=10, choices=Status.choices, default=Status.RECEIVED, editable=False)
+    status = models.CharField(max_length=10, choices=KeyStatus.choices, default=Status.RECEIVED, editable=False)
     content_type = models.CharField(max_length=40, editable=False)
     object_name = models.CharField(max_length=80, unique=True, editable=False)
     ciphertext = models.BinaryField(null=True, editable=False, help_text="Until R2 was read back and opened.")
@@ -50,7 +54,7 @@ class Key(StatusRow, QueueRow):
     class Meta(QueueRow.Meta):
         ordering = ["received_at", "id"]
         constraints = [
-            models.CheckConstraint(condition=Q(status__in=["received", "stored", "shredded"]), name="key_status_known"),
+            models.CheckConstraint(condition=Q(status__in=KeyStatus.values), name="key_status_known"),
             models.CheckConstraint(
                 condition=Q(status="shredded") | Q(wrapped_data_key__isnull=False), name="key_openable_until_shredded"
             ),
@@ -85,22 +89,39 @@ class Key(StatusRow, QueueRow):
         """Return the key as it opens with this ciphertext, wherever that was read."""
         return Sealed(ciphertext, bytes(self.nonce), self.wrapped)
 
-    def move(self, to: str, *, message: str, token: Any = None, **fields: Any) -> bool:
-        """Change the status with a timeline row; with `token`, only while that claim still holds.
+    @property
+    def timeline_order_id(self) -> uuid.UUID:
+        return self.item.order_id
 
-        Locks this row alone. Return False for a repeat. Raises LeaseLost or InvalidTransition.
-        """
-        return self._move(to, order_id=self.item.order_id, message=message, claim=token, **fields)
+
+class DeliveryQuerySet(models.QuerySet["KeyDeliveryLog"]):
+    def openable(self) -> Self:
+        """The deliveries whose key the customer may open: neither destroyed nor past their retention."""
+        return self.filter(status__in=KeyDeliveryLog.OPENABLE, expires_at__gt=Now())
+
+    def count_access(self) -> int:
+        """Record that these keys are handed out; return how many could be."""
+        # One UPDATE whose condition is `openable`: a key that is destroyed at this moment is not counted, and the
+        # caller sees that by the number.
+        return self.openable().update(
+            status=KeyDeliveryLog.Status.ACCESSED, last_accessed_at=Now(), times_accessed=F("times_accessed") + 1
+        )
+
+    def end(self, status: str) -> int:
+        """Record that these keys were destroyed: `expired` or `deleted`."""
+        return self.update(status=status)
 
 
 class KeyDeliveryLog(models.Model):
     """Who may open a key until when, and when it was last opened. One row per key."""
 
-    class Status(models.TextChoices):
-        STORED = "stored"
-        ACCESSED = "accessed"
+    class Status(StatusChoices):
+        STORED = "stored", Tone.GOOD
+        ACCESSED = "accessed", Tone.GOOD
         EXPIRED = "expired"
         DELETED = "deleted"
+
+    OPENABLE = (Status.STORED, Status.ACCESSED)
 
     key = models.OneToOneField(Key, on_delete=models.PROTECT, related_name="delivery")
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="deliveries")
@@ -111,6 +132,8 @@ class KeyDeliveryLog(models.Model):
     expires_at = models.DateTimeField(help_text="End of the retention.")
     last_accessed_at = models.DateTimeField(null=True, blank=True, editable=False)
     times_accessed = models.PositiveIntegerField(default=0, editable=False)
+
+    objects = DeliveryQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]

@@ -9,13 +9,14 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, F, QuerySet
+from django.db.models import Count, QuerySet
 from django.db.models.functions import Coalesce, Now
 
 from bitloot.core import queries, wakeup
 from bitloot.core.clock import delay
 from bitloot.core.faults import failpoint
-from orders.alerts import close_alert, raise_alert
+from orders.alerts import OBJECT_STORE, close_alert, raise_alert
+from orders.choices import AlertKind
 from orders.exceptions import InvalidTransition
 from orders.models import Order, OrderEvent, OrderItem
 from storage.exceptions import KeyBelongsElsewhere, KeyShredded, KeyUnreadable
@@ -37,7 +38,6 @@ MAX_KEY_BYTES = MAX_OBJECT_BYTES - TAG_BYTES
 ALERT_AFTER_ATTEMPTS = 5
 REST_AFTER_CRASHES = 3600
 RETENTION_BATCH = 500
-_OPENABLE = (KeyDeliveryLog.Status.STORED, KeyDeliveryLog.Status.ACCESSED)
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def _known(item: OrderItem, supplier_key_id: str) -> Key:
     (key,) = queries.select(Key, {"supplier_key_id": supplier_key_id})
     if key.item_id != item.pk:
         raise_alert(
-            "key_sold_twice",
-            str(key.pk),
+            AlertKind.KEY_SOLD_TWICE,
+            key,
             f"The supplier delivered one key for two order items: {key.item_id} has it, {item.pk} was refused it."
             " Ask the supplier for another key.",
             order=item.order,
@@ -146,7 +146,7 @@ def upload(key: Key) -> None:
     else:
         _mark_stored(key)
         if failed_before:
-            close_alert("object_store", "object store")
+            close_alert(AlertKind.OBJECT_STORE, OBJECT_STORE)
 
 
 def _copy_and_open(key: Key) -> None:
@@ -166,7 +166,7 @@ def _mark_stored(key: Key) -> None:
     fields = {**Key.release_fields(None), **dropped, "attempts": 0, "error": "", "stored_at": Now()}
     try:
         message = "The sealed key was copied to the object store, read back and opened once."
-        key.move(Key.Status.STORED, message=message, token=key.claim_token, **fields)
+        key.move(Key.Status.STORED, message=message, claim=key.claim_token, **fields)
         failpoint("key.stored")
     except InvalidTransition:
         # Shredded while it was being copied: look again at once, and remove the copy.
@@ -178,8 +178,8 @@ def _wait_for_store(key: Key, err: Exception) -> None:
     key.retry(error=str(err)[:300])
     if key.attempts + 1 >= ALERT_AFTER_ATTEMPTS:
         raise_alert(
-            "object_store",
-            "object store",
+            AlertKind.OBJECT_STORE,
+            OBJECT_STORE,
             f"Sealed keys cannot be copied to the object store ({err}). Customers get theirs from our database"
             " meanwhile. Check R2 and its credentials; uploads go on by themselves.",
         )
@@ -196,7 +196,7 @@ def _distrust(key: Key, err: Exception) -> None:
 
 
 def _alert_integrity(key: Key, message: str) -> None:
-    raise_alert("key_integrity", str(key.pk), f"{key}: {message}", order=key.item.order)
+    raise_alert(AlertKind.KEY_INTEGRITY, key, f"{key}: {message}", order=key.item.order)
 
 
 def give_up(key: Key) -> None:
@@ -211,7 +211,7 @@ def ready_keys(order: Order) -> list[Key]:
     Raises KeyShredded if there were keys and none can be opened any more.
     """
     mine = Key.objects.filter(item__order=order).select_related("item__order", "item__product", "delivery")
-    ready = list(mine.filter(delivery__status__in=_OPENABLE, delivery__expires_at__gt=Now()))
+    ready = list(mine.filter(delivery__status__in=KeyDeliveryLog.OPENABLE, delivery__expires_at__gt=Now()))
     if not ready and mine.exists():
         raise KeyShredded(f"every key of {order} is gone")
     return ready
@@ -254,7 +254,7 @@ def reveal(*, order: Order, keys: list[Key]) -> list[KeyMaterial]:
     except (SealBroken, MasterKeyMissing) as err:
         logger.error("%s: a key cannot be opened: %s", order, err)
         message = f"A key of this order cannot be opened: {err}. Check KEY_ENCRYPTION_SECRET and its fallbacks."
-        raise_alert("key_integrity", str(order.pk), message, order=order)
+        raise_alert(AlertKind.KEY_INTEGRITY, order, message, order=order)
         raise KeyUnreadable(str(err)) from err
 
 
@@ -272,11 +272,7 @@ def _reveal(order: Order, keys: list[Key]) -> list[KeyMaterial]:
 
 
 def _count_access(keys: QuerySet[Key], expected: int) -> None:
-    deliveries = KeyDeliveryLog.objects.filter(key__in=keys.values("pk"), status__in=_OPENABLE, expires_at__gt=Now())
-    counted = deliveries.update(
-        status=KeyDeliveryLog.Status.ACCESSED, last_accessed_at=Now(), times_accessed=F("times_accessed") + 1
-    )
-    if counted != expected:
+    if KeyDeliveryLog.objects.filter(key__in=keys.values("pk")).count_access() != expected:
         raise KeyShredded("a key was destroyed, or its retention has ended")
     Key.objects.filter(pk__in=keys.values("pk")).update(viewed_at=Coalesce("viewed_at", Now()))
 
@@ -304,7 +300,9 @@ def shred(key: Key, *, reason: str) -> bool:
 
 def expire_deliveries() -> int:
     """Shred the keys whose retention has ended; return how many."""
-    due = KeyDeliveryLog.objects.filter(status__in=_OPENABLE, expires_at__lte=Now()).order_by("expires_at")
+    due = KeyDeliveryLog.objects.filter(status__in=KeyDeliveryLog.OPENABLE, expires_at__lte=Now()).order_by(
+        "expires_at"
+    )
     batch = due.select_related("key__item__order")[:RETENTION_BATCH]
     message = "The key was destroyed: its retention has ended."
     return sum(_shred(delivery.key, KeyDeliveryLog.Status.EXPIRED, message) for delivery in batch)
@@ -323,7 +321,7 @@ def _shred(key: Key, outcome: str, message: str) -> bool:
             attempts=0,
         )
         if changed:
-            KeyDeliveryLog.objects.filter(key=key).update(status=outcome)
+            KeyDeliveryLog.objects.filter(key=key).end(outcome)
             wakeup.notify("storage")
     return changed
 

@@ -1,17 +1,23 @@
+from datetime import timedelta
+from typing import Any
+
 from django.db import models
+from django.db.models import F
 from django.db.models.functions import Now
 
+from bitloot.core.choices import StatusChoices, Tone
+from bitloot.core.outcome import Outcome, OutcomeKind
 from bitloot.core.queue import QueueManager, QueueRow
 
 
 class WebhookLog(QueueRow):
     """The inbox: what a provider sent, byte for byte, stored before it was answered."""
 
-    class Status(models.TextChoices):
-        RECEIVED = "received"
-        PROCESSED = "processed"
+    class Status(StatusChoices):
+        RECEIVED = "received", Tone.BUSY
+        PROCESSED = "processed", Tone.GOOD
         IGNORED = "ignored"
-        FAILED = "failed"
+        FAILED = "failed", Tone.BAD
 
     class Provider(models.TextChoices):
         NOWPAYMENTS = "nowpayments"
@@ -45,3 +51,27 @@ class WebhookLog(QueueRow):
 
     def __str__(self) -> str:
         return f"{self.provider} {self.event_type} {self.external_id}"
+
+    # The first three end the claim in one statement that demands its token: a worker that lost its lease records
+    # nothing over the one that took the row up again.
+    def mark_done(self, outcome: Outcome) -> None:
+        """Record what the handler did. Raises LeaseLost."""
+        status = self.Status.IGNORED if outcome.kind is OutcomeKind.IGNORED else self.Status.PROCESSED
+        self.release(None, status=status, outcome=outcome.text[:300], processed_at=Now())
+
+    def mark_given_up(self, *, outcome: str) -> None:
+        """Record that what it waits for never came; nothing failed. Raises LeaseLost."""
+        self.release(None, status=self.Status.IGNORED, outcome=outcome[:300])
+
+    def mark_failed(self, *, outcome: str, retry_after: timedelta | None = None, **fields: Any) -> None:
+        """Record a failure at once, even if it is tried again after `retry_after`. Raises LeaseLost."""
+        self.release(retry_after, status=self.Status.FAILED, outcome=outcome[:300], **fields)
+
+    def mark_replayed(self) -> bool:
+        """Make the row due as if it had just been received. Return False if a worker has it right now."""
+        # Compare-and-set on the missing claim: the worker that has it would record over the replay.
+        return bool(
+            WebhookLog.objects.filter(pk=self.pk, claim_token=None).update(
+                status=self.Status.RECEIVED, next_attempt_at=Now(), attempts=0, crashes=0, replays=F("replays") + 1
+            )
+        )

@@ -8,7 +8,8 @@ from django.db import DatabaseError
 from django.http import HttpRequest
 
 from bitloot.core.api import client_address
-from orders.alerts import raise_alert
+from orders.alerts import WEBHOOKS, raise_alert
+from orders.choices import AlertKind
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +46,8 @@ def _tell_staff(provider: str) -> None:
         return
     try:
         raise_alert(
-            "webhooks_refused",
-            "webhooks",
+            AlertKind.WEBHOOKS_REFUSED,
+            WEBHOOKS,
             "Many webhooks came without the right signature. If a secret was changed at a provider, set both here;"
             " otherwise somebody is trying. Orders are safe: payments are also read without webhooks.",
         )

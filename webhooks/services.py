@@ -12,13 +12,13 @@ from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import F
-from django.db.models.functions import Now
 
 from bitloot.core import queries, wakeup
 from bitloot.core.clock import backoff
 from bitloot.core.faults import failpoint
 from bitloot.core.providers import ProviderUnavailable
 from orders.alerts import close_alert, raise_alert
+from orders.choices import AlertKind
 from payments.exceptions import UnknownPayment
 from webhooks.group_commit import Group
 from webhooks.handlers import HANDLERS
@@ -79,7 +79,7 @@ def _insert(webhooks: Sequence[Received]) -> None:
 _together = Group(_insert, most=MOST_AT_ONCE)
 
 
-def process(log: WebhookLog) -> None:
+def handle_row(log: WebhookLog) -> None:
     """Run the handler of one claimed row and record what came of it; a failure keeps the row for another try."""
     try:
         outcome = HANDLERS[log.provider](log)
@@ -91,19 +91,17 @@ def process(log: WebhookLog) -> None:
         _fail(log, err)
         return
     else:
-        ignored = outcome.startswith("ignored")
-        status = WebhookLog.Status.IGNORED if ignored else WebhookLog.Status.PROCESSED
-        log.release(None, status=status, outcome=outcome[:300], processed_at=Now())
+        log.mark_done(outcome)
         if log.attempts or log.replays:
-            close_alert("webhook_failed", f"webhook {log.pk}", by="the machine: it was handled")
+            close_alert(AlertKind.WEBHOOK_FAILED, log, by="automatic: it was handled")
 
 
 def give_up(log: WebhookLog) -> None:
     """End a row that crashed its worker again and again."""
     with transaction.atomic():
-        log.release(None, status=WebhookLog.Status.FAILED, outcome="Handling it crashed the worker three times.")
+        log.mark_failed(outcome="Handling it crashed the worker three times.")
         message = f"{log} crashed the worker. Look at the log, then replay it."
-        raise_alert("webhook_failed", f"webhook {log.pk}", message)
+        raise_alert(AlertKind.WEBHOOK_FAILED, log, message)
 
 
 def replay(log: WebhookLog) -> bool:
@@ -113,33 +111,27 @@ def replay(log: WebhookLog) -> bool:
     """
     if sha256(bytes(log.body)).digest() != bytes(log.body_sha256):
         raise TamperedBody(str(log))
-    replayed = WebhookLog.objects.filter(pk=log.pk, claim_token=None).update(
-        status=WebhookLog.Status.RECEIVED,
-        next_attempt_at=Now(),
-        attempts=0,
-        crashes=0,
-        replays=F("replays") + 1,
-    )
+    replayed = log.mark_replayed()
     wakeup.notify("webhooks")
-    return bool(replayed)
+    return replayed
 
 
 def _try_later(log: WebhookLog, err: Exception) -> None:
     if log.attempts + 1 < TRIES_WITHOUT_ANSWER:
         log.retry(outcome=f"Waiting: {err}"[:300])
     else:
-        log.release(None, status=WebhookLog.Status.IGNORED, outcome=f"Gave up waiting: {err}"[:300])
+        log.mark_given_up(outcome=f"Gave up waiting: {err}")
 
 
 def _fail(log: WebhookLog, err: Exception) -> None:
     """Show the failure at once, try a few times more, then wait for a person to replay it."""
     last = log.attempts + 1 >= TRIES_AFTER_A_FAILURE
     pause: timedelta | None = None if last else backoff(log.attempts + 3)
-    outcome = f"{type(err).__name__}: {err}"[:300]
+    outcome = f"{type(err).__name__}: {err}"
     with transaction.atomic():  # or nobody is told if the worker dies in between
-        log.release(pause, status=WebhookLog.Status.FAILED, outcome=outcome, attempts=F("attempts") + 1)
+        log.mark_failed(outcome=outcome, retry_after=pause, attempts=F("attempts") + 1)
         raise_alert(
-            "webhook_failed",
-            f"webhook {log.pk}",
+            AlertKind.WEBHOOK_FAILED,
+            log,
             f"{log} could not be handled: {type(err).__name__}. Mend it, then replay it.",
         )

@@ -8,4 +8,4 @@ from webhooks.models import WebhookLog
 @shared_task(name="webhooks.drain")
 def drain_webhooks() -> int:
     """Handle the webhooks that wait in the inbox."""
-    return drain("webhooks", WebhookLog.objects.all(), services.process, give_up=services.give_up, batch=2)
+    return drain("webhooks", WebhookLog.objects.all(), services.handle_row, give_up=services.give_up, batch=2)

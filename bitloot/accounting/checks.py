@@ -12,7 +12,9 @@ from django.db.models.functions import Coalesce, Lower, Now
 from bitloot.accounting.ledger import IN_WORK, OPEN_PURCHASE, Scope, given_back, value_of
 from bitloot.core.money import cents
 from fulfillment.models import Reservation, ReservationAttempt
+from orders.choices import AlertKind
 from orders.models import Alert, Order, OrderItem
+from payments.choices import ReviewReason
 from payments.models import Payment, Refund
 from storage.models import Key
 
@@ -60,7 +62,7 @@ def _reservations(scope: Scope) -> QuerySet[Reservation]:
 def _alert(order: str = "pk") -> Exists:
     """The condition that somebody was told about this order and has not closed it. A mail that bounced tells nobody."""
     open_alerts = Alert.objects.filter(order=OuterRef(order), status=Alert.Status.OPEN)
-    return Exists(open_alerts.exclude(kind="mail_failed"))
+    return Exists(open_alerts.exclude(kind=AlertKind.MAIL_FAILED))
 
 
 def _work() -> Exists:
@@ -77,7 +79,7 @@ def _paid_without_money(scope: Scope) -> Rows:
     orders = Order.objects.filter(scope.of()).filter(settled | Q(status__in=IN_WORK)).order_by("created_at")
     sums = orders.values("pk", "status", "total", "currency").annotate(
         came=Coalesce(Sum(value_of("payments__"), filter=same_currency & (settled | ~went_back)), Decimal(0)),
-        accepted=Count("payments", filter=Q(payments__reason="accepted")),
+        accepted=Count("payments", filter=Q(payments__reason=ReviewReason.ACCEPTED)),
     )
     return sums.filter(accepted=0, came__lt=F("total") - HALF_CENT)
 

@@ -14,6 +14,7 @@ from django.db.models import Case, Count, DecimalField, Exists, F, OuterRef, Q, 
 from django.db.models.functions import Now
 
 from bitloot.core.money import cents, plain
+from fulfillment.choices import HoldReason
 from fulfillment.models import Reservation
 from orders.models import Order
 from payments.models import Payment, Refund
@@ -158,7 +159,9 @@ def value_of(payment: str = "") -> Case:
 def given_back() -> Q:
     """The condition of a reservation whose purchase the supplier took back: they ended it, or nobody needs it."""
     unwanted = [Order.Status.REFUND_DUE, Order.Status.REFUNDED, Order.Status.CANCELLED]
-    why = Q(reason__in=["canceled", "refunded", "returned"]) | Q(item__order__status__in=unwanted)
+    why = Q(reason__in=[HoldReason.CANCELED, HoldReason.REFUNDED, HoldReason.RETURNED]) | Q(
+        item__order__status__in=unwanted
+    )
     return Q(status=Reservation.Status.CANCELLED) & why
 
 

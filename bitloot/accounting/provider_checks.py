@@ -19,6 +19,7 @@ from bitloot.accounting.ledger import OPEN_PURCHASE, Scope
 from bitloot.core.money import plain
 from bitloot.core.providers import ProviderError
 from fulfillment import kinguin
+from fulfillment.choices import HoldReason
 from fulfillment.kinguin import (
     AmbiguousSearch,
     EcommerceClient,
@@ -29,6 +30,7 @@ from fulfillment.kinguin import (
 )
 from fulfillment.models import Reservation
 from payments.acceptance import objection
+from payments.choices import ReviewReason
 from payments.models import Payment
 from payments.nowpayments import NowPaymentsClient, PaymentFacts, PaymentNotFound, ProviderStatus
 from storage.models import Key
@@ -190,7 +192,7 @@ def let_search(external_id: str, *, actor: str) -> bool:
             Reservation.Status.HELD,
             message="The supplier has an order for it: it is searched for instead of bought again.",
             actor=actor,
-            reason="found_at_supplier",
+            reason=HoldReason.FOUND_AT_SUPPLIER,
             unknown_at=Now(),
             next_attempt_at=Now(),
         )
@@ -276,9 +278,9 @@ def payment_doubts(payment: Payment, facts: PaymentFacts) -> Iterator[Said]:
         yield _say("child_unknown", payment=name, child=child)
 
 
-def _no_longer_paid(payment: Payment, facts: PaymentFacts) -> str:
-    if payment.status != Status.FINISHED or payment.reason == "accepted":
-        return ""
+def _no_longer_paid(payment: Payment, facts: PaymentFacts) -> ReviewReason | None:
+    if payment.status != Status.FINISHED or payment.reason == ReviewReason.ACCEPTED:
+        return None
     return objection(payment, facts, tolerance=settings.PAYMENT_TOLERANCE)
 
 

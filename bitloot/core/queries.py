@@ -68,30 +68,41 @@ def update(
     if_exists: tuple[type[models.Model], Where] | None = None,
 ) -> int:
     """Change the rows with these values and return how many; with `if_exists`, only if such another row is there."""
-    sql, params = _change(model, where, values)
-    if if_exists is not None:
-        other, more = _condition(connections[DEFAULT_DB_ALIAS], *if_exists)
-        sql += f" AND EXISTS (SELECT 1 FROM {_table(if_exists[0])} WHERE {other})"  # noqa: S608
-        params += more
+    sql, params = _change(model, where, values, if_exists)
     return int(execute(sql, params).rowcount)
 
 
 def update_returning(
-    model: type[models.Model], where: Where, values: Mapping[str, Any], *, names: Sequence[str]
+    model: type[models.Model],
+    where: Where,
+    values: Mapping[str, Any],
+    *,
+    names: Sequence[str],
+    if_exists: tuple[type[models.Model], Where] | None = None,
 ) -> tuple[Any, ...] | None:
-    """Change the one row with these values; return what these fields hold now, or None if there is no such row."""
-    sql, params = _change(model, where, values)
+    """Change the one row as `update` would; return what these fields hold now, or None if there is no such row."""
+    sql, params = _change(model, where, values, if_exists)
     found = execute(sql + _returning(model, names), params).fetchall()
     return _converted(model, names, found[0]) if found else None
 
 
-def _change(model: type[models.Model], where: Where, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
+def _change(
+    model: type[models.Model],
+    where: Where,
+    values: Mapping[str, Any],
+    if_exists: tuple[type[models.Model], Where] | None,
+) -> tuple[str, list[Any]]:
     db = connections[DEFAULT_DB_ALIAS]
     _attributes(model)  # refuses a model whose values would not be whole
     pieces, params = _values(db, model, values)
     assignments = ", ".join(f"{_column(model, name)} = {sql}" for name, sql in zip(values, pieces, strict=True))
     condition, more = _condition(db, model, where)
-    return f"UPDATE {_table(model)} SET {assignments} WHERE {condition}", params + more  # noqa: S608
+    params += more
+    if if_exists is not None:
+        other, more = _condition(db, *if_exists)
+        condition += f" AND EXISTS (SELECT 1 FROM {_table(if_exists[0])} WHERE {other})"  # noqa: S608
+        params += more
+    return f"UPDATE {_table(model)} SET {assignments} WHERE {condition}", params  # noqa: S608
 
 
 def insert(row: models.Model, *, unless_taken: str = "") -> bool:

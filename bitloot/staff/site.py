@@ -17,16 +17,19 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 
-from bitloot.core.admin.base import ReadOnlyAdmin, ReadOnlyInline, Refused, StoreAdmin
+from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline, Refused, StoreAdmin
 from bitloot.core.admin.formatting import NOTHING, age, age_of, badge, link, list_link, list_url
 from bitloot.core.api import client_address
 from bitloot.core.money import plain
 from bitloot.core.queue import QueueRow
+from fulfillment.choices import HoldReason
 from fulfillment.exceptions import NotDeliverable
 from fulfillment.models import Reservation, SupplierGate
 from fulfillment.services import run_order
 from orders.admin import OrderAdmin
+from orders.choices import OrderReason
 from orders.models import Alert, Email, Order, OrderItem
+from payments.choices import ReviewReason
 from payments.models import Payment
 from storage.admin import SEALED
 from storage.models import Key, KeyDeliveryLog
@@ -138,12 +141,20 @@ class DeliveryInline(ReadOnlyInline):
     expires = age_of("expires_at", "retention ends")
 
 
+class OrderReasonFilter(OneOf):
+    """An order that stopped for one of its payments or purchases carries the reason of that row."""
+
+    title = parameter_name = "reason"
+    values = tuple(dict.fromkeys([*OrderReason.values, *HoldReason.values, *ReviewReason.values]))
+
+
 admin.site.unregister(Order)
 
 
 @admin.register(Order)
 class WholeOrderAdmin(OrderAdmin):
     actions = (*OrderAdmin.actions, "run_delivery")
+    list_filter = (*OrderAdmin.list_filter, OrderReasonFilter)
     inlines = (ItemInline, PaymentInline, *OrderAdmin.inlines, DeliveryInline)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:

@@ -73,7 +73,7 @@ def make_rows(title="Ember Drift", **order_fields):
         product=product, order=order, item=item, payment=payment, reservation=reservation, key=key,
         event=order.events.first(),
         email=Email.objects.create(order=order, kind="problem", to=order.email, reason=title[:300]),
-        alert=raise_alert("payment_review", str(payment), f"{title} needs a person.", order=order),
+        alert=raise_alert("payment_review", payment, f"{title} needs a person.", order=order),
         record=IdempotencyRecord.objects.create(
             route="orders", key=f"secret-idempotency-{number}", body_sha256="0" * 64, object_id=order.pk
         ),

@@ -16,6 +16,8 @@ from django.urls import reverse
 from knox.models import AuthToken
 
 from bitloot.core.admin.base import ReadOnlyAdmin
+from bitloot.core.admin.formatting import short
+from bitloot.core.outcome import Outcome
 from bitloot.tests.staff import LISTS, SERIAL, button_of, do, list_of, make_rows, make_staff, page_of, press
 from fulfillment.models import Reservation, SupplierGate
 from orders.models import Alert, Email, Order, OrderEvent
@@ -331,7 +333,7 @@ def test_held_purchase_goes_on_unless_something_may_have_been_bought(boss, rows)
 
 def test_action_takes_a_hundred_rows_and_says_so(boss):
     first = make_rows().alert
-    Alert.objects.bulk_create(Alert(kind="test", subject=str(number), message="x") for number in range(120))
+    Alert.objects.bulk_create(Alert(kind="test", about_pk=str(number), message="x") for number in range(120))
     said = do(boss, "orders.alert", "close", first, select_across="1")
     assert said[0].startswith("100 alerts: closed")
     assert "Only the first 100 were taken" in said[1]
@@ -343,7 +345,7 @@ def test_action_on_several_rows_counts_those_that_were_left(boss, rows):
     other = make_rows().alert
     press(boss, other, "close")
     said = do(boss, "orders.alert", "close", rows.alert, other)
-    assert said[0] == f"{rows.alert}: closed; it opens again, with a mail, if the same thing happens again"
+    assert said[0] == f"{short(rows.alert)}: closed; it opens again, with a mail, if the same thing happens again"
     assert said[1] == "1 left as before: closed already; nothing was changed"
 
 
@@ -570,7 +572,7 @@ def test_live_fetch_leaves_messages_for_the_person(boss, rows):
 
 def test_long_lists_are_counted_and_paged_only_so_far(boss, monkeypatch):
     monkeypatch.setattr("bitloot.core.admin.base.MAX_COUNTED", 60)
-    Alert.objects.bulk_create(Alert(kind="test", subject=str(number), message="x") for number in range(80))
+    Alert.objects.bulk_create(Alert(kind="test", about_pk=str(number), message="x") for number in range(80))
     page = boss.get(list_of("orders.alert"))
     assert (page.context["cl"].result_count, len(page.context["cl"].result_list)) == (60, 50)
     assert "There are more than 60." in text(page)
@@ -598,7 +600,8 @@ def test_broken_handler_is_mended_and_replayed(boss, monkeypatch):
         raise ZeroDivisionError("a bug")
 
     def mended(log):
-        return "paid" if Order.objects.get(pk=order.pk).mark_paid(message="Paid.") else "nothing new"
+        paid = Order.objects.get(pk=order.pk).mark_paid(message="Paid.")
+        return Outcome.processed("paid" if paid else "nothing new")
 
     def work():
         WebhookLog.objects.filter(next_attempt_at__isnull=False, status="received").update(next_attempt_at=Now())

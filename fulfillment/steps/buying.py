@@ -6,18 +6,17 @@ A purchase leaves at most once per committed permit, and nothing of it happens i
 import logging
 
 from django.db import transaction
-from django.db.models.functions import Now
 
 from bitloot.core import queries
 from bitloot.core.clock import delay
 from bitloot.core.faults import failpoint
 from bitloot.core.providers import ProviderError
-from bitloot.core.queue import LeaseLost
 from fulfillment import balance, gate
 from fulfillment.call_log import CallLog
+from fulfillment.choices import HoldReason
 from fulfillment.kinguin import KinguinClient, Outcome, SupplierOrder, classify
 from fulfillment.models import Reservation, ReservationAttempt, SupplierGate
-from fulfillment.steps.holding import GO_ON, NOT_WANTED, STOP, Pause, hold, later
+from fulfillment.steps.holding import NOT_WANTED, Next, StepResult, Wait, hold, later
 from fulfillment.steps.quoting import objection_to_buying, price_cap
 from fulfillment.steps.searching import FIRST_SEARCH_SECONDS, adopt, become_unknown
 from orders.models import Order, Product
@@ -29,44 +28,44 @@ BUYABLE = (Order.Status.PAID, Order.Status.FULFILLING, Order.Status.PARTIALLY_FU
 # How soon an order that staff let go on is bought.
 STOPPED_SECONDS = 60
 REFUSALS = {
-    Outcome.REFUSED_CONFIG: ("supplier_config", "The supplier refuses our credentials."),
-    Outcome.REFUSED_FUNDS: ("no_funds", "Our balance at the supplier is too low."),
-    Outcome.REFUSED_STOCK: ("out_of_stock", "The supplier cannot sell it now."),
-    Outcome.REFUSED_OTHER: ("refused", "The supplier refused the purchase."),
+    Outcome.REFUSED_CONFIG: (HoldReason.SUPPLIER_CONFIG, "The supplier refuses our credentials."),
+    Outcome.REFUSED_FUNDS: (HoldReason.NO_FUNDS, "Our balance at the supplier is too low."),
+    Outcome.REFUSED_STOCK: (HoldReason.OUT_OF_STOCK, "The supplier cannot sell it now."),
+    Outcome.REFUSED_OTHER: (HoldReason.REFUSED, "The supplier refused the purchase."),
 }
 
 
-def send(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
+def send(reservation: Reservation, client: KinguinClient, calls: CallLog) -> StepResult:
     """pending: look at price and stock, commit a permit, buy."""
     order, product = reservation.item.order, reservation.item.product
     if order.status in NOT_WANTED:
         reservation.record(Status.CANCELLED, message="Not bought: the order's money goes back.")
-        return STOP
+        return Next.NOTHING
     if order.status not in BUYABLE:
-        return delay(STOPPED_SECONDS)
+        return Wait(delay(STOPPED_SECONDS))
     open_gate = gate.find_open(client)
     if open_gate is None:
-        return delay(gate.PAUSE_SECONDS)
+        return Wait(delay(gate.PAUSE_SECONDS))
     try:
         objection = objection_to_buying(reservation, product, client, calls)
     except ProviderError as err:
         return later(reservation, err)
     if objection:
-        return hold(reservation, *objection)
+        return hold(reservation, objection.reason, objection.sentence)
     needed = price_cap(reservation) * reservation.item.quantity
     if (has := balance.lacks(needed, open_gate, client)) is not None:
         sentence = f"{REFUSALS[Outcome.REFUSED_FUNDS][1]} It has {has} EUR, {needed} may be needed."
-        pause = hold(reservation, "no_funds", sentence)
+        result = hold(reservation, HoldReason.NO_FUNDS, sentence)
         _pause_for_money(reservation, client)
-        return pause
+        return result
     failpoint("purchase.quoted")
     return _send_once(reservation, open_gate, client, calls)
 
 
-def _send_once(reservation: Reservation, open_gate: SupplierGate, client: KinguinClient, calls: CallLog) -> Pause:
+def _send_once(reservation: Reservation, open_gate: SupplierGate, client: KinguinClient, calls: CallLog) -> StepResult:
     permit = _commit_permit(reservation, client)
     if permit is None:
-        return delay(gate.PAUSE_SECONDS)
+        return Wait(delay(gate.PAUSE_SECONDS))
     failpoint("purchase.permit.committed")
     try:
         bought = calls.ask("reserve", lambda: _buy(reservation, client))
@@ -77,7 +76,7 @@ def _send_once(reservation: Reservation, open_gate: SupplierGate, client: Kingui
     gate.succeeded(open_gate)
     _record_purchase(reservation, permit, bought, client, calls)
     failpoint("purchase.placed.committed")
-    return GO_ON
+    return Next.STEP
 
 
 def _commit_permit(reservation: Reservation, client: KinguinClient) -> ReservationAttempt | None:
@@ -86,30 +85,16 @@ def _commit_permit(reservation: Reservation, client: KinguinClient) -> Reservati
         order = reservation.item.order.lock()
         if order.status not in BUYABLE:
             return None
-        permitted = queries.update(
-            Reservation,
-            {"pk": reservation.pk, "claim_token": reservation.claim_token, "status": Status.PENDING},
-            {"status": Status.SENDING, "sent_at": Now(), "changed_at": Now()},
-            if_exists=(SupplierGate, {"pk": client.host, "status": SupplierGate.Status.OPEN}),
-        )
-        if not permitted:
-            _check_lease(reservation)
-            return None
         number = 1 if reservation.sent_at is None else reservation.permits.count() + 1
+        message = f"Buying “{reservation.item.title}”, attempt {number}."
+        if not reservation.begin_sending(message=message, host=client.host):
+            return None
         permit = ReservationAttempt(reservation=reservation, number=number, price=price_cap(reservation))
         queries.insert(permit)
         if order.status != Order.Status.FULFILLING:
             order.mark_fulfilling()
-        note = {"order_id": order.pk, "message": f"Buying “{reservation.item.title}”, attempt {number}."[:300]}
-        reservation._add_event(Status.PENDING, Status.SENDING, note)
         failpoint("purchase.permit.recorded")
-    reservation.status = Status.SENDING
     return permit
-
-
-def _check_lease(reservation: Reservation) -> None:
-    if not Reservation.objects.filter(pk=reservation.pk, claim_token=reservation.claim_token).exists():
-        raise LeaseLost(str(reservation))
 
 
 def _buy(reservation: Reservation, client: KinguinClient) -> SupplierOrder:
@@ -136,7 +121,7 @@ def _record_purchase(
 
 def _record_refusal(
     reservation: Reservation, permit: ReservationAttempt, err: ProviderError, client: KinguinClient
-) -> Pause:
+) -> StepResult:
     """The one table of what follows a send that did not simply succeed."""
     outcome = classify(err, reservation.external_id)
     logger.warning("%s: %s (%s)", reservation, outcome, err)
@@ -145,7 +130,7 @@ def _record_refusal(
             ReservationAttempt.Outcome.DUPLICATE if outcome is Outcome.DUPLICATE else ReservationAttempt.Outcome.UNKNOWN
         )
         become_unknown(reservation, str(err), word)
-        return delay(FIRST_SEARCH_SECONDS) if outcome is Outcome.UNKNOWN else GO_ON
+        return Wait(delay(FIRST_SEARCH_SECONDS)) if outcome is Outcome.UNKNOWN else Next.STEP
     if outcome is Outcome.NOT_SENT:
         gate.failed(client)
         with transaction.atomic():
@@ -156,14 +141,14 @@ def _record_refusal(
     with transaction.atomic():
         _close_permit(permit, ReservationAttempt.Outcome.REFUSED, str(err))
         reason, sentence = REFUSALS[outcome]
-        pause = hold(reservation, reason, f"{sentence} {err}"[:300])
+        result = hold(reservation, reason, f"{sentence} {err}"[:300])
         failpoint("purchase.refused.recorded")
     failpoint("purchase.refused.committed")
     if outcome is Outcome.REFUSED_CONFIG:
         gate.pause(client, reason="credentials")
     if outcome is Outcome.REFUSED_FUNDS:
         _pause_for_money(reservation, client)
-    return pause
+    return result
 
 
 def _pause_for_money(reservation: Reservation, client: KinguinClient) -> None:

@@ -1,6 +1,7 @@
 """reserved, given: fetch the keys that were bought, seal and keep them, finish the order; or give them back."""
 
 import uuid
+from dataclasses import dataclass
 
 from django.db import connection, transaction
 from django.db.models.functions import Now
@@ -10,6 +11,7 @@ from bitloot.core.clock import GIVE_UP_AFTER, backoff, delay
 from bitloot.core.faults import failpoint
 from bitloot.core.providers import ProviderError
 from fulfillment.call_log import CallLog
+from fulfillment.choices import HoldReason, Notice
 from fulfillment.kinguin import (
     EcommerceClient,
     KinguinClient,
@@ -20,20 +22,20 @@ from fulfillment.kinguin import (
 )
 from fulfillment.models import Reservation
 from fulfillment.steps.holding import (
-    GO_ON,
     LOOK_AGAIN_SECONDS,
     NOT_WANTED,
-    STOP,
-    Pause,
+    Next,
+    StepResult,
+    Wait,
     age,
     alert,
     hold,
-    is_without_money,
     later,
     owe_back,
 )
 from fulfillment.steps.searching import HANDED_OVER
 from orders.alerts import close_alert
+from orders.choices import AlertKind
 from orders.models import Email, Order
 from orders.services import queue_email
 from storage.exceptions import KeyBelongsElsewhere
@@ -41,6 +43,7 @@ from storage.models import Key
 from storage.services import store_key, upload
 
 Status = Reservation.Status
+TAKEN_BACK = {SupplierStatus.CANCELED: HoldReason.CANCELED, SupplierStatus.REFUNDED: HoldReason.REFUNDED}
 FAST_POLLS = 10
 FAST_POLL_SECONDS = 2
 # As plain SQL, because every delivery asks for it.
@@ -50,7 +53,7 @@ WHERE item_id IN (SELECT id FROM orders_orderitem WHERE order_id = %s)
 """
 
 
-def give(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
+def give(reservation: Reservation, client: KinguinClient, calls: CallLog) -> StepResult:
     """reserved: tell the supplier to hand the keys over, where that is a step of its own."""
     try:
         hand_over(reservation, client, calls)
@@ -60,7 +63,7 @@ def give(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pau
     failpoint("give.answered")
     expect_keys(reservation)
     failpoint("give.committed")
-    return GO_ON
+    return Next.STEP
 
 
 def hand_over(reservation: Reservation, client: KinguinClient, calls: CallLog) -> None:
@@ -73,18 +76,18 @@ def expect_keys(reservation: Reservation) -> None:
     reservation.record(Status.GIVEN, message=HANDED_OVER, polls=0)
 
 
-def collect(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
+def collect(reservation: Reservation, client: KinguinClient, calls: CallLog) -> StepResult:
     """given: fetch the keys that are there, seal and keep them; done when every unit has its key."""
     order = reservation.item.order
     if order.status in NOT_WANTED:
         return _return_keys(reservation, client, calls)
-    if is_without_money(order):
-        return delay(LOOK_AGAIN_SECONDS)  # keys that nobody has fetched can still be given back
+    if order.is_without_money:
+        return Wait(delay(LOOK_AGAIN_SECONDS))  # keys that nobody has fetched can still be given back
     try:
         settled = take_keys(reservation, client, calls)
     except ProviderError as err:
         return later(reservation, err)
-    return STOP if settled else _still_waiting(reservation, client, calls)
+    return Next.NOTHING if settled else _still_waiting(reservation, client, calls)
 
 
 def take_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -> bool:
@@ -92,12 +95,13 @@ def take_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -
 
     Raises ProviderError.
     """
-    keys, unreadable = _fetch(reservation, client, calls)
+    fetched = _fetch(reservation, client, calls)
     failpoint("keys.fetched")
-    mine = [key for key in keys if key.product_id in ("", reservation.item.product.supplier_product_id)]
-    unusable = unreadable is not None or len(mine) != len(keys)
+    mine = [key for key in fetched.keys if key.product_id in ("", reservation.item.product.supplier_product_id)]
+    unusable = fetched.unreadable is not None or len(mine) != len(fetched.keys)
     if unusable:
-        alert(reservation, "unreadable_key", f"A key of {reservation} cannot be used: {unreadable or 'other product'}.")
+        why = fetched.unreadable or "other product"
+        alert(reservation, Notice.UNREADABLE_KEY, f"A key of {reservation} cannot be used: {why}.")
     try:
         if len(mine) >= reservation.item.quantity:
             return _deliver(reservation, mine, calls, had_trouble=unusable or _had_trouble(reservation))
@@ -105,18 +109,23 @@ def take_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -
             _keep(reservation, mine)
             failpoint("keys.kept")
     except KeyBelongsElsewhere as err:
-        hold(reservation, "foreign_key", f"The supplier sent a key that another order has: {err}"[:300])
+        sentence = f"The supplier sent a key that another order has: {err}"[:300]
+        hold(reservation, HoldReason.FOREIGN_KEY, sentence)
         return True
     return False
 
 
-def _fetch(
-    reservation: Reservation, client: KinguinClient, calls: CallLog
-) -> tuple[list[SupplierKey], UnreadableKey | None]:
+@dataclass(frozen=True)
+class _Fetched:
+    keys: list[SupplierKey]
+    unreadable: UnreadableKey | None = None
+
+
+def _fetch(reservation: Reservation, client: KinguinClient, calls: CallLog) -> _Fetched:
     try:
-        return calls.ask("delivered", lambda: client.delivered(_order_id(reservation))), None
+        return _Fetched(calls.ask("delivered", lambda: client.delivered(_order_id(reservation))))
     except UnreadableKey as err:
-        return list(err.readable), err
+        return _Fetched(list(err.readable), err)
 
 
 def _had_trouble(reservation: Reservation) -> bool:
@@ -133,7 +142,7 @@ def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog, 
     surplus, claim = keys[reservation.item.quantity :], uuid.uuid4()
     with transaction.atomic():
         order = reservation.item.order.lock()
-        if order.status in NOT_WANTED or is_without_money(order):
+        if order.status in NOT_WANTED or order.is_without_money:
             return False
         stored = [_store(reservation, key, claim=claim) for key in keys[: reservation.item.quantity]]
         failpoint("keys.sealed")
@@ -142,9 +151,9 @@ def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog, 
         finish_order(order)
         calls.flush()
         if had_trouble:
-            close_alert("reservation", str(reservation))
+            close_alert(AlertKind.RESERVATION, reservation)
         if surplus:
-            alert(reservation, "surplus", f"The supplier sent {len(surplus)} more keys than {reservation} needs.")
+            alert(reservation, Notice.SURPLUS, f"The supplier sent {len(surplus)} more keys than {reservation} needs.")
         failpoint("delivery.recorded")
     failpoint("delivery.committed")
     for stored_key in stored:
@@ -188,52 +197,57 @@ def _store(reservation: Reservation, key: SupplierKey, *, claim: uuid.UUID | Non
     )
 
 
-def _still_waiting(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
+def _still_waiting(reservation: Reservation, client: KinguinClient, calls: CallLog) -> StepResult:
     try:
         seen = calls.ask("read", lambda: client.read(_order_id(reservation)))
     except ProviderError as err:
         return later(reservation, err)
-    if seen.status in (SupplierStatus.CANCELED, SupplierStatus.REFUNDED):
+    if seen.status in TAKEN_BACK:
         return _supplier_took_back(reservation, seen)
     Reservation.objects.filter(pk=reservation.pk, claim_token=reservation.claim_token).update(
         polls=reservation.polls + 1
     )
     reservation.polls += 1
     if reservation.polls <= FAST_POLLS:
-        return delay(FAST_POLL_SECONDS)
+        return Wait(delay(FAST_POLL_SECONDS))
     if age(reservation, reservation.reserved_at) > GIVE_UP_AFTER:
-        return hold(reservation, "no_keys", "The supplier took the order but delivered nothing for a day.")
-    return backoff(reservation.polls - FAST_POLLS + 1)
+        return hold(reservation, HoldReason.NO_KEYS, "The supplier took the order but delivered nothing for a day.")
+    return Wait(backoff(reservation.polls - FAST_POLLS + 1))
 
 
-def _supplier_took_back(reservation: Reservation, seen: SupplierOrder) -> Pause:
+def _supplier_took_back(reservation: Reservation, seen: SupplierOrder) -> StepResult:
     """The supplier cancelled or refunded what we bought: the customer's money is owed back, unless keys did arrive."""
     if Key.objects.filter(item=reservation.item).exists():
-        return hold(reservation, "partly_cancelled", f"The supplier ended it as {seen.status} after some keys came.")
+        sentence = f"The supplier ended it as {seen.status} after some keys came."
+        return hold(reservation, HoldReason.PARTLY_CANCELLED, sentence)
     with transaction.atomic():
         order = reservation.item.order.lock()
         reservation.record(
-            Status.CANCELLED, message=f"The supplier ended the order: {seen.status}.", reason=seen.status
+            Status.CANCELLED, message=f"The supplier ended the order: {seen.status}.", reason=TAKEN_BACK[seen.status]
         )
-        owe_back(order, "supplier_cancelled", "The supplier cancelled the purchase.")
+        owe_back(order, HoldReason.SUPPLIER_CANCELLED, "The supplier cancelled the purchase.")
         # Here, or nobody would be told if the worker died after the commit: a cancelled row is not looked at again.
-        alert(reservation, "supplier_cancelled", f"{reservation} was {seen.status}. The customer is owed the money.")
-    return STOP
+        sentence = f"{reservation} was {seen.status}. The customer is owed the money."
+        alert(reservation, HoldReason.SUPPLIER_CANCELLED, sentence)
+    return Next.NOTHING
 
 
-def _return_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
+def _return_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -> StepResult:
     """Give back keys nobody needs and nobody fetched, where the supplier takes them; they do within a day, and once."""
     if isinstance(client, EcommerceClient) and not Key.objects.filter(item=reservation.item).exists():
         try:
             returned = calls.ask("return", lambda: client.return_keys(_order_id(reservation)))
         except ProviderError as err:
-            return hold(reservation, "bought_but_refunded", f"Bought, but its money goes back; no return: {err}"[:300])
+            sentence = f"Bought, but its money goes back; no return: {err}"[:300]
+            return hold(reservation, HoldReason.BOUGHT_BUT_REFUNDED, sentence)
         if returned and set(returned.values()) <= {"RETURNED", "REFUNDED", "CANCELED"}:
             reservation.record(
-                Status.CANCELLED, message="Not needed any more; the supplier took the keys back.", reason="returned"
+                Status.CANCELLED,
+                message="Not needed any more; the supplier took the keys back.",
+                reason=HoldReason.RETURNED,
             )
-            return STOP
-    return hold(reservation, "bought_but_refunded", "It was bought, but the order's money goes back.")
+            return Next.NOTHING
+    return hold(reservation, HoldReason.BOUGHT_BUT_REFUNDED, "It was bought, but the order's money goes back.")
 
 
 def _order_id(reservation: Reservation) -> str:

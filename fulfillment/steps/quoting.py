@@ -1,24 +1,32 @@
 """May it be bought now: price, margin and stock as the supplier says them, and the most that we would pay."""
 
+from dataclasses import dataclass
 from decimal import Decimal
 
 from bitloot.core.money import CENT
 from bitloot.core.providers import ProviderError
 from fulfillment import gate
 from fulfillment.call_log import CallLog
+from fulfillment.choices import HoldReason
 from fulfillment.kinguin import KinguinClient, OutOfStock
 from fulfillment.models import Reservation
 from orders.models import Product
 
 
+@dataclass(frozen=True)
+class Objection:
+    reason: HoldReason
+    sentence: str
+
+
 def objection_to_buying(
     reservation: Reservation, product: Product, client: KinguinClient, calls: CallLog
-) -> tuple[str, str] | None:
-    """Return reason and sentence why not to buy now, or None. Raises ProviderError if the supplier does not say."""
+) -> Objection | None:
+    """Return why not to buy now, or None. Raises ProviderError if the supplier does not say."""
     try:
         quote = calls.ask("quote", lambda: client.quote(product.supplier_product_id))
     except OutOfStock:
-        return "out_of_stock", f"The supplier has no “{product.title}” now."
+        return Objection(HoldReason.OUT_OF_STOCK, f"The supplier has no “{product.title}” now.")
     except ProviderError:
         gate.failed(client)
         raise
@@ -26,11 +34,14 @@ def objection_to_buying(
         return None
     stock = quote.text_qty if product.key_type == Product.KeyType.TEXT else quote.qty
     if stock < reservation.item.quantity:
-        return "out_of_stock", f"The supplier has {stock} of “{product.title}”, {reservation.item.quantity} are needed."
+        sentence = f"The supplier has {stock} of “{product.title}”, {reservation.item.quantity} are needed."
+        return Objection(HoldReason.OUT_OF_STOCK, sentence)
     if quote.price > product.max_cost:
-        return "too_expensive", f"“{product.title}” costs {quote.price} EUR now, the cap is {product.max_cost} EUR."
+        sentence = f"“{product.title}” costs {quote.price} EUR now, the cap is {product.max_cost} EUR."
+        return Objection(HoldReason.TOO_EXPENSIVE, sentence)
     if reservation.item.unit_price - quote.price < product.min_margin:
-        return "too_expensive", f"“{product.title}” costs {quote.price} EUR now; less than its minimum margin is left."
+        sentence = f"“{product.title}” costs {quote.price} EUR now; less than its minimum margin is left."
+        return Objection(HoldReason.TOO_EXPENSIVE, sentence)
     return None
 
 

@@ -10,10 +10,13 @@ from bitloot.core.clock import GIVE_UP_AFTER, delay
 from bitloot.core.faults import failpoint
 from bitloot.core.providers import ProviderError
 from fulfillment.call_log import CallLog
+from fulfillment.choices import HoldReason, Notice, ReservationStatus
 from fulfillment.kinguin import AmbiguousSearch, KinguinClient, SupplierOrder
 from fulfillment.models import Reservation, ReservationAttempt
-from fulfillment.steps.holding import GO_ON, Pause, age, alert, hold, waits_for_a_purchase
+from fulfillment.steps.holding import Next, StepResult, Wait, age, alert, hold, waits_for_a_purchase
 from orders.alerts import close_alert
+from orders.choices import AlertKind
+from orders.state import Step
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +28,10 @@ SEARCH_HOURLY = 3600
 ALERT_UNKNOWN_AFTER = 15 * 60
 
 
-def after_a_crash(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
+def after_a_crash(reservation: Reservation, client: KinguinClient, calls: CallLog) -> StepResult:
     """sending, seen at claim: a worker died or lost its lease in mid-send. Never "not sent"."""
     become_unknown(reservation, "the worker stopped while sending")
-    return GO_ON
+    return Next.STEP
 
 
 def become_unknown(
@@ -49,15 +52,17 @@ def become_unknown(
     failpoint("purchase.unknown.committed")
 
 
-def find_out(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Pause:
+def find_out(reservation: Reservation, client: KinguinClient, calls: CallLog) -> StepResult:
     """Ask the supplier, by our own external id, what became of a send without answer."""
     if not client.can_find:
-        return hold(reservation, "unknown_purchase", "Nobody knows whether it was bought; this supplier has no search.")
+        sentence = "Nobody knows whether it was bought; this supplier has no search."
+        return hold(reservation, HoldReason.UNKNOWN_PURCHASE, sentence)
     failpoint("search.before")
     try:
         found = calls.ask("find", lambda: client.find(reservation.external_id))
     except AmbiguousSearch as err:
-        return hold(reservation, "double_purchase", f"The supplier has several orders for it: {err}"[:300])
+        sentence = f"The supplier has several orders for it: {err}"[:300]
+        return hold(reservation, HoldReason.DOUBLE_PURCHASE, sentence)
     except ProviderError as err:
         logger.warning("%s: the search failed: %s", reservation, err)
         return _next_search(reservation)
@@ -66,26 +71,31 @@ def find_out(reservation: Reservation, client: KinguinClient, calls: CallLog) ->
         return _next_search(reservation)
     with transaction.atomic():
         adopt(reservation, found, calls)
-        close_alert("reservation", str(reservation))
+        close_alert(AlertKind.RESERVATION, reservation)
     failpoint("search.adopted")
-    return GO_ON
+    return Next.STEP
 
 
-def _next_search(reservation: Reservation) -> Pause:
+def _next_search(reservation: Reservation) -> StepResult:
     """Return when to search again: 5 s, 15 s, 60 s, 5 min, 15 min, then hourly; alert, then hold."""
     waited = age(reservation, reservation.unknown_at)
     if waited > ALERT_UNKNOWN_AFTER:
-        alert(reservation, "unknown", f"Nobody knows whether {reservation} was bought. The search goes on by itself.")
+        alert(
+            reservation, Notice.UNKNOWN, f"Nobody knows whether {reservation} was bought. The search goes on by itself."
+        )
     if reservation.status == Status.UNKNOWN and waited > GIVE_UP_AFTER:
-        hold(reservation, "unknown_purchase", "The supplier does not know the purchase after a day of asking.")
-        return delay(SEARCH_HOURLY)
+        sentence = "The supplier does not know the purchase after a day of asking."
+        hold(reservation, HoldReason.UNKNOWN_PURCHASE, sentence)
+        return Wait(delay(SEARCH_HOURLY))
     for limit, pause in SEARCHES:
         if waited < limit:
-            return delay(pause)
-    return delay(SEARCH_HOURLY)
+            return Wait(delay(pause))
+    return Wait(delay(SEARCH_HOURLY))
 
 
-def adopt(reservation: Reservation, found: SupplierOrder, calls: CallLog, *, to: Status = Status.RESERVED) -> None:
+def adopt(
+    reservation: Reservation, found: SupplierOrder, calls: CallLog, *, to: ReservationStatus = Status.RESERVED
+) -> None:
     """Record the supplier's order as ours; `to` is `given` where the supplier hands the keys over by itself."""
     fields: dict[str, Any] = {
         "supplier_order_id": found.order_id,
@@ -101,7 +111,7 @@ def adopt(reservation: Reservation, found: SupplierOrder, calls: CallLog, *, to:
         goes_on = waits_for_a_purchase(order)
         bought = f"Bought; the supplier's order is {found.order_id}."
         if to == Status.GIVEN:
-            reservation.record(to, message=HANDED_OVER, through=(Status.RESERVED, bought), polls=0, **fields)
+            reservation.record(to, message=HANDED_OVER, via=Step(Status.RESERVED, bought), polls=0, **fields)
         else:
             reservation.record(Status.RESERVED, message=bought, **fields)
         calls.flush()

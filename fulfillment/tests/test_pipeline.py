@@ -37,8 +37,8 @@ def test_advance_buys_seals_and_finishes_the_order_with_every_step_on_the_timeli
     assert timeline(order) == [
         ("order", "pending"),
         ("order", "paid"),
-        ("order", "fulfilling"),
         ("reservation", "sending"),
+        ("order", "fulfilling"),
         ("reservation", "reserved"),
         ("reservation", "given"),
         ("key", "received"),

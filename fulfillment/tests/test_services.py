@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
+from bitloot.core.outcome import Outcome, OutcomeKind
 from fulfillment import kinguin, pipeline, services
 from fulfillment.exceptions import CodesRefused, KeysGone, NotDeliverable, NothingStored, PermitOpen
 from fulfillment.kinguin import SupplierEvent
@@ -19,6 +20,7 @@ from storage.models import Key
 from storage.services import shred
 from tools.dev.supervise import wait_until
 
+NOTHING_NEW = Outcome.processed("nothing new: it is delivered")
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("supplier")]
 
 
@@ -33,13 +35,13 @@ def is_due(reservation):
 
 @pytest.mark.parametrize("kind", ["product", "ping", "unknown"])
 def test_events_about_no_order_are_ignored(reservation, kind):
-    assert services.handle_supplier_event(event(reservation, kind=kind)) == f"ignored: {kind}"
+    assert services.handle_supplier_event(event(reservation, kind=kind)) == Outcome.ignored(kind)
 
 
 def test_event_without_a_name_of_ours_is_ignored(reservation):
     age(reservation, next_attempt_at=None)
     for claims in ({"external_id": ""}, {"external_id": "nobody"}, {"external_id": "", "order_id": "NOBODY1"}):
-        assert services.handle_supplier_event(event(reservation, **claims)).startswith("ignored")
+        assert services.handle_supplier_event(event(reservation, **claims)).kind is OutcomeKind.IGNORED
     assert not is_due(reservation)
 
 
@@ -63,7 +65,7 @@ def test_refund_by_the_supplier_after_delivery_alerts_and_changes_nothing(reserv
     reservation.refresh_from_db()
     assert reservation.status == "delivered"
     assert Alert.objects.get().kind == "supplier_after_delivery"
-    assert services.handle_supplier_event(event(reservation, status="completed")).startswith("nothing new")
+    assert services.handle_supplier_event(event(reservation, status="completed")) == NOTHING_NEW
 
 
 def test_webhook_that_names_our_external_id_adopts_an_unknown_purchase(reservation, sandbox):
@@ -100,9 +102,9 @@ def test_no_codes_deliver_nothing(reservation):
 def test_purchase_that_appears_after_codes_were_typed_is_surplus(reservation):
     order = reservation.item.order
     services.deliver_by_hand(order=order, codes=[Code(str(reservation.item_id), "AAAA")], reason="r", actor="kim")
-    assert services.handle_supplier_event(event(reservation, order_id="LATEORDER01")) == "nothing new: it is delivered"
+    assert services.handle_supplier_event(event(reservation, order_id="LATEORDER01")) == NOTHING_NEW
     alert = Alert.objects.get()
-    assert (alert.kind, alert.order, alert.subject) == ("surplus", order, str(reservation))
+    assert (alert.kind, alert.order, alert.about_pk) == ("surplus", order, str(reservation.pk))
     assert "LATEORDER01" in alert.message
 
 

@@ -169,7 +169,10 @@ def test_names_for_people():
     mail = Email(kind="key_ready", to="ada@example.org")
     assert str(order) == f"order {order.id}"
     assert str(order.items.get()) == "2 x Ember Drift"
-    assert [str(mail), str(Alert(kind="a", subject="b"))] == ["key_ready to ada@example.org", "a: b"]
+    assert [str(mail), str(Alert(kind="mail_failed", about_pk="b"))] == [
+        "key_ready to ada@example.org",
+        "Mail failed: b",
+    ]
     assert str(order.events.get()) == "order: The order was placed."
     assert re.fullmatch(r"Product \d+", str(make_product(price=Decimal(1))))
 
@@ -197,6 +200,29 @@ def test_a_closed_alert_opens_anew():
     assert [second.pk != first.pk, second.times] == [True, 1]
 
 
+def test_an_alert_is_about_the_row_and_not_about_what_it_is_called():
+    order = make_order()
+    alert = raise_alert("order_held", order, "Look.", order=order)
+    assert [alert.about_model, alert.about_pk, alert.about] == ["orders.order", str(order.pk), f"order {order.pk}"]
+    assert alert.about_path == f"/admin/orders/order/{order.pk}/change/"
+    assert Email.objects.get(kind="alert").alert == alert
+    assert close_alert("order_held", make_order()) == 0
+    assert close_alert("order_held", Order(pk=order.pk)) == 1
+
+
+def test_an_alert_about_no_row_has_no_page():
+    assert raise_alert("object_store", "object store", "Down.").about_path == ""
+
+
+def test_a_move_knows_what_the_database_made_of_it(django_assert_num_queries):
+    """Fails if a move forgets such a field instead: reading it then runs a query that nobody sees."""
+    order = make_order()
+    order.mark_paid(message="Paid.")
+    with django_assert_num_queries(0):
+        paid_at = order.paid_at
+    assert paid_at == Order.objects.get(pk=order.pk).paid_at
+
+
 def test_an_alert_without_staff_address_owes_no_mail(settings):
     settings.STAFF_EMAIL = ""
     order = make_order()
@@ -208,7 +234,7 @@ def test_an_alert_without_staff_address_owes_no_mail(settings):
 def test_the_database_keeps_one_open_alert_even_against_two_writers():
     raise_alert("kind", "subject", "One.")
     with pytest.raises(IntegrityError), transaction.atomic():
-        Alert.objects.create(kind="kind", subject="subject", message="Two.")
+        Alert.objects.create(kind="kind", about_pk="subject", message="Two.")
 
 
 def test_what_an_old_copy_says_is_not_believed():

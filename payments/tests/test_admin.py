@@ -13,8 +13,9 @@ from fulfillment.models import Reservation
 from orders.alerts import raise_alert
 from orders.models import Alert, Email, Order
 from orders.tests.factories import make_order, make_paid_order, timeline
+from payments.choices import ReviewReason
 from payments.models import Coin, Payment, Refund
-from payments.review import compare, in_words
+from payments.review import compare
 
 pytestmark = pytest.mark.django_db
 ADDRESS = "bc1q" + "a" * 38
@@ -52,7 +53,7 @@ def make_payment(order=None, **fields):
             **fields,
         }
     )  # fmt: skip
-    raise_alert("payment_review", str(payment), f"{payment} needs a person.", order=order)
+    raise_alert("payment_review", payment, f"{payment} needs a person.", order=order)
     return payment
 
 
@@ -234,7 +235,7 @@ def test_filter_finds_the_payments_that_need_a_person(client, settler):
     refunded = make_payment(status="review")
     Refund.objects.create(order=refunded.order, payment=refunded, amount=1, currency="btc", reason="x")
     make_payment(status="waiting")
-    Alert.objects.filter(subject=str(Payment.objects.get(status="waiting"))).delete()
+    Alert.objects.filter(about_pk=Payment.objects.get(status="waiting").pk).update(status="closed")
     listed = client.get(reverse("admin:payments_payment_changelist"), {"person": "yes"})
     assert set(listed.context["cl"].result_list) == {short, wrong}
 
@@ -290,11 +291,11 @@ def test_payment_that_was_never_read_has_no_evidence(client, settler):
         ("partially_paid_after_cancelled", "A part arrived for a payment that had ended: cancelled."),
         ("order_refund_due", "The money arrived for an order that takes none any more: refund due."),
         ("expired_with_money", "The provider ended the payment (expired) although coins had come."),
-        ("something_new", "Something new."),
+        ("something_new", "Something new"),
     ],
 )
 def test_reason_is_said_in_words(reason, words):
-    assert in_words(reason) == words
+    assert ReviewReason.sentence_for(reason) == words
 
 
 def test_webhooks_are_linked_once_the_provider_named_the_payment(client, settler):

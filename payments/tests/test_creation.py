@@ -270,7 +270,7 @@ def test_a_bug_in_a_slow_call_is_written_down(slow, order, caplog):
 @pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
 def test_of_eight_clicks_at_once_one_asks_the_provider(wire, order):
-    """Fails without the order's lock in _claim_payment: each click then makes a payment of its own."""
+    """Fails without the order's lock in start_payment: each click then makes a payment of its own."""
     on_create(wire)
     start = threading.Barrier(8)
 

@@ -117,7 +117,7 @@ def test_an_address_may_be_changed_until_the_coins_are_sent():
     assert (refund.address, refund.extra_id) == ("bc1" + "q" * 38 + "p", "")
     assert story(refund.order)[-2:] == [("refund", "An address for the refund was given.", "")] * 2
     alert = Alert.objects.get(kind="refund_to_send")
-    assert (alert.status, alert.times, alert.subject) == ("open", 2, f"refund {refund.pk}")
+    assert (alert.status, alert.times, alert.about_pk) == ("open", 2, str(refund.pk))
     assert alert.message == (
         f"The customer gave an address for refund {refund.pk}. Send 0.0012 BTC, then enter the transaction id."
     )

@@ -5,9 +5,9 @@ from decimal import Decimal
 import pytest
 from django.db.models.functions import Now
 
+from orders.choices import OrderReason
 from orders.models import Email, Order
 from orders.tests.factories import make_order, timeline
-from payments import settlement
 from payments.balance import amount_due
 from payments.models import Payment, Refund
 from payments.nowpayments import ProviderStatus
@@ -216,7 +216,7 @@ def test_the_rest_pays_the_order_and_a_rest_of_nothing_holds_it():
     almost = make_payment(make_order())
     apply(almost, make_facts(almost, "partially_paid", actually_paid=ASKED * Decimal("0.9999")))
     almost.refresh_from_db()
-    assert [almost.order.status, almost.order.reason] == ["held", settlement.PAID_IN_PARTS]
+    assert [almost.order.status, almost.order.reason] == ["held", OrderReason.PAID_IN_PARTS]
 
 
 def test_a_rest_that_no_longer_completes_the_price_is_for_a_person():

@@ -8,10 +8,12 @@ import requests
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from bitloot.core.outcome import Outcome, OutcomeKind
 from bitloot.core.providers import ProviderUnavailable
-from orders.models import Order
+from orders.models import Alert, Order
 from orders.tests.factories import make_order, timeline
-from payments import sync
+from payments import settlement, sync
+from payments.choices import ReviewReason
 from payments.creation import UNANSWERED_FOR
 from payments.exceptions import UnknownPayment
 from payments.ipn import IpnHint
@@ -39,28 +41,28 @@ def hint(payment_id, order_id="", parent=""):
 def test_an_ipn_for_a_payment_of_ours_asks_the_provider(wire):
     payment = make_payment()
     on_read(wire, payment)
-    assert handle_ipn(hint(payment.external_id, payment.order_id)) == "paid"
+    assert handle_ipn(hint(payment.external_id, payment.order_id)) == Outcome.processed("paid")
     assert Order.objects.get().status == "paid"
 
 
 def test_an_ipn_alone_pays_nothing(wire):
     payment = make_payment()
     on_read(wire, payment, "confirming")
-    assert handle_ipn(hint(payment.external_id, payment.order_id)) == "confirming"
+    assert handle_ipn(hint(payment.external_id, payment.order_id)) == Outcome.processed("confirming")
     assert Order.objects.get().status == "pending"
 
 
 def test_an_ipn_that_names_another_order_is_told_and_the_provider_decides(wire):
     payment, other = make_payment(), make_order()
     on_read(wire, payment)
-    assert handle_ipn(hint(payment.external_id, other.id)) == "paid"
+    assert handle_ipn(hint(payment.external_id, other.id)) == Outcome.processed("paid")
     assert alerts() == ["ipn_other_order"]
     assert [payment.order.lock().status, other.lock().status] == ["paid", "pending"]
 
 
 @pytest.mark.parametrize("order_id", ["", "GK-1", str(uuid.UUID(int=7)), "x" * 5000])
 def test_an_ipn_of_a_stranger_is_ignored_without_a_question(wire, order_id):
-    assert handle_ipn(hint(1, order_id)) == "ignored: neither payment nor order is ours"
+    assert handle_ipn(hint(1, order_id)) == Outcome.ignored("neither payment nor order is ours")
     assert [len(wire.calls), Payment.objects.count()] == [0, 0]
 
 
@@ -72,11 +74,24 @@ def unbound(order, **fields):
     return answer
 
 
+def test_an_alert_raised_before_the_providers_id_arrived_closes_itself(wire):
+    """Fails if an alert is about the payment's name: that changes when the provider's id arrives."""
+    creating = make_payment(status="creating", external_id=None, reason="no_answer", pay_amount=None, pay_address="")
+    settlement.alert(creating.order, creating, ReviewReason.BOUND_TWICE)
+    alert = Alert.objects.get()
+    assert (alert.kind, alert.about_model, alert.about_pk) == ("payment_review", "payments.payment", str(creating.pk))
+    answer = unbound(creating.order)
+    wire.get(url(f"/payment/{answer['payment_id']}"), json=answer)
+    handle_ipn(hint(answer["payment_id"], creating.order_id))
+    alert.refresh_from_db()
+    assert (alert.status, alert.closed_by) == ("closed", "automatic: the provider named the payment")
+
+
 def test_an_ipn_adopts_the_creation_that_stayed_without_an_answer(wire):
     creating = make_payment(status="creating", external_id=None, reason="no_answer", pay_amount=None, pay_address="")
     answer = unbound(creating.order)
     wire.get(url(f"/payment/{answer['payment_id']}"), json={**answer, "payin_extra_id": "memo-7"})
-    assert handle_ipn(hint(answer["payment_id"], creating.order_id)) == "paid"
+    assert handle_ipn(hint(answer["payment_id"], creating.order_id)) == Outcome.processed("paid")
     creating.refresh_from_db()
     assert [creating.external_id, creating.status, creating.pay_address, creating.payin_extra_id] == [
         str(answer["payment_id"]),
@@ -93,14 +108,14 @@ def test_an_ipn_before_our_own_call_returned_waits(wire):
     with pytest.raises(UnknownPayment):
         handle_ipn(hint(answer["payment_id"], creating.order_id))
     Payment.objects.update(created_at=Now() - timedelta(seconds=31))
-    assert handle_ipn(hint(answer["payment_id"], creating.order_id)) == "paid"
+    assert handle_ipn(hint(answer["payment_id"], creating.order_id)) == Outcome.processed("paid")
 
 
 def test_a_payment_that_we_did_not_make_is_for_a_person(wire):
     order = make_order()
     answer = unbound(order)
     wire.get(url(f"/payment/{answer['payment_id']}"), json={**answer, "price_amount": "99999999999"})
-    assert handle_ipn(hint(answer["payment_id"], order.id)) == "review: not_created_by_us"
+    assert handle_ipn(hint(answer["payment_id"], order.id)) == Outcome.processed("review: not_created_by_us")
     payment = Payment.objects.get()
     assert [payment.parent_external_id, payment.price_amount, payment.order.status] == ["unbound", order.total, "held"]
 
@@ -118,7 +133,8 @@ def test_a_second_deposit_is_for_a_person(wire, names_order):
         },
     )
     order_id = parent.order_id if names_order else ""
-    assert handle_ipn(hint(answer["payment_id"], order_id, parent.external_id)) == "review: child_payment"
+    came = handle_ipn(hint(answer["payment_id"], order_id, parent.external_id))
+    assert came == Outcome.processed("review: child_payment")
     child = Payment.objects.get(external_id=answer["payment_id"])
     assert [child.parent_external_id, child.order, child.order.status] == [
         parent.external_id,
@@ -131,7 +147,7 @@ def test_a_payment_that_the_provider_knows_for_another_order_is_not_adopted(wire
     order = make_order()
     answer = unbound(order)
     wire.get(url(f"/payment/{answer['payment_id']}"), json={**answer, "order_id": "GK-1"})
-    assert handle_ipn(hint(answer["payment_id"], order.id)).startswith("ignored")
+    assert handle_ipn(hint(answer["payment_id"], order.id)).kind is OutcomeKind.IGNORED
     assert [alerts(), Payment.objects.count()] == [["ipn_other_order"], 0]
 
 

@@ -95,7 +95,7 @@ def test_a_key_of_another_item_is_refused_with_an_alert():
     with pytest.raises(KeyBelongsElsewhere, match=f"belongs to order item {key.item_id}"):
         services.store_key(item=other, supplier_key_id=key.supplier_key_id, plaintext=SERIAL, content_type="text/plain")
     alert = Alert.objects.get()
-    assert (alert.kind, alert.subject, alert.order) == ("key_sold_twice", str(key.pk), other.order)
+    assert (alert.kind, alert.about_pk, alert.order) == ("key_sold_twice", str(key.pk), other.order)
     assert SERIAL.decode() not in alert.message
     assert not other.keys.exists()
 
@@ -236,7 +236,7 @@ def test_a_copy_that_reads_back_changed_is_not_trusted(stub):
     assert (key.status, key.attempts) == ("received", 1)
     assert key.ciphertext is not None
     alert = Alert.objects.get()
-    assert (alert.kind, alert.subject, alert.order) == ("key_integrity", str(key.pk), key.item.order)
+    assert (alert.kind, alert.about_pk, alert.order) == ("key_integrity", str(key.pk), key.item.order)
     assert "is not what was written" in alert.message
 
 
@@ -643,7 +643,7 @@ def test_a_key_that_does_not_unwrap_is_left_with_an_alert_and_stops_no_other(set
     assert Key.objects.get(pk=good.pk).master_key_id == new
     assert services.keys_under_other_masters() == {"00000000": 1, old: 1}
     assert services.unknown_master_keys() == ["00000000"]
-    assert set(Alert.objects.values_list("kind", "subject")) == {
+    assert set(Alert.objects.values_list("kind", "about_pk")) == {
         ("key_integrity", str(broken.pk)),
         ("key_integrity", str(foreign.pk)),
     }

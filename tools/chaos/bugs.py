@@ -21,7 +21,7 @@ from fulfillment import services as fulfillment_services
 from fulfillment.kinguin import Outcome
 from fulfillment.models import Reservation
 from fulfillment.steps import buying, searching
-from fulfillment.steps.holding import GO_ON
+from fulfillment.steps.holding import Next, Wait
 from payments import sync as payment_services
 
 Status = Reservation.Status
@@ -37,17 +37,17 @@ def _buy_before_commit() -> None:
     def send(reservation: Any, client: Any, calls: Any) -> Any:
         order = reservation.item.order
         if order.status not in buying.BUYABLE or gate.find_open(client) is None:
-            return delay(gate.PAUSE_SECONDS)
+            return Wait(delay(gate.PAUSE_SECONDS))
         try:
             bought = buying._buy(reservation, client)
         except ProviderError as err:
             permit = buying._commit_permit(reservation, client)
-            return buying._record_refusal(reservation, permit, err, client) if permit else delay(1)
+            return buying._record_refusal(reservation, permit, err, client) if permit else Wait(delay(1))
         failpoint("purchase.answered")
         if buying._commit_permit(reservation, client) is None:
-            return delay(1)
+            return Wait(delay(1))
         searching.adopt(reservation, bought, calls)
-        return GO_ON
+        return Next.STEP
 
     pipeline.STEPS[Status.PENDING] = send
 
@@ -57,13 +57,13 @@ def _new_id_on_retry() -> None:
     ask = searching.find_out
 
     def find_out(reservation: Any, client: Any, calls: Any) -> Any:
-        pause = ask(reservation, client, calls)
+        result = ask(reservation, client, calls)
         if reservation.status != Status.UNKNOWN:
-            return pause
+            return result
         name = f"{reservation.item_id}-{reservation.permits.count()}"
         Reservation.objects.filter(pk=reservation.pk).update(status=Status.PENDING, external_id=name)
         reservation.status, reservation.external_id = Status.PENDING, name
-        return GO_ON
+        return Next.STEP
 
     pipeline.STEPS[Status.UNKNOWN] = find_out
 
@@ -95,7 +95,7 @@ def _lapsed_send_is_pending() -> None:
 
     def after_a_crash(reservation: Any, client: Any, calls: Any) -> Any:
         reservation.record(Status.PENDING, message="The worker died; we start again.")
-        return GO_ON
+        return Next.STEP
 
     pipeline.STEPS[Status.SENDING] = after_a_crash
 

@@ -7,6 +7,7 @@ import pytest
 from django.db import IntegrityError, connections, transaction
 from django.db.models.functions import Now
 
+from bitloot.core.outcome import Outcome
 from bitloot.core.providers import ProviderUnavailable
 from bitloot.core.queue import LeaseLost
 from orders.models import Alert
@@ -15,7 +16,7 @@ from payments.exceptions import UnknownPayment
 from webhooks import services
 from webhooks.handlers import HANDLERS
 from webhooks.models import WebhookLog
-from webhooks.services import TamperedBody, give_up, process, replay
+from webhooks.services import TamperedBody, give_up, handle_row, replay
 from webhooks.tasks import drain_webhooks
 from webhooks.tests.factories import ipn, make_log, received, supplier_event
 
@@ -59,7 +60,7 @@ def test_a_webhook_is_stored_byte_for_byte_and_due_at_once():
 
 def test_the_same_body_again_is_only_counted():
     first = make_log()
-    process(WebhookLog.objects.claim()[0])
+    handle_row(WebhookLog.objects.claim()[0])
     for _ in range(3):
         again = make_log()
     assert [again.pk, again.repeats, WebhookLog.objects.count()] == [first.pk, 3, 1]
@@ -140,12 +141,16 @@ def test_the_database_keeps_a_body_once():
 
 @pytest.mark.parametrize(
     ("outcome", "status"),
-    [("paid", "processed"), ("ignored: not ours", "ignored"), ("x" * 400, "processed")],
+    [
+        (Outcome.processed("paid"), "processed"),
+        (Outcome.ignored("not ours"), "ignored"),
+        (Outcome.processed("x" * 400), "processed"),
+    ],
 )
 def test_what_came_of_it_is_written_down(handler, outcome, status):
     calls = handler(outcome)
     log = work(make_log())
-    assert [log.status, log.outcome, log.next_attempt_at, log.attempts] == [status, outcome[:300], None, 0]
+    assert [log.status, log.outcome, log.next_attempt_at, log.attempts] == [status, outcome.text[:300], None, 0]
     assert log.processed_at is not None
     work(log)
     assert calls == [log.pk]
@@ -161,7 +166,7 @@ def test_what_cannot_be_told_yet_is_asked_again_later(handler, error):
         assert [log.status, log.attempts, log.outcome] == ["received", attempts, f"Waiting: {error}"]
         assert WebhookLog.objects.filter(next_attempt_at__lte=Now() + timedelta(seconds=pause)).exists()
         assert not WebhookLog.objects.filter(next_attempt_at__lte=Now() + timedelta(seconds=pause - 1)).exists()
-    handler("paid")
+    handler(Outcome.processed("paid"))
     assert [work(log).status, log.outcome, len(calls)] == ["processed", "paid", 3 + 1]
     assert not Alert.objects.exists()
 
@@ -185,7 +190,8 @@ def test_a_failure_is_shown_at_once_tried_again_and_left_for_a_person(handler):
     work(log)
     assert [log.attempts, log.next_attempt_at, len(calls)] == [5, None, 5]
     alert = Alert.objects.get()
-    assert [alert.kind, alert.subject, alert.status, alert.times] == ["webhook_failed", f"webhook {log.pk}", "open", 5]
+    assert [alert.kind, alert.about_model, alert.about_pk] == ["webhook_failed", "webhooks.webhooklog", str(log.pk)]
+    assert [alert.status, alert.times] == ["open", 5]
 
 
 @pytest.mark.parametrize("fail", [lambda log: services._fail(log, ValueError("a bug")), give_up])
@@ -201,7 +207,7 @@ def test_no_failure_is_recorded_that_nobody_is_told(fail):
 def test_a_failure_that_is_mended_closes_its_alert(handler):
     handler(ValueError("a bug"))
     log = work(make_log())
-    handler("paid")
+    handler(Outcome.processed("paid"))
     assert [work(log).status, Alert.objects.get().status] == ["processed", "closed"]
 
 
@@ -210,7 +216,7 @@ def test_replay_hands_the_row_to_its_handler_once_more(handler):
     log = make_log()
     for _ in range(5):
         work(log)
-    handler("paid")
+    handler(Outcome.processed("paid"))
     replay(log)
     log.refresh_from_db()
     assert [log.status, log.attempts, log.crashes, log.replays] == ["received", 0, 0, 1]
@@ -219,7 +225,7 @@ def test_replay_hands_the_row_to_its_handler_once_more(handler):
 
 
 def test_replay_of_what_was_handled_runs_it_again(handler):
-    calls = handler("paid")
+    calls = handler(Outcome.processed("paid"))
     log = work(make_log())
     for _ in range(3):
         replay(log)
@@ -228,19 +234,19 @@ def test_replay_of_what_was_handled_runs_it_again(handler):
 
 
 def test_replay_leaves_a_row_that_a_worker_holds(handler):
-    handler("paid")
+    handler(Outcome.processed("paid"))
     log = make_log()
     (claimed,) = WebhookLog.objects.claim()
     replay(log)
     log.refresh_from_db()
     assert [log.replays, log.claim_token] == [0, claimed.claim_token]
-    process(claimed)
+    handle_row(claimed)
     log.refresh_from_db()
     assert log.status == "processed"
 
 
 def test_a_body_that_was_changed_is_not_replayed(handler):
-    calls = handler("paid")
+    calls = handler(Outcome.processed("paid"))
     log = work(make_log())
     WebhookLog.objects.update(body=ipn(payment_status="refunded"))
     log.refresh_from_db()
@@ -251,12 +257,12 @@ def test_a_body_that_was_changed_is_not_replayed(handler):
 
 
 def test_a_worker_that_lost_its_lease_records_nothing(handler):
-    handler("paid")
+    handler(Outcome.processed("paid"))
     log = make_log()
     (claimed,) = WebhookLog.objects.claim()
     WebhookLog.objects.update(claim_token=None)
     with pytest.raises(LeaseLost):
-        process(claimed)
+        handle_row(claimed)
     log.refresh_from_db()
     assert [log.status, log.outcome] == ["received", ""]
 
@@ -271,11 +277,11 @@ def test_a_row_that_kills_its_worker_is_given_up():
         "Handling it crashed the worker three times.",
         None,
     ]
-    assert Alert.objects.get().subject == f"webhook {log.pk}"
+    assert Alert.objects.get().about_pk == str(log.pk)
 
 
 def test_three_kills_in_a_row_end_in_give_up(handler):
-    calls = handler("paid")
+    calls = handler(Outcome.processed("paid"))
     log = make_log()
     for _ in range(3):
         assert WebhookLog.objects.claim()  # and the worker dies
@@ -290,13 +296,13 @@ def test_every_provider_has_a_handler():
 @pytest.mark.parametrize(
     ("body", "outcome"),
     [
-        (b"{", "ignored: The body is not valid JSON in UTF-8."),
-        (b'{"payment_id":"\\u0000"}', "ignored: A string holds a character that cannot be stored."),
-        (ipn(payment_id=-1), "ignored: payment_id is not a number of up to 19 digits."),
-        (ipn(parent_payment_id=[]), "ignored: payment_id is not a number of up to 19 digits."),
-        (b'{"id":"1","batch_withdrawal_id":"2","status":"FINISHED"}', "ignored: no payment of ours, a payout perhaps"),
-        (ipn(), "ignored: neither payment nor order is ours"),
-        (ipn(order_id="GK-1"), "ignored: neither payment nor order is ours"),
+        (b"{", "The body is not valid JSON in UTF-8."),
+        (b'{"payment_id":"\\u0000"}', "A string holds a character that cannot be stored."),
+        (ipn(payment_id=-1), "payment_id is not a number of up to 19 digits."),
+        (ipn(parent_payment_id=[]), "payment_id is not a number of up to 19 digits."),
+        (b'{"id":"1","batch_withdrawal_id":"2","status":"FINISHED"}', "no payment of ours, a payout perhaps"),
+        (ipn(), "neither payment nor order is ours"),
+        (ipn(order_id="GK-1"), "neither payment nor order is ours"),
     ],
 )
 def test_an_ipn_that_means_nothing_to_us_is_ignored_with_a_reason(body, outcome):
@@ -307,10 +313,10 @@ def test_an_ipn_that_means_nothing_to_us_is_ignored_with_a_reason(body, outcome)
 @pytest.mark.parametrize(
     ("body", "outcome"),
     [
-        (supplier_event(), "ignored: no reservation of ours"),
-        (b"\xff", "ignored: unknown"),
-        (b"[]", "ignored: unknown"),
-        (json.dumps({"orderId": "../../v1/balance"}).encode(), "ignored: unknown"),
+        (supplier_event(), "no reservation of ours"),
+        (b"\xff", "unknown"),
+        (b"[]", "unknown"),
+        (json.dumps({"orderId": "../../v1/balance"}).encode(), "unknown"),
     ],
 )
 def test_a_supplier_event_that_means_nothing_to_us_is_ignored_with_a_reason(body, outcome):

@@ -93,7 +93,7 @@ def test_lose_commit_commits_and_reports_a_failure():
 
     arm("call.before:lose_commit")
     with pytest.raises(OperationalError, match="COMMIT"), transaction.atomic():  # noqa: PT012 - it comes with the end
-        Alert.objects.create(kind="test", subject="one", message="kept")
+        Alert.objects.create(kind="test", about_pk="one", message="kept")
         failpoint("call.before")
     assert Alert.objects.count() == 1
 

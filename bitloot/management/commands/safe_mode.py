@@ -9,6 +9,7 @@ from bitloot.ops.operator import whoami
 from fulfillment import gate, kinguin
 from fulfillment.models import SupplierGate
 from orders.alerts import close_alert, raise_alert
+from orders.choices import AlertKind
 
 ENVIRONMENT_WINS = (
     "SAFE_MODE is set in the environment and wins: nothing is bought. Take it out and restart web, worker and beat."
@@ -39,8 +40,8 @@ class Command(BaseCommand):
         with transaction.atomic():
             gate.stop(host, reason=f"safe mode by {who}: {reason}"[:200])
             raise_alert(
-                "safe_mode",
-                host,
+                AlertKind.SAFE_MODE,
+                SupplierGate(pk=host),
                 f"{who} turned safe mode on: {reason}. Nothing is bought at {host}; paid orders wait."
                 " `manage.py safe_mode off` lets them go on.",
             )
@@ -48,7 +49,7 @@ class Command(BaseCommand):
     def _open(self, host: str) -> None:
         with transaction.atomic():
             gate.open_again(host)
-            close_alert("safe_mode", host, by=whoami())
+            close_alert(AlertKind.SAFE_MODE, SupplierGate(pk=host), by=whoami())
         wakeup.notify("fulfillment")
 
 

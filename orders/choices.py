@@ -1,0 +1,59 @@
+"""The words that orders, mails and alerts are stored with."""
+
+from django.db import models
+
+from bitloot.core.choices import ReasonChoices, StatusChoices, Tone
+
+
+class OrderStatus(StatusChoices):
+    PENDING = "pending"
+    UNDERPAID = "underpaid", Tone.LOOK
+    PAID = "paid", Tone.BUSY
+    FULFILLING = "fulfilling", Tone.BUSY
+    FULFILLED = "fulfilled", Tone.GOOD
+    PARTIALLY_FULFILLED = "partially_fulfilled", Tone.BUSY
+    HELD = "held", Tone.LOOK
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    FAILED = "failed", Tone.BAD
+    REFUND_DUE = "refund_due", Tone.LOOK
+    REFUNDED = "refunded"
+
+
+class OrderReason(ReasonChoices):
+    """Why an order is where it is, as far as this app knows.
+
+    An order that stopped for one of its payments or purchases carries the reason of that row instead: a `ReviewReason`
+    of payments, or a `HoldReason` of fulfilment.
+    """
+
+    UNPAID = "unpaid", "Nobody paid in time.", "Unpaid"
+    CANCELLED = "cancelled", "Staff cancelled the order before any money was seen.", "Cancelled"
+    HELD_BY_STAFF = "held_by_staff", "Staff stopped the order to look at it.", "Held by staff"
+    DECIDED_BY_STAFF = "decided_by_staff", "Staff decided that the money goes back.", "Decided by staff"
+    REFUND_REQUESTED = "refund_requested", "Staff decided to refund the payment.", "Refund requested"
+    PAYMENT_REFUNDED = "payment_refunded", "The provider sent the customer's coins back.", "Payment refunded"
+    PAID_IN_PARTS = "paid_in_parts", "Partial payments together make up the price.", "Paid in parts"
+
+
+class AlertKind(models.TextChoices):
+    """Every kind of alert there is; the runbook has a row for each."""
+
+    ORDER_HELD = "order_held", "Order held"
+    MAIL_FAILED = "mail_failed", "Mail failed"
+    PAYMENT_REVIEW = "payment_review", "Payment review"
+    PAYMENT_POISON = "payment_poison", "Payment crashed its worker"
+    IPN_OTHER_ORDER = "ipn_other_order", "IPN names another order"
+    REFUND_TO_SEND = "refund_to_send", "Refund to send"
+    RESERVATION = "reservation", "Reservation"
+    DOUBLE_PURCHASE = "double_purchase", "Double purchase"
+    SURPLUS = "surplus", "Surplus at the supplier"
+    SUPPLIER_AFTER_DELIVERY = "supplier_after_delivery", "Supplier took back a delivered key"
+    SUPPLIER_DOWN = "supplier_down", "Supplier down"
+    LOW_BALANCE = "low_balance", "Low balance"
+    SAFE_MODE = "safe_mode", "Safe mode"
+    OBJECT_STORE = "object_store", "Object store"
+    KEY_INTEGRITY = "key_integrity", "Key integrity"
+    KEY_SOLD_TWICE = "key_sold_twice", "Key sold twice"
+    WEBHOOK_FAILED = "webhook_failed", "Webhook failed"
+    WEBHOOKS_REFUSED = "webhooks_refused", "Webhooks refused"
