@@ -17,7 +17,7 @@ from django.utils.safestring import SafeString
 NOTHING = "–"
 UUID_PATTERN = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}(?![0-9a-f])")
 
-# good: done well; busy: a machine is at it; look: waits for a person; bad: failed; calm: over, or not begun
+# good: done well; busy: a worker is at it; look: waits for staff; bad: failed; calm: over, or not begun
 _TONES = {
     "good": "fulfilled delivered finished processed sent stored accessed done placed ok open",
     "busy": "paid fulfilling partially_fulfilled sending reserved given creating confirming confirmed received queued"
@@ -26,15 +26,27 @@ _TONES = {
     "bad": "failed stopped refused",
 }
 TONES = {word: tone for tone, words in _TONES.items() for word in words.split()}
+# An open gate is well; an open alert is not, nor is a purchase attempt without an outcome.
+_OWN_TONES = {("orders.alert", "open"): "bad", ("fulfillment.reservationattempt", "open"): "busy"}
+
+
+def tone_of(model: type[Model] | Model, status: str) -> str:
+    return _OWN_TONES.get((model._meta.label_lower, status)) or TONES.get(status, "calm")
+
+
+def state_badge(row: Any) -> SafeString:
+    return badge(row.status, tone_of(row, row.status))
 
 
 def badge(word: str, tone: str = "") -> SafeString:
-    tone = tone or TONES.get(word, "calm")
-    return format_html('<span class="badge badge-{}">{}</span>', tone, word.replace("_", " "))
+    """Show a word that may be a status of any model, such as one in a timeline."""
+    return format_html(
+        '<span class="badge badge-{}">{}</span>', tone or TONES.get(word, "calm"), word.replace("_", " ")
+    )
 
 
 def age(moment: datetime | None) -> str:
-    """Say how long ago a moment was or how far ahead it is; pages show the exact time beside it."""
+    """Return how long ago a moment was or how far ahead it is; pages show the exact time beside it."""
     if moment is None:
         return NOTHING
     seconds = (timezone.now() - moment).total_seconds()
