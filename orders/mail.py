@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from smtplib import SMTPException, SMTPRecipientsRefused
+from uuid import UUID
 
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives, get_connection
@@ -30,7 +31,7 @@ MAX_ATTEMPTS = 10 + GIVE_UP_AFTER // 900
 def sending(mails: Sequence[Email]) -> Iterator[Callable[[Email], None]]:
     """Yield what sends each of these claimed mails, over one connection; the items of their orders are read at once."""
     orders = {mail.order_id for mail in mails if mail.order_id is not None}
-    items = defaultdict(list)
+    items: defaultdict[UUID | None, list[OrderItem]] = defaultdict(list)
     for item in OrderItem.objects.filter(order__in=orders).select_related("order"):
         items[item.order_id].append(item)
     # It dials with the first mail that was rendered, and again after an error.
