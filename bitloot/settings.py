@@ -137,7 +137,8 @@ if DATABASE_URL:
     DATABASES["default"].update(CONN_MAX_AGE=0, CONN_HEALTH_CHECKS=True)
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         # Shared by all threads of a process; anything that waits for others gives its connection back first.
-        pool={"min_size": 1, "max_size": 4, "timeout": 15},
+        # While PostgreSQL is away, a request waits `timeout` for a connection before it is answered 503.
+        pool={"min_size": 1, "max_size": 4, "timeout": 5},
         connect_timeout=3,
         options="-c statement_timeout=15s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s",
         # Every statement that repeats is parsed and planned once per connection.
