@@ -104,7 +104,9 @@ def test_a_wakeup_during_a_drain_is_not_lost(start):
 def test_a_lost_wakeup_costs_a_sweep_period(start):
     rows = Rows(0)
     rows.go_on.set()
-    start(rows, seats=2, sweep_seconds=0.05)
+    worker = start(rows, seats=2, sweep_seconds=0.2)
+    assert wait_for(lambda: rows.claims)
+    assert wait_for(lambda: not worker._lanes["orders"].draining.locked())
     rows.due = [1]
     assert wait_for(lambda: rows.handled == [[1]])
 
