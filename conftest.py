@@ -13,7 +13,7 @@ from bitloot.tests.services import Sandbox, own_store, require, running_sandbox
 from tools.dev.supervise import Store
 from tools.dev.testenv import PROFILE, RUN
 
-NEEDS = ("postgres", "redis", "nginx", "browser", "broker", "production")
+NEEDS = ("postgres", "redis", "nginx", "browser", "node", "broker", "production")
 
 hypothesis_settings.register_profile(
     "ci", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]

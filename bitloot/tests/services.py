@@ -26,6 +26,7 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 PROGRAMS = {
     "nginx": (("nginx", "nginx-light"),),
     "browser": (("chromium", "chromium"), ("chromedriver", "chromium-driver")),
+    "node": (("node", "nodejs"),),
     "broker": (("redis-server", "redis-server"),),
     "production": (("initdb", "postgresql"), ("redis-server", "redis-server"), ("nginx", "nginx-light")),
 }

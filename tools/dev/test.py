@@ -161,7 +161,7 @@ def _broken(gates: dict[str, float]) -> list[str]:
 
 
 def _missing_programs() -> list[str]:
-    wanted = {"nginx": "nginx-light", "chromium": "chromium", "chromedriver": "chromium-driver"}
+    wanted = {"nginx": "nginx-light", "chromium": "chromium", "chromedriver": "chromium-driver", "node": "nodejs"}
     missing = []
     for name, package in wanted.items():
         try:

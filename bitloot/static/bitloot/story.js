@@ -90,7 +90,7 @@ const STORIES = {
   }),
   refunded: (order) => ({ headline: "Your money was returned", lead: order.error }),
   expired: (order) => closed(order, "This order has expired"),
-  cancelled: (order) => closed(order, "This order was cancelled"),
+  cancelled: (order) => closed(order, "Order cancelled"),
   failed: (order) => ({ tone: "bad", headline: "This order could not be completed", lead: order.error }),
 };
 
@@ -288,7 +288,7 @@ export function networkLine(payment, coin) {
   const short = payment.pay_currency.toUpperCase();
   const network = networkName(payment.network ?? coin?.network ?? "", payment.pay_currency);
   const name = coin?.name ?? short;
-  return name === network ? name : `${name}, network: ${network}`;
+  return !network || name === network ? name : `${name}, network: ${network}`;
 }
 
 /** What stands under a coin's name, and whether the price is below what the provider takes in it. */
