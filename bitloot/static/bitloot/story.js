@@ -146,10 +146,10 @@ function confirming(order, { now }) {
   const isSlow = since(order, "payment", "confirming", now) > NETWORK_PATIENCE;
   return {
     tone: "busy",
-    headline: "Payment seen, waiting for the network",
+    headline: "Payment seen",
     lead: isSlow
       ? "The network is slower than usual. Your money is safe: we continue once it is confirmed, and e-mail you."
-      : "Most coins take a few minutes, some up to an hour. You may close this page: we e-mail you.",
+      : "The network is confirming it: a few minutes for most coins, up to an hour for some. You may close this page.",
   };
 }
 

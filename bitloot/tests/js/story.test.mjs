@@ -50,7 +50,7 @@ test("an address that does not come within half a minute leaves the coins choosa
 for (const status of ON_ITS_WAY) {
   test(`a payment that is ${status} waits for the network, at the third step`, () => {
     const { headline, step } = told({ payment: payment({ status }) });
-    assert.deepEqual([headline, step], ["Payment seen, waiting for the network", 2]);
+    assert.deepEqual([headline, step], ["Payment seen", 2]);
   });
 }
 
@@ -140,7 +140,7 @@ test("the quote for the rest is known to the page only, and counts for that rest
 
 test("the rest that is on its way waits for the network", () => {
   const { headline } = told({ ...SHORT, payment: payment({ status: "confirming" }) });
-  assert.equal(headline, "Payment seen, waiting for the network");
+  assert.equal(headline, "Payment seen");
 });
 
 // --- Refunds ---
