@@ -306,7 +306,7 @@ def test_shop_works_without_javascript_up_to_the_orders_page(browser, store):
     assert "This page needs JavaScript." in one(browser, "main").text
 
 
-@pytest.mark.parametrize("width", [360, 768, 1440])
+@pytest.mark.parametrize("width", [320, 768, 1440])
 @pytest.mark.parametrize("path", ["/", "/products/ember-drift", "/checkout?product=ember-drift", f"/orders/{STRANGER}"])
 def test_pages_fit_the_screen(browser, store, path, width):
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}

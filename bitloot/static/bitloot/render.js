@@ -76,8 +76,8 @@ export function renderOrder(page, told, open, now) {
   renderHistory(order.timeline, now);
   if (shown === "pay") renderPayment(order, open, coins, now);
   if (shown === "coins") renderCoins(order, coins);
-  show(part("keep"), page.changing);
   showPanels({ lookup: false, coins: shown === "coins", pay: shown === "pay" });
+  show(part("keep"), page.changing); // after the panels: it may have the focus that moves with them
 }
 
 // A panel that goes away takes the focus with it: it moves on to what is shown instead.
