@@ -14,7 +14,7 @@ from django.urls import path
 
 from bitloot.core.stop import BROKEN, FORBIDDEN, FORM_REFUSED, NOT_FOUND, TOO_OFTEN, stop_page
 from bitloot.ops import errors
-from orders.access import open_order
+from orders.access import make_token, open_order
 from orders.models import Email, Order, Product
 from orders.services import Line, place_order
 
@@ -218,6 +218,16 @@ def test_order_page_is_the_same_for_every_order_and_asks_the_database_nothing(cl
     assert not known.cookies
     assert "no-store" in known["Cache-Control"]
     assert "This page needs JavaScript." in known.content.decode()
+
+
+def test_timeline_names_what_each_line_is_about(client):
+    make_product()
+    order = place_order(email="buyer@example.test", lines=[Line("ember-drift", 1)]).order
+    order.hold(reason="out_of_stock", message="Our supplier is out of stock.")
+    headers = {"Authorization": f"Bearer {make_token(order, 'api')}"}
+    newest = client.get(f"/api/orders/{order.id}", headers=headers).json()["timeline"][-1]
+    assert (newest["kind"], newest["event"]) == ("order", "held")
+    assert newest["message"] == "Our supplier is out of stock."
 
 
 @pytest.mark.parametrize("path", ["/orders/1", "/orders/not-an-order", f"/orders/{UNKNOWN}x"])
