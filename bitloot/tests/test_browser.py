@@ -219,9 +219,9 @@ def test_provider_that_does_not_answer_leaves_the_coins_choosable(browser, store
     order(browser, store, "ember-drift")
     sandbox.fault("nowpayments.payment.create", "5xx_before", times=1)
     choose_coin(browser, "btc")
-    wait_for_headline(browser, "Choose a coin")
+    wait_for_headline(browser, "Choose a coin again")
     browser.refresh()
-    wait_for_headline(browser, "Choose a coin")
+    wait_for_headline(browser, "Choose a coin again")
     assert "The payment provider did not answer." in one(browser, "[data-lead]").text
     choose_coin(browser, "btc")
     wait_for_headline(browser, "Waiting for your payment")

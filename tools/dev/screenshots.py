@@ -87,7 +87,7 @@ class Scene:
         self.sandbox.fault("nowpayments.payment.create", "5xx_before", times=1)
         asked = {"order_id": order["id"], "pay_currency": "btc"}
         self.shopper.send("POST", "/api/payments/create", json=asked, headers=bearer(order))
-        return self._page("provider-down", order, "Choose a coin")
+        return self._page("provider-down", order, "Choose a coin again")
 
     def _underpaid(self) -> Page:
         return self._page("underpaid", self._paid("ember-drift", mode="under"), "Not all of the money arrived")

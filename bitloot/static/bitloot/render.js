@@ -1,7 +1,7 @@
 // Puts an order and its story on the page. Text goes in as textContent, never as HTML.
 
 import {
-  FIRST_STEP, ago, coinOffer, countdown, history, keyRows, matches, networkLine, refundSentence,
+  STEPS, ago, coinOffer, countdown, history, keyRows, matches, networkLine, refundSentence,
 } from "./story.js";
 
 const SEARCH_FROM = 12; // coins
@@ -99,7 +99,7 @@ function renderSteps({ step, tone }) {
     else item.removeAttribute("aria-current");
   });
   // Once the key is there, no step is left: the last one is the current place.
-  if (step === FIRST_STEP.done) list.lastElementChild.setAttribute("aria-current", "step");
+  if (step === STEPS.done) list.lastElementChild.setAttribute("aria-current", "step");
 }
 
 function renderAgain(slug) {

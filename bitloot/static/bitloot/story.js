@@ -14,7 +14,7 @@ const ADDRESS_PATIENCE = MINUTE / 2;
 const DELIVERY_PATIENCE = 10 * MINUTE;
 const NETWORK_PATIENCE = 60 * MINUTE;
 
-export const FIRST_STEP = { choose: 0, pay: 1, confirm: 2, key: 3, done: 4 };
+export const STEPS = { choose: 0, pay: 1, confirm: 2, key: 3, done: 4 };
 
 const PAY_ONCE = "If you already sent money, do not pay twice: it appears here when the network has it.";
 
@@ -54,14 +54,14 @@ function since(order, kind, event, now) {
 }
 
 /** Which of the steps "Choose coin, Pay, Confirmed, Key" is the current one; null once the order is closed. */
-export function stepOf(order, view) {
+function stepOf(order, view) {
   if (CLOSED.includes(order.status)) return null;
-  if (keysReady(order) && isComplete(order)) return FIRST_STEP.done;
-  if (DELIVERING.includes(order.status) || keysReady(order)) return FIRST_STEP.key;
+  if (keysReady(order) && isComplete(order)) return STEPS.done;
+  if (DELIVERING.includes(order.status) || keysReady(order)) return STEPS.key;
   const { payment } = order;
-  if (payment?.status === "finished") return FIRST_STEP.key;
-  if (ON_ITS_WAY.includes(payment?.status) || payment?.status === "review") return FIRST_STEP.confirm;
-  return openPayment(order, view) ? FIRST_STEP.pay : FIRST_STEP.choose;
+  if (payment?.status === "finished") return STEPS.key;
+  if (ON_ITS_WAY.includes(payment?.status) || payment?.status === "review") return STEPS.confirm;
+  return openPayment(order, view) ? STEPS.pay : STEPS.choose;
 }
 
 // --- The headline ---
@@ -72,7 +72,8 @@ export function stepOf(order, view) {
  */
 export function tell(order, view) {
   const told = (STORIES[order.status] ?? inWork)(order, view);
-  return { tone: "", lead: "", panel: null, again: null, ...told, step: stepOf(order, view) };
+  const step = told.panel === "coins" ? STEPS.choose : stepOf(order, view);
+  return { tone: "", lead: "", panel: null, again: null, ...told, step };
 }
 
 const STORIES = {
@@ -109,7 +110,7 @@ const choosing = () => ({
   lead: "Your order is placed. Pick a coin and we show you the exact amount and the address.",
 });
 
-const chooseAgain = (lead) => ({ panel: "coins", tone: "bad", headline: "Choose a coin", lead });
+const chooseAgain = (lead) => ({ panel: "coins", tone: "bad", headline: "Choose a coin again", lead });
 
 function paying(order, payment, view) {
   if (CAN_CHOOSE.includes(payment.status)) {

@@ -36,8 +36,8 @@ for (const status of ["expired", "failed", "cancelled"]) {
 }
 
 test("a provider that did not answer leaves the coins choosable, in the API's words", () => {
-  const { panel, lead } = told({ payment: payment({ status: "creating", reason: "Choose again." }) });
-  assert.deepEqual([panel, lead], ["coins", "Choose again."]);
+  const { panel, lead, step } = told({ payment: payment({ status: "creating", reason: "Choose again." }) });
+  assert.deepEqual([panel, lead, step], ["coins", "Choose again.", 0]);
 });
 
 test("an address that does not come within half a minute leaves the coins choosable", () => {
