@@ -6,18 +6,22 @@ EXIT ?=
 SEED ?=
 QUICK ?=
 VENV_PYTHON := .venv/bin/python
+# A .venv that cannot do this was not finished, or its Python is gone: it is made anew.
+BROKEN := $(shell { $(VENV_PYTHON) -c "import pip, django"; } >/dev/null 2>&1 || echo broken)
+PIP := $(VENV_PYTHON) -m pip install --quiet --no-input --disable-pip-version-check
 # For every Python from 3.11 on, not only the one that compiles.
 COMPILE := $(VENV_PYTHON) -m uv pip compile --upgrade --universal --python-version 3.11 \
 	--quiet --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo run test check lock bench chaos nightly screenshots
+.PHONY: FORCE help install install-dev demo run test check drawing lock bench chaos nightly screenshots
 
 help:
 	@echo "make demo     a throw-away store, a scripted customer buys a key (PORT=8000, EXIT=1 ends by itself)"
 	@echo "make run      the same store kept under var/, without the customer"
 	@echo "make test     every test, on SQLite and on PostgreSQL with Redis, with the coverage gates"
 	@echo "make check    style, types, layers, migrations, production settings, API schema"
+	@echo "make drawing  floors, rooms, their lines and what each imports"
 	@echo "make install  .venv with what the store runs on"
 	@echo "make lock     requirements*.txt anew from requirements*.in"
 	@echo "make bench    rates and costs of the hot paths, as one table"
@@ -25,11 +29,42 @@ help:
 	@echo "make screenshots  every page in every state, phone and desktop, light and dark, into var/screenshots/"
 	@echo "make nightly  more examples, longer kills"
 
-install:
-	@$(PYTHON) tools/dev/install.py
+# Any Python that a machine calls python3 reads this.
+define USABLE_PYTHON
+import sys
+if sys.version_info < (3, 11):
+    sys.exit("BitLoot needs Python 3.11 or newer; %s is %s. Name a newer one: make install PYTHON=python3.12"
+             % (sys.executable, sys.version.split()[0]))
+try:
+    import ensurepip, venv
+except ImportError:
+    sys.exit("%s cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv" % sys.executable)
+endef
+export USABLE_PYTHON
 
-install-dev:
-	@$(PYTHON) tools/dev/install.py --dev
+install: .venv/installed
+	@:
+
+install-dev: .venv/installed-dev
+	@:
+
+.venv/made: $(if $(BROKEN),FORCE)
+	@$(PYTHON) -c "$$USABLE_PYTHON"
+	@$(PYTHON) -m venv --clear .venv
+	@touch $@
+
+# Touched last: a run that did not get here is done again.
+.venv/installed: requirements.txt .venv/made
+	@echo "Installing $< into .venv ..."
+	@$(PIP) -r $<
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt .venv/installed
+	@echo "Installing $< into .venv ..."
+	@$(PIP) -r requirements.txt -r $<
+	@touch $@
+
+FORCE:
 
 demo: install-dev
 	@$(VENV_PYTHON) -m tools.dev.demo --port "$(PORT)" --sandbox-port "$(SANDBOX_PORT)" $(if $(filter-out 0,$(EXIT)),--exit)
@@ -42,6 +77,9 @@ test: install-dev
 
 check: install-dev
 	@$(VENV_PYTHON) -m tools.dev.check
+
+drawing: install-dev
+	@$(VENV_PYTHON) -m tools.dev.drawing
 
 lock: install-dev
 	@$(COMPILE) requirements.in -o requirements.txt

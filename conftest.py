@@ -1,6 +1,6 @@
-"""What every test has: no network beyond loopback, bells that reach nobody, and real neighbours on demand."""
+"""What every test has: no network beyond loopback, wake-ups that reach nobody, and real neighbours on demand."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,11 +9,12 @@ from django.core.cache import cache
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from bitloot.core import faults
 from bitloot.tests.services import Sandbox, own_store, require, running_sandbox
 from tools.dev.supervise import Store
 from tools.dev.testenv import PROFILE, RUN
 
-NEEDS = ("postgres", "redis", "nginx", "browser", "node", "broker", "production")
+NEEDS = ("postgres", "redis", "nginx", "node", "browser", "broker", "production")
 
 hypothesis_settings.register_profile(
     "ci", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
@@ -24,9 +25,6 @@ hypothesis_settings.load_profile(PROFILE)
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    if not settings.REDIS_URL:
-        # Nobody works off a broker of files during tests, and its folder would grow with each bell.
-        settings.CELERY_BROKER_URL, settings.CELERY_BROKER_TRANSPORT_OPTIONS = "memory://", {}
     # Each test's client would look for every static file there is.
     settings.WHITENOISE_AUTOREFRESH = True
     if settings.DATABASE_URL:
@@ -49,6 +47,18 @@ def _empty_broker() -> Iterator[None]:
     yield
     if settings.REDIS_URL:
         cache.clear()
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, Callable[[], object]], None]]:
+    """Let something happen when the code first passes a named failpoint: at("mail.sent", do_this)."""
+
+    def arrange(place: str, happen: Callable[[], object]) -> None:
+        monkeypatch.setitem(faults.ACTIONS, "call", happen)
+        faults.arm(f"{place}:call")
+
+    yield arrange
+    faults.arm("")
 
 
 @pytest.fixture(scope="session")

@@ -134,8 +134,10 @@ STORAGES = {
 DATABASE_URL = env.str("DATABASE_URL", default="")
 if DATABASE_URL:
     DATABASES = {"default": env.db_url_config(DATABASE_URL)}
-    DATABASES["default"].update(ENGINE="bitloot.core.postgresql", CONN_MAX_AGE=None, CONN_HEALTH_CHECKS=True)
+    DATABASES["default"].update(CONN_MAX_AGE=0, CONN_HEALTH_CHECKS=os.environ.get("TRY_CHECK", "1") == "1")
     DATABASES["default"].setdefault("OPTIONS", {}).update(
+        # Shared by all threads of a process; anything that waits for others gives its connection back first.
+        pool={"min_size": 1, "max_size": 4, "timeout": 15},
         connect_timeout=3,
         options="-c statement_timeout=15s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s",
         # Every statement that repeats is parsed and planned once per connection.
@@ -158,7 +160,7 @@ else:
         }
     }
 
-# --- Broker and cache: messages are doorbells, so the broker may lose every one of them -------------------------------
+# --- Broker and cache: messages are wake-ups, so the broker may lose every one of them --------------------------------
 REDIS_URL = env.str("REDIS_URL", default="")
 CLOCK_SCALE = env.float("CLOCK_SCALE", default=1.0)
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, object]
@@ -178,29 +180,20 @@ if REDIS_URL:
         }
     }
 else:
-    _broker_dir = VAR_DIR / "broker"
-    for _folder in ("messages", "control"):
-        (_broker_dir / _folder).mkdir(parents=True, exist_ok=True)
-    CELERY_BROKER_URL = "filesystem://"
-    CELERY_BROKER_TRANSPORT_OPTIONS = {
-        "data_folder_in": str(_broker_dir / "messages"),
-        "data_folder_out": str(_broker_dir / "messages"),
-        "control_folder": str(_broker_dir / "control"),
-        "polling_interval": 0.05,
-        "max_retries": 0,
-    }
+    # The embedded store has no broker. The worker finds its rows by sweeping, and beat runs its few tasks itself.
+    CELERY_BROKER_URL = "memory://"
+    CELERY_BROKER_TRANSPORT_OPTIONS = {}
+    CELERY_TASK_ALWAYS_EAGER = True
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 CACHES["local"] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "local"}
-# With a prefetch below 8 the filesystem transport stalls.
-CELERY_WORKER_PREFETCH_MULTIPLIER = 1 if REDIS_URL else 8
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_POOL = "threads"
-# Nearly all of them wait for a provider; who computes is counted by bitloot.core.turns.
-CELERY_WORKER_CONCURRENCY = 64
-WORKER_ONE_CPU = env.bool("WORKER_ONE_CPU", default=True)
+# For the drains that messages start and for beat's tasks; rows are handled by the threads of bitloot.core.worker.
+CELERY_WORKER_CONCURRENCY = 10
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_IGNORE_RESULT = True
-# Every message is a bell, which may get lost: the broker need not remember which ones a worker has taken.
+# Every message is a wake-up, which may get lost: the broker need not remember which ones a worker has taken.
 CELERY_TASK_QUEUES = [Queue("celery", Exchange("celery"), routing_key="celery", no_ack=True)]
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
@@ -211,11 +204,9 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
 CELERY_BEAT_MAX_LOOP_INTERVAL = 1
-SWEEP_SECONDS = max(3.0 / CLOCK_SCALE, 0.2)
+# How often each worker looks at every queue. Without a broker, this is also how it hears of the web's rows.
+SWEEP_SECONDS = max((3.0 if REDIS_URL else 0.5) / CLOCK_SCALE, 0.2)
 CELERY_BEAT_SCHEDULE = {
-    f"sweep-{queue}": {"task": f"{queue}.drain", "schedule": SWEEP_SECONDS, "options": {"expires": 30}}
-    for queue in ("webhooks", "payments", "fulfillment", "storage", "orders")
-} | {
     "housekeeping": {"task": "orders.housekeeping", "schedule": max(60.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
     "coins": {"task": "payments.coins", "schedule": max(5.0 / CLOCK_SCALE, 1), "options": {"expires": 30}},
     "funds": {"task": "fulfillment.balance", "schedule": max(300.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},

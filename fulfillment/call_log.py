@@ -31,7 +31,7 @@ class CallLog:
         return result
 
     def flush(self) -> None:
-        queries.insert_later(*self._rows)
+        queries.insert_all(self._rows)
         self._rows = []
 
     def _add(

@@ -1,18 +1,21 @@
 """Mails are rendered when they are sent, from the row and the order: no link and no token rests in the database."""
 
 import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from smtplib import SMTPException, SMTPRecipientsRefused
 
 from django.conf import settings
-from django.core.mail import EmailMultiAlternatives
+from django.core.mail import EmailMultiAlternatives, get_connection
+from django.core.mail.backends.base import BaseEmailBackend
 from django.db import transaction
 from django.db.models.functions import Now
 from django.template.loader import render_to_string
 
-from bitloot.core import queries, turns
 from bitloot.core.clock import GIVE_UP_AFTER
+from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
-from bitloot.core.smtp import Line
 from orders.access import order_link
 from orders.alerts import raise_alert
 from orders.models import Email, Order, OrderItem
@@ -23,23 +26,40 @@ logger = logging.getLogger(__name__)
 MAX_ATTEMPTS = 10 + GIVE_UP_AFTER // 900
 
 
-def send(mail: Email, line: Line | None = None) -> None:
-    """Send one claimed mail, and record what came of it; a refused address goes to staff."""
+@contextmanager
+def sending(mails: Sequence[Email]) -> Iterator[Callable[[Email], None]]:
+    """Yield what sends each of these claimed mails, over one connection; the items of their orders are read at once."""
+    orders = {mail.order_id for mail in mails if mail.order_id is not None}
+    items = defaultdict(list)
+    for item in OrderItem.objects.filter(order__in=orders).select_related("order"):
+        items[item.order_id].append(item)
+    # It dials with the first mail that was rendered, and again after an error.
+    with closing(get_connection()) as server:
+        yield lambda mail: _send(mail, items[mail.order_id], server)
+
+
+def send(mail: Email) -> None:
+    """Send one claimed mail, and record the outcome; a refused address goes to staff."""
+    with sending([mail]) as send_one:
+        send_one(mail)
+
+
+def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None:
     try:
-        items = [] if mail.order_id is None else queries.select(OrderItem, {"order": mail.order_id}, join=("order",))
         if items:
             mail.order = items[0].order
         message = _message(mail, items)
         failpoint("mail.rendered")
-        with turns.waiting():
-            message.connection = line
-            message.send()
+        leave_connection()
+        server.open()  # Django would close what it opened for one message
+        message.connection = server
+        message.send()
         failpoint("mail.sent")
     except SMTPRecipientsRefused as err:
         _give_up(mail, f"The mail server refused the address: {type(err).__name__}")
     except (SMTPException, OSError) as err:
-        if line is not None:
-            line.hang_up()  # whatever it was, the next mail had better dial again
+        with suppress(SMTPException, OSError):
+            server.close()  # whatever it was, the next mail gets a new connection
         logger.warning("mail %s of %s failed: %s", mail.pk, mail.order_id, type(err).__name__)
         if mail.attempts + 1 >= MAX_ATTEMPTS:
             _give_up(mail, f"The mail server did not take it for a day: {type(err).__name__}")

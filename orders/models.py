@@ -180,7 +180,7 @@ class Order(StatusRow):
 
     def note(self, kind: str, message: str, *, actor: str = "") -> None:
         """Add a line to the timeline that changes no status."""
-        queries.insert_later(OrderEvent(order=self, kind=kind, message=message, actor=actor))
+        queries.insert(OrderEvent(order=self, kind=kind, message=message, actor=actor))
 
     def mark_paid(self, *, message: str, actor: str = "") -> bool:
         """Record full payment and tell the upper apps. Return False if the order was already paid."""

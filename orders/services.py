@@ -60,7 +60,7 @@ def place_order(*, email: str, lines: Sequence[Line], idempotency_key: str = "",
 
 def queue_email(order: Order, kind: str, *, reason: str = "") -> None:
     """Owe the customer a mail; it leaves after the commit."""
-    queries.insert_later(Email(order=order, kind=kind, to=order.email, reason=reason))
+    queries.insert(Email(order=order, kind=kind, to=order.email, reason=reason))
     wakeup.notify("orders")
 
 

@@ -107,4 +107,4 @@ class StatusRow(models.Model):
 
     def _add_event(self, from_status: str, to_status: str, note: dict[str, Any]) -> None:
         event = OrderEvent(kind=self.TIMELINE_KIND, from_status=from_status, to_status=to_status, **note)
-        queries.insert_later(event)
+        queries.insert(event)

@@ -1,10 +1,7 @@
-from functools import partial
-
 from celery import shared_task
 from django.db.models.functions import Now
 
-from bitloot.core import smtp
-from bitloot.core.queue import drain
+from bitloot.core.queue import drain_batches
 from orders import idempotency, mail
 from orders.exceptions import InvalidTransition
 from orders.models import Email, Order
@@ -12,13 +9,8 @@ from orders.models import Email, Order
 
 @shared_task(name="orders.drain")
 def drain_mails() -> int:
-    """Send the mails that are due, over one connection to the mail server, which is kept for the next drain."""
-    line = smtp.take()
-    try:
-        return drain("orders", Email.objects.all(), partial(mail.send, line=line), give_up=mail.give_up, batch=4)
-    finally:
-        if line is not None:
-            smtp.leave(line)
+    """Send the mails that are due, four over each connection to the mail server."""
+    return drain_batches("orders", Email.objects.all(), mail.sending, give_up=mail.give_up, batch=4)
 
 
 @shared_task(name="orders.housekeeping")

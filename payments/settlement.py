@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models.functions import Now
 
 from bitloot.core import queries
@@ -44,7 +45,7 @@ STEP_MESSAGES = {
 
 def apply(payment: Payment, facts: PaymentFacts) -> str:
     """Move payment and order to what the provider says, only forwards; return a sentence for the log."""
-    with queries.together():
+    with transaction.atomic():
         order = payment.order.lock()
         payment = payment.lock()
         is_finished = facts.status is ProviderStatus.FINISHED

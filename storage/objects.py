@@ -16,7 +16,7 @@ from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage, storages
 from storages.backends.s3 import S3Storage
 
-from bitloot.core import turns
+from bitloot.core.database import leave_connection
 
 MAX_OBJECT_BYTES = 4 * 1024 * 1024
 READ_SECONDS = 30
@@ -75,13 +75,15 @@ class R2Storage(S3Storage):
         self._save(name, ContentFile(content))
 
     def get(self, name: str) -> bytes:
-        with turns.waiting(), _answer_of("get"):
+        leave_connection()
+        with _answer_of("get"):
             answer = self.client.get_object(Bucket=self.bucket_name, Key=name)
             with closing(answer["Body"]) as body:
                 return _read(body)
 
     def delete(self, name: str) -> None:
-        with turns.waiting(), _answer_of("delete"):
+        leave_connection()
+        with _answer_of("delete"):
             self.client.delete_object(Bucket=self.bucket_name, Key=name)
 
     def signed_url(self, name: str, seconds: int) -> str | None:
@@ -92,8 +94,9 @@ class R2Storage(S3Storage):
 
     def _save(self, name: str, content: File) -> str:
         body = content.read()
+        leave_connection()
         try:
-            with turns.waiting(), _answer_of("put"):
+            with _answer_of("put"):
                 self._put_once(name, body)
         except ObjectConflict:
             # Most often our own earlier write, whose answer was lost on the way.
@@ -114,7 +117,7 @@ class R2Storage(S3Storage):
 
 
 class EmbeddedStorage(FileSystemStorage):
-    """Files of one machine, for a store without a bucket. They are written quicker than a turn is handed over."""
+    """Files of one machine, for a store without a bucket. They are written too quickly to give a connection back."""
 
     signs_urls = False
 

@@ -51,16 +51,23 @@ class KeyMaterial:
     algorithm: str = ALGORITHM
 
 
-def store_key(*, item: OrderItem, supplier_key_id: str, plaintext: bytes, content_type: str) -> Key:
+def store_key(
+    *, item: OrderItem, supplier_key_id: str, plaintext: bytes, content_type: str, claim: UUID | None = None
+) -> Key:
     """Seal one licence key of `item`; the same supplier's key again returns the row that is there.
+
+    A new key is uploaded by the storage queue; or, with `claim`, born claimed by the caller under this token, who
+    calls `upload` after the commit.
 
     The caller holds the order's lock: two items of one order would otherwise wait for each other. Raises
     KeyBelongsElsewhere if another item has it, with an alert that only stays if the caller's transaction does.
-    The upload follows by itself.
     """
     if not 0 < len(plaintext) <= MAX_KEY_BYTES:
         raise ValueError(f"a key has 1 to {MAX_KEY_BYTES} bytes, not {len(plaintext)}")
     key = _sealed_row(item, supplier_key_id, plaintext, content_type)
+    if claim is not None:
+        for name, value in Key.claim_fields(claim).items():
+            setattr(key, name, value)
     failpoint("key.sealed")
     return key if _insert(key, item) else _known(item, supplier_key_id)
 
@@ -108,15 +115,18 @@ def _insert(key: Key, item: OrderItem) -> bool:
             object_key=key.object_name,
             expires_at=Now() + timedelta(days=settings.KEY_RETENTION_DAYS),
         )
-        queries.insert_later(event, delivery)
+        queries.insert(event)
+        queries.insert(delivery)
         failpoint("key.inserted")
-        wakeup.notify("storage")
+        if key.claim_token is None:
+            wakeup.notify("storage")
     return True
 
 
 def handle(key: Key) -> None:
     """Do what a claimed row waits for: the upload of a new key, the removal of a shredded one."""
     if key.status == Key.Status.RECEIVED:
+        key.item = queries.get(OrderItem, key.item_id)
         upload(key)
     elif key.status == Key.Status.SHREDDED:
         _remove_object(key)
@@ -127,7 +137,6 @@ def handle(key: Key) -> None:
 def upload(key: Key) -> None:
     """Copy a claimed key to the object store; it is served from our database until it was read back and opened."""
     failed_before = key.attempts > 0
-    key.item = queries.get(OrderItem, key.item_id)
     try:
         _copy_and_open(key)
     except (ObjectUnavailable, ObjectMissing) as err:

@@ -1,4 +1,4 @@
-"""The inbox: one statement to store, a bell, and a handler that may run again at any time."""
+"""The inbox: one statement to store, a wake-up, and a handler that may run again at any time."""
 
 import json
 import logging
@@ -54,7 +54,7 @@ class Received:
 
 
 def store(received: Received) -> None:
-    """Store a verified webhook and ring; it is committed when this returns. The same body again is only counted.
+    """Store a verified webhook and wake the workers; it is committed when this returns. The same body again is only counted.
 
     One statement, which webhooks that come at the same time share.
     """

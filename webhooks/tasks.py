@@ -1,7 +1,6 @@
 from celery import shared_task
 
 from bitloot.core.queue import drain
-from orders.alerts import raise_alert
 from webhooks import services
 from webhooks.models import WebhookLog
 
@@ -10,14 +9,3 @@ from webhooks.models import WebhookLog
 def drain_webhooks() -> int:
     """Handle the webhooks that wait in the inbox."""
     return drain("webhooks", WebhookLog.objects.all(), services.process, give_up=services.give_up, batch=2)
-
-
-@shared_task(name="refusals.drain")
-def report_refusals() -> None:
-    """Tell staff that webhooks are refused: the bell rings where many came without a signature of ours."""
-    raise_alert(
-        "webhooks_refused",
-        "webhooks",
-        "Many webhooks came without the right signature. If a secret was changed at a provider, set both here;"
-        " otherwise somebody is trying. Orders are safe: payments are also read without webhooks.",
-    )

@@ -1,49 +1,37 @@
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from django.core.cache.backends.redis import RedisCache, RedisCacheClient
+from django.core.cache.backends.redis import RedisCache
 from redis.exceptions import RedisError
 
 PAUSE_SECONDS = 2.0
-
-
-class _KeptClient(RedisCacheClient):
-    """One client for all calls of a thread: making one costs several times as much as asking it."""
-
-    _kept: Any = None
-
-    def get_client(self, key: Any = None, *, write: bool = False) -> Any:
-        if self._kept is None:
-            self._kept = super().get_client(key, write=write)
-        return self._kept
+T = TypeVar("T")
 
 
 class ForgivingRedisCache(RedisCache):
-    """A cache that is merely empty while Redis is away: throttles and lookups go on, nothing waits for it."""
+    """A cache that is merely empty while Redis is away: throttles and lookups continue, nothing waits for it."""
 
+    # For all threads: Django makes one instance for each.
     _away_until = 0.0
 
-    def __init__(self, server: Any, params: dict[str, Any]) -> None:
-        super().__init__(server, params)
-        self._class = _KeptClient
-
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
-        return self._try("get", default, key, default, version)
+        return self._try(lambda: super(ForgivingRedisCache, self).get(key, default, version), default)
 
     def set(self, key: Any, value: Any, timeout: Any = 300, version: int | None = None) -> None:
-        self._try("set", None, key, value, timeout, version)
+        self._try(lambda: super(ForgivingRedisCache, self).set(key, value, timeout, version), None)
 
     def add(self, key: Any, value: Any, timeout: Any = 300, version: int | None = None) -> bool:
-        return bool(self._try("add", True, key, value, timeout, version))
+        return self._try(lambda: bool(super(ForgivingRedisCache, self).add(key, value, timeout, version)), True)
 
     def delete(self, key: Any, version: int | None = None) -> bool:
-        return bool(self._try("delete", False, key, version))
+        return self._try(lambda: bool(super(ForgivingRedisCache, self).delete(key, version)), False)
 
-    def _try(self, name: str, fallback: Any, *args: Any) -> Any:
+    def _try(self, call: Callable[[], T], fallback: T) -> T:
         if time.monotonic() < self._away_until:
             return fallback
         try:
-            return getattr(RedisCache, name)(self, *args)
+            return call()
         except (RedisError, OSError):
             type(self)._away_until = time.monotonic() + PAUSE_SECONDS
             return fallback

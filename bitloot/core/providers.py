@@ -1,25 +1,20 @@
 """How BitLoot talks to a provider: one request is sent once, and errors say whether anything was."""
 
-import http.client
-import io
-import ipaddress
 import logging
-import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 from urllib3.util import Retry
 
-from bitloot.core import turns
+from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
 from bitloot.core.strict_json import MalformedJson, parse_json
 
@@ -76,89 +71,13 @@ class Answer:
             raise ProviderUnavailable(f"unreadable answer: {err}", status=self.status, body=self.body) from err
 
 
-class _UntilDeadline(io.RawIOBase):
-    """A socket's bytes for as long as its timeout says, all together: it is meant for the answer, not for each byte."""
-
-    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
-        self._sock, self._raw = sock, raw
-        self._deadline = time.monotonic() + (sock.gettimeout() or 0)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer came too slowly")
-        self._sock.settimeout(left)
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_UntilDeadline(sock, self.fp.detach()))
-
-
-class _ToStrangersOnly:
-    """Hangs up on a provider's name that leads into our own network: somebody forged its address.
-
-    An address that the settings spell out, and localhost, are the operator's own choice.
-    """
-
-    host: str
-
-    def _new_conn(self) -> socket.socket:
-        connected: socket.socket = super()._new_conn()  # type: ignore[misc]
-        if not _is_spelled_out(self.host) and not _is_public(connected.getpeername()[0]):
-            connected.close()
-            raise NewConnectionError(self, "the name leads to a private address")  # type: ignore[arg-type]
-        return connected
-
-
-class _Connection(_ToStrangersOnly, HTTPConnection):
-    response_class = _Response
-
-
-class _TlsConnection(_ToStrangersOnly, HTTPSConnection):
-    response_class = _Response
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-class _UsedOnce:
-    """Closes what others would keep: “Connection: close” is a wish, and the other side need not say that it obeys."""
-
-    def _put_conn(self, conn: Any) -> None:
-        if conn is not None:
-            conn.close()
-        super()._put_conn(None)  # type: ignore[misc]
-
-
-class _PoolOfNone(_UsedOnce, _Pool):
-    """A new connection for each request."""
-
-
-class _TlsPoolOfNone(_UsedOnce, _TlsPool):
-    """The same with TLS."""
-
-
 class Transport:
     """Requests to one base URL: no retries, no redirects, no proxies, no cookies, bounded in time and size.
 
     All but the retries are things that a `requests.Session` would add, so there is none: requests' adapter sends.
     Reads share pooled connections. Each write gets a connection of its own: a pooled one may be closed by the other
     side just as the request leaves, and a purchase would be left "unknown" for nothing.
+    The time bound holds between two pieces of the body; headers that arrive byte by byte are bounded by size alone.
     """
 
     def __init__(self, *, provider: str, base_url: str, headers: Mapping[str, str], read_timeout: float = 30) -> None:
@@ -167,8 +86,8 @@ class Transport:
         self.host = urlsplit(base_url).netloc
         self.read_timeout = read_timeout
         self._headers = {**_HEADERS, **headers}
-        self._reads = _adapter({"http": _Pool, "https": _TlsPool})
-        self._writes = _adapter({"http": _PoolOfNone, "https": _TlsPoolOfNone})
+        self._reads = _adapter()
+        self._writes: Callable[[], HTTPAdapter] = _adapter
 
     def request(
         self,
@@ -181,14 +100,14 @@ class Transport:
     ) -> Answer:
         """Send one request once. Returns 2xx and 4xx; raises ProviderNotSent or ProviderUnavailable otherwise."""
         started = time.monotonic()
-        adapter = self._reads if method == "GET" else self._writes
         timeout = (CONNECT_TIMEOUT, self.read_timeout)
         failpoint("http.before_send")
+        leave_connection()
         try:
             request = self._prepared(method, path, params, body, headers)
-            with turns.waiting(), adapter.send(request, stream=True, timeout=timeout) as response:
+            with self._sender(method) as adapter, adapter.send(request, stream=True, timeout=timeout) as response:
                 failpoint("http.answered")
-                answer = Answer(response.status_code, self._read(response))
+                answer = Answer(response.status_code, self._read(response, deadline=started + sum(timeout)))
         except (requests.RequestException, HTTPError, OSError) as err:
             kind = ProviderNotSent if _never_connected(err) else ProviderUnavailable
             logger.warning("%s %s %s: %s", self.provider, method, path, type(err).__name__)
@@ -203,6 +122,10 @@ class Transport:
                 f"{self.provider} answered {answer.status}", status=answer.status, body=answer.body
             )
         return answer
+
+    def _sender(self, method: str) -> AbstractContextManager[HTTPAdapter]:
+        # A new adapter, closed after use: “Connection: close” is only a wish, the other side may keep it open.
+        return nullcontext(self._reads) if method == "GET" else closing(self._writes())
 
     def _prepared(
         self,
@@ -220,7 +143,7 @@ class Transport:
         sent |= headers or {}
         return requests.Request(method, f"{self.base_url}{path}", params=params, data=body, headers=sent).prepare()
 
-    def _read(self, response: requests.Response) -> bytes:
+    def _read(self, response: requests.Response, *, deadline: float) -> bytes:
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise ProviderUnavailable("compressed answer to a request for identity", status=response.status_code)
         chunks: list[bytes] = []
@@ -230,26 +153,14 @@ class Transport:
             chunks.append(chunk)
             if size > MAX_ANSWER_BYTES:
                 raise ProviderUnavailable("answer too large", status=response.status_code)
+            # The socket's timeout starts again with each byte; this one is for the whole answer.
+            if time.monotonic() > deadline:
+                raise TimeoutError("the answer came too slowly")
         return b"".join(chunks)
 
 
-def _adapter(pools: dict[str, Any]) -> HTTPAdapter:
-    adapter = HTTPAdapter(pool_connections=2, pool_maxsize=POOL_SIZE, max_retries=Retry(0, read=False))
-    adapter.poolmanager.pool_classes_by_scheme = pools
-    return adapter
-
-
-def _is_spelled_out(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return host.lower() == "localhost"
-    return True
-
-
-def _is_public(address: str) -> bool:
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    return (getattr(ip, "ipv4_mapped", None) or ip).is_global
+def _adapter() -> HTTPAdapter:
+    return HTTPAdapter(pool_connections=2, pool_maxsize=POOL_SIZE, max_retries=Retry(0, read=False))
 
 
 def _never_connected(err: BaseException) -> bool:

@@ -5,13 +5,11 @@ together from the columns' names. Values, expressions and rows still go through 
 the same as in a queryset. Wherever it is not hot, and for anything more than these can do: use a queryset.
 """
 
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.db.models.expressions import DatabaseDefault
@@ -19,22 +17,19 @@ from django.db.models.functions import Now
 from django.db.models.sql import UpdateQuery
 
 Row = TypeVar("Row", bound=models.Model)
+# Fields whose pre_save only reads the attribute (dates: unless they have auto_now or auto_now_add).
+_HARMLESS = (models.Field.pre_save, models.DateField.pre_save, models.DateTimeField.pre_save)
 Where = Mapping[str, Any]  # field (or "pk") to value; None is IS NULL
-_later = threading.local()
+
+
+class NotForThis(TypeError):
+    """The model has a field that only `save()` fills; these statements would leave it out."""
 
 
 def execute(sql: str, params: Sequence[Any]) -> CursorWrapper:
-    """Run one statement; read what the cursor has before the next one, for which the connection uses it again.
-
-    A cursor made for each statement would cost a third of what running it does.
-    """
-    db: Any = connections[DEFAULT_DB_ALIAS]
-    db.close_if_health_check_failed()
-    cursor: Any = db.__dict__.get("kept_cursor")
-    if cursor is None or db.connection is None or cursor.connection is not db.connection or db.queries_logged:
-        cursor = db.kept_cursor = db.cursor()
+    cursor = connections[DEFAULT_DB_ALIAS].cursor()
     cursor.execute(sql, params)
-    return cast("CursorWrapper", cursor)
+    return cursor
 
 
 def select(model: type[Row], where: Where, *, join: tuple[str, ...] = (), lock: bool = False) -> list[Row]:
@@ -73,111 +68,86 @@ def update(
     if_exists: tuple[type[models.Model], Where] | None = None,
 ) -> int:
     """Change the rows with these values and return how many; with `if_exists`, only if such another row is there."""
+    sql, params = _change(model, where, values)
+    if if_exists is not None:
+        other, more = _condition(connections[DEFAULT_DB_ALIAS], *if_exists)
+        sql += f" AND EXISTS (SELECT 1 FROM {_table(if_exists[0])} WHERE {other})"  # noqa: S608
+        params += more
+    return int(execute(sql, params).rowcount)
+
+
+def update_returning(
+    model: type[models.Model], where: Where, values: Mapping[str, Any], *, names: Sequence[str]
+) -> tuple[Any, ...] | None:
+    """Change the one row with these values; return what these fields hold now, or None if there is no such row."""
+    sql, params = _change(model, where, values)
+    found = execute(sql + _returning(model, names), params).fetchall()
+    return _converted(model, names, found[0]) if found else None
+
+
+def _change(model: type[models.Model], where: Where, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
     db = connections[DEFAULT_DB_ALIAS]
+    _attributes(model)  # refuses a model whose values would not be whole
     pieces, params = _values(db, model, values)
     assignments = ", ".join(f"{_column(model, name)} = {sql}" for name, sql in zip(values, pieces, strict=True))
     condition, more = _condition(db, model, where)
-    params += more
-    if if_exists is not None:
-        other, more = _condition(db, *if_exists)
-        condition += f" AND EXISTS (SELECT 1 FROM {_table(if_exists[0])} WHERE {other})"  # noqa: S608
-        params += more
-    return int(execute(f"UPDATE {_table(model)} SET {assignments} WHERE {condition}", params).rowcount)  # noqa: S608
+    return f"UPDATE {_table(model)} SET {assignments} WHERE {condition}", params + more  # noqa: S608
 
 
 def insert(row: models.Model, *, unless_taken: str = "") -> bool:
     """Save a new row. Return False, with nothing done, if another row has its value of the field `unless_taken`.
 
-    What the database makes, such as a serial number, is not known afterwards; a default is read when it is asked for.
+    The row then has what the database made as well: serial numbers, defaults, expressions.
     """
     end = f" ON CONFLICT ({_column(type(row), unless_taken)}) DO NOTHING" if unless_taken else ""
     return bool(_insert([row], end))
 
 
 def insert_all(rows: Sequence[models.Model]) -> None:
-    """Save new rows as `insert` would, in one statement for all models where the database can do that.
+    """Save new rows of one model as `insert` would, in one statement.
 
-    Raises ValueError unless all rows of a model have values for the same fields.
+    Raises ValueError unless they all have values for the same fields.
     """
-    groups = [[row for row in rows if type(row) is model] for model in dict.fromkeys(map(type, rows))]
-    if len(groups) > 1 and connections[DEFAULT_DB_ALIAS].vendor == "postgresql":
-        _insert_at_once(groups)
-        return
-    for group in groups:
-        _insert(group, "")
-
-
-@contextmanager
-def together() -> Iterator[None]:
-    """Run the block in a transaction, and write at its end what it left to `insert_later`.
-
-    What a block within it left behind is dropped if that ends with an error; a mere savepoint does not take it back.
-    """
-    outer: list[models.Model] | None = getattr(_later, "rows", None)
-    rows: list[models.Model] = []
-    with transaction.atomic():
-        _later.rows = rows
-        try:
-            yield
-        finally:
-            _later.rows = outer
-        if outer is not None:
-            outer.extend(rows)
-            return
-        insert_all(rows)
-
-
-def insert_later(*rows: models.Model) -> None:
-    """Save new rows that nobody reads before the end of `together`; outside of one, save them now."""
-    waiting: list[models.Model] | None = getattr(_later, "rows", None)
-    if waiting is None:
-        insert_all(rows)
-    else:
-        waiting.extend(rows)
+    if rows:
+        _insert(rows, "")
 
 
 def _insert(rows: Sequence[models.Model], end: str) -> int:
-    sql, params = _insertion(rows)
-    saved = int(execute(sql + end, params).rowcount)
-    if saved:
-        _mark_saved(rows)
-    return saved
-
-
-def _insert_at_once(groups: Sequence[Sequence[models.Model]]) -> None:
-    *others, last = (_insertion(rows) for rows in groups)
-    parts = ", ".join(f"part{number} AS ({sql})" for number, (sql, _) in enumerate(others))
-    execute(f"WITH {parts} {last[0]}", [value for _, params in (*others, last) for value in params])
-    for rows in groups:
-        _mark_saved(rows)
-
-
-def _insertion(rows: Sequence[models.Model]) -> tuple[str, list[Any]]:
     db, model = connections[DEFAULT_DB_ALIAS], type(rows[0])
     given, tuples, params = [_given(row) for row in rows], [], []
-    if any(values.keys() != given[0].keys() for values in given):
+    if any(type(row) is not model for row in rows) or any(values.keys() != given[0].keys() for values in given):
         raise ValueError(f"{model._meta.label}: these rows have values for different fields")
     for values in given:
         pieces, more = _values(db, model, values)
         tuples.append(f"({', '.join(pieces)})")
         params += more
     listed = ", ".join(_column(model, name) for name in given[0])
-    return f"INSERT INTO {_table(model)} ({listed}) VALUES {', '.join(tuples)}", params  # noqa: S608
-
-
-def _mark_saved(rows: Sequence[models.Model]) -> None:
-    for row in rows:
+    made = [name for name in _attributes(model) if _is_made(name, given)] or ["pk"]
+    sql = f"INSERT INTO {_table(model)} ({listed}) VALUES {', '.join(tuples)}"  # noqa: S608
+    saved = execute(sql + end + _returning(model, made), params).fetchall()
+    # The database returns the rows in the order of VALUES; Django's bulk_create relies on that as well.
+    for row, values in zip(rows, saved, strict=False):
         row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
-        for name in [name for name, value in row.__dict__.items() if isinstance(value, DatabaseDefault)]:
-            del row.__dict__[name]
+        for name, value in zip(made, _converted(model, made, values), strict=True):
+            setattr(row, name, value)
+    return len(saved)
 
 
 def _given(row: models.Model) -> dict[str, Any]:
-    made, model = row.__dict__, type(row)
-    given = {name: value for name in _attributes(model) if not isinstance(value := made[name], DatabaseDefault)}
+    held, model = row.__dict__, type(row)
+    given = {name: value for name in _attributes(model) if not isinstance(value := held[name], DatabaseDefault)}
     if row.pk is None:
         del given[_field(model, "pk").attname]
     return given
+
+
+def _is_made(name: str, given: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether only the database knows the value: of a default, a serial number, an expression."""
+    return any(name not in values or hasattr(values[name], "resolve_expression") for values in given)
+
+
+def _returning(model: type[models.Model], names: Sequence[str]) -> str:
+    return " RETURNING " + ", ".join(_column(model, name) for name in names)
 
 
 def fetch(model: type[Row], sql: str, params: Sequence[Any]) -> list[Row]:
@@ -188,10 +158,35 @@ def fetch(model: type[Row], sql: str, params: Sequence[Any]) -> list[Row]:
 def _fetch(parts: tuple[type[Any], ...], sql: str, params: Sequence[Any]) -> list[list[Any]]:
     db = connections[DEFAULT_DB_ALIAS]
     rows: Iterable[Sequence[Any]] = execute(sql, params).fetchall()
-    if rows and (converters := _converters(parts, db.vendor)):
-        rows = UpdateQuery(parts[0]).get_compiler(connection=db).apply_converters(rows, converters)
-    cuts = _cuts(parts)
-    return [[part.from_db(db.alias, names, row[cut]) for part, names, cut in cuts] for row in rows]
+    cuts = _cuts(parts, db.vendor)
+    return [
+        [part.from_db(db.alias, names, _apply(db, steps, row[cut])) for part, names, cut, steps in cuts] for row in rows
+    ]
+
+
+def _converted(model: type[models.Model], names: Sequence[str], values: Sequence[Any]) -> tuple[Any, ...]:
+    db = connections[DEFAULT_DB_ALIAS]
+    return tuple(_apply(db, _conversions(model, tuple(names), db.vendor), values))
+
+
+def _apply(db: BaseDatabaseWrapper, steps: Sequence[tuple[int, Any, Any]], values: Sequence[Any]) -> Sequence[Any]:
+    if not steps:
+        return values
+    converted = list(values)
+    for place, convert, expression in steps:
+        converted[place] = convert(converted[place], expression, db)
+    return converted
+
+
+@cache
+def _conversions(model: type[models.Model], names: tuple[str, ...], vendor: str) -> list[tuple[int, Any, Any]]:
+    """Return what turns the driver's values into the fields': which value, how, and of which expression."""
+    db, steps = connections[DEFAULT_DB_ALIAS], []
+    for place, name in enumerate(names):
+        expression = _field(model, name).get_col(model._meta.db_table)
+        for convert in [*db.ops.get_db_converters(expression), *expression.get_db_converters(db)]:
+            steps.append((place, convert, expression))
+    return steps
 
 
 @cache
@@ -202,16 +197,26 @@ def columns(model: type[models.Model]) -> str:
 
 @cache
 def _attributes(model: type[models.Model]) -> list[str]:
-    return [field.attname for field in model._meta.concrete_fields]
+    """Return the attributes of the columns. Raises NotForThis for a model that needs `save()`."""
+    fields = model._meta.concrete_fields
+    for field in fields:
+        # Loudly, because a forgotten auto_now would only show in wrong times, months later.
+        if (
+            type(field).pre_save not in _HARMLESS
+            or getattr(field, "auto_now", False)
+            or getattr(field, "auto_now_add", False)
+        ):
+            raise NotForThis(f"{field} is filled by save(): use a queryset, or db_default=Now()")
+    return [field.attname for field in fields]
 
 
 @cache
-def _cuts(parts: tuple[type[models.Model], ...]) -> list[tuple[Any, list[str], slice]]:
-    """Return for each model of a joined row the names of its attributes, and where they stand."""
+def _cuts(parts: tuple[type[models.Model], ...], vendor: str) -> list[tuple[Any, list[str], slice, Any]]:
+    """Return for each model of a joined row its attributes, where they stand, and how their values are converted."""
     cuts, end = [], 0
     for part in parts:
         names = _attributes(part)
-        cuts.append((part, names, slice(end, end + len(names))))
+        cuts.append((part, names, slice(end, end + len(names)), _conversions(part, tuple(names), vendor)))
         end += len(names)
     return cuts
 
@@ -229,13 +234,6 @@ def _joined_tables(model: type[models.Model], join: tuple[str, ...]) -> str:
         theirs, ours = f"{_table(other)}.{_column(other, 'pk')}", f"{_table(model)}.{_column(model, name)}"
         sql += f" JOIN {_table(other)} ON {theirs} = {ours}"
     return sql
-
-
-@cache
-def _converters(parts: tuple[type[models.Model], ...], vendor: str) -> dict[int, Any]:
-    compiler = UpdateQuery(parts[0]).get_compiler(using=DEFAULT_DB_ALIAS)
-    read = [field.get_col(part._meta.db_table) for part in parts for field in part._meta.concrete_fields]
-    return dict(compiler.get_converters(read))
 
 
 @cache

@@ -1,11 +1,9 @@
 """Rows are the queue: work is a row with a due time, claimed with a lease and a fencing token."""
 
 import logging
-import threading
-import time
 import uuid
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 
@@ -15,21 +13,16 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from bitloot.core import queries, wakeup
+from bitloot.core import queries
 from bitloot.core.clock import backoff, delay
+from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
-from bitloot.core.turns import turn
+from bitloot.core.worker import this_process
 
 logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 120
 MAX_CRASHES = 3
-DRAIN_SECONDS = 2.0
-# Long enough for a few rows of a queue that waits for nobody, and short beside what a provider takes.
-SLICE_SECONDS = 0.03
-# Of the worker's threads (CELERY_WORKER_CONCURRENCY); the rest are for the other queues.
-DRAINS_PER_PROCESS = 52
-_drains: dict[str, threading.BoundedSemaphore] = defaultdict(lambda: threading.BoundedSemaphore(DRAINS_PER_PROCESS))
 
 Row = TypeVar("Row", bound="QueueRow")
 
@@ -114,6 +107,12 @@ class QueueRow(models.Model):
         return timezone.now() if self.claimed_until is None else self.claimed_until - delay(LEASE_SECONDS)
 
     @classmethod
+    def claim_fields(cls, token: uuid.UUID) -> dict[str, Any]:
+        """Return the columns of a new row that its maker holds from the start."""
+        until = Now() + delay(LEASE_SECONDS)
+        return {"claim_token": token, "claimed_until": until, "next_attempt_at": until, "crashes": 1}
+
+    @classmethod
     def release_fields(cls, after: timedelta | None) -> dict[str, Any]:
         """Return the columns that end a claim: due again `after` that time, or never."""
         return {
@@ -163,32 +162,31 @@ def drain(
     *,
     give_up: Callable[[Row], None],
     batch: int = 1,
-    slice_seconds: float = SLICE_SECONDS,
 ) -> int:
-    """Work off due rows until there are none, or two seconds have passed; return how many were handled.
-
-    Where others of this process wait for what it takes, it ends after `slice_seconds` already.
+    """Have the due rows handled, `batch` of them by one thread; return how many were claimed.
 
     `handle` ends the claim itself. If it raises, the row waits out a backoff with its crash counted; a row that
     crashed three times goes to `give_up`, so that it stops nobody else.
     """
-    places = _drains[queue]
-    if wakeup.put_off(queue) or not places.acquire(blocking=False):
-        return 0
-    handled, started = 0, time.monotonic()
-    try:
-        with turn():
-            while claimed := rows.claim(batch):
-                wakeup.notify_now(queue)  # where one was due there may be more: let another thread join in
-                for row in claimed:
-                    _run(row, handle, give_up)
-                handled += len(claimed)
-                taken = time.monotonic() - started
-                if taken > DRAIN_SECONDS or (taken > slice_seconds and wakeup.wants_room(queue)):
-                    break  # somebody goes on: the bell was heard, or noted
-    finally:
-        places.release()
-    return handled
+    return drain_batches(queue, rows, lambda _: nullcontext(handle), give_up=give_up, batch=batch)
+
+
+def drain_batches(
+    queue: str,
+    rows: QueueQuerySet,
+    open_batch: Callable[[Sequence[Row]], AbstractContextManager[Callable[[Row], None]]],
+    *,
+    give_up: Callable[[Row], None],
+    batch: int,
+) -> int:
+    """Drain as `drain` does, where the rows of one batch share something: `open_batch` enters with their `handle`."""
+
+    def job(claimed: Sequence[Row]) -> None:
+        with open_batch(claimed) as handle:
+            for row in claimed:
+                _run(row, handle, give_up)
+
+    return this_process.drain(queue, rows.claim, job, batch=batch)
 
 
 def _run(row: Row, handle: Callable[[Row], None], give_up: Callable[[Row], None]) -> None:
@@ -199,9 +197,10 @@ def _run(row: Row, handle: Callable[[Row], None], give_up: Callable[[Row], None]
         else:
             handle(row)
     except LeaseLost:
-        logger.warning("%s %s: the lease was lost, somebody else goes on", row._meta.label, row.pk)
+        logger.warning("%s %s: the lease was lost, another worker has it", row._meta.label, row.pk)
     except Exception:
         logger.exception("%s %s failed", row._meta.label, row.pk)
+        leave_connection()  # it may be what failed; the pool replaces a broken one
         type(row)._default_manager.filter(pk=row.pk, claim_token=token).update(
             claim_token=None, claimed_until=None, next_attempt_at=Now() + backoff(row.crashes)
         )

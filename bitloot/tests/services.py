@@ -25,8 +25,8 @@ EMBEDDED = {"DATABASE_URL": "", "REDIS_URL": ""}
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 PROGRAMS = {
     "nginx": (("nginx", "nginx-light"),),
-    "browser": (("chromium", "chromium"), ("chromedriver", "chromium-driver")),
     "node": (("node", "nodejs"),),
+    "browser": (("chromium", "chromium"), ("chromedriver", "chromium-driver")),
     "broker": (("redis-server", "redis-server"),),
     "production": (("initdb", "postgresql"), ("redis-server", "redis-server"), ("nginx", "nginx-light")),
 }
@@ -43,7 +43,7 @@ class Sandbox:
         sent = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.url}/control/{path}", data=sent, headers=headers)
-        with DIRECT.open(request, timeout=30) as answer:
+        with DIRECT.open(request, timeout=60) as answer:
             return json.load(answer)
 
     def pay(self, payment_id: str, mode: str = "exact", **options: Any) -> Any:
@@ -87,7 +87,7 @@ def running_sandbox(var: Path, *, port: int, store_url: str, **options: Any) -> 
     process = Process("sandbox", [sys.executable, "-m", "sandbox"], env=environment, log=var / "sandbox.log")
     process.start()
     try:
-        wait_until(lambda: answers(f"http://127.0.0.1:{port}/control/state"), seconds=30, what="the sandbox's start")
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}/control/state"), seconds=120, what="the sandbox's start")
         yield Sandbox(f"http://127.0.0.1:{port}")
     finally:
         process.stop()
@@ -96,9 +96,9 @@ def running_sandbox(var: Path, *, port: int, store_url: str, **options: Any) -> 
 def missing_for(marker: str) -> str:
     """Return what a test with this marker lacks here; nothing if it can run."""
     if marker == "postgres" and not settings.DATABASE_URL:
-        return "no PostgreSQL in this run: set TEST_DATABASE_URL, or use `make test`"
+        return "no PostgreSQL in this run: use `make test`, or put `python -m tools.dev.services` before the command"
     if marker == "redis" and not settings.REDIS_URL:
-        return "no Redis in this run: set TEST_REDIS_URL, or use `make test`"
+        return "no Redis in this run: use `make test`, or put `python -m tools.dev.services` before the command"
     try:
         for name, package in PROGRAMS.get(marker, ()):
             find_program(name, package)

@@ -18,7 +18,7 @@ from orders.tests.factories import make_order, make_product
 from payments.models import Coin
 from storage.tests.factories import make_key
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 @pytest.fixture
@@ -26,11 +26,16 @@ def world():
     return World()
 
 
+def spread(routes, cases):
+    """Pair every case with the first route, and the first case with every other: what all share is tried once."""
+    (first, *others), (usual, *_) = routes, cases
+    return [*((first, case) for case in cases), *((route, usual) for route in others)]
+
+
 # G: every route
 
 
-@pytest.mark.parametrize("case", MALFORMED)
-@pytest.mark.parametrize("route", WITH_BODY)
+@pytest.mark.parametrize(("route", "case"), spread(WITH_BODY, MALFORMED))
 def test_a_body_that_is_no_strict_json_object(world, route, case):
     before = counts()
     assert_refused(world.send(route, MALFORMED[case]), 400, "parse_error", before)
@@ -44,8 +49,7 @@ TOO_LARGE = {
 }
 
 
-@pytest.mark.parametrize("case", TOO_LARGE)
-@pytest.mark.parametrize("route", [*POSTS, *WEBHOOKS])
+@pytest.mark.parametrize(("route", "case"), spread([*POSTS, *WEBHOOKS], TOO_LARGE))
 def test_a_body_that_is_too_large(world, route, case):
     before = counts()
     assert_refused(world.send(route, TOO_LARGE[case]), 413, "too_large", before)
@@ -71,8 +75,7 @@ CONTENT = {
 }
 
 
-@pytest.mark.parametrize("case", CONTENT)
-@pytest.mark.parametrize("route", WITH_BODY)
+@pytest.mark.parametrize(("route", "case"), spread(WITH_BODY, CONTENT))
 def test_a_body_of_another_kind(world, route, case):
     content_type, headers = CONTENT[case]
     before = counts()
@@ -92,8 +95,7 @@ def test_a_length_that_is_no_number(world, route, length):
     assert_refused(world.send(route, CONTENT_LENGTH=length), 400, "bad_request", before)
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "FOO"])
-@pytest.mark.parametrize("route", [*POSTS, *WEBHOOKS])
+@pytest.mark.parametrize(("route", "method"), spread([*POSTS, *WEBHOOKS], ["GET", "DELETE", "FOO"]))
 def test_a_method_that_the_route_does_not_take(world, route, method):
     before = counts()
     answer = world.send(route, method=method)
@@ -101,15 +103,13 @@ def test_a_method_that_the_route_does_not_take(world, route, method):
     assert "POST" in answer["Allow"]
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "FOO"])
-@pytest.mark.parametrize("route", GETS)
+@pytest.mark.parametrize(("route", "method"), spread(GETS, ["POST", "DELETE", "FOO"]))
 def test_reading_routes_take_no_other_method(world, route, method):
     before = counts()
     assert_refused(world.send(route, {}, method=method), 405, "method_not_allowed", before)
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
-@pytest.mark.parametrize("route", GETS)
+@pytest.mark.parametrize(("route", "method"), spread(GETS, ["GET", "HEAD", "OPTIONS"]))
 def test_reading_changes_nothing(world, route, method):
     make_key(world.paid.items.get())
     before, rows = counts(), list(Order.objects.order_by("pk").values())
@@ -118,22 +118,20 @@ def test_reading_changes_nothing(world, route, method):
     assert [counts(), list(Order.objects.order_by("pk").values())] == [before, rows]
 
 
-@pytest.mark.parametrize("route", POSTS)
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Sec-Fetch-Site": "cross-site"},
-        {"Sec-Fetch-Site": "same-site"},
-        {"Origin": "https://evil.example"},
-        {"Origin": "null"},
-        {"Origin": "CANARY"},
-        {"Origin": "http://["},
-        {"Origin": "http://testserver.evil.example", "Host": "testserver"},
-        {"Sec-Purpose": "prefetch;prerender"},
-        {"Purpose": "preview"},
-    ],
-    ids=str,
-)
+CROSS_SITE = [
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "CANARY"},
+    {"Origin": "http://["},
+    {"Origin": "http://testserver.evil.example", "Host": "testserver"},
+    {"Sec-Purpose": "prefetch;prerender"},
+    {"Purpose": "preview"},
+]
+
+
+@pytest.mark.parametrize(("route", "headers"), spread(POSTS, CROSS_SITE), ids=str)
 def test_another_sites_page_may_not_send(world, route, headers):
     before = counts()
     assert_refused(world.send(route, headers=headers), 403, "cross_site", before)
@@ -169,13 +167,13 @@ def test_headers_that_mean_nothing_here_change_nothing(world, headers):
     assert world.send("products", method="GET", headers=headers).status_code == 200
 
 
-@pytest.mark.parametrize("route", [*POSTS, *GETS])
-@pytest.mark.parametrize("host", ["evil.example", "", "a b", "testserver:x", "[::", "x" * 300])
+@pytest.mark.parametrize("route", ["order", "products"])
+@pytest.mark.parametrize("host", ["evil.example", "a b"])
 def test_another_host_is_refused(world, route, host):
     method = "GET" if route in GETS else "POST"
     before = counts()
     assert_refused(
-        world.send(route, method=method, headers={"Host": host} if host else {}, HTTP_HOST=host),
+        world.send(route, method=method, headers={"Host": host}),
         400,
         "bad_request",
         before,
@@ -432,8 +430,7 @@ def spellings(order_id):
     }
 
 
-@pytest.mark.parametrize("case", spellings(uuid.uuid4()))
-@pytest.mark.parametrize("route", ["read", "status", "link", "reveal"])
+@pytest.mark.parametrize(("route", "case"), spread(["read", "status", "link", "reveal"], spellings(uuid.uuid4())))
 def test_an_id_that_is_spelled_otherwise(world, route, case):
     order = world.paid if route in ("link", "reveal") else world.order
     path = world.routes[route][0].replace(str(order.id), spellings(order.id)[case])

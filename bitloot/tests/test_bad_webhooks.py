@@ -19,7 +19,7 @@ from webhooks.models import WebhookLog
 from webhooks.services import process
 from webhooks.tests.factories import KINGUIN, ipn, sign, supplier_event
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 
 @pytest.fixture

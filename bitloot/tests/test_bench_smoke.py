@@ -69,7 +69,7 @@ def test_every_request_is_sent_once_and_every_answer_read_to_its_end(server):
 
 
 def test_a_run_ends_when_its_time_is_over(server):
-    done = load.run([post("/nothing")] * 10_000, port=server.server_port, connections=2, seconds=0.2)
+    done = load.run([post("/nothing")] * 10_000, port=server.server_port, connections=2, seconds=1)
     assert 2 <= len(done.latencies) < 10_000
 
 
@@ -127,11 +127,11 @@ def test_sizes_are_told_side_by_side_with_the_plan():
 
 
 @pytest.mark.production
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_bench_measures_an_acknowledgement_and_a_delivery():
     command = [sys.executable, "-m", "tools.bench", "--quick", "--seconds", "0.3", "--orders", "3"]
     command += ["--only", "^IPN, repeated|in 0 ms|paid to mailed"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=580, check=False)
     assert [done.returncode, done.stderr] == [0, ""]
     rows = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| ")]
     assert rows[:2] == ["what", "IPN, repeated, worker stopped"]

@@ -131,5 +131,5 @@ def test_metrics_need_their_token(client, settings):
         assert client.get("/metrics", headers={"Authorization": wrong}).status_code == 404
     answer = client.get("/metrics", headers={"Authorization": "Bearer a-token-of-ours"})
     assert answer.status_code == 200
-    for name in ("bitloot_webhooks_total", "bitloot_bells_rung_total", "bitloot_bells_lost_total"):
+    for name in ("bitloot_webhooks_total", "bitloot_wakeups_sent_total", "bitloot_wakeups_lost_total"):
         assert name in answer.content.decode()

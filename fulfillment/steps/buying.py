@@ -82,7 +82,7 @@ def _send_once(reservation: Reservation, open_gate: SupplierGate, client: Kingui
 
 def _commit_permit(reservation: Reservation, client: KinguinClient) -> ReservationAttempt | None:
     """Commit the right to send this purchase once, or None if order or gate changed. Raises LeaseLost."""
-    with queries.together():
+    with transaction.atomic():
         order = reservation.item.order.lock()
         if order.status not in BUYABLE:
             return None
@@ -97,7 +97,7 @@ def _commit_permit(reservation: Reservation, client: KinguinClient) -> Reservati
             return None
         number = 1 if reservation.sent_at is None else reservation.permits.count() + 1
         permit = ReservationAttempt(reservation=reservation, number=number, price=price_cap(reservation))
-        queries.insert_later(permit)
+        queries.insert(permit)
         if order.status != Order.Status.FULFILLING:
             order.mark_fulfilling()
         note = {"order_id": order.pk, "message": f"Buying “{reservation.item.title}”, attempt {number}."[:300]}
@@ -128,7 +128,7 @@ def _buy(reservation: Reservation, client: KinguinClient) -> SupplierOrder:
 def _record_purchase(
     reservation: Reservation, permit: ReservationAttempt, bought: SupplierOrder, client: KinguinClient, calls: CallLog
 ) -> None:
-    with queries.together():
+    with transaction.atomic():
         _close_permit(permit, ReservationAttempt.Outcome.PLACED)
         adopt(reservation, bought, calls, to=Status.RESERVED if client.must_give else Status.GIVEN)
         failpoint("purchase.placed.recorded")

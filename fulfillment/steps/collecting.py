@@ -1,5 +1,7 @@
 """reserved, given: fetch the keys that were bought, seal and keep them, finish the order; or give them back."""
 
+import uuid
+
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
@@ -36,7 +38,7 @@ from orders.models import Email, Order
 from orders.services import queue_email
 from storage.exceptions import KeyBelongsElsewhere
 from storage.models import Key
-from storage.services import store_key
+from storage.services import store_key, upload
 
 Status = Reservation.Status
 FAST_POLLS = 10
@@ -93,11 +95,12 @@ def take_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -
     keys, unreadable = _fetch(reservation, client, calls)
     failpoint("keys.fetched")
     mine = [key for key in keys if key.product_id in ("", reservation.item.product.supplier_product_id)]
-    if unreadable is not None or len(mine) != len(keys):
+    unusable = unreadable is not None or len(mine) != len(keys)
+    if unusable:
         alert(reservation, "unreadable_key", f"A key of {reservation} cannot be used: {unreadable or 'other product'}.")
     try:
         if len(mine) >= reservation.item.quantity:
-            return _deliver(reservation, mine, calls)
+            return _deliver(reservation, mine, calls, had_trouble=unusable or _had_trouble(reservation))
         if mine:
             _keep(reservation, mine)
             failpoint("keys.kept")
@@ -116,28 +119,38 @@ def _fetch(
         return list(err.readable), err
 
 
-def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog) -> bool:
+def _had_trouble(reservation: Reservation) -> bool:
+    """Return whether an alert about this reservation can be open: those of a hold are closed when it ends."""
+    seen = reservation.attempts or reservation.polls or reservation.unknown_at or reservation.reason
+    return bool(seen) or reservation.crashes > 1
+
+
+def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog, *, had_trouble: bool) -> bool:
     """Seal every key and finish the item, and with the last item the order, in one transaction that ends the claim.
 
     Return False, with nothing done, if the order lost its money while the keys were fetched.
     """
-    surplus = keys[reservation.item.quantity :]
-    with queries.together():
+    surplus, claim = keys[reservation.item.quantity :], uuid.uuid4()
+    with transaction.atomic():
         order = reservation.item.order.lock()
         if order.status in NOT_WANTED or is_without_money(order):
             return False
-        for key in keys[: reservation.item.quantity]:
-            _store(reservation, key)
+        stored = [_store(reservation, key, claim=claim) for key in keys[: reservation.item.quantity]]
         failpoint("keys.sealed")
         done = {**reservation.release_fields(None), "delivered_at": Now(), "reason": "", "last_error": ""}
         reservation.record(Status.DELIVERED, message="Every key is sealed and kept.", **done)
         finish_order(order)
         calls.flush()
-        close_alert("reservation", str(reservation))
+        if had_trouble:
+            close_alert("reservation", str(reservation))
         if surplus:
             alert(reservation, "surplus", f"The supplier sent {len(surplus)} more keys than {reservation} needs.")
         failpoint("delivery.recorded")
     failpoint("delivery.committed")
+    for stored_key in stored:
+        # A key that was known already has another token: whoever holds that one uploads it.
+        if stored_key.claim_token == claim:
+            upload(stored_key)
     return True
 
 
@@ -165,10 +178,13 @@ def _keep(reservation: Reservation, keys: list[SupplierKey]) -> None:
             order.mark_partially_fulfilled(message=f"{len(keys)} of {reservation.item.quantity} keys are ready.")
 
 
-def _store(reservation: Reservation, key: SupplierKey) -> None:
-    supplier_key_id = f"{reservation.dialect}:{key.key_id}"
-    store_key(
-        item=reservation.item, supplier_key_id=supplier_key_id, plaintext=key.serial, content_type=key.content_type
+def _store(reservation: Reservation, key: SupplierKey, *, claim: uuid.UUID | None = None) -> Key:
+    return store_key(
+        item=reservation.item,
+        supplier_key_id=f"{reservation.dialect}:{key.key_id}",
+        plaintext=key.serial,
+        content_type=key.content_type,
+        claim=claim,
     )
 
 

@@ -2,17 +2,15 @@ from decimal import Decimal
 
 import pytest
 
-from fulfillment import kinguin
 from fulfillment.models import Reservation
 from fulfillment.tests.world import paid
 from orders.models import Product
 
 
 @pytest.fixture
-def impatient(settings, sandbox):
-    """The real client with the real sandbox behind it, only less patient, so that silence costs a second."""
-    kinguin.client()._endpoint._transport.read_timeout = 1
-    sandbox.control("config", {"deliver": "auto", "deliver_after_ms": 0})
+def supplier(sandbox):
+    """The real sandbox, whose silence ends soon: a client with less patience would take a busy machine for silence."""
+    sandbox.control("config", {"deliver": "auto", "deliver_after_ms": 0, "hold_s": 0.1})
     sandbox.control("balance", {"balance": 100000})
     return sandbox
 

@@ -11,7 +11,7 @@ from fulfillment.tasks import watch_funds
 from fulfillment.tests.world import finish, paid, posts, run
 from orders.models import Alert, Email
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("impatient")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("supplier")]
 
 
 def seen_balance(amount):

@@ -13,7 +13,7 @@ from fulfillment.tests.world import HOUR, age, finish, paid, posts, purchases, r
 from orders.models import Alert, Email, Product
 from orders.services import Line, place_order
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("impatient")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("supplier")]
 
 
 def test_unpaid_order_is_never_bought(product, sandbox):
@@ -72,25 +72,17 @@ def test_safe_mode_lets_no_purchase_out(reservation, sandbox, settings, stopped)
     assert posts(sandbox, reservation) == []
 
 
-def test_gate_closed_between_quote_and_permit_wins(reservation, sandbox, monkeypatch):
-    client = kinguin.client()
-    monkeypatch.setattr(gate, "find_open", lambda client: SupplierGate(host=client.host))  # a stale look
-    SupplierGate.objects.create(host=client.host, status="stopped")
+def test_gate_closed_between_quote_and_permit_wins(reservation, sandbox, at):
+    at("purchase.quoted", lambda: gate.stop(kinguin.client().host, reason="by hand"))
     run(reservation)
     assert reservation.status == "pending"
     assert posts(sandbox, reservation) == []
 
 
-def test_stop_by_hand_while_the_gate_is_probed_stays(reservation, sandbox, monkeypatch):
+def test_stop_by_hand_while_the_gate_is_probed_stays(reservation, sandbox, at):
     client = kinguin.client()
     SupplierGate.objects.create(host=client.host, status="paused", probe_at=Now() - HOUR)
-    really = type(client).health
-
-    def stopped_meanwhile(self):
-        gate.stop(self.host, reason="by hand")
-        return really(self)
-
-    monkeypatch.setattr(type(client), "health", stopped_meanwhile)
+    at("gate.probed", lambda: gate.stop(client.host, reason="by hand"))
     run(reservation)
     assert SupplierGate.objects.get().status == "stopped"
     assert (reservation.status, posts(sandbox, reservation)) == ("pending", [])

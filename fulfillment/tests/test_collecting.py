@@ -1,20 +1,17 @@
 """Keys that were bought are fetched, sealed, awaited or given back."""
 
-from unittest import mock
-
 import pytest
 from django.db.models.functions import Now
 
-from bitloot.tests.services import wait_until
 from fulfillment import kinguin
 from fulfillment.models import Reservation
 from fulfillment.services import keys_of
-from fulfillment.steps import collecting
 from fulfillment.tests.world import HOUR, age, finish, paid, run
 from orders.models import Alert, Order
+from orders.tests.database import dying_at
 from storage.models import Key
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("impatient")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("supplier")]
 
 
 def test_polling_goes_on_without_webhooks_and_partial_keys_are_shown(product, sandbox):
@@ -50,14 +47,12 @@ def test_supplier_that_cancels_after_the_purchase_owes_the_customer_money(reserv
     assert Alert.objects.filter(order=order).exists()
 
 
-def test_supplier_that_cancels_is_told_to_staff_even_if_the_worker_dies_before_that(reservation, sandbox, monkeypatch):
+def test_supplier_that_cancels_is_told_to_staff_even_if_the_worker_dies_before_that(reservation, sandbox):
     sandbox.control("config", {"deliver": "manual"})
     run(reservation)
     sandbox.control(f"orders/{reservation.supplier_order_id}/cancel", {})
-    with monkeypatch.context() as dying:
-        dying.setattr(collecting, "alert", mock.Mock(side_effect=SystemExit))
-        with pytest.raises(SystemExit):
-            run(reservation)
+    with dying_at("orders_alert"), pytest.raises(SystemExit):
+        run(reservation)
     reservation.refresh_from_db()
     assert (reservation.status, Alert.objects.count()) == ("given", 0)
     Reservation.objects.update(claim_token=None, claimed_until=None)  # its lease has ended
@@ -125,17 +120,12 @@ def test_keys_of_an_order_that_lost_its_money_are_not_fetched_and_go_back(reserv
     assert (reservation.status, reservation.reason) == ("cancelled", "returned")
 
 
-def test_keys_of_an_order_that_loses_its_money_while_they_are_fetched_are_for_a_person(reservation, monkeypatch):
-    really = kinguin.EcommerceClient.delivered
-
-    def refunded_meanwhile(self, order_id):
-        Order.objects.get().mark_refund_due(reason="asked", message="The customer asked for it.")
-        wait_until(lambda: self.read(order_id).keys_ready, seconds=10, what="the keys, which are then fetched")
-        return really(self, order_id)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(kinguin.EcommerceClient, "delivered", refunded_meanwhile)
-        run(reservation)
+def test_keys_of_an_order_that_loses_its_money_while_they_are_fetched_are_for_a_person(reservation, sandbox, at):
+    sandbox.control("config", {"deliver": "manual"})
+    run(reservation)
+    sandbox.control(f"orders/{reservation.supplier_order_id}/deliver", {})
+    at("keys.fetched", lambda: Order.objects.get().mark_refund_due(reason="asked", message="The customer asked."))
+    run(reservation)
     assert (reservation.status, Key.objects.exists()) == ("given", False)
     run(reservation)
     assert (reservation.status, reservation.reason) == ("held", "bought_but_refunded")

@@ -10,14 +10,14 @@ from django.db.models.functions import Now
 
 from bitloot.core.providers import ProviderUnavailable
 from bitloot.core.queue import LeaseLost
-from fulfillment import kinguin, pipeline
+from fulfillment import pipeline
 from fulfillment.models import Reservation, SupplierCall
 from fulfillment.tests.world import age, finish, paid, posts, purchases, run, timeline
 from orders.models import Alert, Email, Order, OrderEvent, OrderItem
 from storage.models import Key
 from storage.services import reveal
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("impatient")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("supplier")]
 
 
 def test_order_paid_opens_one_reservation_per_item_with_its_own_external_id(product, picture):
@@ -44,6 +44,7 @@ def test_advance_buys_seals_and_finishes_the_order_with_every_step_on_the_timeli
         ("key", "received"),
         ("reservation", "delivered"),
         ("order", "fulfilled"),
+        ("key", "stored"),
     ]
     assert list(order.emails.order_by("id").values_list("kind", "status")) == [
         ("order_received", "queued"),
@@ -93,21 +94,12 @@ def test_unknown_reservation_is_not_an_error():
     assert pipeline.advance(uuid.uuid4()) is False
 
 
-def test_worker_that_wakes_after_its_lease_cannot_record(reservation, sandbox, monkeypatch):
-    client = kinguin.client()
-    really = type(client).reserve
-
-    def pause(self, **purchase):
-        bought = really(self, **purchase)
-        age(reservation, claim_token=uuid.uuid4())  # somebody took the row over in the meantime
-        return bought
-
-    monkeypatch.setattr(type(client), "reserve", pause)
+def test_worker_that_wakes_after_its_lease_cannot_record(reservation, sandbox, at):
+    at("purchase.answered", lambda: age(reservation, claim_token=uuid.uuid4()))  # somebody else took the row over
     with pytest.raises(LeaseLost):
         pipeline.advance(reservation.pk)
     reservation.refresh_from_db()
     assert (reservation.status, reservation.supplier_order_id) == ("sending", None)
-    monkeypatch.undo()
     age(reservation, claim_token=None)
     finish(reservation)
     assert len(purchases(sandbox, reservation)) == 1
@@ -124,12 +116,9 @@ def test_missing_credentials_are_a_configuration_error_and_lose_nothing(reservat
     assert reservation.status == "pending"
 
 
-def test_refund_that_is_decided_while_a_worker_is_at_it_is_not_missed(reservation, monkeypatch):
-    def refused_meanwhile(self, **purchase):
-        Order.objects.get().mark_refund_due(reason="asked", message="The customer asked for it.")
-        raise kinguin.KinguinRejected("No.", status=400, kind="ConstraintViolation")
-
-    monkeypatch.setattr(kinguin.EcommerceClient, "reserve", refused_meanwhile)
+def test_refund_that_is_decided_while_a_worker_is_at_it_is_not_missed(reservation, sandbox, at):
+    sandbox.fault("kinguin.order.create", "refuse", times=1, args={"kind": "ConstraintViolation"})
+    at("purchase.failed", lambda: Order.objects.get().mark_refund_due(reason="asked", message="The customer asked."))
     run(reservation)
     assert (reservation.status, reservation.reason) == ("held", "refused")
     for due in Reservation.objects.all().claim():

@@ -1,5 +1,6 @@
 """The pipeline when the supplier answers oddly, and when somebody else is faster than the worker."""
 
+import sys
 import uuid
 from datetime import timedelta
 from decimal import Decimal
@@ -22,7 +23,7 @@ from fulfillment.tests.world import HOUR, age, finish, paid, posts, purchases, r
 from orders.models import Alert, Email, Order, Product
 from storage.models import Key
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("impatient")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("supplier")]
 
 
 @pytest.fixture
@@ -48,25 +49,6 @@ def stock(sandbox, product):
 
     yield have
     have(qty=50000, textQty=50000)
-
-
-@pytest.fixture
-def meanwhile(monkeypatch):
-    """Let something happen between an answer of the supplier and the worker's next step, once."""
-
-    def arrange(call, happen):
-        client_class = type(kinguin.client())
-        really = getattr(client_class, call)
-
-        def answer(self, *args, **named):
-            result = really(self, *args, **named)
-            monkeypatch.setattr(client_class, call, really)
-            happen()
-            return result
-
-        monkeypatch.setattr(client_class, call, answer)
-
-    return arrange
 
 
 @pytest.fixture
@@ -118,14 +100,8 @@ def test_giving_up_in_mid_send_leaves_a_question_and_no_purchase(reservation, sa
     assert posts(sandbox, reservation) == []
 
 
-def test_purchase_whose_worker_was_killed_again_and_again_is_found_without_a_person(reservation, sandbox, monkeypatch):
-    real = kinguin.EcommerceClient.reserve
-
-    def loses_the_answer(self, **purchase):
-        real(self, **purchase)
-        raise SystemExit
-
-    monkeypatch.setattr(kinguin.EcommerceClient, "reserve", loses_the_answer)
+def test_purchase_whose_worker_was_killed_again_and_again_is_found_without_a_person(reservation, sandbox, at):
+    at("purchase.answered", sys.exit)
     with pytest.raises(SystemExit):
         pipeline.advance_claimed(claim(reservation))
     age(reservation, claim_token=None, crashes=3, next_attempt_at=Now())
@@ -161,26 +137,26 @@ def test_claim_that_was_lost_before_the_first_step_does_nothing(reservation, san
     assert (reservation.status, posts(sandbox, reservation)) == ("pending", [])
 
 
-def test_claim_that_is_lost_before_the_permit_sends_nothing(reservation, sandbox, meanwhile):
-    meanwhile("quote", lambda: age(reservation, claim_token=uuid.uuid4()))
+def test_claim_that_is_lost_before_the_permit_sends_nothing(reservation, sandbox, at):
+    at("purchase.quoted", lambda: age(reservation, claim_token=uuid.uuid4()))
     with pytest.raises(LeaseLost):
         pipeline.advance(reservation.pk)
     reservation.refresh_from_db()
     assert (reservation.status, reservation.permits.count(), posts(sandbox, reservation)) == ("pending", 0, [])
 
 
-def test_money_that_goes_back_between_quote_and_permit_stops_the_purchase(reservation, sandbox, meanwhile):
-    meanwhile("quote", money_goes_back)
+def test_money_that_goes_back_between_quote_and_permit_stops_the_purchase(reservation, sandbox, at):
+    at("purchase.quoted", money_goes_back)
     run(reservation)
     assert (reservation.status, reservation.permits.count()) == ("pending", 0)
     run(reservation)
     assert (reservation.status, posts(sandbox, reservation)) == ("cancelled", [])
 
 
-def test_money_that_goes_back_while_the_keys_come_leaves_the_order_where_it_is(reservation, manual, sandbox, meanwhile):
+def test_money_that_goes_back_while_the_keys_come_leaves_the_order_where_it_is(reservation, manual, sandbox, at):
     run(reservation)
     sandbox.control(f"orders/{reservation.supplier_order_id}/deliver", {})
-    meanwhile("delivered", money_goes_back)
+    at("keys.fetched", money_goes_back)
     run(reservation, times=2)
     assert (reservation.status, reservation.reason) == ("held", "bought_but_refunded")
     assert reservation.item.order.status == "refund_due"
@@ -188,10 +164,10 @@ def test_money_that_goes_back_while_the_keys_come_leaves_the_order_where_it_is(r
     assert not Email.objects.filter(kind="key_ready").exists()
 
 
-def test_money_is_owed_back_once_when_the_supplier_cancels_as_well(reservation, manual, sandbox, meanwhile):
+def test_money_is_owed_back_once_when_the_supplier_cancels_as_well(reservation, manual, sandbox, at):
     run(reservation)
     sandbox.control(f"orders/{reservation.supplier_order_id}/cancel", {})
-    meanwhile("read", money_goes_back)
+    at("call.answered", money_goes_back)
     run(reservation)
     order = reservation.item.order
     assert (reservation.status, order.status, order.reason) == ("cancelled", "refund_due", "asked")

@@ -8,7 +8,7 @@ from fulfillment.models import SupplierGate
 from fulfillment.tests.world import HOUR, age, finish, posts, purchases, run
 from orders.models import Alert, Email, Product
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("impatient")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("supplier")]
 
 
 def test_out_of_stock_for_a_day_owes_the_money_back(reservation, sandbox):

@@ -1,6 +1,5 @@
 """What webhooks and staff ask of fulfilment; the same story told in each of the three dialects."""
 
-import threading
 import uuid
 from datetime import timedelta
 
@@ -18,8 +17,9 @@ from orders.models import Alert, Order
 from orders.services import Line, place_order
 from storage.models import Key
 from storage.services import shred
+from tools.dev.supervise import wait_until
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("impatient")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("supplier")]
 
 
 def event(reservation, **changes):
@@ -221,9 +221,7 @@ def dialect(request, settings, sandbox):
     paths = {"ecommerce": "esa/api", "reservations": "reservations", "orders": "orders"}
     settings.KINGUIN_API = request.param
     settings.KINGUIN_BASE_URL = f"{root}/kinguin/{paths[request.param]}"
-    client = kinguin.client()
-    client._endpoint._transport.read_timeout = 1
-    return client
+    return kinguin.client()
 
 
 def sold_for(sandbox, reservation):
@@ -260,10 +258,7 @@ def test_every_dialect_notices_that_the_supplier_cancelled(dialect, product, san
     reservation = Reservation.objects.get(item__order=paid((product, 1)))
     run(reservation)
     sandbox.control(f"orders/{reservation.supplier_order_id}/cancel", {})
-    for _ in range(20):
-        if run(reservation).status == "cancelled":
-            break
-        threading.Event().wait(0.05)
+    wait_until(lambda: run(reservation).status == "cancelled", seconds=60, what="the end of the reservation")
     assert (reservation.status, reservation.item.order.status) == ("cancelled", "refund_due")
 
 

@@ -1,5 +1,3 @@
-import threading
-
 import pytest
 from django.utils import timezone
 
@@ -7,18 +5,19 @@ from bitloot.core.queue import MAX_CRASHES
 from fulfillment import tasks
 from fulfillment.models import Reservation
 from fulfillment.tests.world import age, posts
+from tools.dev.supervise import wait_until
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("impatient")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("supplier")]
 
 
 def test_drain_buys_and_delivers_what_is_due(reservation, sandbox):
-    for _ in range(50):
+    def drained():
+        age(reservation, next_attempt_at=timezone.now())
         tasks.drain_reservations()
         reservation.refresh_from_db()
-        if reservation.status == "delivered":
-            break
-        threading.Event().wait(0.05)
-        age(reservation, next_attempt_at=timezone.now())
+        return reservation.status == "delivered"
+
+    wait_until(drained, seconds=60, what="the key")
     assert (reservation.status, reservation.item.order.status) == ("delivered", "fulfilled")
     assert len(posts(sandbox, reservation)) == 1
     assert tasks.drain_reservations() == 0

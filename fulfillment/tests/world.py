@@ -1,13 +1,11 @@
 """An order that was paid, workers that look at it, and the supplier's own books."""
 
-import threading
 from datetime import timedelta
-
-import pytest
 
 from fulfillment import pipeline
 from fulfillment.models import Reservation
 from orders.services import Line, place_order
+from tools.dev.supervise import wait_until
 
 HOUR = timedelta(hours=1)
 
@@ -28,11 +26,8 @@ def run(reservation, times=1):
 
 def finish(reservation):
     """Run until it is delivered: the sandbox hands keys over from a thread of its own."""
-    for _ in range(50):
-        if run(reservation).status == "delivered":
-            return reservation
-        threading.Event().wait(0.05)
-    pytest.fail(f"{reservation} stays {reservation.status}: {reservation.reason} {reservation.last_error}")
+    wait_until(lambda: run(reservation).status == "delivered", seconds=60, what=f"the delivery of {reservation}")
+    return reservation
 
 
 def timeline(order):

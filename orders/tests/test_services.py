@@ -16,6 +16,7 @@ from orders.exceptions import KeyReused, LinkReplaced, OrderRefused, StillRunnin
 from orders.models import Email, IdempotencyRecord, Order, OrderEvent, OrderItem
 from orders.services import Line, place_order, queue_email, renew_link, send_fresh_link
 from orders.tasks import housekeeping
+from orders.tests.database import between
 from orders.tests.factories import make_order, make_product, timeline
 
 pytestmark = pytest.mark.django_db
@@ -346,16 +347,10 @@ def test_housekeeping_expires_what_nobody_paid():
     assert not IdempotencyRecord.objects.exists()
 
 
-def test_housekeeping_leaves_an_order_that_was_paid_in_between(monkeypatch):
+def test_housekeeping_leaves_an_order_that_was_paid_in_between():
     order = make_order()
     Order.objects.update(expires_at=Now() - timedelta(seconds=1))
-    expire = Order.expire
-
-    def pay_first(self):
-        Order.objects.get(pk=self.pk).mark_paid(message="Just in time.")
-        return expire(self)
-
-    monkeypatch.setattr(Order, "expire", pay_first)
-    housekeeping()
+    with between("orders_order", lambda: Order.objects.get(pk=order.pk).mark_paid(message="Just in time.")):
+        housekeeping()
     order.refresh_from_db()
     assert order.status == "paid"

@@ -8,7 +8,6 @@ from django.db.models.functions import Now
 from payments.coins import FRESH_SECONDS, check_payable, refresh, refresh_if_stale
 from payments.exceptions import TooSmall, UnknownCoin
 from payments.models import Coin
-from payments.nowpayments import NowPaymentsClient
 from payments.tasks import refresh_coins
 from payments.tests.factories import make_coin, url
 
@@ -79,10 +78,11 @@ def test_without_an_answer_the_coins_stay_as_they_are(wire, path, answer):
     assert list(Coin.objects.values_list("code", "is_offered")) == [("eth", True)]
 
 
-def test_fresh_coins_are_not_asked_for_again(monkeypatch):
+def test_fresh_coins_are_not_asked_for_again(wire):
     make_coin("btc", refreshed_at=Now() - timedelta(seconds=FRESH_SECONDS - 10))
-    monkeypatch.setattr(NowPaymentsClient, "from_settings", lambda: pytest.fail("asked"))
+    provider(wire, coin("btc"), coin("eth"))
     assert refresh_coins() == 0
+    assert list(wire.calls) == []
 
 
 def test_the_task_refreshes_stale_coins(wire):

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from decimal import Decimal
@@ -31,6 +30,7 @@ from payments.tests.factories import (
     on_create,
     url,
 )
+from tools.dev.supervise import wait_until
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("patient_customers")]
 
@@ -233,13 +233,6 @@ def test_an_ipn_that_was_faster_has_bound_the_payment_already(wire, order):
     assert [payment.status, payment.payin_extra_id, payment.expires_at.year] == ["confirming", "memo-7", 2999]
 
 
-def wait_for(condition):
-    deadline = time.monotonic() + 20
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return condition()
-
-
 @pytest.fixture
 def slow(wire, monkeypatch):
     """A provider that answers only when it is told to; customers wait a moment."""
@@ -248,7 +241,7 @@ def slow(wire, monkeypatch):
 
     def answer_with(**changes):
         def answer(request):
-            go.wait(20)
+            go.wait(60)
             if "error" in changes:
                 raise changes["error"]
             return 201, {}, json.dumps(created_answer(request.body, **changes))
@@ -276,7 +269,8 @@ def test_a_slow_answer_is_recorded_when_it_comes(slow, order, changes, status, r
     assert [payment.status, payment.pay_address] == ["creating", ""]
     assert start_payment(order=order, coin="btc") == payment
     go.set()
-    assert wait_for(lambda: Payment.objects.filter(status=status, reason=reason).exists())
+    recorded = Payment.objects.filter(status=status, reason=reason)
+    wait_until(recorded.exists, seconds=60, what="the record of the late answer")
     assert Payment.objects.count() == 1
 
 

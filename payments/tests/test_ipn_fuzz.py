@@ -18,7 +18,7 @@ from tools.dev.testenv import PROFILE
 from webhooks.models import WebhookLog
 from webhooks.tasks import drain_webhooks
 
-pytestmark = [pytest.mark.django_db, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.django_db, pytest.mark.once, pytest.mark.timeout(3600)]
 
 NIGHTLY = PROFILE == "nightly"
 FORGERIES = 100_000 if NIGHTLY else 2000

@@ -1,174 +1,17 @@
-import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import pytest
-from django.db import connection
 
-from orders.models import Alert, Email, Order
+from orders.models import Alert
 from orders.tests.factories import make_order, timeline
-from payments import refunds, review, settlement, sync
+from payments import refunds, settlement
 from payments.exceptions import AddressRefused, DecisionRefused
 from payments.models import Payment, Refund
+from payments.tests.decisions import HALF, TXID, WHY, mails, money_in, now, refund_of, story
 from payments.tests.factories import ADDRESS, make_coin, make_payment
 
 pytestmark = pytest.mark.django_db
-
-WHY = "looked at the chain"
-TXID = "0x" + "12" * 32
-HALF = {"status": "partially_paid", "actually_paid": Decimal("0.0006"), "credit": Decimal("12.00")}
-
-
-def money_in(order=None, status="review", **fields):
-    return make_payment(order, status, **{"actually_paid": Decimal("0.0012"), "reason": "too_little", **fields})
-
-
-def accept(payment, reason=WHY):
-    review.accept_as_paid(payment, actor="ada", reason=reason)
-
-
-def refund_of(payment):
-    return refunds.request_refund(payment, actor="ada", reason=WHY)
-
-
-def now(row):
-    row.refresh_from_db()
-    return row.status
-
-
-def mails(order):
-    return list(order.emails.exclude(kind=Email.Kind.ALERT).order_by("id").values_list("kind", flat=True))[1:]
-
-
-def story(order):
-    """What the timeline says after the order was placed, and who did it."""
-    return list(order.events.values_list("kind", "message", "actor"))[1:]
-
-
-# --- accept
-
-
-@pytest.mark.parametrize("order_status", ["pending", "underpaid", "expired", "held"])
-@pytest.mark.parametrize("status", ["review", "partially_paid"])
-def test_accepting_pays_the_order_and_says_who_and_why(status, order_status):
-    payment = money_in(make_order(status=order_status), status)
-    accept(payment)
-    order = payment.order
-    assert (now(payment), payment.reason, now(order)) == ("finished", "accepted", "paid")
-    assert None not in (payment.finished_at, order.paid_at)
-    assert mails(order) == ["payment_received"]
-    assert timeline(order)[1:] == [("staff", "", ""), ("payment", status, "finished"), ("order", order_status, "paid")]
-    assert story(order) == [
-        ("staff", f"Accepted as paid: {WHY}", "ada"),
-        ("payment", "Our staff accepted the payment.", "ada"),
-        ("order", "Our staff accepted the payment.", "ada"),
-    ]
-
-
-def test_accepting_closes_the_alert():
-    payment = money_in()
-    settlement.alert(payment.order, payment, "too_little")
-    accept(payment)
-    assert list(Alert.objects.values_list("status", "closed_by")) == [("closed", "ada")]
-
-
-@pytest.mark.parametrize(
-    "status",
-    [
-        "creating",
-        "waiting",
-        "confirming",
-        "confirmed",
-        "sending",
-        "finished",
-        "expired",
-        "failed",
-        "cancelled",
-        "refunded",
-    ],
-)
-def test_only_what_waits_for_a_person_is_accepted(status):
-    payment = money_in(status=status)
-    with pytest.raises(DecisionRefused, match=status):
-        accept(payment)
-    assert (now(payment), now(payment.order)) == (status, "pending")
-
-
-@pytest.mark.parametrize(
-    "order_status",
-    ["paid", "fulfilling", "fulfilled", "partially_fulfilled", "cancelled", "failed", "refund_due", "refunded"],
-)
-def test_an_order_that_takes_no_money_is_not_paid_by_hand(order_status):
-    payment = money_in(make_order(status=order_status))
-    with pytest.raises(DecisionRefused, match="refund this payment"):
-        accept(payment)
-    assert (now(payment), now(payment.order)) == ("review", order_status)
-
-
-def test_an_order_held_after_it_was_paid_is_not_paid_twice():
-    order = make_order()
-    order.mark_paid(message="Paid.")
-    order.hold(reason="no_key", message="Held.")
-    with pytest.raises(DecisionRefused, match="takes no more money"):
-        accept(money_in(order))
-
-
-def test_nothing_is_accepted_without_coins():
-    payment = money_in(actually_paid=Decimal(0))
-    with pytest.raises(DecisionRefused, match="no coins"):
-        accept(payment)
-
-
-@pytest.mark.parametrize("reason", ["", "   ", "ok", "1234"])
-def test_a_decision_needs_a_reason(reason):
-    payment = money_in()
-    with pytest.raises(DecisionRefused, match="Say why"):
-        accept(payment, reason)
-    with pytest.raises(DecisionRefused, match="Say why"):
-        refunds.request_refund(payment, actor="ada", reason=reason)
-    assert not Refund.objects.exists()
-
-
-def test_five_characters_are_a_reason():
-    payment = money_in()
-    accept(payment, "fraud")
-    assert now(payment.order) == "paid"
-    assert refunds.request_refund(money_in(), actor="ada", reason="fraud").reason == "fraud"
-
-
-def test_a_long_reason_is_cut_to_what_its_column_takes():
-    payment = money_in()
-    accept(payment, "x" * 400)
-    note = payment.order.events.get(kind="staff")
-    assert note.message == f"Accepted as paid: {'x' * 400}"[:300]
-    assert refunds.request_refund(money_in(), actor="ada", reason="x" * 400).reason == "x" * 200
-
-
-# --- ask for the rest
-
-
-def test_the_rest_is_what_all_parts_leave():
-    order = make_order(status="underpaid")
-    part = make_payment(order, **HALF)
-    make_payment(order, **{**HALF, "credit": Decimal("2.50")})
-    settlement.alert(order, part, "partially_paid")
-    review.ask_for_rest(part, actor="ada")
-    assert mails(order) == ["problem"]
-    sentence = "A part of your payment is missing: 10.49 EUR. Open your order to pay it, or write to us."
-    assert order.emails.get(kind="problem").reason == sentence
-    assert story(order) == [("staff", "The customer was asked for the rest.", "ada")]
-    assert Alert.objects.get().closed_by == "ada"
-    assert now(order) == "underpaid"
-
-
-@pytest.mark.parametrize(("status", "order_status"), [("review", "underpaid"), ("partially_paid", "held")])
-def test_only_an_underpaid_order_is_asked(status, order_status):
-    payment = money_in(make_order(status=order_status), status)
-    with pytest.raises(DecisionRefused, match="Only an underpaid order"):
-        review.ask_for_rest(payment, actor="ada")
-    assert mails(payment.order) == []
-
 
 # --- give back
 
@@ -187,6 +30,21 @@ def test_a_refund_owes_the_order_back(order_status):
         ("refund", "0.0012 BTC go back to the customer.", "ada"),
         ("order", "The payment goes back.", "ada"),
     ]
+
+
+@pytest.mark.parametrize("reason", ["", "   ", "ok", "1234"])
+def test_a_refund_needs_a_reason(reason):
+    with pytest.raises(DecisionRefused, match="Say why"):
+        refunds.request_refund(money_in(), actor="ada", reason=reason)
+    assert not Refund.objects.exists()
+
+
+def test_five_characters_are_a_reason_to_refund():
+    assert refunds.request_refund(money_in(), actor="ada", reason="fraud").reason == "fraud"
+
+
+def test_a_long_reason_to_refund_is_cut_to_what_its_column_takes():
+    assert refunds.request_refund(money_in(), actor="ada", reason="x" * 400).reason == "x" * 200
 
 
 def test_a_refund_closes_the_alert():
@@ -392,101 +250,6 @@ def test_a_refund_without_a_payment_or_of_an_odd_one_is_done_all_the_same(addres
     assert now(addressed.order) == "refunded"
 
 
-# --- at once, on PostgreSQL
-
-
-def at_once(*calls):
-    """Run the calls side by side; return what each returned, or the name of its refusal."""
-    start = threading.Barrier(len(calls))
-
-    def run(call):
-        start.wait()
-        try:
-            return call()
-        except (AddressRefused, DecisionRefused) as err:
-            return type(err).__name__
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(run, calls))
-
-
-@pytest.mark.postgres
-@pytest.mark.django_db(transaction=True)
-def test_of_two_finished_payments_at_once_one_pays(world):
-    for _ in range(2):
-        world.choose("btc"), world.choose("eth")
-    for number in range(2):
-        world.says(number, "finished", paid=1, silent=True)
-    payments = [world.payment(0), world.payment(1)]
-    outcomes = at_once(*(lambda p=payment: sync.refresh(p) for payment in payments * 3))
-    assert outcomes.count("paid") == 1
-    assert "review: second_payment" in outcomes
-    assert sorted(world.payments_now()) == ["finished", "review: second_payment"]
-    assert (world.order_now(), world.mails()) == ("paid", ("payment_received",))
-    assert timeline(world.order).count(("order", "pending", "paid")) == 1
-
-
-@pytest.mark.postgres
-@pytest.mark.django_db(transaction=True)
-def test_of_many_ipns_of_one_payment_at_once_one_pays(world):
-    world.choose("btc")
-    world.says(0, "finished", paid=1, silent=True)
-    outcomes = at_once(*[lambda: sync.refresh(world.payment(0))] * 6)
-    assert sorted(outcomes) == ["already finished"] * 5 + ["paid"]
-    assert world.mails() == ("payment_received",)
-
-
-@pytest.mark.postgres
-@pytest.mark.django_db(transaction=True)
-def test_a_payment_is_accepted_once():
-    payment = money_in()
-    outcomes = at_once(*[lambda: accept(Payment.objects.get(pk=payment.pk))] * 6)
-    assert sorted(map(str, outcomes)) == ["DecisionRefused"] * 5 + ["None"]
-    assert mails(payment.order) == ["payment_received"]
-
-
-@pytest.mark.postgres
-@pytest.mark.django_db(transaction=True)
-def test_a_refund_wins_over_an_acceptance_at_the_same_time():
-    for _ in range(3):
-        payment = money_in()
-        copies = [Payment.objects.get(pk=payment.pk) for _ in range(4)]
-        at_once(*(lambda p=p: accept(p) for p in copies[:2]), *(lambda p=p: refund_of(p) for p in copies[2:]))
-        order = Order.objects.get(pk=payment.order_id)
-        assert order.status == "refund_due"
-        assert order.refunds.count() == 1
-
-
-@pytest.mark.postgres
-@pytest.mark.django_db(transaction=True)
-def test_a_payment_is_given_back_once():
-    payment = money_in()
-    outcomes = at_once(*[lambda: refund_of(Payment.objects.get(pk=payment.pk)).status] * 6)
-    assert sorted(outcomes) == ["DecisionRefused"] * 5 + ["requested"]
-    assert Refund.objects.count() == 1
-    assert mails(payment.order) == ["problem"]
-
-
-@pytest.mark.postgres
-@pytest.mark.django_db(transaction=True)
-def test_an_address_and_its_sending_at_once_do_not_stop_each_other():
-    refund = refund_of(money_in())
-    order = refund.order
-    refunds.set_refund_address(order=order, refund_id=refund.pk, address=ADDRESS)
-
-    def give():
-        return refunds.set_refund_address(order=order, refund_id=refund.pk, address=ADDRESS[:-1] + "p").status
-
-    def send():
-        return refunds.mark_sent(Refund.objects.get(pk=refund.pk), actor="ada", transaction_id=TXID)
-
-    outcomes = at_once(give, send, give, send, give, send)
-    assert set(map(str, outcomes)) <= {"requested", "None", "AddressRefused"}
-    assert now(refund) == "sent"
-
-
 def test_coins_that_the_provider_sent_back_are_not_sent_again(world):
     world.choose("btc")
     world.deliver(world.says(0, "finished", paid=1))
@@ -496,6 +259,6 @@ def test_coins_that_the_provider_sent_back_are_not_sent_again(world):
     assert world.refunds() == ("sent 0.00043087 btc",)
     assert not Alert.objects.filter(kind="refund_to_send", status="open").exists()
     with pytest.raises(DecisionRefused, match="sent twice"):
-        refunds.mark_sent(Refund.objects.get(), actor="ada", transaction_id="0x" + "12" * 32)
+        refunds.mark_sent(Refund.objects.get(), actor="ada", transaction_id=TXID)
     world.finish_refunds()
     assert (world.refunds(), world.order_now()) == (("done 0.00043087 btc",), "refunded")

@@ -38,7 +38,7 @@ from webhooks.services import replay
 from webhooks.tasks import drain_webhooks
 
 STAFF = "ada"
-IPN_WAIT = 20
+IPN_WAIT = 60
 NO_EXTRAS = {"status": "waiting", "paid": Decimal(0), "fields": {}}
 # One address that fits each coin's pattern.
 ADDRESSES = {"btc": "bc1" + "q" * 39, "ltc": "ltc1" + "q" * 39, "eth": "0x" + "ab" * 20, "xrp": "r" + "4" * 33}

@@ -26,6 +26,9 @@ def shape(value):
     return "number" if type(value) in (int, float) else type(value).__name__
 
 
+PATIENCE_SECONDS = 60  # of a busy machine
+
+
 class Store:
     """What the store's webhook routes received, over real HTTP; `answers` are given before 200s."""
 
@@ -54,7 +57,7 @@ class Store:
         return Handler
 
     def wait(self, count):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while len(self.received) < count and time.monotonic() < deadline:
             time.sleep(0.01)
         assert len(self.received) >= count, self.received
@@ -98,7 +101,7 @@ class Caller:
         return [row for row in rows if not what or row["what"] in what]
 
     def until(self, check):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not (outcome := check()) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert outcome

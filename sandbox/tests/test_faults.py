@@ -142,16 +142,19 @@ def test_accept_then_silent_holds_the_connection(sandbox):
 
 
 def test_accept_late_makes_the_order_later(sandbox):
-    rule(sandbox, "kinguin.order.create", "accept_late", args={"late_s": 0.2})
+    rule(sandbox, "kinguin.order.create", "accept_late", args={"late_s": 3600})
+    assert sandbox.order("not yet").status_code == 504
+    assert search(sandbox, "not yet") == 0
 
+    rule(sandbox, "kinguin.order.create", "accept_late", args={"late_s": 0.05})
     assert sandbox.order().status_code == 504
-    assert search(sandbox) == 0
     sandbox.until(lambda: search(sandbox) == 1)
-    assert [row["what"] for row in sandbox.ledger("order_received", "sold")] == ["order_received", "sold"]
+    told = [row["what"] for row in sandbox.ledger("order_received", "sold") if row["external_id"] == "order-1"]
+    assert told == ["order_received", "sold"]
 
 
 def test_accept_late_is_refused_when_the_id_was_used_meanwhile(sandbox):
-    rule(sandbox, "kinguin.order.create", "accept_late", args={"late_s": 0.1})
+    rule(sandbox, "kinguin.order.create", "accept_late", args={"late_s": 2})
     sandbox.order()
     assert sandbox.order().status_code == 201
 
@@ -162,12 +165,13 @@ def test_accept_late_is_refused_when_the_id_was_used_meanwhile(sandbox):
 
 
 def test_search_lag_hides_the_order_for_a_while(sandbox):
-    rule(sandbox, "kinguin.order.create", "search_lag", args={"search_lag_s": 0.2})
-
-    order_id = sandbox.order().json["orderId"]
-
-    assert search(sandbox) == 0
+    rule(sandbox, "kinguin.order.create", "search_lag", args={"search_lag_s": 3600})
+    order_id = sandbox.order("hidden").json["orderId"]
+    assert search(sandbox, "hidden") == 0
     assert sandbox.kinguin("GET", f"/v1/order/{order_id}").status_code == 200
+
+    rule(sandbox, "kinguin.order.create", "search_lag", args={"search_lag_s": 0.05})
+    sandbox.order()
     sandbox.until(lambda: search(sandbox) == 1)
     rule(sandbox, "kinguin.order.search", "search_lag")
     assert [search(sandbox), search(sandbox)] == [0, 1]
@@ -208,16 +212,22 @@ def test_slow_answer_is_right_but_late(sandbox):
     assert time.monotonic() - started >= 0.2
 
 
-def test_delay_slows_the_supplier_only(start):
+def test_delay_slows_the_supplier(start):
     sandbox = start(deliver="manual", delay_ms=300)
 
     started = time.monotonic()
     sandbox.kinguin("GET", "/v1/balance")
-    kinguin = time.monotonic()
+
+    assert time.monotonic() - started >= 0.3
+
+
+def test_delay_does_not_slow_the_payment_provider(start):
+    sandbox = start(deliver="manual", delay_ms=60_000)
+
+    started = time.monotonic()
     sandbox.nowpayments("GET", "/currencies")
 
-    assert kinguin - started >= 0.3
-    assert time.monotonic() - kinguin < 0.3
+    assert time.monotonic() - started < 60
 
 
 def test_webhook_lost_and_repeated(sandbox, store):
@@ -232,7 +242,7 @@ def test_webhook_lost_and_repeated(sandbox, store):
 
 
 def test_webhook_reordered_is_overtaken(sandbox, store):
-    rule(sandbox, "webhook.kinguin", "reordered", args={"seconds": 1})
+    rule(sandbox, "webhook.kinguin", "reordered", args={"seconds": 2})
     order_id = sandbox.order().json["orderId"]
     sandbox.control(f"/orders/{order_id}/deliver")
 

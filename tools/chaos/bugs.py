@@ -4,6 +4,7 @@ They live here and nowhere else. Each replaces a few functions of the running pr
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import requests
@@ -80,13 +81,13 @@ def _timeout_is_failure() -> None:
 
 def _follow_redirects() -> None:
     """Send through a session, as most do."""
-    _transport()._writes = requests.Session()
+    _transport()._writes = requests.Session
 
 
 def _transport_retries() -> None:
     """Let urllib3 repeat a purchase by itself."""
     retry = Retry(3, allowed_methods=None, status_forcelist=[500, 502, 503, 504], raise_on_status=False)
-    _transport()._writes = HTTPAdapter(max_retries=retry)
+    _transport()._writes = partial(HTTPAdapter, max_retries=retry)
 
 
 def _lapsed_send_is_pending() -> None:

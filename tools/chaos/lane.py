@@ -104,13 +104,14 @@ def main() -> None:
 
 
 def make_ready(sandbox: str) -> None:
-    """Set this process up so that it can be forked: no connection open, no bell, little patience."""
+    """Set this process up so that it can be forked: no connection open, no wake-ups, little patience."""
     from django.db import connections
 
     from bitloot.core import wakeup
     from tools.chaos.control import Control
 
     options = connections["default"].settings_dict["OPTIONS"]
+    options.pop("pool")  # its threads and connections would not survive the fork
     options["options"] = options["options"].replace("lock_timeout=5s", f"lock_timeout={LOCK_TIMEOUT_MS}ms")
     wakeup.notify_now = lambda queue: None  # type: ignore[assignment]
     control = Control(sandbox)

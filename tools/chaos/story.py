@@ -172,7 +172,7 @@ def prepare(behaviour: str) -> None:
     """Do to this process, or to its rows, what the behaviour asks for beyond the sandbox's own faults."""
     client = kinguin.client()
     if behaviour == "unreachable":
-        client._endpoint._transport._writes = _ToNobody()  # type: ignore[attr-defined]
+        client._endpoint._transport._writes = _ToNobody  # type: ignore[attr-defined]
     if behaviour == "gate was paused":
         SupplierGate.objects.update_or_create(
             pk=client.host, defaults={"status": "paused", "probe_at": Now() - timedelta(seconds=1)}

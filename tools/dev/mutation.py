@@ -28,7 +28,7 @@ TARGETS = {
     "payments/acceptance.py": ["payments/tests/test_acceptance.py"],
     "payments/ipn.py": ["payments/tests/test_ipn.py"],
     "payments/refunds.py": ["payments/tests/test_refunds.py"],
-    "payments/review.py": ["payments/tests/test_refunds.py", "payments/tests/test_review.py"],
+    "payments/review.py": ["payments/tests/test_review.py"],
 }
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,

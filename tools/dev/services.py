@@ -1,4 +1,7 @@
-"""Throw-away PostgreSQL, Redis and nginx on loopback, for tests and measurements. PostgreSQL never runs as root."""
+"""Throw-away PostgreSQL, Redis and nginx on loopback, for tests and measurements. PostgreSQL never runs as root.
+
+python -m tools.dev.services COMMAND ...    run a command with a PostgreSQL and a Redis of its own
+"""
 
 import abc
 import contextlib
@@ -9,14 +12,18 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 from tools.dev.supervise import Process, free_port
 
-START_SECONDS = 30
+START_SECONDS = 120  # a busy machine takes its time; a program that cannot start is noticed as soon as it ends
+# For data that nobody misses after a crash: nothing waits for the disk.
+THROW_AWAY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "wal_level=minimal", "max_wal_senders=0")
 
 
 class Missing(Exception):
@@ -153,8 +160,32 @@ class Postgres(Service):
         return {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if owner else {}
 
 
+@contextlib.contextmanager
+def throw_away_services() -> Iterator[tuple[dict[str, str], list[str]]]:
+    """Yield what pytest has to be told to use a PostgreSQL and a Redis started here, and why one of them is missing."""
+    told: dict[str, str] = {}
+    missing: list[str] = []
+    with contextlib.ExitStack() as stack:
+        try:
+            postgres = stack.enter_context(Postgres(settings=(*THROW_AWAY, "max_connections=200")))
+            told["TEST_DATABASE_URL"] = postgres.socket_url
+        except Missing as err:
+            missing.append(f"no PostgreSQL: {err}")
+        try:
+            told["TEST_REDIS_URL"] = stack.enter_context(Redis()).url
+        except Missing as err:
+            missing.append(f"no Redis: {err}")
+        yield told, missing
+
+
 def _other_user() -> pwd.struct_passwd:
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
     raise Missing("PostgreSQL does not run as root, and there is neither a user postgres nor nobody to run it as")
+
+
+if __name__ == "__main__":
+    with throw_away_services() as (told, missing):
+        print(*missing, sep="\n", end="\n" if missing else "", file=sys.stderr)
+        sys.exit(subprocess.run(sys.argv[1:], env=os.environ | told, check=False).returncode)

@@ -2,12 +2,15 @@
 
 import contextlib
 import ctypes
+import fcntl
+import functools
 import os
 import secrets
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -17,9 +20,10 @@ from typing import Any
 
 from tools.dev.devenv import ROOT, process_environment
 
-START_SECONDS = 60
+START_SECONDS = 120  # of a busy machine; a process that ends is noticed at once
 STOP_SECONDS = 25
 PORTS = range(20_000, 32_000)
+_ports_given: set[int] = set()
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -179,9 +183,32 @@ def free_port() -> int:
 
     One of those may be taken while its server restarts, even by a client that keeps calling the dead server.
     """
-    while not port_is_free(port := PORTS[secrets.randbelow(len(PORTS))]):
+    while not _reserve(port := PORTS[secrets.randbelow(len(PORTS))]) or not port_is_free(port):
         pass
     return port
+
+
+def _reserve(port: int) -> bool:
+    """Return whether no other run of this user was given the port; it stays ours until this process ends.
+
+    Looking alone is a race: two runs can both find a port free before the first of them listens on it, and a server
+    that is killed and started again leaves its port free in between. The kernel drops the lock of a dead process.
+    """
+    if port in _ports_given:
+        return False
+    try:
+        # One byte of one file for each port: a lock of a process, not of the file it opened, so it is opened only once.
+        fcntl.lockf(_ports_file(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    _ports_given.add(port)
+    return True
+
+
+@functools.cache
+def _ports_file() -> int:
+    path = Path(tempfile.gettempdir()) / f"bitloot-ports-{os.getuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def port_is_free(port: int) -> bool:

@@ -7,28 +7,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 from xml.etree import ElementTree
 
-import psycopg
-import redis
-
 from tools.dev.devenv import ROOT
-from tools.dev.services import Missing, Postgres, Redis, Service, find_program
+from tools.dev.services import Missing, find_program, throw_away_services
 
 REPORTS = ROOT / "var" / "test-reports"
-DEFAULT_DATABASE = "postgres://postgres@127.0.0.1:5432/postgres"
-DEFAULT_REDIS = "redis://127.0.0.1:6379/9"  # the numbers from 9 on are emptied by the tests
 MEASURED = ("payments", "fulfillment", "storage", "orders", "webhooks", "bitloot")
 GATES = {"payments": 100.0, "fulfillment": 95.0, "storage": 95.0}
-# Real processes under load come last, after everything that is quicker to say what is wrong.
-ALONE = "chaos or production"
+# Whole stores as processes, with browsers, kills and DEBUG off.
+PROCESSES = "chaos or production or browser"
 # What says the same on either database is run once.
-ONCE = f"{ALONE} or browser or nginx"
-AnyService = TypeVar("AnyService", bound=Service)
+ONCE = f"{PROCESSES} or nginx or once"
+PROGRAMS = {"nginx": "nginx-light", "chromium": "chromium", "chromedriver": "chromium-driver", "node": "nodejs"}
 MESSAGE_LENGTH = 600  # of what a failed test said, repeated at the end
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
@@ -51,55 +46,23 @@ class Result:
 def main() -> None:
     shutil.rmtree(REPORTS, ignore_errors=True)
     REPORTS.mkdir(parents=True)
-    with ExitStack() as stack:
-        database, redis_url, skipped = _services(stack)
-        on_files = f"not ({ALONE} or postgres or redis)"
+    # Always servers of our own: the tests empty what they use, and two runs on one machine must not meet.
+    with throw_away_services() as (services, skipped), ThreadPoolExecutor(1) as aside:
+        # These mostly wait for each other, so the other runs compute beside them.
+        name = "Real processes: browsers, kills, the store with DEBUG off"
+        processes = aside.submit(_run, name, "processes", PROCESSES, beside=True)
+        on_files = f"not ({PROCESSES} or postgres or redis)"
         results = [_run("SQLite, embedded broker", "sqlite", on_files, measured=True)]
-        services = {"TEST_DATABASE_URL": database, "TEST_REDIS_URL": redis_url}
-        if database and redis_url:
+        if not skipped:
             name = "PostgreSQL, Redis"
             on_services = f"(django_db or postgres or redis) and not ({ONCE})"
             results.append(_run(name, "postgres", on_services, services=services))
-        results.append(_run("Kills, and the store with DEBUG off", "alone", ALONE, whole_files=True))
+        results.append(processes.result())
+        print(f"\n=== {results[-1].name}\n{(REPORTS / 'processes.log').read_text()}", flush=True)
     gates = _coverage()
     skipped += _missing_programs()
     _report(results, gates, skipped)
     sys.exit(1 if any(result.code for result in results) or _broken(gates) or (skipped and IN_CI) else 0)
-
-
-def _services(stack: ExitStack) -> tuple[str, str, list[str]]:
-    """Return URLs of PostgreSQL and Redis: as told, as found on loopback, or started here; and what is missing."""
-    skipped: list[str] = []
-    database = os.environ.get("TEST_DATABASE_URL") or (DEFAULT_DATABASE if _postgres_answers(DEFAULT_DATABASE) else "")
-    redis_url = os.environ.get("TEST_REDIS_URL") or (DEFAULT_REDIS if _redis_answers(DEFAULT_REDIS) else "")
-    try:
-        database = database or _started(stack, Postgres(settings=("fsync=off", "max_connections=200"))).url
-    except Missing as err:
-        skipped.append(f"no PostgreSQL: {err}")
-    try:
-        redis_url = redis_url or f"{_started(stack, Redis()).url.rpartition('/')[0]}/9"
-    except Missing as err:
-        skipped.append(f"no Redis: {err}")
-    return database, redis_url, skipped
-
-
-def _started(stack: ExitStack, service: AnyService) -> AnyService:
-    return stack.enter_context(service)
-
-
-def _postgres_answers(url: str) -> bool:
-    try:
-        psycopg.connect(url, connect_timeout=2).close()
-    except psycopg.OperationalError:
-        return False
-    return True
-
-
-def _redis_answers(url: str) -> bool:
-    try:
-        return bool(redis.Redis.from_url(url, socket_connect_timeout=2).ping())
-    except redis.RedisError:
-        return False
 
 
 def _run(
@@ -109,17 +72,22 @@ def _run(
     *,
     services: dict[str, str] | None = None,
     measured: bool = False,
-    whole_files: bool = False,
+    beside: bool = False,
 ) -> Result:
-    print(f"\n=== {name}", flush=True)
+    """Run the tests with these marks; what they print goes to a file if they run beside others."""
     report = REPORTS / f"{slug}.xml"
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-m", marks, f"--junitxml={report}"]
     command += [f"--cov={package}" for package in MEASURED] + ["--cov-report="] if measured else ["--no-cov"]
     # Whole files for what starts a store of its own: its tests share it.
-    command += ["-n", "2", "--dist", "loadfile" if whole_files else "worksteal"]
-    environment = os.environ | (services or {}) | {"COVERAGE_FILE": str(REPORTS / ".coverage")}
+    command += ["-n", "2", "--dist", "loadfile" if beside else "worksteal"]
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("TEST_")}
+    environment = outside | (services or {}) | {"COVERAGE_FILE": str(REPORTS / ".coverage")}
     started = time.monotonic()
-    code = subprocess.run([*command, *sys.argv[1:]], cwd=ROOT, env=environment, check=False).returncode
+    with (REPORTS / f"{slug}.log").open("w") if beside else nullcontext() as log:
+        if not beside:
+            print(f"\n=== {name}", flush=True)
+        done = subprocess.run([*command, *sys.argv[1:]], cwd=ROOT, env=environment, stdout=log, stderr=log, check=False)
+    code = done.returncode
     return _counted(name, report, time.monotonic() - started, 0 if code == 5 else code)  # 5: no test has these marks
 
 
@@ -161,9 +129,8 @@ def _broken(gates: dict[str, float]) -> list[str]:
 
 
 def _missing_programs() -> list[str]:
-    wanted = {"nginx": "nginx-light", "chromium": "chromium", "chromedriver": "chromium-driver", "node": "nodejs"}
     missing = []
-    for name, package in wanted.items():
+    for name, package in PROGRAMS.items():
         try:
             find_program(name, package)
         except Missing as err:

@@ -3,12 +3,11 @@
 Each run, and each of its parallel processes, has a `var` folder, a database and a Redis database of its own.
 """
 
+import atexit
 import os
 import shutil
 import tempfile
 from pathlib import Path
-
-import pytest
 
 from tools.dev.devenv import ROOT, contract_variables, write_environment
 from tools.dev.supervise import free_port
@@ -27,6 +26,8 @@ def _prepare() -> None:
     if FOLDER not in os.environ:
         (ROOT / "var" / "test").mkdir(parents=True, exist_ok=True)
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="run-", dir=ROOT / "var" / "test")
+        # With the process, not with pytest: a mutation tester calls pytest several times in one process.
+        atexit.register(shutil.rmtree, os.environ[FOLDER], ignore_errors=True)
     var = Path(os.environ[FOLDER]) / (WORKER or "main")
     os.environ["BITLOOT_VAR"] = str(var)
     # Nobody listens on the store's port: a webhook that the sandbox sends late finds no test but the one it is for.
@@ -44,12 +45,6 @@ def _prepare() -> None:
 def _own_redis_database(url: str) -> str:
     base, _, number = url.rpartition("/")
     return f"{base}/{int(number) + int(WORKER.removeprefix('gw') or 0)}"
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if not WORKER:
-        shutil.rmtree(os.environ.pop(FOLDER), ignore_errors=True)
 
 
 _prepare()

@@ -33,10 +33,10 @@ def together(writer):
     def write(group, *items):
         with ThreadPoolExecutor(len(items)) as threads:
             calls = [threads.submit(group, items[0])]
-            wait_until(lambda: writer.writes, seconds=10, what="the first write")
+            wait_until(lambda: writer.writes, seconds=60, what="the first write")
             for count, item in enumerate(items[1:], 1):
                 calls.append(threads.submit(group, item))
-                wait_until(lambda count=count: len(group._waiting) == count, seconds=10, what="the next caller")
+                wait_until(lambda count=count: len(group._waiting) == count, seconds=60, what="the next caller")
             writer.end.set()
             return [call.exception(10) for call in calls]
 

@@ -204,7 +204,7 @@ def test_a_dead_broker_changes_no_answer(client, monkeypatch, django_capture_on_
     assert WebhookLog.objects.count() == 2
 
 
-def test_a_bell_is_rung_on_commit(client, monkeypatch, django_capture_on_commit_callbacks):
+def test_workers_are_woken_on_commit(client, monkeypatch, django_capture_on_commit_callbacks):
     rung = []
     monkeypatch.setattr(wakeup, "notify_now", rung.append)
     with django_capture_on_commit_callbacks(execute=True) as callbacks:

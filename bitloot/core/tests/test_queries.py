@@ -6,10 +6,10 @@ from decimal import Decimal
 from unittest import mock
 
 import pytest
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, models, transaction
 from django.db.models import F
 from django.db.models.functions import Now
-from django.test.utils import CaptureQueriesContext
+from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from bitloot.core import queries
 from orders.models import Email, Order, OrderEvent, OrderItem
@@ -134,60 +134,6 @@ def test_insert_all_saves_each_row_with_its_own_values():
         queries.insert_all(lines)
 
 
-def test_rows_of_several_models_leave_in_one_statement_where_the_database_can_do_that():
-    order, when = make_order(), Now()
-    rows = [
-        OrderEvent(order=order, kind="note", message="100 %"),
-        Email(order=order, kind="problem", to="ada@example.org", sent_at=when),
-        OrderEvent(order=order, kind="note", message="two"),
-    ]
-    with CaptureQueriesContext(connection) as seen:
-        queries.insert_all(rows)
-    assert len(seen) == (1 if connection.vendor == "postgresql" else 2)
-    assert list(order.events.filter(kind="note").order_by("id").values_list("message", flat=True)) == ["100 %", "two"]
-    assert order.emails.filter(kind="problem", to="ada@example.org", sent_at__lte=Now()).count() == 1
-    assert not any(row._state.adding for row in rows)
-
-
-def note_and_fail(order):
-    with queries.together():
-        order.note("note", "never")
-        raise ValueError("a bug")
-
-
-def test_rows_that_are_left_for_later_are_written_together_at_the_end():
-    order = make_order()
-    with CaptureQueriesContext(connection) as seen, queries.together():
-        order.note("note", "one")
-        with queries.together():
-            order.note("note", "two")
-        with pytest.raises(ValueError, match="a bug"):
-            note_and_fail(order)
-        order.note("note", "three")
-        assert not order.events.filter(kind="note").exists()
-    assert sum("INSERT" in query["sql"] for query in seen) == 1
-    notes = order.events.filter(kind="note").values_list("message", flat=True)
-    assert list(notes) == ["one", "two", "three"]
-    with pytest.raises(ValueError, match="a bug"):
-        note_and_fail(order)
-    order.note("note", "at once")
-    assert list(notes.all()) == ["one", "two", "three", "at once"]
-
-
-def change_and_repeat(order):
-    with queries.together():
-        queries.insert_later(order)
-        Order.objects.filter(pk=order.pk).update(reason="new")
-
-
-def test_what_was_left_for_later_fails_with_its_transaction():
-    order = make_order()
-    with pytest.raises(IntegrityError):
-        change_and_repeat(order)
-    order.refresh_from_db()
-    assert order.reason == ""
-
-
 def test_insert_does_nothing_only_if_the_named_value_is_taken():
     first, second = make_key(), make_key()
     copy = Key.objects.get(pk=first.pk)
@@ -214,23 +160,52 @@ def test_a_line_of_the_timeline_is_written_by_the_database_clock():
     assert order.events.filter(message="m", at__lte=Now()).count() == 1
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_connection_that_was_closed_is_not_asked_again():
+def test_a_saved_row_has_what_the_database_made_and_reading_it_runs_no_query(django_assert_num_queries):
     order = make_order()
-    assert queries.select(Order, {"pk": order.pk}) == [order]
-    connection.close()
-    assert queries.select(Order, {"pk": order.pk}) == [order]
+    lines = [OrderEvent(order=order, kind="note", message=text) for text in ("one", "two")]
+    mail = Email(order=order, kind="problem", to=order.email)
+    queries.insert_all(lines)
+    queries.insert(mail)
+    saved = [*OrderEvent.objects.filter(kind="note").order_by("id"), Email.objects.get(kind="problem")]
+    with django_assert_num_queries(0):
+        assert [columns_of(row) for row in (*lines, mail)] == [columns_of(row) for row in saved]
 
 
-def test_a_statement_is_seen_by_who_captures_them():
-    queries.select(Order, {"email": "nobody"})
-    with CaptureQueriesContext(connection) as captured:
-        queries.select(Order, {"email": "nobody"})
-    queries.select(Order, {"email": "nobody"})
-    assert len(captured) == 1
+def test_update_returning_brings_what_the_database_computed():
+    payment, other = make_payment(), make_payment()
+    names = ("attempts", "read_at", "actually_paid", "order_id")
+    values = {"attempts": F("attempts") + 2, "read_at": Now(), "actually_paid": Decimal("0.10")}
+    found = queries.update_returning(Payment, {"pk": payment.pk, "status": "creating"}, values, names=names)
+    payment.refresh_from_db()
+    assert found == (2, payment.read_at, Decimal("0.10"), payment.order_id)
+    assert queries.update_returning(Payment, {"pk": other.pk, "status": "paid"}, values, names=names) is None
+    other.refresh_from_db()
+    assert other.attempts == 0
 
 
-def test_an_error_leaves_the_cursor_usable():
-    with pytest.raises(DatabaseError), transaction.atomic():
-        queries.execute("SELECT nonsense", [])
-    assert queries.execute("SELECT 1", []).fetchall() == [(1,)]
+@isolate_apps("orders")
+def test_a_model_that_only_save_can_fill_is_refused():
+    class Stamped(models.Model):
+        changed_at = models.DateTimeField(auto_now=True)
+
+        class Meta:
+            app_label = "orders"
+
+    class Sluggish(models.Model):
+        class Upper(models.CharField):
+            def pre_save(self, model_instance, add):
+                return "changed"
+
+        name = Upper(max_length=9)
+
+        class Meta:
+            app_label = "orders"
+
+    for model, values in ((Stamped, {}), (Sluggish, {"name": "a"})):
+        for statement in (
+            lambda model=model, values=values: queries.insert(model(**values)),
+            lambda model=model, values=values: queries.update(model, {"pk": 1}, values or {"changed_at": Now()}),
+            lambda model=model: queries.select(model, {"pk": 1}),
+        ):
+            with pytest.raises(queries.NotForThis, match="save"):
+                statement()

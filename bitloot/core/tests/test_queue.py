@@ -9,7 +9,6 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from bitloot.core import queue, wakeup
 from bitloot.core.clock import GIVE_UP_AFTER, LONGEST_STEP, backoff, delay
 from bitloot.core.queue import LEASE_SECONDS, LeaseLost, drain
 from orders.models import Email
@@ -173,21 +172,6 @@ def test_a_drain_works_until_nothing_is_due():
     assert drain("orders", Email.objects.all(), finish, give_up=give_up) == 0
 
 
-def test_a_drain_calls_others_for_help_while_there_is_work(monkeypatch):
-    rung = []
-    monkeypatch.setattr(wakeup, "notify_now", rung.append)
-    make_rows(3)
-    drain("orders", Email.objects.all(), finish, give_up=give_up, batch=2)
-    assert rung == ["orders", "orders"]
-
-
-def test_a_drain_stops_after_its_budget_and_leaves_the_rest(monkeypatch):
-    monkeypatch.setattr(queue, "DRAIN_SECONDS", 0.0)
-    make_rows(5)
-    assert drain("orders", Email.objects.all(), finish, give_up=give_up, batch=2) == 2
-    assert Email.objects.filter(status="queued", claim_token=None).count() == 3
-
-
 def test_one_poison_row_stops_nobody_and_is_given_up_after_three_crashes():
     poison, *others = make_rows(4)
     handled = []
@@ -267,17 +251,6 @@ def test_a_worker_whose_lease_was_lost_goes_on_with_the_next_row(caplog):
     assert drain("orders", Email.objects.all(), lose_first, give_up=give_up) == 2
     assert ["the lease was lost" in record.getMessage() for record in caplog.records] == [True]
     assert sorted(Email.objects.values_list("status", flat=True)) == ["queued", "sent"]
-
-
-def test_a_process_drains_one_queue_in_no_more_threads_than_it_has_places(monkeypatch):
-    full = threading.BoundedSemaphore(1)
-    full.acquire()
-    monkeypatch.setitem(queue._drains, "orders", full)
-    make_row()
-    assert drain("orders", Email.objects.all(), finish, give_up=give_up) == 0
-    full.release()
-    assert drain("orders", Email.objects.all(), finish, give_up=give_up) == 1
-    assert full.acquire(blocking=False)
 
 
 def claim_in_threads(threads, rows):

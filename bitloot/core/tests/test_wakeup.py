@@ -6,16 +6,16 @@ import pytest
 from django.db import transaction
 
 from bitloot.core import wakeup
+from bitloot.core.worker import Worker
 
 
 @pytest.fixture
-def sent(monkeypatch):
-    """What left for the broker; the thread that rings is this test's own."""
+def sent(monkeypatch, settings):
+    """What left for the broker, from a process that is no worker."""
     names = []
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
     monkeypatch.setattr(wakeup.current_app, "send_task", lambda name, **options: names.append((name, options)))
-    monkeypatch.setattr(wakeup, "_ringer", None)
-    monkeypatch.setattr(wakeup, "_wanted", set())
-    monkeypatch.setattr(wakeup, "_told", {})
+    monkeypatch.setattr(wakeup, "messages", wakeup.Messages())
     return names
 
 
@@ -26,13 +26,13 @@ def wait_for(condition):
     return condition()
 
 
-def test_a_bell_carries_no_id_and_is_not_retried(sent):
+def test_a_wakeup_carries_no_id_and_is_not_retried(sent):
     wakeup.notify_now("orders")
     assert wait_for(lambda: sent)
     assert sent == [("orders.drain", {"ignore_result": True, "retry": False, "expires": wakeup.EXPIRES_SECONDS})]
 
 
-def test_a_thousand_rings_are_a_few_messages(sent):
+def test_a_thousand_wakeups_are_a_few_messages(sent):
     for _ in range(1000):
         wakeup.notify_now("orders")
         wakeup.notify_now("payments")
@@ -40,7 +40,7 @@ def test_a_thousand_rings_are_a_few_messages(sent):
     assert len(sent) < 30
 
 
-def test_a_ring_after_a_quiet_time_is_heard(sent):
+def test_a_wakeup_after_a_quiet_time_leaves(sent):
     for count in (1, 2, 3):
         wakeup.notify_now("orders")
         assert wait_for(lambda count=count: len(sent) == count)
@@ -48,17 +48,17 @@ def test_a_ring_after_a_quiet_time_is_heard(sent):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_bell_rings_when_the_transaction_commits_and_not_before(monkeypatch):
-    rung = []
-    monkeypatch.setattr(wakeup, "notify_now", rung.append)
+def test_a_wakeup_leaves_when_the_transaction_commits_and_not_before(monkeypatch):
+    notified = []
+    monkeypatch.setattr(wakeup, "notify_now", notified.append)
     with transaction.atomic():
         wakeup.notify("orders")
-        assert rung == []
-    assert rung == ["orders"]
+        assert notified == []
+    assert notified == ["orders"]
     with transaction.atomic():
         wakeup.notify("payments")
         transaction.set_rollback(True)
-    assert rung == ["orders"]
+    assert notified == ["orders"]
 
 
 def test_a_broker_that_is_down_is_counted_and_not_noticed(monkeypatch, caplog):
@@ -68,7 +68,7 @@ def test_a_broker_that_is_down_is_counted_and_not_noticed(monkeypatch, caplog):
     monkeypatch.setattr(wakeup.current_app, "send_task", refuse)
     before = wakeup.lost.labels("orders")._value.get()
     started = time.monotonic()
-    wakeup._publish("orders")
+    wakeup._send("orders")
     assert time.monotonic() - started < 0.2
     assert wakeup.lost.labels("orders")._value.get() == before + 1
     assert "ConnectionRefusedError" in caplog.text
@@ -76,9 +76,9 @@ def test_a_broker_that_is_down_is_counted_and_not_noticed(monkeypatch, caplog):
 
 
 def test_a_message_that_was_sent_is_counted(sent):
-    before = wakeup.rung.labels("storage")._value.get()
-    wakeup._publish("storage")
-    assert wakeup.rung.labels("storage")._value.get() == before + 1
+    before = wakeup.sent.labels("storage")._value.get()
+    wakeup._send("storage")
+    assert wakeup.sent.labels("storage")._value.get() == before + 1
 
 
 def test_the_caller_does_not_wait_for_a_slow_broker(monkeypatch, sent):
@@ -91,38 +91,39 @@ def test_the_caller_does_not_wait_for_a_slow_broker(monkeypatch, sent):
     release.set()
 
 
-def test_a_forked_process_starts_its_own_thread(monkeypatch, sent):
+def test_a_forked_process_starts_its_own_thread(sent):
     wakeup.notify_now("orders")
     assert wait_for(lambda: sent)
-    theirs = wakeup._ringer
-    monkeypatch.setattr(wakeup.os, "getpid", lambda: 1)
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        sent.clear()
+        wakeup.notify_now("payments")
+        os.write(writer, b"1" if wait_for(lambda: sent) else b"0")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 1) == b"1"
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_worker_answers_its_own_wakeups_and_tells_others_once_its_seats_are_taken(monkeypatch, sent):
+    worker, looked = Worker({"orders": 1}), threading.Event()
+    monkeypatch.setattr(wakeup, "this_process", worker)
+    monkeypatch.setitem(wakeup.current_app.tasks, "orders.drain", looked.set)
+    worker.start(sweep_seconds=60)
+    try:
+        wakeup.notify_now("orders")
+        assert looked.wait(5)
+        assert sent == []
+        worker._lanes["orders"].take_seats(1)
+        wakeup.notify_now("orders")
+        assert wait_for(lambda: [name for name, _ in sent] == ["orders.drain"])
+    finally:
+        worker.stop()
+
+
+def test_a_store_without_a_broker_sends_nothing(sent, settings):
+    settings.REDIS_URL = ""
     wakeup.notify_now("orders")
-    assert [wakeup._ringer[0], wakeup._ringer[1] is not theirs[1]] == [1, True]
-    monkeypatch.undo()
-    assert theirs[0] == os.getpid()
-
-
-def test_a_worker_answers_its_own_bells_while_it_has_threads_to_spare(monkeypatch, sent):
-    answered = []
-    monkeypatch.setattr(wakeup, "_here", lambda queue: answered.append(queue) is None and len(answered) == 1)
-    wakeup._announce("orders")
-    wakeup._announce("payments")
-    assert [answered, [name for name, _ in sent]] == [["orders", "payments"], ["payments.drain"]]
-
-
-def test_a_worker_without_a_thread_to_spare_tells_the_others_once_a_second(monkeypatch, sent):
-    monkeypatch.setattr(wakeup, "_here", lambda queue: False)
-    for _ in range(5):
-        wakeup._announce("orders")
-    wakeup._announce("payments")
-    assert [name for name, _ in sent] == ["orders.drain", "payments.drain"]
-    wakeup._told["orders"] -= wakeup.BUSY_SECONDS
-    wakeup._announce("orders")
-    assert [name for name, _ in sent] == ["orders.drain", "payments.drain", "orders.drain"]
-
-
-def test_a_worker_with_a_thread_to_spare_answers_at_once_and_tells_nobody(monkeypatch, sent):
-    answered = []
-    monkeypatch.setattr(wakeup, "_here", lambda queue: answered.append(queue) is None)
-    wakeup.notify_now("orders")
-    assert [answered, wakeup._wanted, wakeup._ringer] == [["orders"], set(), None]
+    time.sleep(wakeup.QUIET_SECONDS / 2)
+    assert sent == []
