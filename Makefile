@@ -14,7 +14,7 @@ COMPILE := $(VENV_PYTHON) -m uv pip compile --upgrade --universal --python-versi
 	--quiet --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help install install-dev demo run test check drawing lock bench chaos nightly
+.PHONY: FORCE help install install-dev demo run test check drawing lock bench chaos nightly screenshots
 
 help:
 	@echo "make demo     a throw-away store, a scripted customer buys a key (PORT=8000, EXIT=1 ends by itself)"
@@ -26,6 +26,7 @@ help:
 	@echo "make lock     requirements*.txt anew from requirements*.in"
 	@echo "make bench    rates and costs of the hot paths, as one table"
 	@echo "make chaos    bought once, never lost: the proof (SEED=1; QUICK=1 is a selection of three minutes)"
+	@echo "make screenshots  every page in every state, phone and desktop, light and dark, into var/screenshots/"
 	@echo "make nightly  more examples, longer kills"
 
 # Any Python that a machine calls python3 reads this.
@@ -89,6 +90,9 @@ bench: install-dev
 
 chaos: install-dev
 	@$(VENV_PYTHON) -m tools.chaos $(if $(SEED),--seed "$(SEED)") $(if $(filter-out 0,$(QUICK)),--quick)
+
+screenshots: install-dev
+	@$(VENV_PYTHON) -m tools.dev.screenshots
 
 nightly: install-dev
 	@HYPOTHESIS_PROFILE=nightly $(VENV_PYTHON) -m tools.dev.test

@@ -16,5 +16,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
 ]
 handler400 = "bitloot.ops.errors.bad_request"
+handler403 = "bitloot.ops.errors.forbidden"
 handler404 = "bitloot.ops.errors.not_found"
 handler500 = "bitloot.ops.errors.server_error"
