@@ -23,7 +23,6 @@ PRODUCTION = {
     "DEBUG": "0",
     "ALLOWED_HOSTS": "127.0.0.1",
     "TRUSTED_PROXIES": "1",
-    "STAFF_EMAIL": "",
     "LOG_LEVEL": "WARNING",
 }
 
