@@ -137,7 +137,9 @@ class Environment:
     def all_or_none(self, **values: str) -> None:
         missing = [name for name, value in values.items() if not value]
         if missing and len(missing) < len(values):
-            self.wrong.append(f"{', '.join(missing)} {_is_or_are(missing)} missing: set all of {', '.join(values)}, or none")
+            self.wrong.append(
+                f"{', '.join(missing)} {_is_or_are(missing)} missing: set all of {', '.join(values)}, or none"
+            )
 
     def start(self) -> None:
         """Warn of what may be wrong, and end this process if anything is.
@@ -163,7 +165,9 @@ class Environment:
 
     def _unknown(self, name: str) -> str:
         meant = difflib.get_close_matches(name, sorted(self._asked), n=1)
-        return f"{name} is not a setting of BitLoot" + (f"; did you mean {meant[0]}?" if meant else " and changes nothing.")
+        return f"{name} is not a setting of BitLoot" + (
+            f"; did you mean {meant[0]}?" if meant else " and changes nothing."
+        )
 
 
 # --- one value ---

@@ -382,6 +382,7 @@ LOGGING = {
         "botocore": {"level": "WARNING"},
         "boto3": {"level": "WARNING"},
         "kombu": {"level": "ERROR"},
+        "apprise": {"level": "CRITICAL"},  # it would log hosts and tokens of ALERT_URL
     },
 }
 

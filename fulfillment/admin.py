@@ -7,7 +7,7 @@ from django.utils import timezone
 from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline, Refused
 from bitloot.core.admin.formatting import NOTHING, age_of, badge, link, link_to, list_link, short
 from fulfillment import gate
-from fulfillment.models import Reservation, ReservationAttempt, SupplierCall, SupplierGate
+from fulfillment.models import ForeignPurchase, Reservation, ReservationAttempt, SupplierCall, SupplierGate
 from fulfillment.services import resume, run_now
 
 Status = Reservation.Status
@@ -231,3 +231,13 @@ def outcome_badge(permit: ReservationAttempt) -> str:
 
 def call_badge(call: SupplierCall) -> str:
     return badge(call.outcome, "good" if call.outcome == "ok" else "bad")
+
+
+@admin.register(ForeignPurchase)
+class ForeignPurchaseAdmin(ReadOnlyAdmin):
+    list_display = ("supplier_order_id", "external_id", "reason", "acknowledged_by", "acknowledged")
+    search_fields = ("supplier_order_id", "external_id")
+    fieldsets = (
+        (None, {"fields": ("supplier_order_id", "external_id", "reason", ("acknowledged_by", "acknowledged"))}),
+    )
+    acknowledged = age_of("acknowledged_at", "acknowledged")

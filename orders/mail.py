@@ -13,6 +13,7 @@ from bitloot.core import queries, turns
 from bitloot.core.clock import GIVE_UP_AFTER
 from bitloot.core.faults import failpoint
 from bitloot.core.smtp import Line
+from orders import notifications
 from orders.access import order_link
 from orders.alerts import raise_alert
 from orders.models import Email, Order, OrderItem
@@ -41,12 +42,14 @@ def send(mail: Email, line: Line | None = None) -> None:
         if line is not None:
             line.hang_up()  # whatever it was, the next mail had better dial again
         logger.warning("mail %s of %s failed: %s", mail.pk, mail.order_id, type(err).__name__)
+        _record(mail, error=type(err).__name__)
         if mail.attempts + 1 >= MAX_ATTEMPTS:
             _give_up(mail, f"The mail server did not take it for a day: {type(err).__name__}")
         else:
             mail.retry(error=type(err).__name__)
     else:
         mail.release(None, status=Email.Status.SENT, sent_at=Now(), error="")
+        _record(mail)
 
 
 def give_up(mail: Email) -> None:
@@ -57,6 +60,7 @@ def give_up(mail: Email) -> None:
 def _give_up(mail: Email, error: str) -> None:
     # One alert for every mail to staff that fails: an alert of its own would owe them the next mail, for ever.
     subject = "mails to staff" if mail.kind == Email.Kind.ALERT else f"mail {mail.pk}"
+    _record(mail, error=error)
     with transaction.atomic():
         mail.release(None, status=Email.Status.FAILED, error=error[:300])
         raise_alert(
@@ -65,6 +69,12 @@ def _give_up(mail: Email, error: str) -> None:
             f"The mail “{mail.kind}” could not be delivered. {error} Check the address, then queue it again.",
             order=mail.order,
         )
+
+
+def _record(mail: Email, *, error: str = "") -> None:
+    """Remember of an alert's mail when that address was last reached: doctor and the first page show it."""
+    if mail.kind == Email.Kind.ALERT:
+        notifications.record(notifications.mail_channel(mail.to), error=error)
 
 
 def _message(mail: Email, items: list[OrderItem]) -> EmailMultiAlternatives:
@@ -82,4 +92,6 @@ def _context(mail: Email, order: Order | None, items: list[OrderItem]) -> dict[s
     context: dict[str, object] = {"mail": mail, "order": order, "reason": mail.reason, "site_url": settings.SITE_URL}
     if order is not None:
         context |= {"items": sorted(items, key=lambda item: item.title), "link": order_link(order)}
+    if mail.alert is not None:
+        context["alert_url"] = notifications.link_to(mail.alert)
     return context

@@ -5,9 +5,9 @@ from django.db.models.functions import Now
 
 from bitloot.core import smtp
 from bitloot.core.queue import drain
-from orders import idempotency, mail
+from orders import idempotency, mail, notifier
 from orders.exceptions import InvalidTransition
-from orders.models import Email, Order
+from orders.models import Email, Notification, Order
 
 
 @shared_task(name="orders.drain")
@@ -19,6 +19,12 @@ def drain_mails() -> int:
     finally:
         if line is not None:
             smtp.leave(line)
+
+
+@shared_task(name="notifications.drain")
+def drain_notifications() -> int:
+    """Send the alerts that are due through ALERT_URL: a queue of its own, so that a slow service delays no mail."""
+    return drain("notifications", Notification.objects.all(), notifier.send, give_up=notifier.give_up)
 
 
 @shared_task(name="orders.housekeeping")

@@ -48,7 +48,7 @@ class Stack:
     def start(self) -> None:
         self.store.manage("migrate", "--verbosity", "0")
         self.store.manage("collectstatic", "--no-input", "--verbosity", "0")
-        self.store.manage("seed")
+        self.store.seed()
         for name in ("web", "sandbox"):
             self.store.start_part(name)
         self.store.wait_ready()
