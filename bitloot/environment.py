@@ -89,6 +89,15 @@ class Environment:
     def emails(self, name: str, *, required: bool = False) -> tuple[str, ...]:
         return self.read(name, emails, default=(), required=required)
 
+    def hosts(self, name: str) -> list[str]:
+        return self.read(name, hosts, default=[], required=True)
+
+    def mail(self, name: str, *, schemes: tuple[str, ...]) -> dict[str, Any]:
+        return self.read(name, lambda text: mail_url(text, known=schemes), default={}, required=True)
+
+    def alert_urls(self, name: str) -> tuple[str, ...]:
+        return self.read(name, alert_urls, default=())
+
     def own_secret(self, name: str, *, least: int = OWN_SECRET, required: bool = True) -> str:
         """Return a secret that the operator made up, or "" for none."""
         return next(iter(self._secret(name, 1, required, least=least, different=OWN_DIFFERENT)), "")
@@ -137,9 +146,7 @@ class Environment:
     def all_or_none(self, **values: str) -> None:
         missing = [name for name, value in values.items() if not value]
         if missing and len(missing) < len(values):
-            self.wrong.append(
-                f"{', '.join(missing)} {_is_or_are(missing)} missing: set all of {', '.join(values)}, or none"
-            )
+            self.wrong.append(f"{', '.join(values)} belong together; {', '.join(missing)} missing: set all or none")
 
     def start(self) -> None:
         """Warn of what may be wrong, and end this process if anything is.
@@ -165,9 +172,8 @@ class Environment:
 
     def _unknown(self, name: str) -> str:
         meant = difflib.get_close_matches(name, sorted(self._asked), n=1)
-        return f"{name} is not a setting of BitLoot" + (
-            f"; did you mean {meant[0]}?" if meant else " and changes nothing."
-        )
+        hint = f"; did you mean {meant[0]}?" if meant else " and changes nothing."
+        return f"{name} is not a setting of BitLoot{hint}"
 
 
 # --- one value ---
@@ -391,7 +397,3 @@ def alert_urls(text: str) -> tuple[str, ...]:
         if Apprise.instantiate(target, suppress_exceptions=True) is None:
             raise Wrong(f"number {position} is not a URL of apprise; its documentation lists one for each service")
     return found
-
-
-def _is_or_are(names: list[str]) -> str:
-    return "is" if len(names) == 1 else "are"

@@ -4,6 +4,7 @@ import os
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import environ
@@ -26,11 +27,11 @@ env = Environment(os.environ)
 # --- Django -----------------------------------------------------------------------------------------------------------
 SECRET_KEY = env.own_secret("SECRET_KEY", least=50)
 DEBUG = env.flag("DEBUG")
-ALLOWED_HOSTS = env.read("ALLOWED_HOSTS", environment.hosts, default=[], required=True)
+ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS")
 env.require(DEBUG or "*" not in ALLOWED_HOSTS, "ALLOWED_HOSTS has to name the hosts, not *")
 SITE_URL = env.read("SITE_URL", partial(environment.url, path=""), default="", required=True)
 env.require(
-    not SITE_URL or environment.is_allowed(str(urlsplit(SITE_URL).hostname), ALLOWED_HOSTS),
+    not (SITE_URL and ALLOWED_HOSTS) or environment.is_allowed(str(urlsplit(SITE_URL).hostname), ALLOWED_HOSTS),
     "SITE_URL has a host that is missing in ALLOWED_HOSTS",
 )
 CSRF_TRUSTED_ORIGINS = [SITE_URL] if SITE_URL else []
@@ -200,7 +201,7 @@ CELERY_BEAT_SCHEDULE = {
 
 # --- Mail -------------------------------------------------------------------------------------------------------------
 _mail_schemes = tuple(environ.Env.EMAIL_SCHEMES) if DEBUG else environment.KEEPS_MAIL
-_mail = env.read("EMAIL_URL", partial(environment.mail_url, known=_mail_schemes), default={}, required=True)
+_mail = env.mail("EMAIL_URL", schemes=_mail_schemes)
 EMAIL_BACKEND = _mail.get("EMAIL_BACKEND", "django.core.mail.backends.dummy.EmailBackend")
 EMAIL_HOST, EMAIL_PORT = _mail.get("EMAIL_HOST"), _mail.get("EMAIL_PORT")
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail.get("EMAIL_HOST_USER"), _mail.get("EMAIL_HOST_PASSWORD")
@@ -208,6 +209,10 @@ EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.get("EMAIL_USE_TLS", False), _mail.get("EMA
 EMAIL_FILE_PATH = _mail.get("EMAIL_FILE_PATH")
 EMAIL_TIMEOUT = 15
 DEFAULT_FROM_EMAIL = env.read("DEFAULT_FROM_EMAIL", environment.sender, default="", required=True)
+env.require(
+    DEBUG or "@localhost" not in DEFAULT_FROM_EMAIL,
+    "DEFAULT_FROM_EMAIL has to be an address that other mail servers know",
+)
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 STAFF_EMAIL = env.emails("STAFF_EMAIL", required=True)  # a mail for each: one refused address stops no other
 
@@ -222,7 +227,7 @@ if SITE_URL.startswith("https://") and not TRUSTED_PROXIES and not DEBUG:
 THROTTLE_SCALE = float(env.number("THROTTLE_SCALE", default="1", least="0", most="1000"))
 
 # --- REST -------------------------------------------------------------------------------------------------------------
-REST_FRAMEWORK = {
+REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.AllowAny"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
@@ -322,7 +327,7 @@ ORDER_TOKEN_SECRET = env.own_secret("ORDER_TOKEN_SECRET")
 ORDER_TOKEN_SECRET_FALLBACKS = env.fallbacks("ORDER_TOKEN_SECRET_FALLBACKS")
 
 # --- Operation --------------------------------------------------------------------------------------------------------
-ALERT_URL = env.read("ALERT_URL", environment.alert_urls, default=())
+ALERT_URL = env.alert_urls("ALERT_URL")
 SENTRY_DSN = env.read("SENTRY_DSN", environment.sentry_dsn, default="")
 OTEL_EXPORTER_OTLP_ENDPOINT = env.read("OTEL_EXPORTER_OTLP_ENDPOINT", environment.collector_url, default="")
 METRICS_TOKEN = env.own_secret("METRICS_TOKEN", least=32, required=False)

@@ -185,7 +185,7 @@ class SupplierGate(models.Model):
 
 
 class ForeignPurchase(models.Model):
-    """An order at the supplier that belongs to none of our rows, and that staff have dealt with: `reconcile` skips it."""
+    """An order at the supplier that is none of our rows; staff dealt with it, and `reconcile` skips it."""
 
     supplier_order_id = models.CharField(max_length=64, primary_key=True)
     external_id = models.CharField(max_length=64, blank=True)

@@ -38,7 +38,8 @@ def url_channels() -> dict[str, str]:
     A name is the service and a mark of the whole URL, which tells two channels of one service apart. A keyed mark:
     without SECRET_KEY nobody can try passwords against it.
     """
-    return {f"{url.partition(':')[0]} {_mark(url)}": url for url in settings.ALERT_URL}
+    urls: tuple[str, ...] = settings.ALERT_URL
+    return {f"{url.partition(':')[0]} {_mark(url)}": url for url in urls}
 
 
 def mail_channel(address: str) -> str:

@@ -25,7 +25,7 @@ class NotDelivered(Exception):
 
 
 def send(row: Notification) -> None:
-    """Send one claimed notification and record the outcome. apprise knows no final refusal, so each is tried for a day."""
+    """Send one claimed notification and record the outcome. apprise names no final refusal: each is tried for a day."""
     url = notifications.url_channels().get(row.channel)
     if url is None:
         row.release(None, status=Notification.Status.FAILED, error="This channel is no longer in ALERT_URL.")

@@ -22,7 +22,7 @@ class OperatorCommand(BaseCommand):
         parser = super().create_parser(prog_name, subcommand, **kwargs)
 
         def error(message: str) -> NoReturn:
-            if not self._called_from_command_line:
+            if not parser.called_from_command_line:
                 raise UsageError(f"Error: {message}")
             parser.print_usage(sys.stderr)
             parser.exit(USAGE, f"{parser.prog}: {message}\n")

@@ -20,9 +20,11 @@ class ProductForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
         product_id = cleaned.get("supplier_product_id")
+        is_for_sale = bool(cleaned.get("is_active"))
+        goes_on_sale = is_for_sale and "is_active" in self.changed_data
         # A product that is sold out for a while can still be edited: only a new id, or going on sale, is asked about.
-        if product_id and {"supplier_product_id", "is_active"} & set(self.changed_data):
-            self._ask_supplier(product_id, is_for_sale=bool(cleaned.get("is_active")))
+        if product_id and (goes_on_sale or "supplier_product_id" in self.changed_data):
+            self._ask_supplier(product_id, is_for_sale=is_for_sale)
         return cleaned
 
     def _ask_supplier(self, product_id: str, *, is_for_sale: bool) -> None:

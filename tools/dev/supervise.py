@@ -99,10 +99,8 @@ class Store:
 
     def manage(self, *arguments: str, **overrides: str) -> str:
         """Run a management command; raises StartFailed with its output if it fails."""
-        command = [sys.executable, "manage.py", *arguments]
-        done = subprocess.run(
-            command, cwd=ROOT, env={**self.env, **overrides}, capture_output=True, text=True, check=False
-        )
+        command, environment = [sys.executable, "manage.py", *arguments], {**self.env, **overrides}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise StartFailed(f"manage.py {arguments[0]} failed:\n{done.stdout}{done.stderr}")
         return done.stdout

@@ -12,8 +12,8 @@ from fulfillment.models import ForeignPurchase, Reservation
 
 class Command(OperatorCommand):
     help = (
-        "Record that staff dealt with an order at the supplier that belongs to none of our rows (purchase_without_order),"
-        " so that `reconcile --ask` skips it from now on."
+        "Record that staff dealt with an order at the supplier that belongs to none of our rows"
+        " (purchase_without_order), so that `reconcile --ask` skips it from now on."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -39,6 +39,4 @@ class Command(OperatorCommand):
         try:
             return kinguin.client().read(purchase).external_id
         except ProviderError as err:
-            raise CommandError(
-                f"The supplier does not confirm purchase {purchase}: {err}. Nothing was recorded."
-            ) from err
+            raise CommandError(f"The supplier does not confirm {purchase}: {err}. Nothing was recorded.") from err

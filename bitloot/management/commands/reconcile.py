@@ -26,8 +26,8 @@ class Command(OperatorCommand):
     help = (
         "Add up what came in, what the supplier took, what was delivered and what is owed back, from the rows"
         " themselves, and say what does not fit and what to do. Exits 1 if anything does not fit, 2 if everything fits"
-        " but a provider could not be asked about all of it, 64 if it was called wrongly. Changes nothing, unless told to"
-        " --adopt."
+        " but a provider could not be asked about all of it, 64 if it was called wrongly. Changes nothing, unless"
+        " told to --adopt."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -71,7 +71,7 @@ CATALOGUE: list[dict[str, Any]] = [
 
 
 class Command(OperatorCommand):
-    help = "With DEBUG only: put six invented products into the shop (again: nothing changes), and make a staff login if asked to."
+    help = "With DEBUG only: put six invented products on sale (again: nothing changes), and make a staff login."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--staff", metavar="NAME", help="make (or reset) this superuser")
