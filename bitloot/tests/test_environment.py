@@ -10,6 +10,7 @@ import pytest
 
 from bitloot import environment
 from bitloot.environment import Environment
+from tools.dev import configuration
 from tools.dev.devenv import ROOT, contract_variables, process_environment
 
 RANDOM = "Zq3vX8_bNw1mK7-tYr5cJ0hGdLs2PfUeA9iOxV4kQ6B"
@@ -19,7 +20,7 @@ NUMBERS = ("abc", "", "1e999", "NaN", "Infinity", "-1", "15m")
 
 
 def production(**changes):
-    """Return the environment of a store with DEBUG off that is right, with some variables changed or (None) left out."""
+    """Return a right environment with DEBUG off, with some variables changed or (None) left out."""
     values = {
         "SECRET_KEY": RANDOM + "abcdefgh",
         "ALLOWED_HOSTS": "shop.example",
@@ -82,6 +83,8 @@ def test_the_example_file_marks_what_is_required():
         assert re.search(rf"^# \(\*\)[^\n]*\n(#[^\n]*\n)*{name}=$", text, re.MULTILINE), name
 
 
+DATABASE = "has to end with the number of a database from 0 to 14, like /0; the cache takes the next one"
+SERVICE = "is not a URL of apprise; its documentation lists one for each service"
 FLAG = "has to be one of 1, 0, true, false, yes, no, on, off"
 WRONG = {
     "SECRET_KEY": {
@@ -116,10 +119,8 @@ WRONG = {
         "foo": "is not a URL",
         "http://host": "has to begin with redis:// or rediss://",
         "redis://redis.example:6379/0": "needs a password on another machine: redis://:password@host:6379/0",
-        "redis://:word@host/cache": "has to end with the number of a database from 0 to 14, like /0; the cache takes the"
-        " next one",
-        "redis://:word@host/15": "has to end with the number of a database from 0 to 14, like /0; the cache takes the"
-        " next one",
+        "redis://:word@host/cache": DATABASE,
+        "redis://:word@host/15": DATABASE,
     },
     "EMAIL_URL": {
         "mail.example": "has to begin with one of smtp://, smtps://, smtp+tls://, smtp+ssl://, filemail://",
@@ -150,8 +151,8 @@ WRONG = {
         "aaaaaaaaaaaaaaaaaaaa": "is not random: it has fewer than 5 different characters, or repeats itself",
     },
     "NOWPAYMENTS_IPN_SECRET": {
-        "K4ZTQ2M-1NX4P7W-G2SR9YD-8VHC3JB": "NOWPAYMENTS_IPN_SECRET has the same value as NOWPAYMENTS_API_KEY; each needs"
-        " its own",
+        "K4ZTQ2M-1NX4P7W-G2SR9YD-8VHC3JB": "NOWPAYMENTS_IPN_SECRET has the same value as"
+        " NOWPAYMENTS_API_KEY; each needs its own",
         f"{RANDOM},{OTHER},{WEBHOOK}": "has more than 2 values",
         f"{RANDOM},short": "has to have 16 to 200 characters",
     },
@@ -194,9 +195,9 @@ WRONG = {
     "ORDER_TOKEN_SECRET": {"short": "has to have 43 to 200 characters"},
     "ORDER_TOKEN_SECRET_FALLBACKS": {"short": "has to have 43 to 200 characters"},
     "ALERT_URL": {
-        "ftp://x": "number 1 is not a URL of apprise; its documentation lists one for each service",
-        "json://127.0.0.1/a, nonsense://x": "number 2 is not a URL of apprise; its documentation lists one for each service",
-        "hello": "number 1 is not a URL of apprise; its documentation lists one for each service",
+        "ftp://x": f"number 1 {SERVICE}",
+        "json://127.0.0.1/a, nonsense://x": f"number 2 {SERVICE}",
+        "hello": f"number 1 {SERVICE}",
     },
     "SENTRY_DSN": {"sentry": "is not a DSN; Sentry shows it in the project's settings"},
     "OTEL_EXPORTER_OTLP_ENDPOINT": {"ftp://collector": "has to be an http or https URL"},
@@ -379,3 +380,7 @@ def test_static_files_are_collected_without_any_setting(tmp_path):
         env=environment | {"DJANGO_SETTINGS_MODULE": "bitloot.settings"},
     )  # fmt: skip
     assert "The SECRET_KEY setting must not be empty" in done.stderr
+
+
+def test_the_documentation_says_what_the_example_file_says():
+    assert configuration.TARGET.read_text() == configuration.render(), "run python -m tools.dev.configuration"
