@@ -11,7 +11,7 @@ import pytest
 from bitloot import environment
 from bitloot.environment import Environment
 from tools.dev import configuration
-from tools.dev.devenv import ROOT, contract_variables, process_environment
+from tools.dev.devenv import ROOT, contract_variables, process_environment, write_environment
 
 RANDOM = "Zq3vX8_bNw1mK7-tYr5cJ0hGdLs2PfUeA9iOxV4kQ6B"
 OTHER = RANDOM[::-1]
@@ -384,3 +384,16 @@ def test_static_files_are_collected_without_any_setting(tmp_path):
 
 def test_the_documentation_says_what_the_example_file_says():
     assert configuration.TARGET.read_text() == configuration.render(), "run python -m tools.dev.configuration"
+
+
+def test_the_development_environment_of_an_older_checkout_is_completed(tmp_path):
+    path = tmp_path / "dev.env"
+    path.write_text("SECRET_KEY=kept\n")
+    assert write_environment(tmp_path) == path
+    first = path.read_text()
+    names = [line.partition("=")[0] for line in first.splitlines()]
+    assert first.startswith("SECRET_KEY=kept\n")
+    assert len(names) == len(set(names))
+    assert {"ORDER_TOKEN_SECRET", "STORE_NAME", "SUPPORT_EMAIL", "DEFAULT_FROM_EMAIL"} <= set(names)
+    write_environment(tmp_path)
+    assert path.read_text() == first
