@@ -19,7 +19,7 @@ COPY templates templates
 
 # Static files need no secrets, so they are part of the image.
 USER bitloot
-RUN python manage.py collectstatic --no-input --verbosity 0
+RUN BITLOOT_BUILDING=1 python manage.py collectstatic --no-input --verbosity 0
 
 EXPOSE 8000
 # Under a name of ALLOWED_HOSTS, or the answer is 400.

@@ -8,7 +8,7 @@ from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline, Refuse
 from bitloot.core.admin.formatting import NOTHING, age_of, badge, link, link_to, list_link, short
 from fulfillment import gate
 from fulfillment.choices import HoldReason
-from fulfillment.models import Reservation, ReservationAttempt, SupplierCall, SupplierGate
+from fulfillment.models import ForeignPurchase, Reservation, ReservationAttempt, SupplierCall, SupplierGate
 from fulfillment.services import resume, run_now
 
 Status = Reservation.Status
@@ -229,3 +229,13 @@ def outcome_badge(permit: ReservationAttempt) -> str:
 
 def call_badge(call: SupplierCall) -> str:
     return badge(call.outcome, "good" if call.outcome == "ok" else "bad")
+
+
+@admin.register(ForeignPurchase)
+class ForeignPurchaseAdmin(ReadOnlyAdmin):
+    list_display = ("supplier_order_id", "external_id", "reason", "acknowledged_by", "acknowledged")
+    search_fields = ("supplier_order_id", "external_id")
+    fieldsets = (
+        (None, {"fields": ("supplier_order_id", "external_id", "reason", ("acknowledged_by", "acknowledged"))}),
+    )
+    acknowledged = age_of("acknowledged_at", "acknowledged")

@@ -15,8 +15,10 @@ from orders.choices import AlertKind, OrderReason
 from orders.exceptions import InvalidTransition
 from orders.models import (
     Alert,
+    AlertChannel,
     Email,
     IdempotencyRecord,
+    Notification,
     Order,
     OrderEvent,
     OrderItem,
@@ -36,8 +38,8 @@ class ProductAdmin(StoreAdmin):
     fieldsets = (
         (None, {"fields": ("title", "slug", "is_active", "description", "cover")}),
         ("Key", {"fields": ("platform", "region", "key_type", "activation")}),
-        ("Money", {"fields": (("price", "currency"), "max_cost", "margin")}),
-        ("Supplier", {"fields": ("supplier_product_id", "supplier_offer_id")}),
+        ("Money", {"fields": (("price", "currency"), "max_cost", "min_margin", "margin")}),
+        ("Supplier", {"fields": ("supplier_product_id", "supplier_offer_id", "stock_wait_hours")}),
         ("Row", {"fields": ("id", "created")}),
     )
     created = age_of("created_at", "added")
@@ -310,6 +312,37 @@ class AlertAdmin(ReadOnlyAdmin):
         self.act(
             request, alerts, close_one, done="closed; it opens again, with a mail, if the same thing happens again"
         )
+
+
+@admin.register(Notification)
+class NotificationAdmin(ReadOnlyAdmin):
+    is_live = True
+    list_display = ("name", "channel", "state", "queued", "sent", "attempts", "error")
+    list_filter = ("status", "created_at")
+    linked_by = ("alert",)
+    search_fields = ("channel",)
+    list_select_related = ("alert",)
+    fieldsets = (
+        (None, {"fields": ("alert_link", "channel", "state", "error")}),
+        ("Times", {"fields": ("queued", "sent", ("attempts", "due"))}),
+    )
+    alert_link = link_to("alert", "alert")
+    queued = age_of("created_at", "queued")
+    sent = age_of("sent_at", "sent")
+    due = age_of("next_attempt_at", "next try")
+
+    @admin.display(description="alert", ordering="alert")
+    def name(self, notification: Notification) -> str:
+        return str(notification.alert)
+
+
+@admin.register(AlertChannel)
+class AlertChannelAdmin(ReadOnlyAdmin):
+    list_display = ("name", "delivered", "failed", "error")
+    search_fields = ("name",)
+    fieldsets = ((None, {"fields": ("name", "delivered", "failed", "error")}),)
+    delivered = age_of("delivered_at", "last delivered")
+    failed = age_of("failed_at", "last failed")
 
 
 @admin.register(IdempotencyRecord)

@@ -28,7 +28,8 @@ from fulfillment.models import Reservation, SupplierGate
 from fulfillment.services import run_order
 from orders.admin import OrderAdmin
 from orders.choices import OrderReason
-from orders.models import Alert, Email, Order, OrderItem
+from orders.models import Alert, Email, Notification, Order, OrderItem
+from orders.notifications import LastDelivery, last_deliveries
 from payments.choices import ReviewReason
 from payments.models import Payment
 from storage.admin import SEALED
@@ -41,7 +42,7 @@ ALERTS_SHOWN = 8
 FOUND_PER_LIST = 5
 LATE_SECONDS = 60
 MAX_WAITING = 1_000
-QUEUES: tuple[type[QueueRow], ...] = (WebhookLog, Payment, Reservation, Key, Email)
+QUEUES: tuple[type[QueueRow], ...] = (WebhookLog, Payment, Reservation, Key, Email, Notification)
 
 
 @dataclass(frozen=True)
@@ -221,6 +222,7 @@ def first_page(request: HttpRequest) -> dict[str, Any]:
         "alert_count": alerts.count() if may_see_alerts else 0,
         "alerts_url": list_url("orders.alert", status__exact="open"),
         "may_see_alerts": may_see_alerts,
+        "channels": [_channel(channel) for channel in last_deliveries()] if may_see_alerts else [],
         "concerns": list(_concerns(request)),
         "queues": [_queue(model) for model in QUEUES if _may_see(request, model)],
         "gates": [_gate(gate) for gate in SupplierGate.objects.order_by("host")] if may_see_gates else [],
@@ -274,6 +276,10 @@ def _alert(alert: Alert) -> dict[str, Any]:
         "order": about,
         "last": age(alert.last_at),
     }
+
+
+def _channel(last: LastDelivery) -> dict[str, Any]:
+    return {"name": last.channel, "delivered": age(last.delivered_at), "error": last.error}
 
 
 def _gate(gate: SupplierGate) -> dict[str, Any]:

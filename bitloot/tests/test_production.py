@@ -80,7 +80,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         store = Production(var, port=free_port(), sandbox_port=sandbox_port, **environment)
         store.manage("collectstatic", "--no-input", "--verbosity", "0")
         store.manage("migrate", "--verbosity", "0")
-        store.manage("seed")
+        store.seed()
         sandbox = Process("sandbox", [sys.executable, "-m", "sandbox"], env={}, log=var / "sandbox.log")
         sandbox.env = store.env | {
             "SSL_CERT_FILE": str(ca),
