@@ -76,7 +76,7 @@ def _make_venv() -> None:
 
 
 def _install(names: "list[str]") -> None:
-    command = [PYTHON, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
+    command = [PYTHON, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--require-hashes"]
     for name in names:
         command += ["-r", os.path.join(ROOT, name)]
     if os.path.exists(STAMP):
