@@ -7,7 +7,8 @@ SEED ?=
 QUICK ?=
 VENV_PYTHON := .venv/bin/python
 # For every Python from 3.11 on, not only the one that compiles.
-COMPILE := $(VENV_PYTHON) -m uv pip compile --upgrade --universal --generate-hashes --python-version 3.11 \
+# Extras stay in the lines: the pip of Python 3.11 does not find the hash of `coverage[toml]` under `coverage`.
+COMPILE := $(VENV_PYTHON) -m uv pip compile --upgrade --universal --generate-hashes --no-strip-extras --python-version 3.11 \
 	--quiet --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help

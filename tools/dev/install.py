@@ -76,7 +76,8 @@ def _make_venv() -> None:
 
 
 def _install(names: "list[str]") -> None:
-    command = [PYTHON, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--require-hashes"]
+    command = [PYTHON, "-m", "pip", "install", "--quiet", "--no-input", "--require-hashes"]
+    command += ["--disable-pip-version-check"]
     for name in names:
         command += ["-r", os.path.join(ROOT, name)]
     if os.path.exists(STAMP):
