@@ -12,7 +12,7 @@ COMPILE := $(VENV_PYTHON) -m uv pip compile --upgrade --universal --generate-has
 	--quiet --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo run test check lock bench chaos nightly
+.PHONY: help install install-dev demo run test check lock digests bench chaos nightly
 
 help:
 	@echo "make demo     a throw-away store, a scripted customer buys a key (PORT=8000, EXIT=1 ends by itself)"
@@ -21,6 +21,7 @@ help:
 	@echo "make check    style, types, layers, migrations, production settings, API schema"
 	@echo "make install  .venv with what the store runs on"
 	@echo "make lock     requirements*.txt anew from requirements*.in"
+	@echo "make digests  the digests of the images that Dockerfile and docker-compose.yml name (needs Docker and its registry)"
 	@echo "make bench    rates and costs of the hot paths, as one table"
 	@echo "make chaos    bought once, never lost: the proof (SEED=1; QUICK=1 is a selection of three minutes)"
 	@echo "make nightly  more examples, longer kills"
@@ -46,6 +47,11 @@ check: install-dev
 lock: install-dev
 	@$(COMPILE) requirements.in -o requirements.txt
 	@$(COMPILE) requirements-dev.in -o requirements-dev.txt
+
+digests:
+	@for image in $$(sed -n 's/^FROM \([^ @]*:[^ @]*\) .*/\1/p' Dockerfile; \
+			sed -n 's/^ *image: \([^ @]*:[^ @]*\)$$/\1/p' docker-compose.yml); do \
+		docker pull --quiet $$image >/dev/null && docker inspect --format '{{index .RepoDigests 0}}' $$image; done
 
 bench: install-dev
 	@$(VENV_PYTHON) -m tools.bench
