@@ -386,24 +386,30 @@ def name_server(*addresses: str) -> Iterator[socketserver.ThreadingUDPServer]:
 
 def test_web_that_comes_back_at_another_address_is_found():
     port = free_port()
-    with name_server("127.0.0.2") as names:
-        with running(f"web:{port}", RESOLVER=f"127.0.0.1:{names.server_address[1]}") as proxy:
-            client = Client(proxy, new_address())
-            with application("127.0.0.2", port):
-                assert client.send("GET", "/livez").status_code == 200
-            assert client.send("GET", "/livez").status_code == 503
-            with application("127.0.0.3", port):
-                names.addresses = ("127.0.0.3",)
-                wait_until(lambda: client.send("GET", "/livez").status_code == 200, seconds=15, what="the new web")
+    with name_server("127.0.0.2") as names, running(f"web:{port}", RESOLVER=address_of(names)) as proxy:
+        client = Client(proxy, new_address())
+        with application("127.0.0.2", port):
+            assert client.send("GET", "/livez").status_code == 200
+        assert client.send("GET", "/livez").status_code == 503
+        with application("127.0.0.3", port):
+            names.addresses = ("127.0.0.3",)
+            wait_until(lambda: client.send("GET", "/livez").status_code == 200, seconds=15, what="the new web")
+
+
+def address_of(names: socketserver.BaseServer) -> str:
+    return f"127.0.0.1:{names.server_address[1]}"
 
 
 def test_no_request_is_lost_while_one_of_two_webs_is_not_there_yet():
     port = free_port()
-    with name_server("127.0.0.2", "127.0.0.3") as names, application("127.0.0.3", port):
-        with running(f"web:{port}", RESOLVER=f"127.0.0.1:{names.server_address[1]}") as proxy:
-            client = Client(proxy, new_address())
-            assert client.statuses("GET", "/livez", 20) == {200: 20}
-            assert client.statuses("POST", PLACE, 15, data=b"{}") == {200: 15}
+    with (
+        name_server("127.0.0.2", "127.0.0.3") as names,
+        application("127.0.0.3", port),
+        running(f"web:{port}", RESOLVER=address_of(names)) as proxy,
+    ):
+        client = Client(proxy, new_address())
+        assert client.statuses("GET", "/livez", 20) == {200: 20}
+        assert client.statuses("POST", PLACE, 15, data=b"{}") == {200: 15}
 
 
 def test_order_whose_answer_was_lost_is_not_sent_to_the_other_web():
@@ -412,7 +418,7 @@ def test_order_whose_answer_was_lost_is_not_sent_to_the_other_web():
         heard: list[bytes] = []
         for host in ("127.0.0.2", "127.0.0.3"):
             stack.enter_context(dying_application(host, port, heard))
-        with running(f"web:{port}", RESOLVER=f"127.0.0.1:{names.server_address[1]}") as proxy:
+        with running(f"web:{port}", RESOLVER=address_of(names)) as proxy:
             assert Client(proxy, new_address()).send("POST", PLACE, data=b"{}").status_code == 503
     assert len(heard) == 1
 
