@@ -9,10 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+from django.core.management import get_commands
 
+from bitloot.tests.proxy import write_certificate
 from bitloot.tests.services import free_port, wait_until
 from bitloot.tests.shipped import build, command_of, compose, instructions
 from tools.dev.devenv import ROOT, contract_variables, process_environment
+from tools.dev.services import find_program
 from tools.dev.supply import without_hash
 
 SERVICES = compose()["services"]
@@ -240,3 +243,65 @@ def test_systemd_accepts_the_unit(unit, tmp_path):
     done = ran("systemd-analyze", "verify", "--man=no", str(tmp_path / unit.name))
     about_us = [line for line in done.stderr.splitlines() if "bitloot" in line]
     assert about_us == []
+
+
+def test_unit_reads_its_settings_as_the_documents_say():
+    for unit in UNITS:
+        text = unit.read_text()
+        assert "Environment=BITLOOT_ENV_FILE=/etc/bitloot/env\n" in text
+        assert "BITLOOT_VAR=/var/lib/bitloot" in text
+
+
+# --- Documents and the scripts they name
+
+
+@pytest.mark.nginx
+def test_configuration_for_nginx_without_docker_is_valid(tmp_path):
+    script = ROOT / "deploy" / "nginx" / "without-docker.sh"
+    text = ran("sh", str(script)).stdout
+    write_certificate(tmp_path)
+    shutil.copy(ROOT / "deploy" / "nginx" / "site.conf.example", tmp_path / "site.conf")
+    assert "/tmp/" not in text
+    assert "/dev/std" not in text
+    for place in ("/var/log/nginx", "/var/lib/nginx", "/run", "/etc/letsencrypt/live/shop"):
+        assert f"{place}/" in text
+        text = text.replace(f"{place}/", f"{tmp_path}/")
+    text = re.sub(r"listen (\[::\]:)?\d+", lambda found: f"listen {found[1] or ''}{free_port()}", text)
+    text = text.replace("/etc/nginx/bitloot-site.conf", str(tmp_path / "site.conf")).replace("user www-data;", "")
+    (tmp_path / "nginx.conf").write_text(text)
+    done = ran(find_program("nginx", "nginx-light"), "-t", "-e", "stderr", "-c", str(tmp_path / "nginx.conf"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_update_migrates_first_and_ends_the_old_web_when_the_new_one_is_healthy(tmp_path):
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/calls\ncase "$*" in *"ps --quiet web"*) echo old;; esac\n')
+    docker.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["sh", str(ROOT / "deploy" / "update.sh")], env=environment, check=True)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    migrated, started = (
+        calls.index("compose run --rm migrate"),
+        calls.index("compose up --detach --wait --no-deps --no-recreate --scale web=2 web"),
+    )
+    assert migrated < started < calls.index("stop --time 30 old") < calls.index("compose up --detach --remove-orphans")
+
+    docker.write_text('#!/bin/sh\ncase "$*" in *migrate*) exit 1;; esac\n' + docker.read_text())
+    (tmp_path / "calls").unlink()
+    failed = subprocess.run(["sh", str(ROOT / "deploy" / "update.sh")], env=environment, check=False)
+    assert failed.returncode != 0
+    assert not [call for call in (tmp_path / "calls").read_text().splitlines() if " up " in call or "stop" in call]
+
+
+@pytest.mark.parametrize("page", ["deploy.md", "deploy-without-docker.md"])
+def test_files_and_services_that_the_pages_name_exist(page):
+    text = (ROOT / "docs" / page).read_text()
+    for path in re.findall(r"deploy/[\w./-]*[\w]", text):
+        assert (ROOT / path).exists(), path
+    for link in re.findall(r"\]\(([^)#:]+)[#)]", text):
+        assert (ROOT / "docs" / link).exists(), link
+    assert set(re.findall(r"docker compose exec (?:-T )?(\w+)", text)) <= set(SERVICES)
+    for command in re.findall(r"manage\.py (\w+)", text):
+        assert get_commands().get(command), command
+    for name in re.findall(r"`([A-Z][A-Z0-9_]{3,})(?:=|`)", text):
+        assert name in {*contract_variables(), "BEHIND", "WORKER_CPU"}, name
