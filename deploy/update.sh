@@ -8,7 +8,7 @@ docker compose build --pull
 docker compose run --rm migrate
 old=$(docker compose ps --quiet web)
 docker compose up --detach --wait --no-deps --no-recreate --scale web=2 web
-# It takes no new requests and has 30 seconds for those it is at; the proxy passes on what it refuses.
+# It refuses new requests, which the proxy then passes to the other web, and has 30 seconds for those it has begun.
 docker stop --time 30 $old
 docker rm $old
 docker compose up --detach --remove-orphans

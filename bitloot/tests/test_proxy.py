@@ -164,7 +164,7 @@ def test_without_cloudflare_its_header_means_nothing(web):
 def test_costly_requests_are_limited_for_each_client(proxy, method, path, burst):
     client = Client(proxy, new_address())
     statuses = client.statuses(method, path, 3 * burst)
-    assert burst < statuses[200] <= 2 * burst
+    assert burst < statuses[200] < 3 * burst
     assert statuses[429] == 3 * burst - statuses[200]
     refused = client.send(method, path)
     assert (refused.status_code, refused.headers["Retry-After"]) == (429, "5")
@@ -200,7 +200,7 @@ def test_a_client_is_an_ipv4_address_or_a_64_bit_network(proxy, addresses, same)
     first, *others = (Client(proxy, address) for address in addresses)
     assert first.statuses("POST", SIGN_IN, 15)[429] > 0
     for other in others:
-        assert (other.send("POST", SIGN_IN).status_code == 429) is same
+        assert (other.statuses("POST", SIGN_IN, 6)[429] > 0) is same
 
 
 def test_rush_of_a_provider_passes_whole(proxy):
@@ -212,12 +212,15 @@ def test_rush_of_a_provider_passes_whole(proxy):
     assert sum(counts, Counter()) == {200: 64 * 40}, f"within {time.monotonic() - started:.1f} s"
 
 
-def test_dripping_webhooks_of_one_client_are_capped_and_hurt_nobody_else(proxy):
+def test_dripping_webhooks_of_one_client_are_capped_and_hurt_nobody_else(web):
     attacker = new_address()
-    with ExitStack() as stack:
-        held = [stack.enter_context(open_tls(proxy)) for _ in range(530)]
-        for connection in held:
-            connection.sendall(unfinished(IPN, attacker))
+    # An attacker sends a byte before each timeout ends; this one waits, so the timeout has to outlast the test.
+    patient = {"client_body_timeout 3s": "client_body_timeout 90s"}
+    with running(web, changes=patient) as proxy, ExitStack() as stack:
+        held = []
+        for _ in range(530):
+            held.append(stack.enter_context(open_tls(proxy)))
+            held[-1].sendall(unfinished(IPN, attacker))
         assert Client(proxy, attacker).send("POST", IPN, data=b"{}").status_code == 429
         assert Client(proxy, new_address()).send("POST", IPN, data=b"{}").status_code == 200
         assert Client(proxy, attacker).send("GET", "/livez").status_code == 200
@@ -238,7 +241,7 @@ def test_body_of_a_webhook_ends_after_three_silent_seconds(proxy):
         connection.sendall(unfinished(IPN, new_address()))
         started = time.monotonic()
         assert connection.recv(100)[:12] in (b"", b"HTTP/1.1 408")
-        assert 2 < time.monotonic() - started < 4.5
+        assert 2 < time.monotonic() - started < 4.9  # the shop's own bodies have 5
 
 
 def test_bodies_of_webhooks_are_smaller_than_those_of_the_shop(client):
