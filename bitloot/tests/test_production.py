@@ -66,11 +66,7 @@ def variables_of_compose(var: Path, **values: str) -> dict[str, str]:
         variables[name] = str(file)
     secret = {name.removesuffix("_FILE") for name in variables}
     # Anything else is what .env holds. The empty lines of .env.example for secrets have to lose against the files.
-    return {
-        **{name: value for name, value in values.items() if name not in secret},
-        **dict.fromkeys(secret, ""),
-        **variables,
-    }
+    return values | dict.fromkeys(secret, "") | variables
 
 
 @dataclass
