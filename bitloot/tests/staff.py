@@ -8,9 +8,9 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.urls import reverse
 
-from fulfillment.models import Reservation, ReservationAttempt, SupplierCall, SupplierGate
+from fulfillment.models import ForeignPurchase, Reservation, ReservationAttempt, SupplierCall, SupplierGate
 from orders.alerts import raise_alert
-from orders.models import Email, IdempotencyRecord
+from orders.models import AlertChannel, Email, IdempotencyRecord, Notification
 from orders.tests.factories import make_paid_order, make_product
 from payments.models import Coin, Payment, Refund
 from storage.models import KeyDeliveryLog
@@ -28,6 +28,8 @@ LISTS = {
     "orders.email": "email",
     "orders.alert": "alert",
     "orders.idempotencyrecord": "record",
+    "orders.notification": "notification",
+    "orders.alertchannel": "channel",
     "payments.coin": "coin",
     "payments.payment": "payment",
     "payments.refund": "refund",
@@ -35,6 +37,7 @@ LISTS = {
     "fulfillment.reservationattempt": "permit",
     "fulfillment.suppliercall": "call",
     "fulfillment.suppliergate": "gate",
+    "fulfillment.foreignpurchase": "foreign",
     "storage.key": "key",
     "storage.keydeliverylog": "delivery",
     "webhooks.webhooklog": "log",
@@ -69,11 +72,14 @@ def make_rows(title="Ember Drift", **order_fields):
     Reservation.objects.filter(pk=reservation.pk).update(supplier_order_id=f"SUPPLIER{number}")
     reservation.refresh_from_db()
     key = store_key(item=item, supplier_key_id=f"ecommerce:{number}", plaintext=SERIAL, content_type="text/plain")
+    alert = raise_alert("payment_review", payment, f"{title} needs a person.", order=order)
     return SimpleNamespace(
         product=product, order=order, item=item, payment=payment, reservation=reservation, key=key,
         event=order.events.first(),
         email=Email.objects.create(order=order, kind="problem", to=order.email, reason=title[:300]),
-        alert=raise_alert("payment_review", payment, f"{title} needs a person.", order=order),
+        alert=alert,
+        notification=Notification.objects.create(alert=alert, channel=f"json {number}", error=title),
+        channel=AlertChannel.objects.create(name=f"json {number}", error=title),
         record=IdempotencyRecord.objects.create(
             route="orders", key=f"secret-idempotency-{number}", body_sha256="0" * 64, object_id=order.pk
         ),
@@ -85,6 +91,9 @@ def make_rows(title="Ember Drift", **order_fields):
         permit=ReservationAttempt.objects.create(reservation=reservation, number=1, detail=title),
         call=SupplierCall.objects.create(
             reservation=reservation, call="quote", outcome="ok", milliseconds=7, detail=title
+        ),
+        foreign=ForeignPurchase.objects.create(
+            supplier_order_id=f"FOREIGN{number}", reason=title, acknowledged_by="kim"
         ),
         gate=SupplierGate.objects.create(host=f"supplier{number}.example", reason=title),
         delivery=KeyDeliveryLog.objects.get(key=key),
