@@ -6,9 +6,14 @@ With the worker's app it loaded every model, admin page and provider client: 83 
 import os
 
 from celery import Celery
+from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bitloot.settings")
 
-# Without Celery's fixup for Django, which would load the apps and run the system checks.
-app = Celery("bitloot-beat", fixups=[])
-app.config_from_object("django.conf:settings", namespace="CELERY")
+if settings.REDIS_URL:
+    # Without Celery's fixup for Django, which would load the apps and run the system checks.
+    app = Celery("bitloot-beat", fixups=[])
+    app.config_from_object("django.conf:settings", namespace="CELERY")
+else:
+    # The embedded store has no broker to send names to: beat runs the tasks itself, and has to know them.
+    from bitloot.celery import app

@@ -424,6 +424,15 @@ class Notification(QueueRow):
     def __str__(self) -> str:
         return f"{self.alert} to {self.channel}"
 
+    # As with Email: the statement that ends the claim demands its token.
+    def mark_sent(self) -> None:
+        """Record that the service took it. Raises LeaseLost."""
+        self.release(None, status=self.Status.SENT, sent_at=Now(), error="")
+
+    def mark_failed(self, *, error: str) -> None:
+        """Record that it will not be sent. Raises LeaseLost."""
+        self.release(None, status=self.Status.FAILED, error=error[:300])
+
 
 class AlertChannel(models.Model):
     """When an alert last arrived somewhere, and what went wrong since: a silent channel looks like a calm shop."""

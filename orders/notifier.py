@@ -5,7 +5,6 @@ import logging
 from apprise import Apprise
 from django.conf import settings
 from django.db import transaction
-from django.db.models.functions import Now
 
 from bitloot.core.clock import GIVE_UP_AFTER
 from bitloot.core.database import leave_connection
@@ -29,7 +28,7 @@ def send(row: Notification) -> None:
     """Send one claimed notification and record the outcome. apprise names no final refusal: each is tried for a day."""
     url = notifications.url_channels().get(row.channel)
     if url is None:
-        row.release(None, status=Notification.Status.FAILED, error="This channel is no longer in ALERT_URL.")
+        row.mark_failed(error="This channel is no longer in ALERT_URL.")
         return
     try:
         deliver(url, title=f"{settings.STORE_NAME}: {row.alert.get_kind_display()}", body=_text(row))
@@ -41,7 +40,7 @@ def send(row: Notification) -> None:
         else:
             row.retry(error=str(err))
     else:
-        row.release(None, status=Notification.Status.SENT, sent_at=Now(), error="")
+        row.mark_sent()
         notifications.record(row.channel)
 
 
@@ -62,7 +61,7 @@ def deliver(url: str, *, title: str, body: str) -> None:
 def _give_up(row: Notification, error: str) -> None:
     # One open alert for each channel, however many notifications fail: the channel is owed no endless chain of them.
     with transaction.atomic():
-        row.release(None, status=Notification.Status.FAILED, error=error)
+        row.mark_failed(error=error)
         message = f"Alerts do not reach {row.channel}. {error} {REFUSED}"
         raise_alert(AlertKind.ALERT_UNDELIVERED, row.channel, message)
 

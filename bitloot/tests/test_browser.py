@@ -251,6 +251,23 @@ def bought(sandbox: Sandbox, *, keys: int) -> str:
     return next((row["order_id"] for row in purchases if len(row["keys"]) == keys), "")
 
 
+def test_order_that_did_not_change_is_answered_with_304_and_stays_shown(browser, store):
+    order(browser, store, "ember-drift")
+    choose_coin(browser, "btc")
+    wait_for_headline(browser, "Waiting for your payment")
+    wait(browser, lambda page: 304 in statuses_of_polls(page), "an answer that nothing changed")
+    # The answer has no body: the page shows what it kept.
+    assert one(browser, "h1").text == "Waiting for your payment"
+    assert {200, 304} == set(statuses_of_polls(browser))
+
+
+def statuses_of_polls(browser: WebDriver) -> list[int]:
+    return browser.execute_script(
+        "return performance.getEntriesByType('resource')"
+        ".filter(entry => /api.orders.[0-9a-f-]{36}$/.test(entry.name)).map(entry => entry.responseStatus)"
+    )
+
+
 def test_focus_follows_the_panels_and_the_log_is_folded(browser, store):
     order(browser, store, "ember-drift")
     choose_coin(browser, "btc")

@@ -351,4 +351,5 @@ def test_alert_mail_tells_staff_and_never_holds_the_customers_link(order):
         text = render_to_string(f"orders/email/alert.{end}", context(order=order))
         assert "#m.1.abc" not in text
         assert "buyer@example.test" not in text
-    assert "https://shop.test/admin/" in render_to_string("orders/email/alert.txt", context(order=order))
+    link = "https://shop.test/admin/orders/alert/7/change/"
+    assert link in render_to_string("orders/email/alert.txt", context(order=order, alert_url=link))
