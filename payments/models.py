@@ -13,7 +13,6 @@ from orders.models import Order
 from orders.state import StatusRow
 from payments.choices import PaymentStatus, RefundStatus, ReviewReason
 
-
 USUAL_QUOTE = timedelta(minutes=20)
 
 

@@ -324,6 +324,11 @@ def _children(answer: Fields) -> tuple[str, ...]:
     return children
 
 
+def is_known_word(word: str) -> bool:
+    """Return whether a stored status is one of theirs that we know; nothing was read yet where there is none."""
+    return not word or word in STATUSES
+
+
 def _status(word: str) -> ProviderStatus:
     status = STATUSES.get(word, ProviderStatus.UNKNOWN)
     if status is ProviderStatus.UNKNOWN:

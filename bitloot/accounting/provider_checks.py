@@ -50,7 +50,7 @@ AGREES: dict[ProviderStatus, tuple[str, ...]] = {
     ProviderStatus.FINISHED: (Status.FINISHED, Status.REVIEW, Status.REFUNDED),
     ProviderStatus.PARTIALLY_PAID: (Status.PARTIALLY_PAID, Status.FINISHED, Status.REVIEW, Status.REFUNDED),
     ProviderStatus.REFUNDED: (Status.REFUNDED, Status.REVIEW),
-    ProviderStatus.UNKNOWN: (Status.REVIEW,),
+    ProviderStatus.UNKNOWN: tuple(Status),  # it has an alert of its own, and decides nothing
 }
 NO_MONEY = (Status.EXPIRED, Status.FAILED, Status.CANCELLED)
 SETTLED = (Status.FINISHED, Status.PARTIALLY_PAID, Status.REVIEW)

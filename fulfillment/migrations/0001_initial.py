@@ -33,6 +33,7 @@ class Migration(migrations.Migration):
                 ('last_error', models.CharField(blank=True, editable=False, max_length=300)),
                 ('cost', models.DecimalField(blank=True, decimal_places=2, editable=False, max_digits=10, null=True)),
                 ('unknown_at', models.DateTimeField(blank=True, editable=False, help_text='Since when nobody knows.', null=True)),
+                ('unread_since', models.DateTimeField(blank=True, editable=False, help_text='Since when the supplier gives no usable answer about it.', null=True)),
                 ('manual', models.BooleanField(default=False, editable=False, help_text='Staff typed the codes; nothing was bought.')),
                 ('polls', models.PositiveIntegerField(default=0, editable=False, help_text='Looks for keys since they were bought.')),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
