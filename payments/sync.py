@@ -17,7 +17,7 @@ from bitloot.core.clock import backoff, delay
 from bitloot.core.decisions import Decision, nothing_against
 from bitloot.core.faults import failpoint
 from bitloot.core.outcome import Outcome
-from bitloot.core.providers import CredentialsRefused, ProviderError, ProviderRejected
+from bitloot.core.providers import Cause, CredentialsRefused, ProviderError, ProviderRejected
 from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.models import Order
@@ -29,7 +29,7 @@ from payments.ipn import IpnHint
 from payments.models import Payment
 from payments.nowpayments import NowPaymentsClient, PaymentFacts, ProviderStatus
 from payments.settlement import LOOK_AFTER_FINISH, alert, apply
-from payments.unanswered import note_failure, note_success
+from payments.unanswered import credentials_refused, note_failure, note_success
 
 logger = logging.getLogger(__name__)
 
@@ -44,16 +44,20 @@ def handle_ipn(hint: IpnHint) -> Outcome:
     Raises UnknownPayment for a payment we may still be creating, and ProviderError.
     """
     known = queries.select(Payment, {"external_id": hint.payment_id}, join=("order",))
-    if not known:
-        return _handle_unbound(hint)
-    payment = known[0]
+    try:
+        return _handle_known(known[0], hint) if known else _handle_unbound(hint)
+    except ProviderError as err:
+        if known:
+            note_failure(known[0], err)
+        elif err.cause is Cause.CREDENTIALS:
+            credentials_refused(err)
+        raise
+
+
+def _handle_known(payment: Payment, hint: IpnHint) -> Outcome:
     if hint.order_id and hint.order_id != str(payment.order_id):
         _alert_other_order(payment, payment.order)
-    try:
-        return Outcome.processed(refresh(payment))
-    except ProviderError as err:
-        note_failure(payment, err)
-        raise
+    return Outcome.processed(refresh(payment))
 
 
 def refresh(payment: Payment) -> str:
