@@ -184,7 +184,7 @@ def _refusal(answer: Answer) -> ProviderError:
     kind, detail = word(words, "kind", "code", "error"), word(words, "detail", "message", "error_description")
     detail = f"{detail} {word(words, 'propertyPath')}".strip()
     message = f"Kinguin answered {answer.status} {kind}: {detail}".rstrip(": ")
-    if answer.status in (401, 403):
+    if answer.status in (401, 403) or kind in ("Authorization", "Authentication"):
         return KinguinCredentialsRefused(message, status=answer.status, kind=kind, detail=detail)
     if not kind:
         return UnreadableAnswer(f"Kinguin answered {answer.status} without saying why", status=answer.status)
