@@ -315,7 +315,7 @@ def _payment_facts(answer: Fields) -> PaymentFacts:
 
 
 def _children(answer: Fields) -> tuple[str, ...]:
-    listed = answer.aside(answer.items, "payment_extra_ids", [])
+    listed: list[Any] = answer.aside(answer.items, "payment_extra_ids", [])
     children = tuple(
         str(child) for child in listed if isinstance(child, int | str) and _PAYMENT_ID.fullmatch(str(child))
     )

@@ -251,7 +251,7 @@ def _apply_end(order: Order, payment: Payment, facts: PaymentFacts) -> str:
         return f"{end.to} changes nothing"
     # A provider that ends the quote early ends its rate, too.
     early = end.to == Payment.Status.EXPIRED and payment.quote_ended_at > timezone.now()
-    ended = {"expires_at": Now()} if early else {}
+    ended: dict[str, Any] = {"expires_at": Now()} if early else {}
     payment.move(end.to, message=f"The provider ended this payment: {end.to}.", **ended)
     return str(end.to)
 

@@ -206,6 +206,47 @@ def test_an_answer_that_makes_no_sense_changes_nothing(wire, changes):
     assert [payment.status, payment.evidence, payment.order.status] == ["waiting", {}, "pending"]
 
 
+def test_an_odd_member_that_decides_nothing_is_kept_as_a_note(wire):
+    payment = make_payment()
+    on_read(wire, payment, payin_extra_id=[], purchase_id="0b8f-4b7e")
+    refresh(payment)
+    payment.refresh_from_db()
+    assert payment.status == "finished"
+    assert payment.evidence["notes"] == [
+        "purchase_id is not what was expected",
+        "payin_extra_id is not what was expected",
+    ]
+
+
+def test_late_coins_are_weighed_by_a_fresh_estimate_and_kept_for_staff_where_nobody_knows(wire):
+    """The outcome's coin has no rate, nor has the coin that was paid in: staff decide."""
+    payment = make_payment(expires_at=timezone.now() - timedelta(days=7))
+    on_read(wire, payment, outcome_amount="1", outcome_currency="xyz")
+    wire.get(url("/estimate"), status=400, json={"code": "BAD_REQUEST", "message": "Can not get estimate"})
+    refresh(payment)
+    payment.refresh_from_db()
+    assert [payment.status, payment.reason] == ["review", "late_rate"]
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("24.62", "finished"), ("24.61", "review")])
+def test_an_outcome_in_the_price_s_currency_needs_no_estimate(wire, outcome, status):
+    payment = make_payment(expires_at=timezone.now() - timedelta(days=7))
+    on_read(wire, payment, outcome_amount=outcome, outcome_currency="eur")
+    refresh(payment)
+    payment.refresh_from_db()
+    assert [payment.status, len(wire.calls)] == [status, 1]
+
+
+def test_late_coins_wait_for_an_estimate_that_does_not_come(wire):
+    payment = make_payment(expires_at=timezone.now() - timedelta(days=7))
+    on_read(wire, payment)
+    wire.get(url("/estimate"), status=503)
+    with pytest.raises(ProviderUnavailable):
+        refresh(payment)
+    payment.refresh_from_db()
+    assert payment.status == "waiting"
+
+
 def test_a_payment_without_a_name_is_not_asked_for():
     assert refresh(make_payment(external_id=None)) == "the provider has not named this payment yet"
 
