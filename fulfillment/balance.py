@@ -5,6 +5,7 @@ from decimal import Decimal
 from django.db.models import F, Max, Sum
 
 from bitloot.core.money import plain
+from bitloot.core.providers import Cause
 from fulfillment import gate, kinguin
 from fulfillment.kinguin import KinguinClient
 from fulfillment.models import Reservation, SupplierGate
@@ -38,7 +39,13 @@ def shortage(balance: Decimal) -> str:
 def watch() -> None:
     """Read the balance, keep it with the gate, and tell staff before it is too low for what is sold."""
     client = kinguin.client()
-    balance = _ask(client)
+    gate.find_open(client)  # a pause whose cause is over ends here, even if nothing waits to be bought
+    health = client.health()
+    if health.cause is Cause.CREDENTIALS:
+        gate.credentials_refused(client.host)
+    elif health.ok:
+        gate.accepts_us(client.host)
+    balance = _keep(client, health.balance)
     if balance is None:
         return
     if sentence := shortage(balance):
@@ -60,7 +67,10 @@ def lacks(needed: Decimal, seen: SupplierGate, client: KinguinClient) -> Decimal
 
 def _ask(client: KinguinClient) -> Decimal | None:
     """Return the balance now, None where the dialect or the supplier does not say it."""
-    balance = client.health().balance
+    return _keep(client, client.health().balance)
+
+
+def _keep(client: KinguinClient, balance: Decimal | None) -> Decimal | None:
     if balance is not None:
         gate.keep_balance(client, balance)
     return balance

@@ -5,9 +5,12 @@ from typing import TypeVar
 from bitloot.core import queries
 from bitloot.core.faults import failpoint
 from bitloot.core.providers import ProviderError
+from fulfillment.kinguin import AmbiguousSearch, NotSupported, OutOfStock, UnreadableKey
 from fulfillment.models import Reservation, SupplierCall
 
 T = TypeVar("T")
+# Errors that are an answer: what follows from them, the steps say.
+ANSWERS = (OutOfStock, NotSupported, UnreadableKey, AmbiguousSearch)
 
 
 class CallLog:
@@ -16,16 +19,22 @@ class CallLog:
     def __init__(self, reservation: Reservation) -> None:
         self._reservation = reservation
         self._rows: list[SupplierCall] = []
+        self.asked = False
+        # The last call's error, if it brought no answer: a later call that succeeds shows that they do answer.
+        self.trouble: ProviderError | None = None
 
     def ask(self, name: str, call: Callable[[], T]) -> T:
         """Make the call and note how it ended; errors go on to the caller."""
         started = time.monotonic()
+        self.asked = True
         failpoint("call.before")
         try:
             result = call()
         except ProviderError as err:
+            self.trouble = None if isinstance(err, ANSWERS) else err
             self._add(name, type(err).__name__, started, status_code=err.status, detail=str(err)[:300])
             raise
+        self.trouble = None
         self._add(name, "ok", started)
         failpoint("call.answered")
         return result

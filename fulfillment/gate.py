@@ -11,6 +11,7 @@ from bitloot.core import queries
 from bitloot.core.clock import delay
 from bitloot.core.decisions import Decision, demand
 from bitloot.core.faults import failpoint
+from bitloot.core.providers import Cause, ProviderError
 from fulfillment.kinguin import KinguinClient
 from fulfillment.models import SupplierGate
 from orders.alerts import close_alert, raise_alert
@@ -18,6 +19,7 @@ from orders.choices import AlertKind
 
 FAILURES_TO_PAUSE = 5
 PAUSE_SECONDS = 30
+CREDENTIALS = "credentials"
 
 
 def find_open(client: KinguinClient) -> SupplierGate | None:
@@ -31,16 +33,54 @@ def find_open(client: KinguinClient) -> SupplierGate | None:
     return gate if gate.status == SupplierGate.Status.OPEN else None
 
 
-def failed(client: KinguinClient) -> None:
-    """Count a failure to reach the host; five in a row pause every purchase there."""
+def failed(client: KinguinClient, err: ProviderError) -> None:
+    """Count a failure to reach the host; five in a row pause every purchase there.
+
+    A refusal or nonsense is one order's trouble, and so is an error that the host has for it alone.
+    """
+    if err.cause is not Cause.UNREACHABLE:
+        return
     SupplierGate.objects.filter(pk=client.host).update(failures=F("failures") + 1)
     failpoint("gate.counted")
+    failing = SupplierGate.objects.filter(pk=client.host, failures__gte=FAILURES_TO_PAUSE)
+    if failing.exists() and answers_others(client, err):
+        failing.update(failures=0)
+        return
     with transaction.atomic():
-        failing = SupplierGate.objects.filter(pk=client.host, failures__gte=FAILURES_TO_PAUSE)
         # Several purchases fail at once; the one that closes the gate tells staff.
         if failing.pause(reason="unreachable", probe_at=Now() + delay(PAUSE_SECONDS)):
-            message = f"{client.host} cannot be reached. Purchases wait; orders are safe."
-            raise_alert(AlertKind.SUPPLIER_DOWN, SupplierGate(pk=client.host), message)
+            unreachable(client.host)
+
+
+def answers_others(client: KinguinClient, err: ProviderError) -> bool:
+    """Return whether a host that answered with an error is well when asked a harmless question."""
+    return err.status is not None and client.health().ok
+
+
+def unreachable(host: str) -> None:
+    message = f"{host} cannot be reached. Purchases wait; orders are safe."
+    raise_alert(AlertKind.SUPPLIER_DOWN, SupplierGate(pk=host), message)
+
+
+def credentials_refused(host: str) -> None:
+    """Pause every purchase at the host and tell staff; it resumes when a probe finds the credentials accepted."""
+    SupplierGate.objects.get_or_create(pk=host)
+    gates = SupplierGate.objects.filter(pk=host)
+    with transaction.atomic():
+        gates.pause(reason=CREDENTIALS, probe_at=Now() + delay(PAUSE_SECONDS))
+        # It may have been paused as unreachable, and they are back with another answer.
+        gates.filter(status=SupplierGate.Status.PAUSED).update(reason=CREDENTIALS)
+        message = (
+            f"{host} refuses our credentials . Purchases and the keys of bought ones wait. Correct"
+            " KINGUIN_API_KEY (or client id and secret) and restart; everything resumes automatically."
+        )
+        raise_alert(AlertKind.PROVIDER_CREDENTIALS, SupplierGate(pk=host), message)
+        close_alert(AlertKind.SUPPLIER_DOWN, SupplierGate(pk=host), by="automatic: it answers")
+
+
+def accepts_us(host: str) -> None:
+    """Close what was said of refused credentials."""
+    close_alert(AlertKind.PROVIDER_CREDENTIALS, SupplierGate(pk=host), by="automatic: the credentials are accepted")
 
 
 def succeeded(seen: SupplierGate) -> None:
@@ -103,6 +143,8 @@ def _probe(client: KinguinClient) -> bool:
     needed = SupplierGate.objects.values_list("needed_balance", flat=True).get(pk=client.host)
     short = needed is not None and health.balance is not None and health.balance < needed
     SupplierGate.objects.filter(pk=client.host).update(balance=health.balance)
+    if health.cause is Cause.CREDENTIALS:
+        _tell_once_of_credentials(client.host)
     if not health.ok or short:
         return False
     failpoint("gate.probed")
@@ -111,7 +153,13 @@ def _probe(client: KinguinClient) -> bool:
     if not paused.open():
         return SupplierGate.objects.filter(pk=client.host, status=SupplierGate.Status.OPEN).exists()
     close_alert(AlertKind.SUPPLIER_DOWN, SupplierGate(pk=client.host))
+    accepts_us(client.host)
     return True
+
+
+def _tell_once_of_credentials(host: str) -> None:
+    if not SupplierGate.objects.filter(pk=host, reason=CREDENTIALS).exists():
+        credentials_refused(host)
 
 
 STOP = Decision(

@@ -48,6 +48,9 @@ class Reservation(StatusRow, QueueRow):
     last_error = models.CharField(max_length=300, blank=True, editable=False)
     cost = models.DecimalField(max_digits=10, decimal_places=2, null=True, blank=True, editable=False)
     unknown_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="Since when nobody knows.")
+    unread_since = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Since when the supplier gives no usable answer about it."
+    )
     manual = models.BooleanField(default=False, editable=False, help_text="Staff typed the codes; nothing was bought.")
     polls = models.PositiveIntegerField(default=0, editable=False, help_text="Looks for keys since they were bought.")
     created_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -12,7 +12,7 @@ from django.db import transaction
 
 from bitloot.core import queries
 from bitloot.core.clock import delay
-from fulfillment import kinguin
+from fulfillment import kinguin, unanswered
 from fulfillment.call_log import CallLog
 from fulfillment.choices import HoldReason
 from fulfillment.kinguin import KinguinClient
@@ -48,6 +48,7 @@ def advance_claimed(reservation: Reservation) -> None:
     result: StepResult = Next.STEP
     while result is Next.STEP:
         result = STEPS[reservation.status](reservation, client, calls)
+    unanswered.note(reservation, calls, client)
     if reservation.claim_token is None:
         return  # delivered, which ended the claim
     with transaction.atomic():

@@ -2,6 +2,8 @@
 
 from decimal import Decimal
 
+from django.utils import timezone
+
 from payments.choices import ReviewReason
 from payments.models import Payment
 from payments.nowpayments import PaymentFacts, ProviderStatus
@@ -16,6 +18,11 @@ def objection(payment: Payment, facts: PaymentFacts, *, tolerance: Decimal) -> R
     if facts.status is not ProviderStatus.FINISHED:
         return ReviewReason.NOT_FINISHED
     return binding_objection(payment, facts) or _amount_objection(payment, facts, tolerance)
+
+
+def is_late(payment: Payment) -> bool:
+    """Return whether the coins came after the rate had ended, as far as anybody saw them come."""
+    return (payment.coins_seen_at or timezone.now()) > payment.quote_ended_at
 
 
 def binding_objection(payment: Payment, facts: PaymentFacts) -> ReviewReason | None:

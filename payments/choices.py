@@ -37,6 +37,11 @@ class ReviewReason(ReasonChoices):
         "This payment and the parts before it do not make up the price.",
         "Order not covered",
     )
+    LATE_RATE = (
+        "late_rate",
+        "The coins came after the quote had ended, and are not worth the price any more.",
+        "Late, at an old rate",
+    )
     # Whose payment it is.
     OTHER_PAYMENT = "other_payment", "The provider answered about another payment.", "Other payment"
     CHILD_PAYMENT = (
@@ -191,11 +196,6 @@ class ReviewReason(ReasonChoices):
     )
     REFUNDED = "refunded", "The provider sent the customer's coins back.", "Refunded"
     NOT_FINISHED = "not_finished", "The provider does not say finished any more.", "Not finished"
-    UNKNOWN_STATUS = (
-        "unknown_status",
-        "The provider uses a word for its state that we do not know.",
-        "Unknown status",
-    )
     # Not in review.
     NO_ANSWER = "no_answer", "The provider did not answer when this payment was created.", "No answer"
     REFUSED = "refused", "The provider refused to create this payment.", "Refused"

@@ -9,10 +9,12 @@ from django.db.models.functions import Now
 
 from bitloot.core.clock import delay
 from bitloot.core.money import CENT
-from bitloot.core.providers import ProviderError
+from bitloot.core.providers import Cause, ProviderError, UnreadableAnswer
+from orders.choices import AlertKind
 from payments.exceptions import TooSmall, UnknownCoin
 from payments.models import Coin
 from payments.nowpayments import NowPaymentsClient
+from payments.unanswered import PATIENCE_SECONDS, answers_again, coins_unread, credentials_refused
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +26,20 @@ def refresh_if_stale() -> int:
     if Coin.objects.filter(refreshed_at__gt=Now() - delay(FRESH_SECONDS)).exists():
         return 0
     try:
-        return refresh()
+        number = refresh()
     except ProviderError as err:
         logger.warning("the coins could not be refreshed: %s", err)
+        _tell(err)
         return 0
+    answers_again(AlertKind.COINS_UNREAD)
+    return number
+
+
+def _tell(err: ProviderError) -> None:
+    if err.cause is Cause.CREDENTIALS:
+        credentials_refused(err)
+    elif not Coin.objects.filter(refreshed_at__gt=Now() - delay(FRESH_SECONDS + PATIENCE_SECONDS)).exists():
+        coins_unread(err)
 
 
 def refresh() -> int:
@@ -47,6 +59,9 @@ def refresh() -> int:
         for coin in client.coins()
         if coin.code in merchant
     ]
+    if not offered:
+        # Taken at its word, an empty answer would end all sales at once.
+        raise UnreadableAnswer("NOWPayments lists no coin that is switched on in our account")
     fields = ["name", "network", "wallet_regex", "needs_memo", "is_offered", "minimum", "refreshed_at"]
     with transaction.atomic():
         Coin.objects.update(is_offered=False)

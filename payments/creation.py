@@ -15,7 +15,7 @@ from django.urls import reverse
 
 from bitloot.core.clock import delay
 from bitloot.core.faults import failpoint
-from bitloot.core.providers import ProviderError, ProviderNotSent, ProviderRejected
+from bitloot.core.providers import CredentialsRefused, ProviderError, ProviderNotSent, ProviderRejected
 from orders import idempotency
 from orders.models import Order
 from payments import coins
@@ -25,6 +25,7 @@ from payments.exceptions import NoAnswer, NotPayable, TooSmall, UnknownCoin
 from payments.models import Payment
 from payments.nowpayments import BelowMinimum, CoinUnavailable, CreatedPayment, NowPaymentsClient
 from payments.settlement import PAYABLE, STEP_MESSAGES, alert
+from payments.unanswered import credentials_refused
 
 logger = logging.getLogger(__name__)
 
@@ -165,6 +166,8 @@ def _record_created(payment: Payment, answer: CreatedPayment) -> None:
 
 
 def _record_failure(payment: Payment, err: ProviderError) -> None:
+    if isinstance(err, CredentialsRefused):
+        credentials_refused(err)
     if isinstance(err, ProviderRejected | ProviderNotSent):
         with transaction.atomic():
             payment.order.lock()

@@ -1,4 +1,5 @@
 import uuid
+from datetime import datetime, timedelta
 from typing import ClassVar, Self
 
 from django.db import models
@@ -11,6 +12,8 @@ from bitloot.core.queue import QueueManager, QueueRow
 from orders.models import Order
 from orders.state import StatusRow
 from payments.choices import PaymentStatus, RefundStatus, ReviewReason
+
+USUAL_QUOTE = timedelta(minutes=20)
 
 
 class Coin(models.Model):
@@ -104,6 +107,15 @@ class Payment(StatusRow, QueueRow):
     valid_until = models.DateTimeField(null=True, blank=True, editable=False, help_text="End of the payment.")
     finished_at = models.DateTimeField(null=True, blank=True, editable=False)
     read_at = models.DateTimeField(null=True, blank=True, editable=False)
+    coins_seen_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="When coins were first seen: in time, if before the quote's end.",
+    )
+    unread_since = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Since when the provider gives no usable answer about it."
+    )
 
     objects = QueueManager()
 
@@ -126,6 +138,11 @@ class Payment(StatusRow, QueueRow):
 
     def __str__(self) -> str:
         return f"payment {self.external_id or self.id}"
+
+    @property
+    def quote_ended_at(self) -> datetime:
+        """Return when the rate ended; a payment that an IPN made known to us does not say."""
+        return self.expires_at or self.created_at + USUAL_QUOTE
 
     @property
     def quote_runs(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import quote
 
@@ -14,9 +14,16 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from bitloot.core.money import plain
-from bitloot.core.providers import Answer, ProviderRejected, ProviderUnavailable, Transport
+from bitloot.core.providers import (
+    Answer,
+    CredentialsRefused,
+    ProviderRejected,
+    ProviderUnavailable,
+    Transport,
+    UnreadableAnswer,
+)
 from bitloot.core.reader import Fields
-from bitloot.core.strict_json import MalformedJson, dump_json, parse_object
+from bitloot.core.strict_json import dump_json
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +123,7 @@ class PaymentFacts:
     payment_extra_ids: tuple[str, ...]
     updated_at: datetime | None
     payin_extra_id: str = ""
+    notes: tuple[str, ...] = ()  # members that decide nothing and could not be read
 
 
 class NowPaymentsClient:
@@ -129,22 +137,22 @@ class NowPaymentsClient:
     def status(self) -> None:
         """Raise ProviderError unless the service says that it works."""
         if self._get("/status").text("message").upper() != "OK":
-            raise ProviderUnavailable("NOWPayments does not say that it works")
+            raise UnreadableAnswer("NOWPayments does not say that it works")
 
     def merchant_coins(self) -> list[str]:
         """Return the tickers switched on in our account."""
         answer = self._get("/merchant/coins")
         # Documented as "currencies", live as "selectedCurrencies" in upper case.
-        tickers = answer.items("selectedCurrencies") or answer.items("currencies")
+        tickers = answer.items("selectedCurrencies" if "selectedCurrencies" in answer else "currencies", required=True)
         return [ticker.lower() for ticker in tickers if isinstance(ticker, str) and ticker]
 
     def coins(self) -> list[Coin]:
         """Return every coin that can be paid with now; an entry we cannot read is left out."""
         coins = []
-        for entry in self._get("/full-currencies").items("currencies"):
+        for entry in self._get("/full-currencies").items("currencies", required=True):
             try:
                 coin = _usable_coin(Fields(entry, what="NOWPayments coin"))
-            except ProviderUnavailable as err:
+            except UnreadableAnswer as err:
                 logger.warning("Left out a coin: %s", err)
                 continue
             coins += [coin] if coin else []
@@ -197,7 +205,7 @@ class NowPaymentsClient:
             raise PaymentNotFound("not a payment id of NOWPayments, so it was not asked for")
         facts = _payment_facts(self._get(f"/payment/{quote(payment_id)}"))
         if facts.payment_id != payment_id:
-            raise ProviderUnavailable(f"NOWPayments answered with another payment than {payment_id}")
+            raise UnreadableAnswer(f"NOWPayments answered with another payment than {payment_id}")
         return facts
 
     def _get(self, path: str, **params: str) -> Fields:
@@ -223,15 +231,16 @@ def _refusal(answer: Answer) -> ProviderRejected | ProviderUnavailable:
     """Return the error for a 4xx answer; one without NOWPayments' own words comes from a gateway and proves nothing."""
     if answer.status in (401, 403):
         message = f"NOWPayments refuses our API key with {answer.status}; check NOWPAYMENTS_API_KEY"
-        return ProviderRejected(message, status=answer.status, body=answer.body)
+        return CredentialsRefused(message, status=answer.status, body=answer.body)
     try:
-        words = parse_object(answer.body)
-    except MalformedJson:
-        words = {}
-    code, detail = str(words.get("code", ""))[:60], str(words.get("message", ""))[:200]
+        words = Fields(answer.json(), what="NOWPayments error")
+    except UnreadableAnswer:
+        words = Fields({}, what="NOWPayments error")
+    code, detail = (words.aside(words.optional_text, name, "") for name in ("code", "message"))
+    detail = detail[:200]
     if not code:
         message = f"NOWPayments answered {answer.status} without saying why"
-        return ProviderUnavailable(message, status=answer.status, body=answer.body)
+        return UnreadableAnswer(message, status=answer.status, body=answer.body)
     message = f"NOWPayments answered {answer.status} {code}: {detail}"
     return _rejection(answer.status, code, detail)(message, status=answer.status, body=answer.body)
 
@@ -248,37 +257,40 @@ def _usable_coin(entry: Fields) -> Coin | None:
     # Only live answers have available_for_payment.
     if not entry.flag("enable", default=False) or not entry.flag("available_for_payment", default=True):
         return None
+    code = entry.text("code").lower()
     return Coin(
-        code=entry.text("code").lower(),
-        name=entry.text("name"),
-        network=entry.optional_text("network").lower(),
-        wallet_regex=entry.optional_text("wallet_regex"),
+        code=code,
+        name=entry.aside(entry.text, "name", code.upper()),
+        network=entry.aside(entry.optional_text, "network", "").lower(),
+        wallet_regex=entry.aside(entry.optional_text, "wallet_regex", ""),
         needs_memo=entry.flag("extra_id_exists", default=False),
     )
 
 
 def _created_payment(answer: Fields) -> CreatedPayment:
+    """Read what decides strictly; address and memo belong to it, for coins sent without them are lost."""
     pay_amount = answer.amount("pay_amount")
     if not pay_amount:
-        raise ProviderUnavailable("NOWPayments created a payment of nothing")
+        raise UnreadableAnswer("NOWPayments created a payment of nothing")
     return CreatedPayment(
         payment_id=answer.digits("payment_id"),
         status=_status(answer.text("payment_status")),
         pay_address=answer.text("pay_address", limit=200),
         pay_amount=pay_amount,
         pay_currency=answer.text("pay_currency", limit=32).lower(),
-        payin_extra_id=answer.optional_text("payin_extra_id", limit=100),
+        payin_extra_id=answer.memo("payin_extra_id", limit=100),
         price_amount=answer.amount("price_amount"),
         price_currency=answer.text("price_currency").lower(),
         order_id=answer.text("order_id"),
-        network=answer.optional_text("network").lower(),
-        purchase_id=answer.optional_digits("purchase_id"),
+        network=answer.aside(answer.optional_text, "network", "").lower(),
+        purchase_id=answer.aside(answer.optional_digits, "purchase_id", ""),
         expires_at=answer.moment("expiration_estimate_date"),
         valid_until=answer.moment("valid_until"),
     )
 
 
 def _payment_facts(answer: Fields) -> PaymentFacts:
+    """Read strictly what decides, and only that: nothing else that they write oddly may keep money unseen."""
     raw_status = answer.text("payment_status")
     return PaymentFacts(
         payment_id=answer.digits("payment_id"),
@@ -291,16 +303,30 @@ def _payment_facts(answer: Fields) -> PaymentFacts:
         actually_paid=answer.optional_amount("actually_paid") or Decimal(0),
         order_id=answer.optional_text("order_id"),
         parent_payment_id=answer.optional_digits("parent_payment_id"),
-        outcome_amount=answer.optional_amount("outcome_amount"),
-        outcome_currency=answer.optional_text("outcome_currency", limit=32).lower(),
-        pay_address=answer.optional_text("pay_address", limit=200),
-        purchase_id=answer.optional_digits("purchase_id"),
-        payment_extra_ids=tuple(
-            str(child) for child in answer.items("payment_extra_ids") if isinstance(child, int | str)
-        ),
+        outcome_amount=answer.aside(answer.optional_amount, "outcome_amount", None),
+        outcome_currency=answer.aside(partial(answer.optional_text, limit=32), "outcome_currency", "").lower(),
+        pay_address=answer.aside(partial(answer.optional_text, limit=200), "pay_address", ""),
+        purchase_id=answer.aside(answer.optional_digits, "purchase_id", ""),
+        payment_extra_ids=_children(answer),
         updated_at=answer.moment("updated_at"),
-        payin_extra_id=answer.optional_text("payin_extra_id", limit=100),
+        payin_extra_id=answer.aside(partial(answer.memo, limit=100), "payin_extra_id", ""),
+        notes=tuple(answer.notes),
     )
+
+
+def _children(answer: Fields) -> tuple[str, ...]:
+    listed: list[Any] = answer.aside(answer.items, "payment_extra_ids", [])
+    children = tuple(
+        str(child) for child in listed if isinstance(child, int | str) and _PAYMENT_ID.fullmatch(str(child))
+    )
+    if len(children) < len(listed):
+        answer.notes.append("payment_extra_ids lists something that is no payment id")
+    return children
+
+
+def is_known_word(word: str) -> bool:
+    """Return whether a stored status is one of theirs that we know; nothing was read yet where there is none."""
+    return not word or word in STATUSES
 
 
 def _status(word: str) -> ProviderStatus:

@@ -15,6 +15,7 @@ from orders.services import queue_email
 from payments.balance import amount_due
 from payments.choices import ReviewReason
 from payments.models import Payment
+from payments.nowpayments import is_known_word
 
 ACCEPTABLE = (Payment.Status.REVIEW, Payment.Status.PARTIALLY_PAID)
 TAKES_MONEY = (Order.Status.PENDING, Order.Status.UNDERPAID, Order.Status.EXPIRED, Order.Status.HELD)
@@ -23,7 +24,7 @@ HAS_REFUND = "This payment has a refund already; look at it."
 
 def objection_to_acceptance(payment: Payment) -> str | None:
     order = payment.order
-    if payment.status not in ACCEPTABLE:
+    if payment.status not in ACCEPTABLE and is_known_word(payment.provider_status):
         return f"A payment in “{payment.status}” cannot be accepted."
     if payment.actually_paid <= 0:
         return "The provider reports no coins for this payment. Read it again first."
@@ -49,7 +50,8 @@ def accept_as_paid(payment: Payment, *, actor: str, reason: str) -> None:
         )
         order.mark_paid(message=message, actor=actor)
         queue_email(order, Email.Kind.PAYMENT_RECEIVED)
-    close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)
+    for kind in (AlertKind.PAYMENT_REVIEW, AlertKind.PAYMENT_UNKNOWN_STATUS):
+        close_alert(kind, payment, by=actor)
 
 
 def objection_to_asking(payment: Payment) -> str | None:

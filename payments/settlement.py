@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from bitloot.core import queries
 from bitloot.core.clock import delay
@@ -16,11 +17,11 @@ from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind, OrderReason
 from orders.models import Email, Order
 from orders.services import queue_email
-from payments.acceptance import binding_objection, objection
+from payments.acceptance import binding_objection, is_late, objection
 from payments.balance import amount_due, credit_of, credited
 from payments.choices import PaymentStatus, ReviewReason
 from payments.models import Payment, Refund
-from payments.nowpayments import PaymentFacts, ProviderStatus
+from payments.nowpayments import PaymentFacts, ProviderStatus, is_known_word
 
 PAYABLE = (Order.Status.PENDING, Order.Status.UNDERPAID)
 # Once more, for a refund or a second deposit whose IPN was lost.
@@ -86,6 +87,9 @@ _STEPS = {
     ProviderStatus.CONFIRMED: Payment.Status.CONFIRMED,
     ProviderStatus.SENDING: Payment.Status.SENDING,
 }
+_COINS_SEEN = frozenset(
+    {ProviderStatus.CONFIRMING, ProviderStatus.CONFIRMED, ProviderStatus.SENDING, ProviderStatus.FINISHED}
+)
 STEP_MESSAGES = {
     Payment.Status.WAITING: "The payment waits for coins.",
     Payment.Status.CONFIRMING: "The coins were seen; the network is confirming them.",
@@ -94,18 +98,24 @@ STEP_MESSAGES = {
 }
 
 
-def apply(payment: Payment, facts: PaymentFacts) -> str:
-    """Move payment and order to what the provider says, only forwards; return a sentence for the log."""
+def apply(payment: Payment, facts: PaymentFacts, *, still_covers: bool | None = None) -> str:
+    """Move payment and order to what the provider says, only forwards; return a sentence for the log.
+
+    `still_covers` says whether coins that came after the quote's end make up the price at today's rate.
+    """
     with transaction.atomic():
         order = payment.order.lock()
         payment = payment.lock()
         is_finished = facts.status is ProviderStatus.FINISHED
         known_already = payment.status == Payment.Status.FINISHED
-        why_not = _why_it_pays_nothing(order, payment, facts) if is_finished and not known_already else None
+        why_not = (
+            _why_it_pays_nothing(order, payment, facts, still_covers) if is_finished and not known_already else None
+        )
+        _close_unknown_word(payment, facts)
         if is_finished and not known_already and why_not is None:
             _pay(order, payment, facts)
             return "paid"
-        queries.update(Payment, {"pk": payment.pk}, _seen(facts))
+        queries.update(Payment, {"pk": payment.pk}, _seen(payment, facts))
         if payment.status == Payment.Status.REFUNDED and payment.refunds.filter(status=Refund.Status.DONE).exists():
             return "staff sent this money back"
         if is_finished:
@@ -115,8 +125,16 @@ def apply(payment: Payment, facts: PaymentFacts) -> str:
         return _apply_aside(order, payment, facts)
 
 
-def _seen(facts: PaymentFacts) -> dict[str, Any]:
+def _close_unknown_word(payment: Payment, facts: PaymentFacts) -> None:
+    if facts.status is not ProviderStatus.UNKNOWN and not is_known_word(payment.provider_status):
+        close_alert(AlertKind.PAYMENT_UNKNOWN_STATUS, payment, by="automatic: the provider says a word we know")
+
+
+def _seen(payment: Payment, facts: PaymentFacts) -> dict[str, Any]:
+    came = facts.actually_paid > 0 or facts.status in _COINS_SEEN
+    first_seen = {"coins_seen_at": Now()} if came and payment.coins_seen_at is None else {}
     return {
+        **first_seen,
         "provider_status": facts.raw_status[:40],
         "actually_paid": facts.actually_paid,
         "outcome_amount": facts.outcome_amount,
@@ -126,7 +144,9 @@ def _seen(facts: PaymentFacts) -> dict[str, Any]:
     }
 
 
-def _why_it_pays_nothing(order: Order, payment: Payment, facts: PaymentFacts) -> ReviewReason | None:
+def _why_it_pays_nothing(
+    order: Order, payment: Payment, facts: PaymentFacts, still_covers: bool | None
+) -> ReviewReason | None:
     """Return why a payment that is finished at the provider does not pay its order, or None if it does."""
     if reason := objection(payment, facts, tolerance=settings.PAYMENT_TOLERANCE):
         return reason
@@ -135,6 +155,9 @@ def _why_it_pays_nothing(order: Order, payment: Payment, facts: PaymentFacts) ->
     if not _takes_money(order):
         second = ReviewReason.SECOND_PAYMENT
         return second if order.paid_at else _ORDER_TAKES_NONE.get(order.status, second)
+    # None: it was not late when it was read.
+    if still_covers is False and is_late(payment):
+        return ReviewReason.LATE_RATE
     return None if _covers(payment, order) else ReviewReason.ORDER_NOT_COVERED
 
 
@@ -159,7 +182,7 @@ def _takes_money(order: Order) -> bool:
 def _pay(order: Order, payment: Payment, facts: PaymentFacts) -> None:
     coins_in = f"{plain(facts.actually_paid)} {payment.pay_currency.upper()}"
     was_partial = payment.status == Payment.Status.PARTIALLY_PAID
-    fields: dict[str, Any] = {**_seen(facts), "finished_at": Now(), "reason": ""}
+    fields: dict[str, Any] = {**_seen(payment, facts), "finished_at": Now(), "reason": ""}
     if payment.claim_token is None:  # whoever is asking right now decides that when they are done
         fields["next_attempt_at"] = Now() + delay(LOOK_AFTER_FINISH)
     payment.move(Payment.Status.FINISHED, message=f"The store has the money: {coins_in}.", **fields)
@@ -198,8 +221,22 @@ def _apply_aside(order: Order, payment: Payment, facts: PaymentFacts) -> str:
     if facts.status is ProviderStatus.REFUNDED:
         return _apply_refunded(order, payment)
     if facts.status is ProviderStatus.UNKNOWN:
-        return _to_review(order, payment, ReviewReason.UNKNOWN_STATUS)
+        return _alert_unknown_word(order, payment, facts)
     return _apply_end(order, payment, facts)
+
+
+def _alert_unknown_word(order: Order, payment: Payment, facts: PaymentFacts) -> str:
+    """Tell staff once of each word that we do not know. It decides nothing: the payment is watched as before."""
+    if payment.status == Payment.Status.REVIEW or payment.provider_status == facts.raw_status[:40]:
+        return f"{facts.raw_status[:40]!r} is known to be unknown"
+    raise_alert(
+        AlertKind.PAYMENT_UNKNOWN_STATUS,
+        payment,
+        f"NOWPayments says “{facts.raw_status[:40]}” of {payment}, a word that we do not know. Nothing was changed; the"
+        " payment is watched. Read their documentation; if money came, accept it as paid or refund it.",
+        order=order,
+    )
+    return "alert: unknown status"
 
 
 def _apply_end(order: Order, payment: Payment, facts: PaymentFacts) -> str:
@@ -212,7 +249,10 @@ def _apply_end(order: Order, payment: Payment, facts: PaymentFacts) -> str:
         return f"alert: {end.after_finished}"
     if end.to not in Payment.TRANSITIONS[payment.status]:
         return f"{end.to} changes nothing"
-    payment.move(end.to, message=f"The provider ended this payment: {end.to}.")
+    # A provider that ends the quote early ends its rate, too.
+    early = end.to == Payment.Status.EXPIRED and payment.quote_ended_at > timezone.now()
+    ended: dict[str, Any] = {"expires_at": Now()} if early else {}
+    payment.move(end.to, message=f"The provider ended this payment: {end.to}.", **ended)
     return str(end.to)
 
 
@@ -306,4 +346,5 @@ def _evidence(facts: PaymentFacts) -> dict[str, Any]:
         "asked": f"{plain(facts.pay_amount)} {facts.pay_currency}",
         "paid": plain(facts.actually_paid),
         "parent": facts.parent_payment_id,
+        **({"notes": list(facts.notes)} if facts.notes else {}),
     }

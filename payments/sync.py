@@ -3,20 +3,25 @@
 import dataclasses
 import logging
 import uuid
+from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
 
+from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 from django.db.models.functions import Now
 
 from bitloot.core import queries
-from bitloot.core.clock import delay
+from bitloot.core.clock import backoff, delay
 from bitloot.core.decisions import Decision, nothing_against
 from bitloot.core.faults import failpoint
 from bitloot.core.outcome import Outcome
-from bitloot.core.providers import ProviderError, ProviderRejected, ProviderUnavailable
+from bitloot.core.providers import Cause, CredentialsRefused, ProviderError, ProviderRejected
 from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.models import Order
+from payments.acceptance import is_late, objection
 from payments.choices import ReviewReason
 from payments.creation import UNANSWERED_FOR
 from payments.exceptions import UnknownPayment
@@ -24,36 +29,48 @@ from payments.ipn import IpnHint
 from payments.models import Payment
 from payments.nowpayments import NowPaymentsClient, PaymentFacts, ProviderStatus
 from payments.settlement import LOOK_AFTER_FINISH, alert, apply
+from payments.unanswered import credentials_refused, note_failure, note_success
 
 logger = logging.getLogger(__name__)
 
+# What they keep of what arrived, at most.
+PROVIDER_FEES = Decimal("0.01")
 WATCHED_FOR = timedelta(days=7, hours=6)
 
 
 def handle_ipn(hint: IpnHint) -> Outcome:
     """Re-read the payment that an authentic IPN names and apply what the provider says; return what came of it.
 
-    Raises UnknownPayment for a payment we may still be creating, and ProviderUnavailable.
+    Raises UnknownPayment for a payment we may still be creating, and ProviderError.
     """
     known = queries.select(Payment, {"external_id": hint.payment_id}, join=("order",))
-    if not known:
-        return _handle_unbound(hint)
-    payment = known[0]
+    try:
+        return _handle_known(known[0], hint) if known else _handle_unbound(hint)
+    except ProviderError as err:
+        if known:
+            note_failure(known[0], err)
+        elif err.cause is Cause.CREDENTIALS:
+            credentials_refused(err)
+        raise
+
+
+def _handle_known(payment: Payment, hint: IpnHint) -> Outcome:
     if hint.order_id and hint.order_id != str(payment.order_id):
         _alert_other_order(payment, payment.order)
     return Outcome.processed(refresh(payment))
 
 
 def refresh(payment: Payment) -> str:
-    """Ask the provider for this payment and apply the answer. Raises ProviderUnavailable."""
+    """Ask the provider for this payment and apply the answer. Raises ProviderError."""
     if not payment.external_id:
         return "the provider has not named this payment yet"
     facts = _read(payment.external_id)
     failpoint("payment.read")
     if facts.status is ProviderStatus.FINISHED and payment.price_amount < payment.order.total:
         _reread_parts(payment)
-    outcome = apply(payment, facts)
+    outcome = _settle(payment, facts)
     failpoint("payment.applied")
+    note_success(payment)
     for child in facts.payment_extra_ids:
         _notice_child(payment, child)
     return outcome
@@ -74,7 +91,10 @@ def watch(payment: Payment) -> None:
         refresh(payment)
     except ProviderError as err:
         logger.warning("%s could not be re-read: %s", payment, err)
-        payment.retry()
+        pause = backoff(payment.attempts + 1)
+        left = note_failure(payment, err)
+        # Staff are to hear of it in time, not a backoff later.
+        payment.release(min(pause, left) if left else pause, attempts=F("attempts") + 1)
     else:
         payment.release(next_look(queries.get(Payment, payment.pk)), attempts=0)
 
@@ -137,7 +157,7 @@ def _handle_unbound(hint: IpnHint) -> Outcome:
     if facts.order_id not in ("", str(order.pk)):
         _alert_other_order(f"NOWPayments payment {hint.payment_id}", order)
         return Outcome.ignored("the provider knows this payment for another order")
-    return Outcome.processed(apply(_adopt(order, facts), facts))
+    return Outcome.processed(_settle(_adopt(order, facts), facts))
 
 
 def _alert_other_order(payment: Payment | str, order: Order) -> None:
@@ -156,17 +176,48 @@ def _reread_parts(payment: Payment) -> None:
         apply(part, _read(str(part.external_id)))
 
 
+def _settle(payment: Payment, facts: PaymentFacts) -> str:
+    """Apply what the provider says, and before that ask what coins that came late are worth. Raises ProviderError."""
+    would_pay = objection(payment, facts, tolerance=settings.PAYMENT_TOLERANCE) is None
+    asks = would_pay and payment.status != Payment.Status.FINISHED and is_late(payment)
+    return apply(payment, facts, still_covers=_still_covers(payment, facts) if asks else None)
+
+
+def _still_covers(payment: Payment, facts: PaymentFacts) -> bool:
+    """Return whether what came makes up the price at today's rate; False if nobody says. Raises ProviderError."""
+    client = NowPaymentsClient.from_settings()
+    for coin, amount, share in _arrived(facts):
+        try:
+            needed = payment.price_amount
+            if coin != payment.price_currency:
+                needed = client.estimate(payment.price_amount, payment.price_currency, coin)
+        except CredentialsRefused:
+            raise
+        except ProviderRejected as err:
+            logger.warning("what %s is worth in %s is not known: %s", payment, coin, err)
+            continue
+        return amount >= needed * share * (1 - settings.PAYMENT_TOLERANCE)
+    return False
+
+
+def _arrived(facts: PaymentFacts) -> Iterator[tuple[str, Decimal, Decimal]]:
+    """Yield the coin and amount that came, and the share of the price it has to make up: the outcome is net of fees."""
+    if facts.outcome_amount and facts.outcome_currency:
+        yield facts.outcome_currency, facts.outcome_amount, 1 - PROVIDER_FEES
+    yield facts.pay_currency, facts.actually_paid, Decimal(1)
+
+
 def _notice_child(payment: Payment, child: str) -> None:
     """Take in a second deposit that the provider lists with its parent, in case its own IPN never comes."""
     if Payment.objects.filter(external_id=child).exists():
         return
     try:
         facts = dataclasses.replace(_read(child), parent_payment_id=str(payment.external_id))
-    except ProviderUnavailable as err:
+    except ProviderError as err:
         logger.warning("a deposit beside %s could not be read: %s", payment, err)
         alert(payment.order, payment, ReviewReason.CHILD_UNREADABLE)
         return
-    apply(_adopt(payment.order, facts), facts)
+    _settle(_adopt(payment.order, facts), facts)
 
 
 def _adopt(order: Order, facts: PaymentFacts) -> Payment:
@@ -205,11 +256,8 @@ def _adopt(order: Order, facts: PaymentFacts) -> Payment:
 
 
 def _read(external_id: str) -> PaymentFacts:
-    """Return what the provider says now. Raises ProviderUnavailable; what they do not know now they may know later."""
-    try:
-        return NowPaymentsClient.from_settings().read_payment(external_id)
-    except ProviderRejected as err:
-        raise ProviderUnavailable(f"payment {external_id} could not be read: {err}", status=err.status) from err
+    """Return what the provider says now. Raises ProviderError; what they refuse or do not know now may come later."""
+    return NowPaymentsClient.from_settings().read_payment(external_id)
 
 
 READ_AGAIN = Decision(

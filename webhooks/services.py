@@ -17,10 +17,11 @@ from bitloot.core import queries, wakeup
 from bitloot.core.clock import backoff
 from bitloot.core.decisions import Decision, DecisionRefused, demand
 from bitloot.core.faults import failpoint
-from bitloot.core.providers import ProviderUnavailable
+from bitloot.core.providers import ProviderError
 from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
 from payments.exceptions import UnknownPayment
+from payments.models import Payment
 from webhooks.group_commit import Group
 from webhooks.handlers import HANDLERS
 from webhooks.models import WebhookLog
@@ -87,7 +88,7 @@ def handle_row(log: WebhookLog) -> None:
     try:
         outcome = HANDLERS[log.provider](log)
         failpoint("webhook.handled")
-    except (ProviderUnavailable, UnknownPayment) as err:
+    except (ProviderError, UnknownPayment) as err:
         _try_later(log, err)
     except Exception as err:
         logger.exception("%s could not be handled", log)
@@ -126,8 +127,17 @@ def _is_tampered(log: WebhookLog) -> bool:
 def _try_later(log: WebhookLog, err: Exception) -> None:
     if log.attempts + 1 < TRIES_WITHOUT_ANSWER:
         log.retry(outcome=f"Waiting: {err}"[:300])
-    else:
+        return
+    with transaction.atomic():
         log.mark_given_up(outcome=f"Gave up waiting: {err}")
+        payment = Payment.objects.filter(external_id=log.external_id).first() if log.external_id else None
+        raise_alert(
+            AlertKind.WEBHOOK_FAILED,
+            log,
+            f"{log} waited for an answer of its provider, which never came: {str(err)[:160]}. Mend the cause, then"
+            " replay it.",
+            order=payment.order if payment else None,
+        )
 
 
 def _fail(log: WebhookLog, err: Exception) -> None:

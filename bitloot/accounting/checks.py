@@ -6,10 +6,24 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum
-from django.db.models.functions import Coalesce, Lower, Now
+from django.conf import settings
+from django.db.models import (
+    Case,
+    Count,
+    Exists,
+    ExpressionWrapper,
+    F,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Sum,
+    Value,
+    When,
+)
+from django.db.models.functions import Coalesce, Lower, Now, NullIf
 
-from bitloot.accounting.ledger import IN_WORK, OPEN_PURCHASE, Scope, given_back, value_of
+from bitloot.accounting.ledger import COINS, IN_WORK, MONEY, OPEN_PURCHASE, Scope, given_back, value_of
 from bitloot.core.money import cents
 from fulfillment.models import Reservation, ReservationAttempt
 from orders.choices import AlertKind
@@ -20,7 +34,14 @@ from storage.models import Key
 
 # SQLite adds decimals up as floating point numbers.
 HALF_CENT = Decimal("0.005")
+Status = Payment.Status
+GOES_BACK = (Order.Status.REFUND_DUE, Order.Status.REFUNDED)
+NOTHING = Value(Decimal(0), output_field=COINS)
 PATIENCE_WITH_PARTS = timedelta(days=7)
+PATIENCE_WITH_ANSWERS = timedelta(minutes=15)
+# What overpaying customers get back: less is the network's rounding.
+SURPLUS_SHARE = Decimal("0.05")
+SURPLUS_WORTH = Decimal(1)
 UNPAID = (Order.Status.PENDING, Order.Status.UNDERPAID, Order.Status.EXPIRED, Order.Status.CANCELLED)
 NOT_SERVED = (*UNPAID, Order.Status.FAILED)
 
@@ -195,6 +216,47 @@ def _payment_unwatched(scope: Scope) -> Rows:
     return unwatched.order_by("created_at").values("pk", "status", "order_id")
 
 
+def _payment_unread(scope: Scope) -> Rows:
+    unread = Payment.objects.filter(scope.of("order__"), unread_since__lt=Now() - PATIENCE_WITH_ANSWERS)
+    return unread.order_by("created_at").values("external_id", "status", "order_id")
+
+
+def _finished(scope: Scope) -> QuerySet[Payment]:
+    finished = Payment.objects.filter(scope.of("order__"), status=Payment.Status.FINISHED, pay_amount__gt=0)
+    return finished.order_by("created_at")
+
+
+def _accepted_below_price(scope: Scope) -> Rows:
+    accepted = Payment.objects.filter(order=OuterRef("pk"), reason=ReviewReason.ACCEPTED, status=Status.FINISHED)
+    orders = Order.objects.filter(Exists(accepted), scope.of(), paid_at__isnull=False).exclude(status__in=GOES_BACK)
+    # What staff accepted counts as paid; here it counts with what arrived.
+    arrived = F("payments__actually_paid") / NullIf("payments__pay_amount", Value(Decimal(0), output_field=COINS))
+    share = Case(When(payments__actually_paid__gte=F("payments__pay_amount"), then=Value(Decimal(1))), default=arrived)
+    worth = ExpressionWrapper(F("payments__price_amount") * share, output_field=COINS)
+    is_accepted = Q(payments__reason=ReviewReason.ACCEPTED, payments__status=Status.FINISHED)
+    value = Case(When(is_accepted, then=worth), default=value_of("payments__"), output_field=COINS)
+    sums = orders.order_by("created_at").values("pk", "total", "currency").annotate(came=Coalesce(Sum(value), NOTHING))
+    least = F("total") * Value(1 - settings.PAYMENT_TOLERANCE, output_field=COINS)
+    return sums.filter(came__lt=least - HALF_CENT)
+
+
+def _surplus_kept(scope: Scope) -> Rows:
+    refunds = Refund.objects.filter(payment=OuterRef("pk"))
+    beyond = ExpressionWrapper(F("actually_paid") - F("pay_amount"), output_field=COINS)
+    worth = ExpressionWrapper(beyond * F("price_amount") / F("pay_amount"), output_field=COINS)
+    most = F("pay_amount") * Value(1 + SURPLUS_SHARE, output_field=COINS)
+    kept = _finished(scope).filter(~Exists(refunds), actually_paid__gt=most)
+    found = kept.annotate(surplus=beyond, worth=worth).filter(worth__gte=SURPLUS_WORTH)
+    return found.values("external_id", "surplus", "pay_currency", "order_id")
+
+
+def _cost_above_cap(scope: Scope) -> Rows:
+    permits = ReservationAttempt.objects.filter(reservation=OuterRef("pk")).order_by("-number")
+    most = ExpressionWrapper(Subquery(permits.values("price")[:1]) * F("item__quantity"), output_field=MONEY)
+    bought = _reservations(scope).filter(supplier_order_id__isnull=False).annotate(most=most)
+    return bought.filter(cost__gt=F("most") + HALF_CENT).values("external_id", "cost", "most", "item__order_id")
+
+
 CHECKS = (
     Check(
         "paid_without_money",
@@ -322,5 +384,33 @@ CHECKS = (
         "Payment {pk} is “{status}”, but will not be read again by itself. Use “Read again at the"
         " provider” in the admin.",
         order="order_id",
+    ),
+    Check(
+        "payment_unread",
+        _payment_unread,
+        "Payment {external_id} is “{status}”, and NOWPayments has given no usable answer about it for over a quarter of"
+        " an hour: money may be there that is not counted. Look it up in their dashboard; use “Read again at the"
+        " provider” once they answer.",
+        order="order_id",
+    ),
+    Check(
+        "accepted_below_price",
+        _accepted_below_price,
+        "Staff accepted order {pk} as paid with {came} of {total} {currency}. The margin is off by what is missing; the"
+        " reason stands in the order's timeline.",
+    ),
+    Check(
+        "surplus_kept",
+        _surplus_kept,
+        "With payment {external_id} came {surplus} {pay_currency} more than was asked, and no refund gives them back."
+        " Refund the surplus, or agree with the customer on what it is for.",
+        order="order_id",
+    ),
+    Check(
+        "cost_above_cap",
+        _cost_above_cap,
+        "The supplier took {cost} EUR for reservation {external_id}, at most {most} EUR were agreed. Ask the supplier"
+        " for the difference.",
+        order="item__order_id",
     ),
 )

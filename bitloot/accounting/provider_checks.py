@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import islice
 from typing import TypeVar
 
 from django.conf import settings
@@ -51,7 +50,7 @@ AGREES: dict[ProviderStatus, tuple[str, ...]] = {
     ProviderStatus.FINISHED: (Status.FINISHED, Status.REVIEW, Status.REFUNDED),
     ProviderStatus.PARTIALLY_PAID: (Status.PARTIALLY_PAID, Status.FINISHED, Status.REVIEW, Status.REFUNDED),
     ProviderStatus.REFUNDED: (Status.REFUNDED, Status.REVIEW),
-    ProviderStatus.UNKNOWN: (Status.REVIEW,),
+    ProviderStatus.UNKNOWN: tuple(Status),  # it has an alert of its own, and decides nothing
 }
 NO_MONEY = (Status.EXPIRED, Status.FAILED, Status.CANCELLED)
 SETTLED = (Status.FINISHED, Status.PARTIALLY_PAID, Status.REVIEW)
@@ -351,9 +350,17 @@ def _look_for_strangers(client: EcommerceClient, since: datetime, answers: Answe
 
 
 def _in_batches(orders: Iterable[SupplierOrder]) -> Iterator[list[SupplierOrder]]:
-    left = iter(orders)
-    while batch := list(islice(left, ASKED_AT_ONCE)):
-        yield batch
+    batch: list[SupplierOrder] = []
+    try:
+        for order in orders:
+            batch.append(order)
+            if len(batch) == ASKED_AT_ONCE:
+                yield batch
+                batch = []
+    except ProviderError:
+        yield batch  # what they did list is looked at before it is said that this was not all
+        raise
+    yield batch
 
 
 def _is_ours(order: SupplierOrder) -> bool:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from enum import StrEnum
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import requests
@@ -16,7 +17,7 @@ from urllib3.util import Retry
 
 from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
-from bitloot.core.strict_json import MalformedJson, parse_json
+from bitloot.core.strict_json import MalformedJson, parse_answer
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,27 @@ _NEVER_CONNECTED = (
 )
 
 
+class Cause(StrEnum):
+    """Why a provider call brought nothing. Each has effects and alerts of its own."""
+
+    UNREACHABLE = "unreachable", "cannot be reached"
+    CREDENTIALS = "credentials", "refuses our credentials"
+    REQUEST = "request", "refuses this request"
+    NONSENSE = "nonsense", "answers nonsense"
+
+    words: str
+
+    def __new__(cls, value: str, words: str) -> "Cause":
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.words = words
+        return member
+
+
 class ProviderError(Exception):
     """A provider call that brought no usable result. `status` and `body` hold what came back, if anything did."""
+
+    cause: ClassVar[Cause] = Cause.REQUEST
 
     def __init__(self, message: str, *, status: int | None = None, body: bytes = b"") -> None:
         super().__init__(message)
@@ -46,8 +66,22 @@ class ProviderRejected(ProviderError):
     """They answered no: nothing happened, and asking the same again will bring the same."""
 
 
+class CredentialsRefused(ProviderRejected):
+    """They do not accept our key, whatever we ask: only staff can mend that, and then everything works again."""
+
+    cause = Cause.CREDENTIALS
+
+
 class ProviderUnavailable(ProviderError):
     """No usable answer: the effect is unknown. Retry a read; ask before repeating a write."""
+
+    cause = Cause.UNREACHABLE
+
+
+class UnreadableAnswer(ProviderUnavailable):
+    """They answered, but not in a form that can be read: the host is well, and the effect is unknown all the same."""
+
+    cause = Cause.NONSENSE
 
 
 class ProviderNotSent(ProviderUnavailable):
@@ -64,11 +98,11 @@ class Answer:
         return 200 <= self.status < 300
 
     def json(self) -> Any:
-        """Return the parsed body; raises ProviderUnavailable if it is not strict JSON."""
+        """Return the parsed body, with Odd for each bad value in it; raises UnreadableAnswer if it is no JSON."""
         try:
-            return parse_json(self.body, max_depth=32, max_members=20_000)
+            return parse_answer(self.body)
         except MalformedJson as err:
-            raise ProviderUnavailable(f"unreadable answer: {err}", status=self.status, body=self.body) from err
+            raise UnreadableAnswer(f"unreadable answer: {err}", status=self.status, body=self.body) from err
 
 
 class Transport:
@@ -117,6 +151,7 @@ class Transport:
         logger.info("%s %s %s: %s in %.0f ms", self.provider, method, path, answer.status, elapsed)
         if 300 <= answer.status < 400:
             logger.error("%s answered with a redirect, which is never followed", self.provider)
+            raise UnreadableAnswer(f"{self.provider} answered {answer.status}", status=answer.status, body=answer.body)
         if answer.status in (408, 429) or not (200 <= answer.status < 300 or 400 <= answer.status < 500):
             raise ProviderUnavailable(
                 f"{self.provider} answered {answer.status}", status=answer.status, body=answer.body
@@ -145,14 +180,14 @@ class Transport:
 
     def _read(self, response: requests.Response, *, deadline: float) -> bytes:
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise ProviderUnavailable("compressed answer to a request for identity", status=response.status_code)
+            raise UnreadableAnswer("compressed answer to a request for identity", status=response.status_code)
         chunks: list[bytes] = []
         size = 0
         while chunk := response.raw.read1(65536, decode_content=False):
             size += len(chunk)
             chunks.append(chunk)
             if size > MAX_ANSWER_BYTES:
-                raise ProviderUnavailable("answer too large", status=response.status_code)
+                raise UnreadableAnswer("answer too large", status=response.status_code)
             # The socket's timeout starts again with each byte; this one is for the whole answer.
             if time.monotonic() > deadline:
                 raise TimeoutError("the answer came too slowly")

@@ -1,12 +1,18 @@
 """Reading a provider's answer member by member, so that a wrong shape stops at the edge and is named, never quoted."""
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
-from bitloot.core.providers import ProviderUnavailable
+from bitloot.core.providers import UnreadableAnswer
+from bitloot.core.strict_json import is_storable
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # Decimal() alone also takes "1_000", "٣", "NaN" and "-1"; none of them is an amount that a provider may name.
 _AMOUNT = re.compile(r"[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,2})?")
@@ -16,13 +22,14 @@ MAX_AMOUNT = Decimal(10) ** 20  # more of anything is a mistake of theirs, and n
 
 
 class Fields:
-    """One JSON object. Each reader raises ProviderUnavailable if the member is missing or has another shape."""
+    """One JSON object. Each reader raises UnreadableAnswer if the member is missing or has another shape."""
 
     def __init__(self, document: Any, *, what: str) -> None:
         if not isinstance(document, dict):
-            raise ProviderUnavailable(f"{what} is not a JSON object")
+            raise UnreadableAnswer(f"{what} is not a JSON object")
         self._members: Mapping[str, Any] = document
         self._what = what
+        self.notes: list[str] = []
 
     def __contains__(self, name: str) -> bool:
         return self._members.get(name) is not None
@@ -30,14 +37,29 @@ class Fields:
     def raw(self, name: str) -> Any:
         return self._members.get(name)
 
+    def aside(self, read: Callable[[str], T], name: str, default: T) -> T:
+        """Read a member that decides nothing: an odd value is noted, and `default` stands for it."""
+        try:
+            return read(name)
+        except UnreadableAnswer as err:
+            # What decides must not wait until they mend what does not.
+            logger.warning("%s", err)
+            self.notes.append(f"{name} is not what was expected")
+            return default
+
     def text(self, name: str, *, limit: int = MAX_TEXT) -> str:
         value = self._members.get(name)
-        if not isinstance(value, str) or not value or len(value) > limit:
+        if not isinstance(value, str) or not value or len(value) > limit or not is_storable(value):
             raise self._wrong(name)
         return value
 
     def optional_text(self, name: str, *, limit: int = MAX_TEXT) -> str:
         return self.text(name, limit=limit) if self._members.get(name) not in (None, "") else ""
+
+    def memo(self, name: str, *, limit: int = MAX_TEXT) -> str:
+        """Return a text that may also be written as a number, "" where there is none."""
+        value = self._members.get(name)
+        return str(value) if _is_int(value) else self.optional_text(name, limit=limit)
 
     def digits(self, name: str) -> str:
         """Return an id that comes as an int or as a string of digits, as text."""
@@ -86,17 +108,17 @@ class Fields:
             return None
         return parsed.astimezone(UTC) if parsed and parsed.tzinfo else None
 
-    def items(self, name: str) -> list[Any]:
-        """Return a list, empty if the member is missing or null."""
+    def items(self, name: str, *, required: bool = False) -> list[Any]:
+        """Return a list, empty if the member is missing or null and not required."""
         value = self._members.get(name)
-        if value is None:
+        if value is None and not required:
             return []
         if not isinstance(value, list):
             raise self._wrong(name)
         return value
 
-    def _wrong(self, name: str) -> ProviderUnavailable:
-        return ProviderUnavailable(f"{self._what}: {name} is missing or not what was expected")
+    def _wrong(self, name: str) -> UnreadableAnswer:
+        return UnreadableAnswer(f"{self._what}: {name} is missing or not what was expected")
 
 
 def _is_int(value: Any) -> TypeGuard[int]:

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
@@ -42,6 +44,37 @@ def parse_json(raw: bytes, *, max_depth: int = 8, max_members: int = 200) -> Any
     return document
 
 
+@dataclass(frozen=True)
+class Odd:
+    """Stands in a provider's answer for a value that cannot be taken: no reader accepts it, its neighbours are read."""
+
+    why: str
+
+
+def parse_answer(raw: bytes, *, max_depth: int = 32, max_members: int = 20_000) -> Any:
+    """Parse what a provider answered: as strict as parse_json, but one bad value spoils only its own member.
+
+    Strings are left as they come; a reader that wants to store one asks `is_storable`.
+    """
+    try:
+        document = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_members_once,
+            parse_float=lambda token: _or_odd(_finite_decimal, token),
+            parse_int=lambda token: _or_odd(_bounded_int, token),
+            parse_constant=Odd,
+        )
+    except (UnicodeDecodeError, RecursionError, ValueError) as err:
+        raise MalformedJson("The body is not valid JSON in UTF-8.") from err
+    _check_shape(document, max_depth, max_members)
+    return document
+
+
+def is_storable(text: str) -> bool:
+    """Return whether PostgreSQL can store this text."""
+    return "\x00" not in text and not _SURROGATE.search(text)
+
+
 def parse_object(raw: bytes, **limits: int) -> dict[str, Any]:
     """Like parse_json, for a body that has to be one object."""
     document = parse_json(raw, **limits)
@@ -66,6 +99,22 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) != len(pairs):
         raise MalformedJson("An object names the same member twice.")
     return members
+
+
+def _members_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        # Which of the two they mean is anybody's guess, so it is neither.
+        names = [name for name, _ in pairs]
+        members |= {name: Odd("named twice") for name in members if names.count(name) > 1}
+    return members
+
+
+def _or_odd(parse: Callable[[str], Any], token: str) -> Any:
+    try:
+        return parse(token)
+    except MalformedJson as err:
+        return Odd(str(err))
 
 
 def _finite_decimal(token: str) -> Decimal:
@@ -109,7 +158,7 @@ def _check_strings(document: Any) -> None:
     while stack:
         value = stack.pop()
         if isinstance(value, str):
-            if "\x00" in value or _SURROGATE.search(value):
+            if not is_storable(value):
                 raise UnstorableText("A string holds a character that cannot be stored.")
         elif isinstance(value, dict):
             stack.extend(value.keys())

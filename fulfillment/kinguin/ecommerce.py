@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from bitloot.core.providers import ProviderUnavailable, Transport
+from bitloot.core.providers import Transport, UnreadableAnswer
 from bitloot.core.reader import Fields
 from fulfillment.kinguin import wire
 from fulfillment.kinguin.protocol import (
@@ -74,7 +74,7 @@ class EcommerceClient:
         document = {"products": [line], "orderExternalId": external_id}
         order = _order(self._endpoint.call("POST", "/v2/order", document=document))
         if order.external_id != external_id:
-            raise ProviderUnavailable(f"Kinguin answered the purchase {external_id} with another external id")
+            raise UnreadableAnswer(f"Kinguin answered the purchase {external_id} with another external id")
         return order
 
     def give(self, order_id: str) -> None:
@@ -83,18 +83,26 @@ class EcommerceClient:
     def read(self, order_id: str) -> SupplierOrder:
         order = _order(self._endpoint.call("GET", f"/v1/order/{wire.path_id(order_id, 'order')}"))
         if order.order_id != order_id:
-            raise ProviderUnavailable(f"Kinguin answered with another order than {order_id}")
+            raise UnreadableAnswer(f"Kinguin answered with another order than {order_id}")
         return order
 
     def delivered(self, order_id: str) -> list[SupplierKey]:
         rows: dict[str, Any] = {}
         for page in range(1, MAX_KEY_PAGES + 1):
-            found = self._key_page(order_id, page)
-            fresh = {key_id: row for row in found if (key_id := _key_id(row)) not in rows}
+            try:
+                found = self._key_page(order_id, page)
+            except UnreadableAnswer as err:
+                if not rows:
+                    raise
+                # The pages before it are whole, and their keys are somebody's.
+                rows[f"page {page}"] = err
+                return wire.read_keys(rows.items(), _key)
+            named = [(_key_id(row) or f"{page}.{number}", row) for number, row in enumerate(found, 1)]
+            fresh = {key_id: row for key_id, row in named if key_id not in rows}
             rows |= fresh
             if len(found) < KEYS_PER_PAGE or not fresh:
                 return wire.read_keys(rows.items(), _key)
-        raise ProviderUnavailable(f"The keys of order {order_id} do not end after {MAX_KEY_PAGES} pages")
+        raise UnreadableAnswer(f"The keys of order {order_id} do not end after {MAX_KEY_PAGES} pages")
 
     def find(self, external_id: str) -> SupplierOrder | None:
         results = self._search(orderExternalId=external_id)
@@ -104,20 +112,27 @@ class EcommerceClient:
         if len(orders) > 1:
             raise AmbiguousSearch(external_id, sorted(orders))
         if not orders and len(results) >= SEARCH_LIMIT:
-            raise ProviderUnavailable(f"Kinguin's search for {external_id} is cut off before it found it")
+            raise UnreadableAnswer(f"Kinguin's search for {external_id} is cut off before it found it")
         return next(iter(orders.values()), None)
 
     def list_since(self, moment: datetime) -> Iterator[SupplierOrder]:
-        """Yield every order of our account placed since then, the store's or not. Raises ProviderUnavailable."""
-        since, seen = moment.astimezone(UTC).isoformat(timespec="seconds"), set[str]()
+        """Yield every order of our account placed since then, the store's or not.
+
+        Raises ProviderError; UnreadableAnswer at the end if some cannot be read, after all the others.
+        """
+        since, seen, odd = moment.astimezone(UTC).isoformat(timespec="seconds"), set[str](), 0
         for page in range(1, MAX_ORDER_PAGES + 1):
-            orders = [_order(row) for row in self._search(createdAtFrom=since, page=str(page))]
+            rows = self._search(createdAtFrom=since, page=str(page))
+            orders = list(_readable(rows))
+            odd += len(rows) - len(orders)
             fresh = [order for order in orders if order.order_id not in seen]
             yield from fresh
             seen.update(order.order_id for order in fresh)
-            if len(orders) < SEARCH_LIMIT or not fresh:
+            if len(rows) < SEARCH_LIMIT or not fresh:
+                if odd:
+                    raise UnreadableAnswer(f"{odd} of Kinguin's orders since {since} cannot be read")
                 return
-        raise ProviderUnavailable(f"Kinguin's orders since {since} do not end after {MAX_ORDER_PAGES} pages")
+        raise UnreadableAnswer(f"Kinguin's orders since {since} do not end after {MAX_ORDER_PAGES} pages")
 
     def cancel(self, order_id: str) -> None:
         raise NotSupported("Kinguin's API cannot cancel an order; return its keys, or ask Kinguin's support.")
@@ -161,7 +176,7 @@ class EcommerceClient:
         params = {**filters, "limit": str(SEARCH_LIMIT)}
         search = Fields(self._endpoint.call("GET", "/v1/order", params=params), what="Kinguin search")
         if not isinstance(search.raw("results"), list):
-            raise ProviderUnavailable("Kinguin's search has no list of results")
+            raise UnreadableAnswer("Kinguin's search has no list of results")
         return search.items("results")
 
     def _key_page(self, order_id: str, page: int) -> list[Any]:
@@ -174,32 +189,35 @@ class EcommerceClient:
                 return []
             raise
 
-    def _balance(self) -> Decimal:
-        return Fields(self._endpoint.call("GET", "/v1/balance"), what="Kinguin balance").amount("balance")
+    def _balance(self) -> Decimal | None:
+        answer = Fields(self._endpoint.call("GET", "/v1/balance"), what="Kinguin balance")
+        # A figure that we cannot read is no outage: their refusal of a purchase decides in the end.
+        return answer.aside(answer.optional_amount, "balance", None)
 
 
 def _quote(product: Fields, product_id: str) -> Quote:
     if product.text("productId") != product_id:
-        raise ProviderUnavailable(f"Kinguin answered with another product than {product_id}")
+        raise UnreadableAnswer(f"Kinguin answered with another product than {product_id}")
     price, qty = product.amount("price"), product.count("qty")
     if qty <= 0 or product.raw("isPreorder") is True:
         raise OutOfStock(f"Kinguin has no {product_id} in stock")
     if not price:
-        raise ProviderUnavailable(f"Kinguin names no price for {product_id}")
+        raise UnreadableAnswer(f"Kinguin names no price for {product_id}")
     # Only some accounts are shown textQty; for the others the purchase itself refuses when there are images only.
-    return Quote(price, qty, max(0, product.count("textQty")) if "textQty" in product else qty)
+    text_qty = product.aside(product.count, "textQty", qty) if "textQty" in product else qty
+    return Quote(price, qty, max(0, text_qty))
 
 
 def _order(document: Any) -> SupplierOrder:
     order = Fields(document, what="Kinguin order")
     order_id = order.text("orderId")
     if not _ORDER_ID.fullmatch(order_id):
-        raise ProviderUnavailable("Kinguin answered with an order id of another form")
+        raise UnreadableAnswer("Kinguin answered with an order id of another form")
     rows = _rows(order.raw("products"))
     keys = [wire.word(key, "status").upper() for row in rows for key in _rows(row.get("keys"))]
     return SupplierOrder(
         order_id=order_id,
-        external_id=order.optional_text("orderExternalId"),
+        external_id=order.aside(order.optional_text, "orderExternalId", ""),
         status=wire.status_of(order.raw("status"), STATUSES),
         cost=_cost(order),
         # One product may be split over several rows.
@@ -211,20 +229,26 @@ def _order(document: Any) -> SupplierOrder:
 
 def _cost(order: Fields) -> Decimal | None:
     """Return what was taken from the balance. An unreadable figure must not make a purchase unknown."""
-    try:
-        return order.optional_amount("paymentPrice" if "paymentPrice" in order else "totalPrice")
-    except ProviderUnavailable as err:
-        logger.warning("%s", err)
-        return None
+    return order.aside(order.optional_amount, "paymentPrice" if "paymentPrice" in order else "totalPrice", None)
+
+
+def _readable(rows: list[Any]) -> Iterator[SupplierOrder]:
+    for row in rows:
+        try:
+            yield _order(row)
+        except UnreadableAnswer as err:
+            logger.warning("left out one of Kinguin's orders: %s", err)
 
 
 def _key_id(row: Any) -> str:
-    if not isinstance(row, dict) or not wire.safe_id(row.get("id")):
-        raise ProviderUnavailable("Kinguin sent a key without an id")
-    return str(row["id"])
+    return wire.safe_id(row.get("id")) if isinstance(row, dict) else ""
 
 
-def _key(key_id: str, row: dict[str, Any]) -> SupplierKey | None:
+def _key(key_id: str, row: Any) -> SupplierKey | None:
+    if isinstance(row, UnreadableAnswer):
+        raise UnreadableKey(key_id, str(row))
+    if not _key_id(row):
+        raise UnreadableKey(key_id, "it has no id")
     serial, product_id = row.get("serial"), wire.safe_id(row.get("productId"))
     if serial is None or serial == "":
         return None
@@ -240,7 +264,7 @@ def _key(key_id: str, row: dict[str, Any]) -> SupplierKey | None:
 
 def _list(document: Any, what: str) -> list[Any]:
     if not isinstance(document, list):
-        raise ProviderUnavailable(f"Kinguin's {what} are not a list")
+        raise UnreadableAnswer(f"Kinguin's {what} are not a list")
     return document
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from bitloot.core.providers import ProviderUnavailable, Transport
+from bitloot.core.providers import Transport, UnreadableAnswer
 from bitloot.core.reader import Fields
 from fulfillment.kinguin import wire
 from fulfillment.kinguin.protocol import (
@@ -91,7 +91,7 @@ class OrdersClient:
     def _read(self, order_id: str) -> Any:
         document = self._endpoint.call("GET", f"/v1/orders/{wire.path_id(order_id, 'order')}")
         if Fields(document, what="order").raw("id") != order_id:
-            raise ProviderUnavailable(f"The supplier answered with another order than {order_id}")
+            raise UnreadableAnswer(f"The supplier answered with another order than {order_id}")
         return document
 
     def _check(self) -> None:
@@ -102,7 +102,7 @@ def _order(document: Any, external_id: str) -> SupplierOrder:
     order = Fields(document, what="order")
     order_id = wire.safe_id(order.text("id"))
     if not order_id:
-        raise ProviderUnavailable("The supplier answered with an order id of another form")
+        raise UnreadableAnswer("The supplier answered with an order id of another form")
     return SupplierOrder(
         order_id=order_id,
         external_id=external_id,

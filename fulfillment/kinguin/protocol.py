@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Literal, Protocol
 
-from bitloot.core.providers import ProviderError, ProviderNotSent, ProviderRejected
+from bitloot.core.providers import Cause, CredentialsRefused, ProviderError, ProviderNotSent, ProviderRejected
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +20,10 @@ class KinguinRejected(ProviderRejected):
         super().__init__(message, status=status)
         self.kind = kind
         self.detail = detail
+
+
+class KinguinCredentialsRefused(KinguinRejected, CredentialsRefused):
+    """They refuse our key, or credentials fresh from the environment: nothing was looked at, nothing was bought."""
 
 
 class TokenExpired(KinguinRejected):
@@ -36,6 +40,8 @@ class NotSupported(ProviderRejected):
 
 class UnreadableKey(ProviderError):
     """A key arrived that cannot be shown to anybody. `readable` holds the order's other keys."""
+
+    cause = Cause.NONSENSE
 
     def __init__(self, key_id: str, reason: str, readable: "Sequence[SupplierKey]" = ()) -> None:
         super().__init__(f"Key {key_id} is unreadable: {reason}. Look at the order in Kinguin's dashboard.")
@@ -116,6 +122,7 @@ class Health:
     balance: Decimal | None
     latency_ms: float
     problem: str = ""
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from bitloot.core.providers import ProviderNotSent, ProviderUnavailable, Transport
+from bitloot.core.providers import ProviderNotSent, ProviderUnavailable, Transport, UnreadableAnswer
 from bitloot.core.reader import Fields
 from fulfillment.kinguin import wire
 from fulfillment.kinguin.protocol import (
     BadWebhook,
     Health,
+    KinguinCredentialsRefused,
     KinguinRejected,
     NotSupported,
     SupplierEvent,
@@ -73,16 +74,11 @@ class ReservationsClient:
             token = self._bearer()
         except ProviderUnavailable as err:
             raise ProviderNotSent("No token, so the reservation was not sent", status=err.status) from err
-        try:
-            return _order(self._send("POST", "/reservations", token, document=document), external_id)
-        except KinguinRejected as err:
-            # Only the refusal of a token fresh from their hands says that our credentials are no longer good.
-            if err.status == 401 and kept and kept.value == token:
-                raise TokenExpired(str(err), status=401, kind=err.kind, detail=err.detail) from err
-            raise
+        return _order(self._send("POST", "/reservations", token, kept, document=document), external_id)
 
     def give(self, order_id: str) -> None:
-        self._send("POST", f"/reservations/{wire.path_id(order_id, 'reservation')}/give", self._bearer())
+        kept = self._token
+        self._send("POST", f"/reservations/{wire.path_id(order_id, 'reservation')}/give", self._bearer(), kept)
 
     def read(self, order_id: str) -> SupplierOrder:
         return _order(self._delivered(order_id), "")
@@ -115,22 +111,27 @@ class ReservationsClient:
 
     def _delivered(self, order_id: str) -> Any:
         path = f"/reservations/{wire.path_id(order_id, 'reservation')}/delivered"
+        kept = self._token
         try:
-            document = self._send("GET", path, self._bearer())
+            document = self._send("GET", path, self._bearer(), kept)
         except KinguinRejected as err:
             if err.status != 401:
                 raise
-            document = self._send("GET", path, self._bearer())
+            document = self._send("GET", path, self._bearer(), None)
         if Fields(document, what="reservation").raw("reservationId") != order_id:
-            raise ProviderUnavailable(f"The supplier answered with another reservation than {order_id}")
+            raise UnreadableAnswer(f"The supplier answered with another reservation than {order_id}")
         return document
 
-    def _send(self, method: str, path: str, token: str, *, document: Any = None) -> Any:
+    def _send(self, method: str, path: str, token: str, kept: _Token | None, *, document: Any = None) -> Any:
+        """Make a call with this token; `kept` is the one that we had before, if we had one. Raises TokenExpired."""
         try:
             return self._endpoint.call(method, path, document=document, headers={"Authorization": f"Bearer {token}"})
         except KinguinRejected as err:
             if err.status == 401:
                 self._forget(token)
+            # Only the refusal of a token fresh from their hands says that our credentials are no longer good.
+            if err.status == 401 and kept and kept.value == token:
+                raise TokenExpired(str(err), status=401, kind=err.kind, detail=err.detail) from err
             raise
 
     def _bearer(self) -> str:
@@ -150,10 +151,10 @@ class ReservationsClient:
             answer = Fields(self._endpoint.call("POST", "/auth/token", document=self._credentials), what="token")
         except KinguinRejected as err:
             message = "The supplier refuses KINGUIN_CLIENT_ID and KINGUIN_CLIENT_SECRET"
-            raise KinguinRejected(message, status=err.status, kind="Authorization", detail=message) from err
+            raise KinguinCredentialsRefused(message, status=err.status, kind="Authorization", detail=message) from err
         value = answer.raw("access_token")
         if not isinstance(value, str) or not _TOKEN.fullmatch(value):
-            raise ProviderUnavailable("The supplier's token is not one that fits a header")
+            raise UnreadableAnswer("The supplier's token is not one that fits a header")
         return _Token(value, asked_at + float(answer.amount("expires_in")) - REFRESH_BEFORE)
 
     def _check(self) -> None:
@@ -164,7 +165,7 @@ def _order(document: Any, external_id: str) -> SupplierOrder:
     order = Fields(document, what="reservation")
     order_id = wire.safe_id(order.text("reservationId"))
     if not order_id:
-        raise ProviderUnavailable("The supplier answered with a reservation id of another form")
+        raise UnreadableAnswer("The supplier answered with a reservation id of another form")
     return SupplierOrder(
         order_id=order_id,
         external_id=external_id,

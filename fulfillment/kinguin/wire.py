@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from bitloot.core.providers import Answer, ProviderError, ProviderUnavailable, Transport
-from bitloot.core.strict_json import MalformedJson, dump_json, parse_object
+from bitloot.core.providers import Answer, ProviderError, Transport, UnreadableAnswer
+from bitloot.core.strict_json import MalformedJson, dump_json, is_storable, parse_answer, parse_object
 from fulfillment.kinguin.protocol import (
     Health,
+    KinguinCredentialsRefused,
     KinguinRejected,
     SupplierKey,
     SupplierStatus,
@@ -77,6 +78,8 @@ def status_of(word: Any, words: Mapping[str, SupplierStatus]) -> SupplierStatus:
 
 
 def text_key(key_id: str, serial: str, product_id: str = "") -> SupplierKey:
+    if not is_storable(serial):
+        raise UnreadableKey(key_id, "it holds a character that is none")
     encoded = serial.encode()
     if len(encoded) > MAX_TEXT_SERIAL:
         raise UnreadableKey(key_id, f"longer than {MAX_TEXT_SERIAL} bytes")
@@ -130,11 +133,13 @@ def _plain_code(key_id: str, code: Any) -> SupplierKey | None:
 def measured(ask: Callable[[], Decimal | None]) -> Health:
     """Return the health that a harmless call shows; `ask` returns the balance, if there is one."""
     started = time.monotonic()
+    balance: Decimal | None = None
+    problem, cause = "", None
     try:
-        balance, problem = ask(), ""
+        balance = ask()
     except ProviderError as err:
-        balance, problem = None, str(err)
-    return Health(not problem, balance, (time.monotonic() - started) * 1000, problem)
+        problem, cause = str(err), err.cause
+    return Health(not problem, balance, (time.monotonic() - started) * 1000, problem, cause)
 
 
 def require_secrets(secrets: Sequence[str]) -> list[bytes]:
@@ -172,16 +177,20 @@ def webhook_body(raw: bytes) -> dict[str, Any] | None:
 def _refusal(answer: Answer) -> ProviderError:
     """Return the error for a 4xx answer; one without words of theirs comes from a gateway and proves nothing."""
     try:
-        words = parse_object(answer.body, max_members=100)
+        document = parse_answer(answer.body)
     except MalformedJson:
-        words = {}
+        document = None
+    words = document if isinstance(document, dict) else {}
     kind, detail = word(words, "kind", "code", "error"), word(words, "detail", "message", "error_description")
     detail = f"{detail} {word(words, 'propertyPath')}".strip()
-    if not kind and answer.status not in (401, 403):
-        return ProviderUnavailable(f"Kinguin answered {answer.status} without saying why", status=answer.status)
     message = f"Kinguin answered {answer.status} {kind}: {detail}".rstrip(": ")
+    if answer.status in (401, 403) or kind in ("Authorization", "Authentication"):
+        return KinguinCredentialsRefused(message, status=answer.status, kind=kind, detail=detail)
+    if not kind:
+        return UnreadableAnswer(f"Kinguin answered {answer.status} without saying why", status=answer.status)
     return KinguinRejected(message, status=answer.status, kind=kind, detail=detail)
 
 
 def word(words: Mapping[str, Any], *names: str) -> str:
-    return next((value[:200] for name in names if isinstance(value := words.get(name), str) and value), "")
+    found = (value for name in names if isinstance(value := words.get(name), str) and value and is_storable(value))
+    return next(found, "")[:200]

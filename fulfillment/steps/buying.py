@@ -115,7 +115,8 @@ def _record_purchase(
 ) -> None:
     with transaction.atomic():
         _close_permit(permit, ReservationAttempt.Outcome.PLACED)
-        adopt(reservation, bought, calls, to=Status.RESERVED if client.must_give else Status.GIVEN)
+        to = Status.RESERVED if client.must_give else Status.GIVEN
+        adopt(reservation, bought, calls, to=to, cap=permit.price)
         failpoint("purchase.placed.recorded")
 
 
@@ -132,7 +133,7 @@ def _record_refusal(
         become_unknown(reservation, str(err), word)
         return Wait(delay(FIRST_SEARCH_SECONDS)) if outcome is Outcome.UNKNOWN else Next.STEP
     if outcome is Outcome.NOT_SENT:
-        gate.failed(client)
+        gate.failed(client, err)
         with transaction.atomic():
             _close_permit(permit, ReservationAttempt.Outcome.NOT_SENT, str(err))
             reservation.record(Status.PENDING, message="The supplier could not be reached; nothing was sent.")
@@ -145,7 +146,7 @@ def _record_refusal(
         failpoint("purchase.refused.recorded")
     failpoint("purchase.refused.committed")
     if outcome is Outcome.REFUSED_CONFIG:
-        gate.pause(client, reason="credentials")
+        gate.credentials_refused(client.host)
     if outcome is Outcome.REFUSED_FUNDS:
         _pause_for_money(reservation, client)
     return result

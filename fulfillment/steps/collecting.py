@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from bitloot.core import queries
 from bitloot.core.clock import GIVE_UP_AFTER, backoff, delay
 from bitloot.core.faults import failpoint
-from bitloot.core.providers import ProviderError
+from bitloot.core.providers import Cause, ProviderError
 from fulfillment.call_log import CallLog
 from fulfillment.choices import HoldReason, Notice
 from fulfillment.kinguin import (
@@ -238,6 +238,8 @@ def _return_keys(reservation: Reservation, client: KinguinClient, calls: CallLog
         try:
             returned = calls.ask("return", lambda: client.return_keys(_order_id(reservation)))
         except ProviderError as err:
+            if err.cause is Cause.CREDENTIALS:
+                return later(reservation, err)
             sentence = f"Bought, but its money goes back; no return: {err}"[:300]
             return hold(reservation, HoldReason.BOUGHT_BUT_REFUNDED, sentence)
         if returned and set(returned.values()) <= {"RETURNED", "REFUNDED", "CANCELED"}:

@@ -8,7 +8,7 @@ from django.db import transaction
 
 from bitloot.core.clock import GIVE_UP_AFTER, backoff, delay
 from bitloot.core.faults import failpoint
-from bitloot.core.providers import ProviderError
+from bitloot.core.providers import Cause, ProviderError
 from fulfillment.choices import HoldReason, Notice
 from fulfillment.models import Reservation
 from orders.alerts import raise_alert
@@ -19,6 +19,7 @@ from storage.models import Key
 
 Status = Reservation.Status
 LOOK_AGAIN_SECONDS = 900
+REFUSED_SECONDS = 300
 # Twenty minutes of backoff.
 LEAST_TRIES = 10
 NOT_WANTED = frozenset({Order.Status.REFUND_DUE, Order.Status.REFUNDED, Order.Status.CANCELLED})
@@ -58,6 +59,11 @@ StepResult = Next | Wait
 
 def later(reservation: Reservation, err: ProviderError) -> StepResult:
     """A step that may be repeated waits out its backoff, and after a day goes to a person."""
+    if err.cause is Cause.CREDENTIALS:
+        # Our own trouble: no order is held for it, however long it takes, and no try is counted.
+        mine = Reservation.objects.filter(pk=reservation.pk, claim_token=reservation.claim_token)
+        mine.update(last_error=str(err)[:300])
+        return Wait(delay(REFUSED_SECONDS))
     attempts = reservation.attempts + 1
     # Its age alone says little: the row may have waited for stock, or for the end of SAFE_MODE.
     if attempts > LEAST_TRIES and age(reservation, reservation.reserved_at or reservation.created_at) > GIVE_UP_AFTER:

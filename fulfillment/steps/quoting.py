@@ -27,8 +27,8 @@ def objection_to_buying(
         quote = calls.ask("quote", lambda: client.quote(product.supplier_product_id))
     except OutOfStock:
         return Objection(HoldReason.OUT_OF_STOCK, f"The supplier has no “{product.title}” now.")
-    except ProviderError:
-        gate.failed(client)
+    except ProviderError as err:
+        gate.failed(client, err)
         raise
     if quote is None:
         return None

@@ -1,6 +1,7 @@
 """unknown: ask the supplier, by our own external id, what became of a send without answer. It is never sent again."""
 
 import logging
+from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
@@ -8,13 +9,14 @@ from django.db.models.functions import Now
 
 from bitloot.core.clock import GIVE_UP_AFTER, delay
 from bitloot.core.faults import failpoint
-from bitloot.core.providers import ProviderError
+from bitloot.core.money import plain
+from bitloot.core.providers import Cause, ProviderError
 from fulfillment.call_log import CallLog
 from fulfillment.choices import HoldReason, Notice, ReservationStatus
 from fulfillment.kinguin import AmbiguousSearch, KinguinClient, SupplierOrder
 from fulfillment.models import Reservation, ReservationAttempt
-from fulfillment.steps.holding import Next, StepResult, Wait, age, alert, hold, waits_for_a_purchase
-from orders.alerts import close_alert
+from fulfillment.steps.holding import REFUSED_SECONDS, Next, StepResult, Wait, age, alert, hold, waits_for_a_purchase
+from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.state import Step
 
@@ -65,6 +67,8 @@ def find_out(reservation: Reservation, client: KinguinClient, calls: CallLog) ->
         return hold(reservation, HoldReason.DOUBLE_PURCHASE, sentence)
     except ProviderError as err:
         logger.warning("%s: the search failed: %s", reservation, err)
+        if err.cause is Cause.CREDENTIALS:
+            return Wait(delay(REFUSED_SECONDS))
         return _next_search(reservation)
     failpoint("search.answered")
     if found is None:
@@ -94,7 +98,12 @@ def _next_search(reservation: Reservation) -> StepResult:
 
 
 def adopt(
-    reservation: Reservation, found: SupplierOrder, calls: CallLog, *, to: ReservationStatus = Status.RESERVED
+    reservation: Reservation,
+    found: SupplierOrder,
+    calls: CallLog,
+    *,
+    to: ReservationStatus = Status.RESERVED,
+    cap: Decimal | None = None,
 ) -> None:
     """Record the supplier's order as ours; `to` is `given` where the supplier hands the keys over by itself."""
     fields: dict[str, Any] = {
@@ -117,3 +126,20 @@ def adopt(
         calls.flush()
         if goes_on:
             order.mark_fulfilling()
+        if found.cost is not None:
+            _check_cost(reservation, found.cost, cap)
+
+
+def _check_cost(reservation: Reservation, cost: Decimal, cap: Decimal | None) -> None:
+    """Tell staff at once if more was taken than we said that we would pay at most."""
+    if cap is None:
+        cap = reservation.permits.order_by("-number").values_list("price", flat=True).first()
+    if cap is None or cost <= cap * reservation.item.quantity:
+        return
+    raise_alert(
+        AlertKind.COST_ABOVE_CAP,
+        reservation,
+        f"The supplier took {plain(cost)} EUR for {reservation}, at most {plain(cap * reservation.item.quantity)} EUR"
+        " were agreed. The order continues; ask the supplier for the difference.",
+        order=reservation.item.order,
+    )

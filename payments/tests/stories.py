@@ -3,6 +3,8 @@
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
+# Alerts that are no reviews.
+OWN_KINDS = ("ipn_", "payment_un", "payments_down")
 BRING_IPNS = ("says", "lies", "deposit", "choose_overtaken", "choose_unanswered")
 
 
@@ -99,6 +101,18 @@ GIVEN_BACK = "refund: An address for the refund was given., refund sent, refund 
 OTHER_ORDER = "5f0f2e8c-6ad3-4b0e-8d7b-2f6f0a6f4a11"
 OVERTAKEN, UNANSWERED = Event("choose_overtaken", ("btc",)), Event("choose_unanswered", ("btc",))
 LOST = Event("choose_unanswered", ("btc",), {"lost": True})
+WEEK = Event("age", (), {"days": 7})
+QUARTER = Event("stay_unread", (), {"minutes": 15})
+NO_AMOUNT = says("finished", paid=1, actually_paid="NaN")
+ODDITIES = {
+    "outcome_amount": "",
+    "outcome_currency": 7,
+    "payin_extra_id": 2918473650,
+    "payment_extra_ids": "",
+    "purchase_id": "0b8f4b7e-4a60-4f5c-9f0f-0e7f6c1f3d55",
+    "pay_address": None,
+    "updated_at": [],
+}
 TWO_HOURS, EXPIRED_ORDER = Event("age", (), {"hours": 2}), Event("age", (), {"hours": 25})
 
 
@@ -118,7 +132,9 @@ def ends(name, end, *events, told, inbox=None, **more):
         payments=tuple(payments.split(" + ")),
         timeline=tuple(_timeline(told)),
         mails=_texts(mails),
-        alerts=tuple(kind if kind.startswith("ipn_") else f"payment_review: {kind}" for kind in _texts(alerts, "; ")),
+        alerts=tuple(
+            kind if kind.startswith(OWN_KINDS) else f"payment_review: {kind}" for kind in _texts(alerts, "; ")
+        ),
         **more,
     )
     heard = sum(event.is_heard for event in (*story.before, *happened, *story.after))
@@ -131,6 +147,10 @@ def pays(name, *events, told="waiting, finished, order paid", **more):
 
 def waits(name, *events, told="waiting", **more):
     return ends(name, "pending | waiting | — | —", *events, told=told, **more)
+
+
+def unknown(name, *events):
+    return ends(name, "pending | waiting | — | payment_unknown_status", *events, told="waiting")
 
 
 def underpays(name, *events, told="waiting, partially_paid, order underpaid", **more):
@@ -768,21 +788,103 @@ STORIES = (
         f"order refund_due, {GIVEN_BACK}, refunded, order refunded",
         refunds=("done 0.00043087 btc",),
     ),
-    # --- words nobody told us about
-    held("a word nobody knows", "unknown_status", "in_review"),
-    held(
-        "a word nobody knows, then finished",
-        "unknown_status",
+    # --- words nobody told us about: they decide nothing, staff are told, and the payment is watched
+    unknown("a word nobody knows", "in_review"),
+    pays("a word nobody knows, then finished", "in_review 1, finished"),
+    pays(
+        "a word nobody knows for a week, then finished",
         "in_review 1, finished",
-        unseen=("paid", ("finished",), (), ()),
+        before=(choose(), says("confirming", paid=1), WEEK),
+        told="waiting, confirming, order expired, finished, order paid",
     ),
-    held("wrong_asset_confirmed", "unknown_status", "wrong_asset_confirmed 1"),
-    held("a word in capitals", "unknown_status", "FINISHED 1"),
+    unknown("wrong_asset_confirmed", "wrong_asset_confirmed 1"),
+    unknown("a word in capitals", "FINISHED 1"),
     ends(
         "a word nobody knows after the money",
-        "paid | finished | payment_received | unknown_status",
+        "paid | finished | payment_received | payment_unknown_status",
         "finished 1, in_review",
         told="waiting, finished, order paid",
-        unseen=("held: unknown_status", ("review: unknown_status",), ("payment_review: unknown_status",), ()),
+        unseen=("pending", ("waiting",), ("payment_unknown_status",), ()),
+    ),
+    ends(
+        "a word nobody knows, and staff accept the coins",
+        "paid | finished: accepted | payment_received | —",
+        "in_review 1",
+        after=(staff("accept"), says("in_review")),
+        told="waiting, staff: Accepted as paid: looked at the chain, finished, order paid",
+    ),
+    # --- answers that cannot be read
+    ends(
+        "nobody can read the amount for a quarter of an hour",
+        "pending | waiting | — | payment_unreadable",
+        NO_AMOUNT,
+        after=(SWEEP, QUARTER, SWEEP),
+        told="waiting",
+        inbox="received",
+    ),
+    pays(
+        "nobody can read the amount for a quarter of an hour, then it can be read",
+        NO_AMOUNT,
+        after=(SWEEP, QUARTER, SWEEP, quietly("finished", actually_paid="0.00043087"), SWEEP),
+        inbox="received",
+    ),
+    ends(
+        "nobody answers for a quarter of an hour",
+        "pending | waiting | — | payments_down",
+        "finished 1",
+        before=(choose(), fault("5xx_before", None)),
+        after=(SWEEP, QUARTER, SWEEP),
+        told="waiting",
+        inbox="received",
+    ),
+    pays(
+        "nobody answers for a quarter of an hour, then they do",
+        "finished 1",
+        before=(choose(), fault("5xx_before", None)),
+        after=(SWEEP, QUARTER, SWEEP, CALM, SWEEP),
+        inbox="received",
+    ),
+    pays("what decides nothing is written oddly", says("finished", paid=1, **ODDITIES)),
+    # --- late money is worth what it is worth now
+    held(
+        "a week late, at an old rate",
+        "late_rate",
+        says("finished", paid=1, outcome_amount="0.00034"),
+        before=(choose(), WEEK),
+        told="waiting, order expired, review, order held",
+    ),
+    ends(
+        "a week late, at an old rate, and staff accept",
+        "paid | finished: accepted | problem, payment_received | —",
+        says("finished", paid=1, outcome_amount="0.00034"),
+        before=(choose(), WEEK),
+        after=(staff("accept"),),
+        told="waiting, order expired, review, order held, staff: Accepted as paid: looked at the chain, finished, "
+        "order paid",
+    ),
+    held(
+        "a week late, in a payout coin that is worth less now",
+        "late_rate",
+        says("finished", paid=1, outcome_amount="0.005", outcome_currency="eth"),
+        before=(choose(), WEEK),
+        told="waiting, order expired, review, order held",
+    ),
+    pays(
+        "a week late, and the coins still cover the price",
+        "finished 1",
+        before=(choose(), WEEK),
+        told="waiting, order expired, finished, order paid",
+    ),
+    pays(
+        "a week late, and what came of it is not said",
+        says("finished", paid=1, outcome_amount=None),
+        before=(choose(), WEEK),
+        told="waiting, order expired, finished, order paid",
+    ),
+    pays(
+        "seen in time, finished a week late at another rate",
+        says("finished", paid=1, outcome_amount="0.00034"),
+        before=(choose(), says("confirming", paid=1), WEEK),
+        told="waiting, confirming, order expired, finished, order paid",
     ),
 )

@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from bitloot.core.outcome import Outcome, OutcomeKind
-from bitloot.core.providers import ProviderUnavailable
+from bitloot.core.providers import ProviderError, ProviderUnavailable
 from orders.models import Alert, Order
 from orders.tests.factories import make_order, timeline
 from payments import settlement, sync
@@ -178,9 +178,11 @@ def test_what_cannot_be_read_now_is_read_later(wire, answer, known):
     if not known:
         payment.delete()
     wire.get(url(f"/payment/{external_id}"), **answer)
-    with pytest.raises(ProviderUnavailable):
+    with pytest.raises(ProviderError):
         handle_ipn(hint(external_id, order.id))
     assert Order.objects.get().status == "pending"
+    # Only a refused key is told at once; it is nothing that waiting mends.
+    assert alerts() == (["provider_credentials"] if answer.get("status") == 401 else [])
 
 
 WRONG_ANSWERS = [
@@ -189,8 +191,8 @@ WRONG_ANSWERS = [
     {"actually_paid": -1},
     {"actually_paid": 10**20},
     {"pay_amount": None},
-    {"outcome_currency": "x" * 40},
-    {"pay_address": "x" * 201},
+    {"parent_payment_id": "x"},
+    {"order_id": 7},
 ]
 
 
@@ -202,6 +204,47 @@ def test_an_answer_that_makes_no_sense_changes_nothing(wire, changes):
         refresh(payment)
     payment.refresh_from_db()
     assert [payment.status, payment.evidence, payment.order.status] == ["waiting", {}, "pending"]
+
+
+def test_an_odd_member_that_decides_nothing_is_kept_as_a_note(wire):
+    payment = make_payment()
+    on_read(wire, payment, payin_extra_id=[], purchase_id="0b8f-4b7e")
+    refresh(payment)
+    payment.refresh_from_db()
+    assert payment.status == "finished"
+    assert payment.evidence["notes"] == [
+        "purchase_id is not what was expected",
+        "payin_extra_id is not what was expected",
+    ]
+
+
+def test_late_coins_are_weighed_by_a_fresh_estimate_and_kept_for_staff_where_nobody_knows(wire):
+    """The outcome's coin has no rate, nor has the coin that was paid in: staff decide."""
+    payment = make_payment(expires_at=timezone.now() - timedelta(days=7))
+    on_read(wire, payment, outcome_amount="1", outcome_currency="xyz")
+    wire.get(url("/estimate"), status=400, json={"code": "BAD_REQUEST", "message": "Can not get estimate"})
+    refresh(payment)
+    payment.refresh_from_db()
+    assert [payment.status, payment.reason] == ["review", "late_rate"]
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("24.62", "finished"), ("24.61", "review")])
+def test_an_outcome_in_the_price_s_currency_needs_no_estimate(wire, outcome, status):
+    payment = make_payment(expires_at=timezone.now() - timedelta(days=7))
+    on_read(wire, payment, outcome_amount=outcome, outcome_currency="eur")
+    refresh(payment)
+    payment.refresh_from_db()
+    assert [payment.status, len(wire.calls)] == [status, 1]
+
+
+def test_late_coins_wait_for_an_estimate_that_does_not_come(wire):
+    payment = make_payment(expires_at=timezone.now() - timedelta(days=7))
+    on_read(wire, payment)
+    wire.get(url("/estimate"), status=503)
+    with pytest.raises(ProviderUnavailable):
+        refresh(payment)
+    payment.refresh_from_db()
+    assert payment.status == "waiting"
 
 
 def test_a_payment_without_a_name_is_not_asked_for():

@@ -249,9 +249,17 @@ class World:
     def age(self, **by):
         """Move everything into the past, as if that time had gone by."""
         shift = timedelta(**by)
-        Payment.objects.update(created_at=F("created_at") - shift, expires_at=F("expires_at") - shift)
+        Payment.objects.update(
+            created_at=F("created_at") - shift,
+            expires_at=F("expires_at") - shift,
+            coins_seen_at=F("coins_seen_at") - shift,
+        )
         Order.objects.update(created_at=F("created_at") - shift, expires_at=F("expires_at") - shift)
         housekeeping()
+
+    def stay_unread(self, **by):
+        """Move into the past when the provider was last understood."""
+        Payment.objects.update(unread_since=F("unread_since") - timedelta(**by))
 
     def move_order(self, move, **words):
         getattr(Order.objects.get(pk=self.order.pk), move)(**words)

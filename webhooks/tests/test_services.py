@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from bitloot.core.decisions import DecisionRefused
 from bitloot.core.outcome import Outcome
-from bitloot.core.providers import ProviderUnavailable
+from bitloot.core.providers import ProviderRejected, ProviderUnavailable
 from bitloot.core.queue import LeaseLost
 from orders.models import Alert
 from orders.tests.database import dying_at
@@ -177,6 +177,18 @@ def test_waiting_has_an_end(handler):
     log = make_log()
     WebhookLog.objects.update(attempts=services.TRIES_WITHOUT_ANSWER - 1)
     assert [work(log).status, log.outcome, log.next_attempt_at] == ["ignored", "Gave up waiting: no answer", None]
+    alert = Alert.objects.get()
+    assert (alert.kind, alert.about_pk, alert.status) == ("webhook_failed", str(log.pk), "open")
+    assert "never came: no answer" in alert.message
+    handler(Outcome.processed("paid"))
+    services.replay(log)
+    assert [work(log).status, Alert.objects.get().status] == ["processed", "closed"]
+
+
+def test_a_refusal_is_waited_out_as_silence_is(handler):
+    handler(ProviderRejected("not now"))
+    log = make_log()
+    assert [work(log).status, log.outcome] == ["received", "Waiting: not now"]
 
 
 def test_a_failure_is_shown_at_once_tried_again_and_left_for_a_person(handler):

@@ -15,7 +15,19 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bitloot.core.providers import MAX_ANSWER_BYTES, Answer, ProviderNotSent, ProviderUnavailable, Transport
+from bitloot.core.providers import (
+    MAX_ANSWER_BYTES,
+    Answer,
+    Cause,
+    CredentialsRefused,
+    ProviderNotSent,
+    ProviderRejected,
+    ProviderUnavailable,
+    Transport,
+    UnreadableAnswer,
+)
+from bitloot.core.reader import Fields
+from bitloot.core.strict_json import Odd
 
 
 class Wire:
@@ -390,11 +402,37 @@ def test_the_log_names_the_call_and_no_secret(wire, caplog):
     assert repr(got) == "Answer(status=200)"
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"{", b'{"a":1,"a":2}', b"NaN", b"\xff", b"[" * 5000, b"[1e999]"])
-def test_an_answer_that_is_not_strict_json_is_unavailable(body):
-    with pytest.raises(ProviderUnavailable, match="unreadable answer") as caught:
+@pytest.mark.parametrize("body", [b"", b"<html>", b"{", b"\xff", b"[" * 5000])
+def test_an_answer_that_is_no_json_cannot_be_read(body):
+    with pytest.raises(UnreadableAnswer, match="unreadable answer") as caught:
         Answer(200, body).json()
     assert (caught.value.status, caught.value.body) == (200, body)
+
+
+def test_a_bad_value_spoils_only_its_own_member():
+    body = b'{"a":1e999,"b":NaN,"c":"\\u0000","d":1,"d":2,"e":[-Infinity,5],"f":6}'
+    answer = Answer(200, body).json()
+    assert [type(answer[name]) for name in "abd"] == [Odd] * 3
+    assert (answer["c"], answer["e"][1], answer["f"]) == ("\x00", 5, 6)
+    with pytest.raises(UnreadableAnswer):
+        Fields(answer, what="answer").text("c")
+
+
+CAUSES = {
+    ProviderNotSent: Cause.UNREACHABLE,
+    ProviderUnavailable: Cause.UNREACHABLE,
+    CredentialsRefused: Cause.CREDENTIALS,
+    ProviderRejected: Cause.REQUEST,
+    UnreadableAnswer: Cause.NONSENSE,
+}
+
+
+def test_the_four_causes_are_told_apart():
+    assert {kind: kind("why").cause for kind in CAUSES} == CAUSES
+    assert [cause.words for cause in Cause] == [
+        "cannot be reached", "refuses our credentials", "refuses this request", "answers nonsense",
+    ]  # fmt: skip
+    assert set(CAUSES.values()) == set(Cause)
 
 
 def test_an_answer_keeps_every_digit():
