@@ -282,6 +282,7 @@ class Email(QueueRow):
         ORDER_RECEIVED = "order_received"
         PAYMENT_RECEIVED = "payment_received"
         KEY_READY = "key_ready"
+        KEY_REPLACED = "key_replaced"
         PROBLEM = "problem"
         FRESH_LINK = "fresh_link"
         ALERT = "alert"

@@ -106,8 +106,10 @@ def _fulfilled_undelivered(scope: Scope) -> Rows:
 
 
 def _wrong_number_of_keys(scope: Scope) -> Rows:
-    delivered = _reservations(scope).filter(status=Reservation.Status.DELIVERED)
-    counted = delivered.values("external_id", "item__quantity", "item__order_id").annotate(count=Count("item__keys"))
+    # Replacements are counted with the keys that they replace, not with the item's.
+    delivered = _reservations(scope).filter(status=Reservation.Status.DELIVERED, replaces=None)
+    keys = Count("item__keys", filter=Q(item__keys__replaces=None))
+    counted = delivered.values("external_id", "item__quantity", "item__order_id").annotate(count=keys)
     return counted.exclude(count=F("item__quantity"))
 
 

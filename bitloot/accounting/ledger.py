@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 
 from bitloot.core.money import cents, plain
 from fulfillment.choices import HoldReason
-from fulfillment.models import Reservation
+from fulfillment.models import UNITS, Reservation
 from orders.models import Order
 from payments.models import Payment, Refund
 from storage.models import Key
@@ -242,7 +242,7 @@ def _enter_refund(book: Book, row: dict[str, Any]) -> None:
 
 def _enter_keys(scope: Scope, book: Any) -> None:
     delivered = Reservation.objects.filter(scope.of("item__order__"), status=Reservation.Status.DELIVERED).order_by()
-    sold = delivered.values("item__order__currency", "manual").annotate(number=Sum("item__quantity"))
+    sold = delivered.values("item__order__currency", "manual").annotate(number=Sum(UNITS))
     for row in sold:
         entry = book(row["item__order__currency"])
         entry.keys_sold += row["number"]

@@ -311,7 +311,7 @@ def _look(client: KinguinClient, reservation: Reservation) -> Iterator[Said]:
             raise
         yield _say("unknown_at_supplier", purchase=purchase, reservation=reservation.external_id)
     else:
-        keys = Key.objects.filter(item=reservation.item_id).count()
+        keys = reservation.keys.count()
         yield from purchase_doubts(reservation, seen, keys)
 
 

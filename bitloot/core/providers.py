@@ -16,7 +16,7 @@ from urllib3.util import Retry
 
 from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
-from bitloot.core.strict_json import MalformedJson, parse_json
+from bitloot.core.strict_json import MalformedJson, parse_any_text, parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +65,15 @@ class Answer:
 
     def json(self) -> Any:
         """Return the parsed body; raises ProviderUnavailable if it is not strict JSON."""
+        return self._parsed(parse_json)
+
+    def json_of_any_text(self) -> Any:
+        """Return the parsed body with strings that no column holds; raises ProviderUnavailable as `json` does."""
+        return self._parsed(parse_any_text)
+
+    def _parsed(self, parse: Callable[..., Any]) -> Any:
         try:
-            return parse_json(self.body, max_depth=32, max_members=20_000)
+            return parse(self.body, max_depth=32, max_members=20_000)
         except MalformedJson as err:
             raise ProviderUnavailable(f"unreadable answer: {err}", status=self.status, body=self.body) from err
 

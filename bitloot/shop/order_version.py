@@ -19,7 +19,7 @@ SELECT 'item', item.id, purchase.status,
     item.title || '|' || item.quantity || '|' || item.unit_price || '|' || product.slug || '|' || product.cover
 FROM orders_orderitem item
 JOIN orders_product product ON product.id = item.product_id
-LEFT JOIN fulfillment_reservation purchase ON purchase.item_id = item.id
+LEFT JOIN fulfillment_reservation purchase ON purchase.item_id = item.id AND purchase.replaces_id IS NULL
 WHERE item.order_id = %s
 UNION ALL
 SELECT 'timeline', NULL, NULL, NULL, '' || coalesce(max(id), 0)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from bitloot.core.providers import ProviderUnavailable, Transport
+from bitloot.core.providers import Answer, ProviderUnavailable, Transport
 from bitloot.core.reader import Fields
 from fulfillment.kinguin import wire
 from fulfillment.kinguin.protocol import (
@@ -89,7 +89,8 @@ class OrdersClient:
         return SupplierEvent("order", event, order_id, status=EVENTS[event])
 
     def _read(self, order_id: str) -> Any:
-        document = self._endpoint.call("GET", f"/v1/orders/{wire.path_id(order_id, 'order')}")
+        path = f"/v1/orders/{wire.path_id(order_id, 'order')}"
+        document = self._endpoint.call("GET", path, read=Answer.json_of_any_text)
         if Fields(document, what="order").raw("id") != order_id:
             raise ProviderUnavailable(f"The supplier answered with another order than {order_id}")
         return document

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from bitloot.core.providers import ProviderNotSent, ProviderUnavailable, Transport
+from bitloot.core.providers import Answer, ProviderNotSent, ProviderUnavailable, Transport
 from bitloot.core.reader import Fields
 from fulfillment.kinguin import wire
 from fulfillment.kinguin.protocol import (
@@ -126,8 +126,10 @@ class ReservationsClient:
         return document
 
     def _send(self, method: str, path: str, token: str, *, document: Any = None) -> Any:
+        headers = {"Authorization": f"Bearer {token}"}
+        read = Answer.json_of_any_text if method == "GET" else Answer.json  # a GET brings the codes
         try:
-            return self._endpoint.call(method, path, document=document, headers={"Authorization": f"Bearer {token}"})
+            return self._endpoint.call(method, path, document=document, headers=headers, read=read)
         except KinguinRejected as err:
             if err.status == 401:
                 self._forget(token)

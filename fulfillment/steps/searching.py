@@ -115,5 +115,7 @@ def adopt(
         else:
             reservation.record(Status.RESERVED, message=bought, **fields)
         calls.flush()
+        if reservation.waiting_since is not None:
+            close_alert(AlertKind.RESERVATION, reservation)
         if goes_on:
             order.mark_fulfilling()

@@ -15,7 +15,9 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
 from django.utils.text import capfirst
+from django.views.decorators.debug import sensitive_post_parameters
 
 from bitloot.core.admin.base import ReadOnlyAdmin
 from bitloot.core.decisions import Decision, DecisionRefused
@@ -68,6 +70,8 @@ class DecisionAdmin(ReadOnlyAdmin):
             }
         return super().change_view(request, object_id, form_url, {**own, **(extra_context or {})})
 
+    # Typed keys must not be in the error report that a bug in here would send.
+    @method_decorator(sensitive_post_parameters())
     def decision_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
         decision = next((decision for decision in self.decisions if decision.name == name), None)
         row = self.get_object(request, unquote(object_id)) if self.has_view_permission(request) else None
@@ -77,7 +81,8 @@ class DecisionAdmin(ReadOnlyAdmin):
             self._forbid(request, decision.label, str(row.pk), str(row))
         if decision.form is None:
             return self._press(request, row, decision)
-        form = decision.form(request.POST if request.method == "POST" else None)
+        form_class = decision.form_for(row) if decision.form_for is not None else decision.form
+        form = form_class(request.POST if request.method == "POST" else None)
         if form.is_valid():
             self._decide(request, row, decision, form.cleaned_data)
         elif request.method == "POST" or (objection := decision.objection(row)) is None:
@@ -101,7 +106,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         }
         return TemplateResponse(request, "admin/bitloot/decision.html", context)
 
-    def _decide(self, request: HttpRequest, row: Any, decision: Decision[Any], fields: dict[str, str]) -> None:
+    def _decide(self, request: HttpRequest, row: Any, decision: Decision[Any], fields: dict[str, Any]) -> None:
         """Decide and log in one transaction, under the order's lock, unless somebody was faster."""
         try:
             with transaction.atomic():
@@ -113,9 +118,11 @@ class DecisionAdmin(ReadOnlyAdmin):
                     )
                 row.refresh_from_db()
                 decision.carry_out(row, actor=request.user.get_username(), **fields)
-                words = ". ".join([decision.label, *(value for value in fields.values() if value)])
+                typed = (value for value in fields.values() if isinstance(value, str) and value)
+                words = ". ".join([decision.label, *typed])
                 LogEntry.objects.log_actions(_user_id(request), [row], CHANGE, words)
         except DecisionRefused as err:
+            err.afterwards()
             self.message_user(request, f"{self.named(row)}: {err}", messages.ERROR)
         else:
             self.message_user(request, f"{self.named(row)}: {decision.done}", messages.SUCCESS)
