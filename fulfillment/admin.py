@@ -4,7 +4,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html_join
 
 from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline, may_view
 from bitloot.core.admin.decisions import DecisionAdmin

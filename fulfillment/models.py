@@ -15,7 +15,6 @@ from orders.models import OrderItem
 from orders.state import StatusRow, Step
 from storage.models import Key
 
-
 # For how many keys a reservation is, in a query.
 UNITS = Case(When(replaces=None, then=F("item__quantity")), default=Value(1))
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Count, QuerySet
 from django.db.models.functions import Coalesce, Now
 
@@ -93,7 +93,9 @@ def _known_under_older_secrets(fingerprints: list[str]) -> bool:
 def _known(item: OrderItem, supplier_key_id: str, fingerprints: list[str]) -> Key:
     """Return the row of this very key. Raises KeyBelongsElsewhere for any other row that has its id or its code."""
     names = [{"supplier_key_id": supplier_key_id}, *({"fingerprint": known} for known in fingerprints)]
-    key = next(found for name in names for found in queries.select(Key, name))
+    key = next((found for name in names for found in queries.select(Key, name)), None)
+    if key is None:
+        raise IntegrityError("another key has a value of this one that is neither its id nor its code")
     if key.item_id != item.pk or key.supplier_key_id != supplier_key_id:
         raise KeyBelongsElsewhere(f"{key} belongs to order item {key.item_id}", key=key, item=item)
     key.item = item

@@ -33,7 +33,6 @@ from payments.acceptance import objection
 from payments.choices import ReviewReason
 from payments.models import Payment
 from payments.nowpayments import NowPaymentsClient, PaymentFacts, PaymentNotFound, ProviderStatus
-from storage.models import Key
 
 WINDOW = timedelta(days=7)
 FAILURES_TO_STOP = 3

@@ -4,7 +4,6 @@ import pytest
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from fulfillment.models import SupplierGate
 from fulfillment.tests.world import HOUR, age, finish, posts, purchases, run
 from orders.models import Alert, Email, Product
 
@@ -15,7 +14,7 @@ def test_out_of_stock_for_a_day_owes_the_money_back(reservation, sandbox):
     sandbox.control("products/64b000000000000000000001", {"qty": 0, "textQty": 0})
     run(reservation)
     assert (reservation.status, reservation.reason) == ("held", "out_of_stock")
-    age(reservation, created_at=Now() - 25 * HOUR)
+    age(reservation, waiting_since=Now() - 25 * HOUR)
     run(reservation)
     sandbox.control("products/64b000000000000000000001", {"qty": 50000, "textQty": 50000})
     assert (reservation.status, reservation.item.order.status) == ("cancelled", "refund_due")
@@ -25,7 +24,7 @@ def test_supplier_that_does_not_answer_ends_no_wait_for_stock(reservation, sandb
     Product.objects.update(stock_wait_hours=72)
     sandbox.control("products/64b000000000000000000001", {"qty": 0, "textQty": 0})
     run(reservation)
-    age(reservation, created_at=Now() - 25 * HOUR)
+    age(reservation, waiting_since=Now() - 25 * HOUR)
     sandbox.control("products/64b000000000000000000001", {"qty": 50000, "textQty": 50000})
     sandbox.fault("kinguin.product", "5xx_before", times=1)
     run(reservation)
@@ -43,7 +42,6 @@ def test_low_balance_holds_and_resumes_after_a_top_up(reservation, sandbox):
     run(reservation)
     assert reservation.status == "held"
     sandbox.control("balance", {"balance": 1000})
-    SupplierGate.objects.update(probe_at=Now() - HOUR)
     finish(reservation)
     assert len(purchases(sandbox, reservation)) == 1
 
@@ -67,7 +65,7 @@ def test_wait_for_stock_is_the_products_own(reservation, sandbox):
     Product.objects.update(stock_wait_hours=1)
     sandbox.control("products/64b000000000000000000001", {"qty": 0, "textQty": 0})
     run(reservation)
-    age(reservation, created_at=Now() - 2 * HOUR)
+    age(reservation, waiting_since=Now() - 2 * HOUR)
     run(reservation)
     sandbox.control("products/64b000000000000000000001", {"qty": 50000, "textQty": 50000})
     assert (reservation.status, reservation.item.order.status) == ("cancelled", "refund_due")
