@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,7 @@ from fulfillment.steps.buying import BUYABLE, REPLACEABLE
 from fulfillment.steps.collecting import finish, finish_order
 from fulfillment.steps.holding import NOT_WANTED
 from orders.alerts import close_alert
+from orders.approvals import is_large
 from orders.choices import AlertKind
 from orders.models import Order, OrderItem
 from storage.exceptions import KeyBelongsElsewhere
@@ -276,6 +277,10 @@ def shred_key(key: Key, *, actor: str, reason: str) -> None:
 SHRED, KEEP = "shred", "keep"
 
 
+def _is_a_large_cost(key: Key, _fields: Mapping[str, Any]) -> bool:
+    return is_large(key.item.product.max_cost, total=key.item.order.total)
+
+
 class RebuyForm(ReasonForm):
     old_key = forms.ChoiceField(
         label="The old key",
@@ -318,6 +323,7 @@ REBUY = Decision(
     objection=objection_to_rebuying,
     carry_out=rebuy,
     form=RebuyForm,
+    needs_second=_is_a_large_cost,
     consequence="One more key is bought from the supplier, at our cost, after a search shows that none was bought for"
     " this already. The customer gets it in the place of this key, and a mail. The order stays fulfilled.",
     done="a worker searches for it at the supplier and buys it within seconds; the customer gets a mail then.",

@@ -5,9 +5,8 @@ from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.http import HttpRequest
 
 from bitloot.core.admin.base import ReadOnlyAdmin, ReadOnlyInline
-from bitloot.core.admin.decisions import DecisionAdmin
 from bitloot.core.admin.formatting import NOTHING, age_of, link, link_to, list_link, short
-from orders.admin import OrderAdmin
+from orders.admin import OrderAdmin, SecondedAdmin
 from orders.models import Order
 from storage.models import Key, KeyDeliveryLog
 
@@ -16,7 +15,7 @@ SEALED = ("ciphertext", "nonce", "wrapped_data_key")
 
 
 @admin.register(Key)
-class KeyAdmin(DecisionAdmin):
+class KeyAdmin(SecondedAdmin):
     """The key as this app knows it; fulfillment.admin adds what staff may decide about it."""
 
     is_live = True

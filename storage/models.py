@@ -35,7 +35,7 @@ class Key(StatusRow, QueueRow):
     supplier_key_id = models.CharField(max_length=128, unique=True, editable=False)
     # It outlives the key itself: what was sold once must never be sold again.
     fingerprint = models.CharField(
-        max_length=64, null=True, unique=True, editable=False, help_text="Keyed: the same code twice is noticed."
+        max_length=64, unique=True, editable=False, help_text="Keyed: the same code twice is noticed."
     )
     replaces = models.OneToOneField(
         "self", null=True, blank=True, on_delete=models.PROTECT, related_name="replaced_by", editable=False

@@ -1,6 +1,6 @@
 """What staff may decide about a row: what stands against it is said once, to the button and to the service."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, Generic, TypeVar
 
@@ -35,6 +35,9 @@ class Secret:
     """What a staff member typed and no log, page or message may show: its text is nowhere but in `value`."""
 
     value: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return "…"
 
 
 class _Unseen(forms.Textarea):
@@ -74,6 +77,14 @@ class Decision(Generic[Row]):
     # kept in the staff log, unless its field is a SecretField: a key is typed into nothing else.
     form: type[forms.Form] | None = None
     form_for: Callable[[Row], type[forms.Form]] | None = None  # instead of `form`, where its fields depend on the row
+    initial: Callable[[Row], Mapping[str, Any]] | None = None  # what the form begins with, hidden fields included
+    # Whether this row and these fields take a second member of staff; see orders.approvals. Only with a form.
+    needs_second: Callable[[Row, Mapping[str, Any]], bool] | None = None
+
+    def __post_init__(self) -> None:
+        # Without a form it is carried out for many rows at once, where nobody could be asked.
+        if self.needs_second is not None and self.form is None:
+            raise TypeError(f"“{self.label}” needs a form, because it may need a second member of staff")
 
 
 def demand(objection: str | None, error: type[DecisionRefused] = DecisionRefused) -> None:
