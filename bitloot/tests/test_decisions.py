@@ -13,12 +13,14 @@ from django.test import RequestFactory
 from django.urls import reverse
 
 from bitloot.core.admin.decisions import DecisionAdmin
-from bitloot.core.decisions import DecisionRefused
+from bitloot.core.decisions import DecisionRefused, Secret, SecretField
 from bitloot.tests.staff import LISTS, make_rows, make_staff, page_of
+from fulfillment.by_hand import Code, deliver_by_hand, objection_to_delivery_by_hand, objection_to_typed_codes
 from fulfillment.models import Reservation, SupplierGate
-from fulfillment.services import Code, deliver_by_hand, objection_to_delivery_by_hand, objection_to_typed_codes
 from orders.models import Alert, Order, OrderEvent
 from payments.models import Payment, Refund
+from storage.models import Key
+from storage.services import shred
 from webhooks.models import WebhookLog
 
 pytestmark = pytest.mark.django_db
@@ -26,6 +28,8 @@ FIELDS = {
     "ReasonForm": {"reason": "The customer asked for it."},
     "SentForm": {"transaction_id": "f4184fc596403b9d"},
     "ConfirmForm": {},
+    "RebuyForm": {"reason": "The customer used it.", "old_key": "shred"},
+    "ReplaceByHandForm": {"reason": "It does not work.", "old_key": "keep", "code": Secret("AAAA-REPLACED")},
     None: {},
 }
 SOON = Now() + timedelta(minutes=5)
@@ -61,6 +65,13 @@ def accepts(act, *args, **fields):
         return False
 
 
+def fields_of(decision, row):
+    """What is typed into the decision's form; a code of its own into each field for one."""
+    own = decision.form_for(type(row).objects.get(pk=row.pk)).base_fields if decision.form_for else {}
+    codes = {name: Secret(f"CODE-{name}") for name, field in own.items() if isinstance(field, SecretField)}
+    return {**FIELDS[decision.form.__name__ if decision.form else None], **codes}
+
+
 def decisions_accepted(row):
     return {
         decision.name
@@ -69,14 +80,15 @@ def decisions_accepted(row):
             decision.carry_out,
             type(row).objects.get(pk=row.pk),
             actor="kim",
-            **FIELDS[decision.form.__name__ if decision.form else None],
+            **fields_of(decision, row),
         )
     }
 
 
 def check(boss, row, **fields):
     """Set the row's fields; return the decisions that are possible then, which are those that the services accept."""
-    type(row).objects.filter(pk=row.pk).update(**fields)
+    if fields:
+        type(row).objects.filter(pk=row.pk).update(**fields)
     request = RequestFactory().get("/")
     request.user = boss.user
     page = admin.site.get_model_admin(type(row))
@@ -96,7 +108,7 @@ def test_page_shows_a_button_or_a_link_for_each_possible_decision(boss, name):
 def test_every_page_with_decisions_is_in_this_file():
     pages = [admin.site.get_model_admin(apps.get_model(label)) for label in LISTS]
     with_decisions = {page.opts.model_name for page in pages if isinstance(page, DecisionAdmin)}
-    assert with_decisions == {"order", "alert", "payment", "refund", "reservation", "suppliergate", "webhooklog"}
+    assert with_decisions == {"order", "alert", "payment", "refund", "reservation", "suppliergate", "key", "webhooklog"}
 
 
 @pytest.mark.parametrize("status", Order.Status.values)
@@ -142,6 +154,25 @@ def test_reservation(boss, status):
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("status", Key.Status.values)
+def test_key(boss, status):
+    rows = make_rows()
+    if status == "shredded":
+        shred(rows.key, reason="The customer asked for it.")
+    for order_status, purchase, sent in itertools.product(
+        ("fulfilling", "fulfilled", "refund_due"), ("delivered", "held"), (None, "sending", "held")
+    ):
+        Order.objects.update(status=order_status)
+        Reservation.objects.filter(replaces=None).update(status=purchase)
+        Reservation.objects.filter(replaces=rows.key).delete()
+        if sent:
+            Reservation.objects.create(
+                item=rows.item, replaces=rows.key, external_id=str(rows.key.pk), dialect="ecommerce", status=sent
+            )
+        seen = check(boss, rows.key)
+        assert ("rebuy" in seen) == (order_status == "fulfilled" and purchase == "delivered" and sent is None)
+
+
 @pytest.mark.parametrize("status", SupplierGate.Status.values)
 def test_gate(boss, status):
     shown = check(boss, make_rows().gate, status=status)
@@ -163,7 +194,7 @@ def test_webhook(boss, status):
 
 @pytest.mark.parametrize("order_status", Order.Status.values)
 def test_codes_by_hand(order_status):
-    """No page offers this yet; the API does."""
+    """What the API takes; the order's page offers it for the items of which it takes codes."""
     rows = make_rows()
     for status, supplier_order, unknown_at in itertools.product(Reservation.Status, (None, "S1"), (None, Now())):
         Order.objects.update(status=order_status)
