@@ -97,7 +97,7 @@ class ReservationAdmin(DecisionAdmin):
                 )
             },
         ),
-        ("Times", {"fields": (("created", "sent"), ("reserved", "delivered"), ("unknown", "waiting"), "changed")}),
+        ("Times", {"fields": (("created", "sent"), ("reserved", "delivered"), ("unknown", "refused"), "changed")}),
         ("Queue", {"fields": (("due", "held_until"), ("attempts", "polls", "crashes"))}),
     )
     created = age_of("created_at", "opened")
@@ -105,7 +105,7 @@ class ReservationAdmin(DecisionAdmin):
     reserved = age_of("reserved_at", "bought")
     delivered = age_of("delivered_at", "delivered")
     unknown = age_of("unknown_at", "unknown since")
-    waiting = age_of("waiting_since", "first refused")
+    refused = age_of("waiting_since", "first refused")
     changed = age_of("changed_at", "last change")
     due = age_of("next_attempt_at", "next look")
     held_until = age_of("claimed_until", "a worker has it until")

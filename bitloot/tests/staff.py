@@ -68,7 +68,9 @@ def make_rows(title="Ember Drift", **order_fields):
     reservation = Reservation.objects.get(item=item)
     Reservation.objects.filter(pk=reservation.pk).update(supplier_order_id=f"SUPPLIER{number}")
     reservation.refresh_from_db()
-    key = store_key(item=item, supplier_key_id=f"ecommerce:{number}", plaintext=SERIAL, content_type="text/plain")
+    key = store_key(
+        item=item, supplier_key_id=f"ecommerce:{number}", plaintext=SERIAL + b"-%d" % number, content_type="text/plain"
+    )
     return SimpleNamespace(
         product=product, order=order, item=item, payment=payment, reservation=reservation, key=key,
         event=order.events.first(),

@@ -726,3 +726,26 @@ def test_raising_the_store_alert_by_hand_uses_the_kind_that_uploads_close(stub):
     services.upload(claim(key))
     services.upload(claim(key))
     assert Alert.objects.get().status == "closed"
+
+
+def test_one_code_for_two_units_is_noticed_whatever_the_supplier_calls_it():
+    key = make_key(plaintext=b"SAME-CODE")
+    for item in (make_item(), key.item):
+        with pytest.raises(KeyBelongsElsewhere), transaction.atomic():
+            make_key(item, plaintext=b" SAME-CODE\r\n")
+    assert Key.objects.count() == 1
+    assert "SAME" not in key.fingerprint
+    assert hashlib.sha256(b"SAME-CODE").hexdigest() != key.fingerprint
+
+
+def test_a_code_is_noticed_after_its_key_was_shredded_and_while_a_secret_is_rotated(settings):
+    key = make_key(plaintext=b"SAME-CODE")
+    services.shred(key, reason="asked")
+    rotate(settings)
+    with pytest.raises(KeyBelongsElsewhere):
+        make_key(plaintext=b"SAME-CODE")
+
+
+def test_another_store_has_other_fingerprints():
+    ours, theirs = MasterKeys.from_secrets("a" * 40), MasterKeys.from_secrets("b" * 40)
+    assert ours.fingerprints(b"CODE") != theirs.fingerprints(b"CODE")

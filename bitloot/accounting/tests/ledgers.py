@@ -63,7 +63,8 @@ def bought(order, status="given", **fields):
 def add_keys(order, count):
     item = order.items.get()
     for _ in range(count):
-        store_key(item=item, supplier_key_id=f"k{next(_numbers)}", plaintext=b"AAAA", content_type="text/plain")
+        number = next(_numbers)
+        store_key(item=item, supplier_key_id=f"k{number}", plaintext=b"AAAA-%d" % number, content_type="text/plain")
 
 
 def delivered_order(quantity=1):

@@ -98,7 +98,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         if decision.form is None:
             return self._press(request, row, decision)
         form_class = decision.form_for(row) if decision.form_for is not None else decision.form
-        initial = decision.initial(row) if decision.initial else None
+        initial = dict(decision.initial(row)) if decision.initial else None
         form = form_class(request.POST if request.method == "POST" else None, initial=initial)
         if form.is_valid():
             self._decide(request, row, decision, form.cleaned_data)
