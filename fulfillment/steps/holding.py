@@ -178,4 +178,8 @@ def alert(reservation: Reservation, about: HoldReason | Notice, message: str) ->
     mine = Alert.objects.filter(kind=AlertKind.RESERVATION, **Alert.key_of(reservation))
     if not mine.filter(message__startswith=f"[{about}]").exists():
         close_alert(AlertKind.RESERVATION, reservation)  # of another cause; it would take this one up in silence
+    elif mine.filter(status=Alert.Status.OPEN).exclude(message__startswith=f"[{about}]").exists():
+        # Told before, and an alert about this reservation is open. Its message stays: the messages are what remembers
+        # which causes were told.
+        return
     raise_alert(AlertKind.RESERVATION, reservation, f"[{about}] {message}", order=reservation.item.order)
