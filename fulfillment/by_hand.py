@@ -10,6 +10,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Count, F, Q
 from django.db.models.functions import Now
 
 from bitloot.core import queries, wakeup
@@ -113,8 +114,11 @@ def _known_codes_refused() -> Iterator[None]:
 
 
 def _open_purchases(order: Order) -> list[Reservation]:
-    purchases = Reservation.objects.filter(item__order=order, replaces=None).select_related("item")
-    return [purchase for purchase in purchases.order_by("item__title") if objection_to_typed_codes(purchase) is None]
+    """Return the purchases of items that miss a key and that only staff can finish."""
+    came = Count("item__keys", filter=Q(item__keys__replaces=None))
+    mine = Reservation.objects.filter(item__order=order, replaces=None).select_related("item").annotate(came=came)
+    unfinished = mine.filter(came__lt=F("item__quantity")).order_by("item__title")
+    return [purchase for purchase in unfinished if objection_to_typed_codes(purchase) is None]
 
 
 def _missing(reservation: Reservation) -> int:

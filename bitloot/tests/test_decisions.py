@@ -17,7 +17,7 @@ from bitloot.core.decisions import DecisionRefused, Secret, SecretField
 from bitloot.tests.staff import LISTS, make_rows, make_staff, page_of
 from fulfillment.by_hand import Code, deliver_by_hand, objection_to_delivery_by_hand, objection_to_typed_codes
 from fulfillment.models import Reservation, SupplierGate
-from orders.models import Alert, Order, OrderEvent
+from orders.models import Alert, Order, OrderEvent, OrderItem
 from payments.models import Payment, Refund
 from storage.models import Key
 from storage.services import shred
@@ -123,6 +123,17 @@ def test_order(boss, status):
     assert ("release" in seen) == (status == "held")
 
 
+@pytest.mark.parametrize("status", Reservation.Status.values)
+def test_order_with_a_missing_key(boss, status):
+    rows = make_rows()
+    OrderItem.objects.update(quantity=2)
+    seen = set()
+    for order_status, supplier_order in itertools.product(("paid", "held", "fulfilled", "refund_due"), (None, "S1")):
+        Reservation.objects.update(status=status, supplier_order_id=supplier_order)
+        seen |= check(boss, rows.order, status=order_status)
+    assert ("deliver-by-hand" in seen) == (status in ("pending", "held", "cancelled", "failed"))
+
+
 @pytest.mark.parametrize("status", Payment.Status.values)
 def test_payment(boss, status):
     rows = make_rows()
@@ -196,6 +207,7 @@ def test_webhook(boss, status):
 def test_codes_by_hand(order_status):
     """What the API takes; the order's page offers it for the items of which it takes codes."""
     rows = make_rows()
+    OrderItem.objects.update(quantity=2)  # of which one has its key
     for status, supplier_order, unknown_at in itertools.product(Reservation.Status, (None, "S1"), (None, Now())):
         Order.objects.update(status=order_status)
         Reservation.objects.update(status=status, supplier_order_id=supplier_order, unknown_at=unknown_at)
