@@ -8,9 +8,10 @@ from django.db import connection
 
 from orders.models import Order
 from orders.tests.factories import timeline
-from payments import refunds, sync
+from payments import sync
 from payments.exceptions import AddressRefused, DecisionRefused
 from payments.models import Payment, Refund
+from payments.refund_addresses import give_address
 from payments.tests.decisions import TXID, accept, mails, money_in, now, refund_of
 from payments.tests.factories import ADDRESS
 
@@ -84,13 +85,13 @@ def test_a_payment_is_given_back_once():
 def test_an_address_and_its_sending_at_once_do_not_stop_each_other():
     refund = refund_of(money_in())
     order = refund.order
-    refunds.set_refund_address(order=order, refund_id=refund.pk, address=ADDRESS)
+    give_address(order=order, refund_id=refund.pk, address=ADDRESS)
 
     def give():
-        return refunds.set_refund_address(order=order, refund_id=refund.pk, address=ADDRESS[:-1] + "p").status
+        return give_address(order=order, refund_id=refund.pk, address=ADDRESS[:-1] + "p").status
 
     def send():
-        return refunds.mark_sent(Refund.objects.get(pk=refund.pk), actor="ada", transaction_id=TXID)
+        return send(Refund.objects.get(pk=refund.pk), TXID)
 
     outcomes = at_once(give, send, give, send, give, send)
     assert set(map(str, outcomes)) <= {"requested", "None", "AddressRefused"}

@@ -29,7 +29,6 @@ from fulfillment.models import Reservation, ReservationAttempt
 from orders.alerts import raise_alert
 from orders.models import Order
 from orders.tests.factories import make_order
-from payments import refunds
 from storage.models import Key
 
 pytestmark = pytest.mark.django_db
@@ -236,7 +235,7 @@ def refunded_but_only_sent():
 def refund_not_sent():
     order = paid_order()
     order.mark_refund_due(reason="out_of_stock", message="Owed back.")
-    refunds.set_refund_address(order=order, refund_id=order.refunds.get().pk, address="ltc-address-1")
+    give_address(order=order, refund_id=order.refunds.get().pk, address="ltc-address-1")
     order.alerts.update(status="closed")
     return order
 
