@@ -57,6 +57,22 @@ class RefundAddressInline(ReadOnlyInline):
     rests = age_of("rests_until", "rests until")
 
 
+@admin.register(RefundAddress)
+class RefundAddressAdmin(ReadOnlyAdmin):
+    list_display = ("__str__", "refund_link", "address", "extra_id", "given", "rests", "link_kind", "client")
+    list_filter = ("link_kind", "given_at")
+    search_fields = ("address",)
+    linked_by = ("refund",)
+    list_select_related = ("refund",)
+    fieldsets = (
+        (None, {"fields": ("refund_link", "address", "extra_id")}),
+        ("How it was given", {"fields": (("given", "rests"), ("link_kind", "link_generation"), "client")}),
+    )
+    refund_link = link_to("refund", "refund")
+    given = age_of("given_at", "given")
+    rests = age_of("rests_until", "rests until")
+
+
 class RefundInline(ReadOnlyInline):
     model = Refund
     fields = ("page", "state", "kind", "amount", "currency", "address", "transaction_id", "reason")

@@ -14,7 +14,7 @@ from orders.access import make_token
 from orders.models import Order
 from orders.tests.factories import make_order
 from payments.models import Coin, Payment, Refund
-from payments.tests.factories import ADDRESS, ASKED, make_coin, make_payment, on_create, url
+from payments.tests.factories import ADDRESS, ASKED, make_coin, make_payment, make_refund_address, on_create, url
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("patient_customers")]
 JSON = "application/json"
@@ -153,7 +153,7 @@ def refund():
     return Refund.objects.create(order=payment.order, payment=payment, amount=ASKED, currency="btc", reason="r")
 
 
-def name_address(client, refund, order=None, **changes):
+def name_address(client, refund, /, order=None, **changes):
     order = order or refund.order
     body = {"order_id": str(order.id), "refund": str(refund.id), "address": ADDRESS, **changes}
     return client.post("/api/payments/refund-address", body, content_type=JSON, headers=bearer(order))
@@ -194,7 +194,8 @@ def test_a_body_that_says_nothing_about_an_address_is_refused(client, refund, ch
 
 
 def test_a_refund_that_was_sent_keeps_its_address(client, refund):
-    Refund.objects.update(status="sent", address="bc1qold")
+    make_refund_address(refund, "bc1qold")
+    Refund.objects.update(status="sent")
     answer = name_address(client, refund)
     refund.refresh_from_db()
     assert [answer.status_code, refund.address] == [422, "bc1qold"]

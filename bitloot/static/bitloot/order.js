@@ -579,7 +579,7 @@ function renderRefund(row, refund) {
   }
   const form = one("form", row);
   show(form, asks);
-  show(one('[data-field="memo"]', row), refund.needs_memo);
+  show(one('[data-field="memo"]', row), refund.takes_memo || refund.needs_memo);
   form.elements.extra_id.required = refund.needs_memo;
   show(one("[data-edit]", row), refund.status === "requested" && !asks);
   show(one("[data-leave]", row), Boolean(refund.address));
@@ -600,7 +600,7 @@ async function giveAddress(event) {
   refundError(row, "");
   busy(button, true);
   try {
-    await call("/api/payments/refund-address", { order_id: orderId, refund_id: row.dataset.refund, address, extra_id: extraId });
+    await call("/api/payments/refund-address", { order_id: orderId, refund: row.dataset.refund, address, extra_id: extraId });
     row.dataset.editing = "";
     write(part("say"), "The address is kept.");
   } catch (error) {
