@@ -1,5 +1,5 @@
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django.apps import apps
 from django.contrib import admin
@@ -283,7 +283,7 @@ class ApprovalAdmin(DecisionAdmin):
         # On the page of the row that was decided about as well, where the next one looks for it.
         asked = row.requested_by.get_username()
         words = f"{decision.label}: “{row.label}”, which {asked} asked for."
-        LogEntry.objects.log_actions(request.user.pk, [row.about], CHANGE, words)
+        LogEntry.objects.log_actions(cast(int, request.user.pk), [row.about], CHANGE, words)
         return done
 
 

@@ -18,6 +18,7 @@ from orders.choices import AlertKind, OrderReason
 from orders.models import Email, Order
 from orders.services import queue_email
 from payments.balance import NOTHING, counted, delivered_worth, is_noticeable, left_of, surplus_of
+from payments.choices import RefundKind
 from payments.exceptions import NoSurplus
 from payments.forms import SentElsewhereForm, SentForm
 from payments.models import Payment, Refund
@@ -27,9 +28,9 @@ SMALLEST = Decimal("1E-8")  # what a share is rounded down to: most coins are di
 BY_THE_CUSTOMER = "The customer asked for the surplus."
 _HAS_MONEY = Q(actually_paid__gt=0) & ~Q(status=Payment.Status.REFUNDED)
 _SENTENCES: dict[str, str] = {
-    Refund.Kind.ALL: "We return {coins} to you.",
-    Refund.Kind.SURPLUS: "You paid more than we asked for, and we return {coins} to you.",
-    Refund.Kind.SHARE: "A part of your order could not be delivered, and we return {coins} for it.",
+    RefundKind.ALL: "We return {coins} to you.",
+    RefundKind.SURPLUS: "You paid more than we asked for, and we return {coins} to you.",
+    RefundKind.SHARE: "A part of your order could not be delivered, and we return {coins} for it.",
 }
 
 
@@ -76,7 +77,7 @@ def request_refund(payment: Payment, *, actor: str, reason: str) -> Refund:
     with transaction.atomic():
         order, payment = _locked(payment)
         demand(objection_to_refund(payment))
-        refund = _open_refund(order, payment, kind=Refund.Kind.ALL, reason=reason, actor=actor)
+        refund = _open_refund(order, payment, kind=RefundKind.ALL, reason=reason, actor=actor)
         if Order.Status.REFUND_DUE in Order.TRANSITIONS[order.status] and not _other_money(order, payment):
             order.mark_refund_due(reason=OrderReason.REFUND_REQUESTED, message="The payment goes back.", actor=actor)
     close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)
@@ -102,7 +103,7 @@ def request_surplus(payment: Payment, *, actor: str, reason: str) -> Refund:
     with transaction.atomic():
         order, payment = _locked(payment)
         demand(objection_to_surplus(payment))
-        return _open_refund(order, payment, kind=Refund.Kind.SURPLUS, reason=reason, actor=actor)
+        return _open_refund(order, payment, kind=RefundKind.SURPLUS, reason=reason, actor=actor)
 
 
 def ask_for_surplus(order: Order) -> Refund:
@@ -112,7 +113,7 @@ def ask_for_surplus(order: Order) -> Refund:
         for payment in order.payments.filter(status=Payment.Status.FINISHED):
             locked = payment.lock()
             if is_noticeable(locked, surplus_of(locked)):
-                return _open_refund(order, locked, kind=Refund.Kind.SURPLUS, reason=BY_THE_CUSTOMER, actor="")
+                return _open_refund(order, locked, kind=RefundKind.SURPLUS, reason=BY_THE_CUSTOMER, actor="")
     raise NoSurplus
 
 
@@ -123,12 +124,12 @@ def owe_back(order: Order) -> None:
     """
     with transaction.atomic():
         delivered = delivered_worth(order)
-        kind = Refund.Kind.SHARE if NOTHING < delivered < order.total else Refund.Kind.ALL
+        kind = RefundKind.SHARE if NOTHING < delivered < order.total else RefundKind.ALL
         for payment in order.payments.filter(_HAS_MONEY):
             locked = payment.lock()
             if _has_gone(locked) or not left_of(locked):
                 continue
-            own_kind = kind if counted(locked) else Refund.Kind.ALL  # what never counted bought nothing
+            own_kind = kind if counted(locked) else RefundKind.ALL  # what never counted bought nothing
             _open_refund(order, locked, kind=own_kind, reason=order.reason or "refund due", actor="")
 
 
@@ -140,10 +141,10 @@ def _locked(payment: Payment) -> tuple[Order, Payment]:
 
 def _has_gone(payment: Payment) -> bool:
     """Whether the order's own money goes back already; a surplus beside it does not count."""
-    return payment.refunds.exclude(kind=Refund.Kind.SURPLUS).exists()
+    return payment.refunds.exclude(kind=RefundKind.SURPLUS).exists()
 
 
-def _open_refund(order: Order, payment: Payment, *, kind: Refund.Kind, reason: str, actor: str) -> Refund:
+def _open_refund(order: Order, payment: Payment, *, kind: RefundKind, reason: str, actor: str) -> Refund:
     amount, worth = _AMOUNTS[kind](order, payment)
     kept = _kept_for_nothing(order, worth)
     refund = Refund.objects.create(
@@ -183,9 +184,9 @@ def _share_of(order: Order, payment: Payment) -> tuple[Decimal, Decimal]:
 
 
 _AMOUNTS: dict[str, Callable[[Order, Payment], tuple[Decimal, Decimal]]] = {
-    Refund.Kind.ALL: _all_of,
-    Refund.Kind.SURPLUS: _surplus_of,
-    Refund.Kind.SHARE: _share_of,
+    RefundKind.ALL: _all_of,
+    RefundKind.SURPLUS: _surplus_of,
+    RefundKind.SHARE: _share_of,
 }
 
 

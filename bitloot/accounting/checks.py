@@ -209,7 +209,7 @@ def _looked_at(kind: AlertKind, model: type[Model]) -> Exists:
     closed = Alert.objects.filter(kind=kind, about_model=model._meta.label_lower, status=Alert.Status.CLOSED)
     # Alerts name a row by text. SQLite keeps UUIDs without dashes, PostgreSQL writes them with.
     pk = Replace(Cast(OuterRef("pk"), CharField()), Value("-"), Value(""))
-    return Exists(closed.annotate(about=Replace("about_pk", Value("-"), Value(""))).filter(about=pk))
+    return Exists(closed.annotate(row=Replace("about_pk", Value("-"), Value(""))).filter(row=pk))
 
 
 def _review_unnoticed(scope: Scope) -> Rows:

@@ -93,7 +93,7 @@ class DecisionAdmin(ReadOnlyAdmin):
             self._forbid(request, decision.label, str(row.pk), str(row))
         if decision.form is None:
             return self._press(request, row, decision)
-        initial = decision.initial(row) if decision.initial else None
+        initial = dict(decision.initial(row)) if decision.initial else None
         form = decision.form(request.POST if request.method == "POST" else None, initial=initial)
         if form.is_valid():
             self._decide(request, row, decision, form.cleaned_data)
