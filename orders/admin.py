@@ -25,6 +25,7 @@ from orders.models import (
     OrderItem,
     Product,
 )
+from orders.state import StatusRow
 
 ALERTS_SHOWN = 8
 
@@ -309,10 +310,15 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
         return link(Order(pk=record.object_id)) if record.route == "orders" else str(record.object_id)
 
 
-def change_of(event: Any) -> str:
+def change_of(event: OrderEvent) -> str:
     """Show a move from status to status; empty for a fact that moved nothing."""
     if not event.to_status:
         return ""
-    moved = next((model for model in apps.get_models() if getattr(model, "TIMELINE_KIND", None) == event.kind), None)
-    tone = moved.Status.tone_for(event.to_status) if moved else Tone.CALM
-    return format_html("{} {}", f"{event.from_status} →" if event.from_status else "", badge(event.to_status, tone))
+    start = f"{event.from_status} →" if event.from_status else ""
+    return format_html("{} {}", start, badge(event.to_status, _tone_of_move(event)))
+
+
+def _tone_of_move(event: OrderEvent) -> Tone:
+    """Return the tone from the model that writes this kind of line; it may stand in an upper app."""
+    moving: list[Any] = [model for model in apps.get_models() if issubclass(model, StatusRow)]
+    return next((row.Status.tone_for(event.to_status) for row in moving if event.kind == row.TIMELINE_KIND), Tone.CALM)

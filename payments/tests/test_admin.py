@@ -210,7 +210,7 @@ def test_refund_goes_from_the_decision_to_done(client, settler):
     assert (ADDRESS in page, "<code>77</code>" in page, "<code>0.00098</code> BTC" in page) == (True, True, True)
 
     form = client.post(form_of(refund, "sent"), {"transaction_id": "", "seen": "none"}).context["form"]
-    assert list(form.errors) == ["destination", "transaction_id"]
+    assert list(form.errors) == ["transaction_id", "destination"]
     paid = refund.destination_id
     assert decide(client, refund, "sent", transaction_id="not one word", destination=paid)[0].endswith(
         "Enter the transaction id as the network shows it."
