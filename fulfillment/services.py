@@ -1,6 +1,7 @@
 """What webhooks, staff and customers ask of fulfilment. The pipeline does the moving."""
 
 import logging
+import re
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +14,15 @@ from django.utils import timezone
 from bitloot.core import queries, wakeup
 from bitloot.core.decisions import Decision, demand
 from bitloot.core.outcome import Outcome
-from fulfillment.exceptions import CodesRefused, KeysGone, NotDeliverable, NothingStored, PermitOpen
+from fulfillment import kinguin
+from fulfillment.exceptions import (
+    CodesRefused,
+    KeysGone,
+    NotDeliverable,
+    NothingStored,
+    PermitOpen,
+    UnknownProduct,
+)
 from fulfillment.kinguin import SupplierEvent
 from fulfillment.models import Reservation
 from fulfillment.steps.buying import BUYABLE
@@ -29,6 +38,7 @@ from storage.services import ready_keys, store_key
 logger = logging.getLogger(__name__)
 
 MAX_CODE_LENGTH = 4096
+KINGUIN_PRODUCT = re.compile(r"[0-9a-f]{24}")
 Status = Reservation.Status
 NOT_BY_HAND = (Status.SENDING, Status.UNKNOWN, Status.RESERVED, Status.GIVEN)
 
@@ -37,6 +47,20 @@ NOT_BY_HAND = (Status.SENDING, Status.UNKNOWN, Status.RESERVED, Status.GIVEN)
 class Code:
     item: str  # id of the order item
     serial: str
+
+
+def check_product(product_id: str) -> None:
+    """Ask the supplier about a product of theirs. Raises UnknownProduct, or ProviderError if they do not answer."""
+    client = kinguin.client()
+    # They number their products as well, and that number is what the addresses of their shop show.
+    if client.dialect == "ecommerce" and not KINGUIN_PRODUCT.fullmatch(product_id):
+        raise UnknownProduct("Kinguin's productId has 24 digits from 0-9 and a-f; the short kinguinId is another one.")
+    try:
+        client.quote(product_id)
+    except kinguin.OutOfStock as err:
+        raise UnknownProduct(
+            "Kinguin has no such product, or nobody sells it there now. Check the id, or save the product inactive."
+        ) from err
 
 
 def handle_supplier_event(event: SupplierEvent) -> Outcome:

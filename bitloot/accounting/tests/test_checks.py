@@ -488,6 +488,20 @@ def test_the_json_of_a_healthy_store_says_ok(healthy):
     assert (document["ok"], document["differences"], document["orders"]) == (True, [], {})
 
 
+@pytest.mark.parametrize("days", ["-1", "0", "nan", "inf", "1e9", "soon"])
+def test_a_time_that_is_none_is_a_usage_error(days):
+    with pytest.raises(CommandError, match="--since") as caught:
+        call_command("reconcile", f"--since={days}")
+    assert caught.value.returncode == 64
+
+
+def test_an_order_that_is_not_there_is_a_usage_error():
+    missing = "00000000-0000-4000-8000-000000000000"
+    with pytest.raises(CommandError, match=f"There is no order {missing}") as caught:
+        call_command("reconcile", "--order", missing)
+    assert caught.value.returncode == 64
+
+
 def test_adopting_needs_asking():
     with pytest.raises(CommandError, match="--adopt needs --ask"):
         call_command("reconcile", "--adopt")
