@@ -1,4 +1,6 @@
-FROM python:3.11-slim
+# Exact versions, so that two builds differ only by what changed here. Stronger still is the digest, which `make digests`
+# prints where a registry can be reached: append it to the tag, python:3.11.13-slim-bookworm@sha256:…
+FROM python:3.11.13-slim-bookworm AS base
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 BITLOOT_VAR=/var/lib/bitloot
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin bitloot \
@@ -6,7 +8,7 @@ RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nolog
 WORKDIR /app
 
 COPY requirements.txt .
-RUN pip install --disable-pip-version-check -r requirements.txt
+RUN pip install --disable-pip-version-check --require-hashes -r requirements.txt
 
 COPY manage.py LICENSE ./
 COPY bitloot bitloot
@@ -19,12 +21,25 @@ COPY templates templates
 
 # Static files need no secrets, so they are part of the image.
 USER bitloot
-RUN python manage.py collectstatic --no-input --verbosity 0
+RUN BITLOOT_BUILDING=1 python manage.py collectstatic --no-input --verbosity 0
 
+# A throw-away shop with stand-ins for the providers: compose's profile "sandbox". Never part of the shop's own image.
+FROM base AS sandbox
+USER root
+COPY requirements-dev.txt .
+RUN pip install --disable-pip-version-check --require-hashes -r requirements-dev.txt
+COPY .env.example ./
+COPY tools tools
+COPY sandbox sandbox
+USER bitloot
+CMD ["python", "-m", "tools.dev.demo", "--var", "/tmp/demo"]
+
+# Last, and so what `docker build .` makes.
+FROM base AS shop
 EXPOSE 8000
 # Under a name of ALLOWED_HOSTS, or the answer is 400.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["python", "-c", \
-    "import os, urllib.request as u; h = {'Host': os.environ['ALLOWED_HOSTS'].split(',')[0].strip()}; \
+    "import os, urllib.request as u; h = {'Host': os.environ['ALLOWED_HOSTS'].split(',')[0].strip(' .')}; \
     u.urlopen(u.Request('http://127.0.0.1:8000/livez', headers=h), timeout=4)"]
 CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--workers", "2", \
     "--blocking-threads", "8", "--no-ws", "--workers-kill-timeout", "20", "--respawn-failed-workers", "bitloot.wsgi:application"]

@@ -8,13 +8,14 @@ QUICK ?=
 VENV_PYTHON := .venv/bin/python
 # A .venv that cannot do this was not finished, or its Python is gone: it is made anew.
 BROKEN := $(shell { $(VENV_PYTHON) -c "import pip, django"; } >/dev/null 2>&1 || echo broken)
-PIP := $(VENV_PYTHON) -m pip install --quiet --no-input --disable-pip-version-check
+PIP := $(VENV_PYTHON) -m pip install --quiet --no-input --require-hashes --disable-pip-version-check
 # For every Python from 3.11 on, not only the one that compiles.
-COMPILE := $(VENV_PYTHON) -m uv pip compile --upgrade --universal --python-version 3.11 \
+# Extras stay in the lines: the pip of Python 3.11 does not find the hash of `coverage[toml]` under `coverage`.
+COMPILE := $(VENV_PYTHON) -m uv pip compile --upgrade --universal --generate-hashes --no-strip-extras --python-version 3.11 \
 	--quiet --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help install install-dev demo run test check drawing lock bench chaos nightly
+.PHONY: FORCE help install install-dev demo run test check drawing lock digests bench chaos nightly screenshots
 
 help:
 	@echo "make demo     a throw-away store, a scripted customer buys a key (PORT=8000, EXIT=1 ends by itself)"
@@ -24,8 +25,10 @@ help:
 	@echo "make drawing  floors, rooms, their lines and what each imports"
 	@echo "make install  .venv with what the store runs on"
 	@echo "make lock     requirements*.txt anew from requirements*.in"
+	@echo "make digests  the digests of the images that Dockerfile and docker-compose.yml name (needs Docker and its registry)"
 	@echo "make bench    rates and costs of the hot paths, as one table"
 	@echo "make chaos    bought once, never lost: the proof (SEED=1; QUICK=1 is a selection of three minutes)"
+	@echo "make screenshots  every page in every state, phone and desktop, light and dark, into var/screenshots/"
 	@echo "make nightly  more examples, longer kills"
 
 # Any Python that a machine calls python3 reads this.
@@ -84,11 +87,19 @@ lock: install-dev
 	@$(COMPILE) requirements.in -o requirements.txt
 	@$(COMPILE) requirements-dev.in -o requirements-dev.txt
 
+digests:
+	@for image in $$(sed -n 's/^FROM \([^ @]*:[^ @]*\) .*/\1/p' Dockerfile; \
+			sed -n 's/^ *image: \([^ @]*:[^ @]*\)$$/\1/p' docker-compose.yml); do \
+		docker pull --quiet $$image >/dev/null && docker inspect --format '{{index .RepoDigests 0}}' $$image; done
+
 bench: install-dev
 	@$(VENV_PYTHON) -m tools.bench
 
 chaos: install-dev
 	@$(VENV_PYTHON) -m tools.chaos $(if $(SEED),--seed "$(SEED)") $(if $(filter-out 0,$(QUICK)),--quick)
+
+screenshots: install-dev
+	@$(VENV_PYTHON) -m tools.dev.screenshots
 
 nightly: install-dev
 	@HYPOTHESIS_PROFILE=nightly $(VENV_PYTHON) -m tools.dev.test

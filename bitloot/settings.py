@@ -1,64 +1,39 @@
 """The one reader of the environment. `.env.example` explains each variable, in this order."""
 
 import os
-import sys
-from decimal import Decimal
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import environ
 from csp.constants import NONE, SELF
-from django.core.exceptions import ImproperlyConfigured
 from kombu import Exchange, Queue
+
+from bitloot import environment
+from bitloot.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = Path(os.environ.get("BITLOOT_VAR", BASE_DIR / "var"))
+# Static files are collected into an image without any secret; such a process can sign and serve nothing.
+BUILDING = os.environ.get("BITLOOT_BUILDING") == "1"
 
-env = environ.FileAwareEnv()
 _env_file = Path(os.environ.get("BITLOOT_ENV_FILE", BASE_DIR / ".env"))
 if _env_file.is_file():
-    env.read_env(str(_env_file))
-
-_wrong: list[str] = []
-
-
-def _required(name: str, *, minimum: int = 1) -> str:
-    """Return a value that production cannot do without; collect every wrong one so that all are named at once."""
-    value = env.str(name, default="").strip()
-    if not value:
-        _wrong.append(f"{name} is not set")
-    elif len(value) < minimum:
-        _wrong.append(f"{name} is shorter than {minimum} characters")
-    elif value.lower().startswith(("change", "example", "secret", "password")):
-        _wrong.append(f"{name} still has an example value")
-    return value
-
-
-def _secrets(name: str, *, minimum: int = 16) -> tuple[str, ...]:
-    """Return one or two secrets, comma-separated while they are being changed."""
-    values = tuple(part.strip() for part in _required(name, minimum=minimum).split(",") if part.strip())
-    if len(values) > 2:
-        _wrong.append(f"{name} has more than two values")
-    if any(len(value) < minimum for value in values):
-        _wrong.append(f"{name} has a value shorter than {minimum} characters")
-    return values
-
-
-def _provider_url(name: str, value: str) -> str:
-    parts = urlsplit(value)
-    loopback = parts.hostname in ("127.0.0.1", "localhost", "::1")
-    if value and parts.scheme != "https" and not (parts.scheme == "http" and loopback):
-        _wrong.append(f"{name} has to be https (http is accepted on loopback only)")
-    return value.rstrip("/")
-
+    environ.Env.read_env(str(_env_file))
+env = Environment(os.environ)
 
 # --- Django -----------------------------------------------------------------------------------------------------------
-DEBUG = env.bool("DEBUG", default=False)
-SECRET_KEY = _required("SECRET_KEY", minimum=50)
-ALLOWED_HOSTS = [host.strip() for host in _required("ALLOWED_HOSTS").split(",") if host.strip()]
-if "*" in ALLOWED_HOSTS and not DEBUG:
-    _wrong.append("ALLOWED_HOSTS must name the hosts, not *")
-SITE_URL = _provider_url("SITE_URL", _required("SITE_URL"))
+SECRET_KEY = env.own_secret("SECRET_KEY", least=50)
+DEBUG = env.flag("DEBUG")
+ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS")
+env.require(DEBUG or "*" not in ALLOWED_HOSTS, "ALLOWED_HOSTS has to name the hosts, not *")
+SITE_URL = env.read("SITE_URL", partial(environment.url, path=""), default="", required=True)
+env.require(
+    not (SITE_URL and ALLOWED_HOSTS) or environment.is_allowed(str(urlsplit(SITE_URL).hostname), ALLOWED_HOSTS),
+    "SITE_URL has a host that is missing in ALLOWED_HOSTS",
+)
 CSRF_TRUSTED_ORIGINS = [SITE_URL] if SITE_URL else []
 
 INSTALLED_APPS = [
@@ -127,14 +102,14 @@ STORAGES = {
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG
-        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        else "bitloot.core.staticfiles.ModuleStaticFilesStorage"
     },
 }
 
 # --- Database ---------------------------------------------------------------------------------------------------------
-DATABASE_URL = env.str("DATABASE_URL", default="")
+DATABASE_URL = env.read("DATABASE_URL", environment.database_url, default="")
 if DATABASE_URL:
-    DATABASES = {"default": env.db_url_config(DATABASE_URL)}
+    DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL)}
     # Asking the server before each use would cost a third of the IPN rate (2338 to 1361/s, 0.66 to 0.79 CPU s per
     # 1000). Without it, each pooled connection fails once after PostgreSQL was restarted: an IPN is answered 503 and
     # comes again, and a worker's row is due again after its backoff or, at worst, its lease.
@@ -166,8 +141,8 @@ else:
     }
 
 # --- Broker and cache: messages are wake-ups, so the broker may lose every one of them --------------------------------
-REDIS_URL = env.str("REDIS_URL", default="")
-CLOCK_SCALE = env.float("CLOCK_SCALE", default=1.0)
+REDIS_URL = env.read("REDIS_URL", partial(environment.redis_url, password_needed=not DEBUG), default="")
+CLOCK_SCALE = float(env.number("CLOCK_SCALE", default="1", least="0.001", most="1000"))
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, object]
 if REDIS_URL:
     CELERY_BROKER_URL = REDIS_URL
@@ -180,7 +155,8 @@ if REDIS_URL:
     CACHES = {
         "default": {
             "BACKEND": "bitloot.core.cache.ForgivingRedisCache",
-            "LOCATION": REDIS_URL,
+            # A database of its own: emptying the cache empties all of it.
+            "LOCATION": environment.next_database(REDIS_URL),
             "OPTIONS": {"socket_connect_timeout": 0.3, "socket_timeout": 0.5},
         }
     }
@@ -221,22 +197,34 @@ CELERY_BEAT_SCHEDULE = {
 }
 
 # --- Mail -------------------------------------------------------------------------------------------------------------
-EMAIL_URL = _required("EMAIL_URL")
-vars().update(env.email_url_config(EMAIL_URL or "consolemail://"))
+_mail_schemes = tuple(environ.Env.EMAIL_SCHEMES) if DEBUG else environment.KEEPS_MAIL
+_mail = env.mail("EMAIL_URL", schemes=_mail_schemes)
+EMAIL_BACKEND = _mail.get("EMAIL_BACKEND", "django.core.mail.backends.dummy.EmailBackend")
+EMAIL_HOST, EMAIL_PORT = _mail.get("EMAIL_HOST"), _mail.get("EMAIL_PORT")
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail.get("EMAIL_HOST_USER"), _mail.get("EMAIL_HOST_PASSWORD")
+EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.get("EMAIL_USE_TLS", False), _mail.get("EMAIL_USE_SSL", False)
+EMAIL_FILE_PATH = _mail.get("EMAIL_FILE_PATH")
 EMAIL_TIMEOUT = 15
-DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="BitLoot <shop@localhost>")
+DEFAULT_FROM_EMAIL = env.read("DEFAULT_FROM_EMAIL", environment.sender, default="", required=True)
+env.require(
+    DEBUG or "@localhost" not in DEFAULT_FROM_EMAIL,
+    "DEFAULT_FROM_EMAIL has to be an address that other mail servers know",
+)
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
-STAFF_EMAIL = env.str("STAFF_EMAIL", default="")
+STAFF_EMAIL = env.emails("STAFF_EMAIL", required=True)  # a mail for each: one refused address stops no other
 
-# --- Store ------------------------------------------------------------------------------------------------------------
-STORE_CURRENCY = env.str("STORE_CURRENCY", default="EUR").upper()
-if STORE_CURRENCY != "EUR":
-    _wrong.append("STORE_CURRENCY has to be EUR: the supplier charges EUR and BitLoot has no rate source yet")
-TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
-THROTTLE_SCALE = env.float("THROTTLE_SCALE", default=1.0)
+# --- Prices and clients -----------------------------------------------------------------------------------------------
+# The supplier charges EUR, and there is no rate source yet.
+STORE_CURRENCY = env.choice("STORE_CURRENCY", ("EUR",), default="EUR")
+TRUSTED_PROXIES = env.whole("TRUSTED_PROXIES", default=0, least=0, most=5)
+if SITE_URL.startswith("https://") and not TRUSTED_PROXIES and not DEBUG:
+    env.doubtful.append(
+        "SITE_URL is https and TRUSTED_PROXIES is 0: behind a proxy that ends TLS, every page would redirect to itself."
+    )
+THROTTLE_SCALE = float(env.number("THROTTLE_SCALE", default="1", least="0", most="1000"))
 
 # --- REST -------------------------------------------------------------------------------------------------------------
-REST_FRAMEWORK = {
+REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.AllowAny"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
@@ -258,7 +246,7 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_TOKEN": None,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
-REST_KNOX = {"TOKEN_TTL": __import__("datetime").timedelta(hours=10), "AUTO_REFRESH": False}
+REST_KNOX = {"TOKEN_TTL": timedelta(hours=10), "AUTO_REFRESH": False}
 SPECTACULAR_SETTINGS = {
     "TITLE": "BitLoot",
     "DESCRIPTION": "Order a game key, pay in crypto, open the key. Errors are application/problem+json (RFC 9457).",
@@ -277,35 +265,34 @@ SPECTACULAR_SETTINGS = {
 }
 
 # --- NOWPayments ------------------------------------------------------------------------------------------------------
-NOWPAYMENTS_BASE_URL = _provider_url("NOWPAYMENTS_BASE_URL", _required("NOWPAYMENTS_BASE_URL"))
-NOWPAYMENTS_API_KEY = _required("NOWPAYMENTS_API_KEY", minimum=16)
-NOWPAYMENTS_IPN_SECRET = _secrets("NOWPAYMENTS_IPN_SECRET")
-if NOWPAYMENTS_API_KEY and NOWPAYMENTS_API_KEY in NOWPAYMENTS_IPN_SECRET:
-    _wrong.append("NOWPAYMENTS_IPN_SECRET is the API key; NOWPayments shows them as two different values")
-PAYMENT_TOLERANCE = Decimal(env.str("PAYMENT_TOLERANCE", default="0.005"))
-if not Decimal(0) <= PAYMENT_TOLERANCE <= Decimal("0.05"):
-    _wrong.append("PAYMENT_TOLERANCE has to lie between 0 and 0.05")
+NOWPAYMENTS_BASE_URL = env.read(
+    "NOWPAYMENTS_BASE_URL", partial(environment.url, ends_with="/v1"), default="", required=True
+)
+NOWPAYMENTS_API_KEY = env.their_secret("NOWPAYMENTS_API_KEY")
+NOWPAYMENTS_IPN_SECRET = env.webhook_secrets("NOWPAYMENTS_IPN_SECRET", most=200)
+PAYMENT_TOLERANCE = env.number("PAYMENT_TOLERANCE", default="0.005", least="0", most="0.05")
 
 # --- Kinguin ----------------------------------------------------------------------------------------------------------
-KINGUIN_API = env.str("KINGUIN_API", default="ecommerce")
-if KINGUIN_API not in ("ecommerce", "reservations", "orders"):
-    _wrong.append("KINGUIN_API has to be ecommerce, reservations or orders")
-KINGUIN_BASE_URL = _provider_url("KINGUIN_BASE_URL", _required("KINGUIN_BASE_URL"))
-KINGUIN_API_KEY = _required("KINGUIN_API_KEY", minimum=16)
-KINGUIN_CLIENT_ID = env.str("KINGUIN_CLIENT_ID", default="")
-KINGUIN_CLIENT_SECRET = env.str("KINGUIN_CLIENT_SECRET", default="")
-if KINGUIN_API == "reservations" and not (KINGUIN_CLIENT_ID and KINGUIN_CLIENT_SECRET):
-    _wrong.append("KINGUIN_CLIENT_ID and KINGUIN_CLIENT_SECRET are needed for KINGUIN_API=reservations")
-KINGUIN_WEBHOOK_SECRET = _secrets("KINGUIN_WEBHOOK_SECRET")
-SAFE_MODE = env.bool("SAFE_MODE", default=False)
+KINGUIN_API = env.choice("KINGUIN_API", ("ecommerce", "reservations", "orders"), default="ecommerce")
+_path = "/esa/api" if KINGUIN_API == "ecommerce" else ""
+KINGUIN_BASE_URL = env.read("KINGUIN_BASE_URL", partial(environment.url, ends_with=_path), default="", required=True)
+KINGUIN_API_KEY = env.their_secret("KINGUIN_API_KEY")
+KINGUIN_CLIENT_ID = env.text("KINGUIN_CLIENT_ID", required=KINGUIN_API == "reservations")
+KINGUIN_CLIENT_SECRET = env.their_secret("KINGUIN_CLIENT_SECRET", required=KINGUIN_API == "reservations")
+KINGUIN_WEBHOOK_SECRET = env.webhook_secrets("KINGUIN_WEBHOOK_SECRET", most=32)  # their form takes no more
+SAFE_MODE = env.flag("SAFE_MODE")
 
 # --- R2 ---------------------------------------------------------------------------------------------------------------
-R2_ENDPOINT = _provider_url("R2_ENDPOINT", env.str("R2_ENDPOINT", default=""))
-R2_ACCESS_KEY_ID = env.str("R2_ACCESS_KEY_ID", default="")
-R2_SECRET_ACCESS_KEY = env.str("R2_SECRET_ACCESS_KEY", default="")
-R2_BUCKET = env.str("R2_BUCKET", default="")
-if R2_BUCKET and not (R2_ENDPOINT and R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY):
-    _wrong.append("R2_ENDPOINT, R2_ACCESS_KEY_ID and R2_SECRET_ACCESS_KEY are needed with R2_BUCKET")
+R2_ENDPOINT = env.read("R2_ENDPOINT", partial(environment.url, path=""), default="")
+R2_ACCESS_KEY_ID = env.text("R2_ACCESS_KEY_ID")
+R2_SECRET_ACCESS_KEY = env.their_secret("R2_SECRET_ACCESS_KEY", required=False)
+R2_BUCKET = env.read("R2_BUCKET", environment.bucket, default="")
+env.all_or_none(
+    R2_ENDPOINT=R2_ENDPOINT,
+    R2_ACCESS_KEY_ID=R2_ACCESS_KEY_ID,
+    R2_SECRET_ACCESS_KEY=R2_SECRET_ACCESS_KEY,
+    R2_BUCKET=R2_BUCKET,
+)
 if R2_BUCKET:
     STORAGES["keys"] = {
         "BACKEND": "storage.r2.R2Storage",
@@ -320,27 +307,34 @@ else:
     STORAGES["keys"] = {"BACKEND": "storage.objects.EmbeddedStorage", "OPTIONS": {"location": VAR_DIR / "objects"}}
 
 # --- Keys -------------------------------------------------------------------------------------------------------------
-KEY_ENCRYPTION_SECRET = _required("KEY_ENCRYPTION_SECRET", minimum=43)
-KEY_ENCRYPTION_SECRET_FALLBACKS = env.list("KEY_ENCRYPTION_SECRET_FALLBACKS", default=[])
-KEY_ENVIRONMENT = env.str("KEY_ENVIRONMENT", default="production")
-SIGNED_URL_TTL_SECONDS = env.int("SIGNED_URL_TTL_SECONDS", default=900)
-KEY_RETENTION_DAYS = env.int("KEY_RETENTION_DAYS", default=365)
+KEY_ENCRYPTION_SECRET = env.own_secret("KEY_ENCRYPTION_SECRET")
+KEY_ENCRYPTION_SECRET_FALLBACKS = env.fallbacks("KEY_ENCRYPTION_SECRET_FALLBACKS")
+KEY_ENVIRONMENT = env.read("KEY_ENVIRONMENT", environment.label, default="production")
+SIGNED_URL_TTL_SECONDS = env.whole("SIGNED_URL_TTL_SECONDS", default=900, least=60, most=604_800)
+KEY_RETENTION_DAYS = env.read("KEY_RETENTION_DAYS", environment.days_or_never, default=365)
 
-# --- Money ------------------------------------------------------------------------------------------------------------
-OVERPAID_ALERT = Decimal(env.str("OVERPAID_ALERT", default="0.05"))
-APPROVAL_LIMIT = Decimal(env.str("APPROVAL_LIMIT", default="100"))
-APPROVAL_SHARE = Decimal(env.str("APPROVAL_SHARE", default="0.2"))
-REFUND_REST_HOURS = env.int("REFUND_REST_HOURS", default=24)
+# --- Store ------------------------------------------------------------------------------------------------------------
+STORE_NAME = env.text("STORE_NAME", required=True, most=60)
+SUPPORT_EMAIL = env.read("SUPPORT_EMAIL", environment.email, default="", required=True)
+COINS_FIRST = env.words("COINS_FIRST", "[a-z0-9]{2,20}")
+OVERPAID_ALERT = env.number("OVERPAID_ALERT", default="0.05", least="0", most="1")
+APPROVAL_LIMIT = env.number("APPROVAL_LIMIT", default="100", least="0", most="1000000")
+APPROVAL_SHARE = env.number("APPROVAL_SHARE", default="0.2", least="0", most="1")
+REFUND_REST_HOURS = env.whole("REFUND_REST_HOURS", default=24, least=0, most=720)
+ORDER_TOKEN_SECRET = env.own_secret("ORDER_TOKEN_SECRET")
+ORDER_TOKEN_SECRET_FALLBACKS = env.fallbacks("ORDER_TOKEN_SECRET_FALLBACKS")
 
 # --- Operation --------------------------------------------------------------------------------------------------------
-ALERT_URL = env.str("ALERT_URL", default="")
-SENTRY_DSN = env.str("SENTRY_DSN", default="")
-METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
-LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
-if CLOCK_SCALE != 1.0 and not DEBUG:
-    _wrong.append("CLOCK_SCALE is for chaos runs only; leave it out in production")
-if os.environ.get("FAILPOINT") and not DEBUG:
-    _wrong.append("FAILPOINT kills this process on purpose; leave it out in production")
+ALERT_URL = env.alert_urls("ALERT_URL")
+SENTRY_DSN = env.read("SENTRY_DSN", environment.sentry_dsn, default="")
+OTEL_EXPORTER_OTLP_ENDPOINT = env.read("OTEL_EXPORTER_OTLP_ENDPOINT", environment.collector_url, default="")
+METRICS_TOKEN = env.own_secret("METRICS_TOKEN", least=32, required=False)
+LOG_LEVEL = env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
+env.require(DEBUG or CLOCK_SCALE == 1, "CLOCK_SCALE is for chaos runs only; leave it out in production")
+env.require(
+    DEBUG or not os.environ.get("FAILPOINT"), "FAILPOINT kills this process on purpose; leave it out in production"
+)
+env.secrets_differ()
 
 # --- Browser security -------------------------------------------------------------------------------------------------
 _R2_ORIGIN = ["{0.scheme}://{0.netloc}".format(urlsplit(R2_ENDPOINT))] if R2_ENDPOINT else []
@@ -362,6 +356,7 @@ X_FRAME_OPTIONS = "DENY"
 # whose address holds a secret, says no-referrer itself.
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+CSRF_FAILURE_VIEW = "bitloot.ops.errors.form_refused"
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_AGE = 8 * 3600
@@ -391,14 +386,14 @@ LOGGING = {
         "botocore": {"level": "WARNING"},
         "boto3": {"level": "WARNING"},
         "kombu": {"level": "ERROR"},
+        "apprise": {"level": "CRITICAL"},  # it would log hosts and tokens of ALERT_URL
     },
 }
 
-_builds_only = len(sys.argv) > 1 and sys.argv[1] in ("collectstatic", "makemigrations")
-if _wrong and not _builds_only:
-    raise ImproperlyConfigured(
-        "BitLoot cannot start, its environment is incomplete. See .env.example.\n  - " + "\n  - ".join(_wrong)
-    )
+if BUILDING:
+    SECRET_KEY = ""  # Django refuses to sign anything without one
+else:
+    env.start()
 if SENTRY_DSN:
     import sentry_sdk
 

@@ -12,9 +12,15 @@ urlpatterns = [
     path("api/admin/", include("bitloot.staff.urls")),
     path("", include("bitloot.shop.urls")),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    # DRF's answer to OPTIONS would be rendered with the page's template, and there is none for it.
+    path(
+        "api/docs",
+        SpectacularSwaggerSplitView.as_view(url_name="schema", http_method_names=["get", "head"]),
+        name="docs",
+    ),
     path("admin/", admin.site.urls),
 ]
 handler400 = "bitloot.ops.errors.bad_request"
+handler403 = "bitloot.ops.errors.forbidden"
 handler404 = "bitloot.ops.errors.not_found"
 handler500 = "bitloot.ops.errors.server_error"

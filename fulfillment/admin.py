@@ -24,7 +24,7 @@ from bitloot.core.choices import Tone
 from bitloot.core.decisions import Decision
 from fulfillment import by_hand, gate, services
 from fulfillment.choices import HoldReason
-from fulfillment.models import Reservation, ReservationAttempt, SupplierCall, SupplierGate
+from fulfillment.models import ForeignPurchase, Reservation, ReservationAttempt, SupplierCall, SupplierGate
 from orders.admin import OrderAdmin
 from orders.models import Order, OrderItem
 from storage.admin import SEALED, KeyAdmin
@@ -259,3 +259,13 @@ def outcome_badge(permit: ReservationAttempt) -> str:
 
 def call_badge(call: SupplierCall) -> str:
     return badge(call.outcome, Tone.GOOD if call.outcome == "ok" else Tone.BAD)
+
+
+@admin.register(ForeignPurchase)
+class ForeignPurchaseAdmin(ReadOnlyAdmin):
+    list_display = ("supplier_order_id", "external_id", "reason", "acknowledged_by", "acknowledged")
+    search_fields = ("supplier_order_id", "external_id")
+    fieldsets = (
+        (None, {"fields": ("supplier_order_id", "external_id", "reason", ("acknowledged_by", "acknowledged"))}),
+    )
+    acknowledged = age_of("acknowledged_at", "acknowledged")

@@ -32,3 +32,7 @@ class NothingStored(Exception):
 
 class KeysGone(Exception):
     """The keys of this order were destroyed, or its money went back."""
+
+
+class UnknownProduct(Exception):
+    """The supplier has no such product on sale. The message says what to do."""

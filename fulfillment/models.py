@@ -241,3 +241,19 @@ class SupplierGate(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host}: {self.status}"
+
+
+class ForeignPurchase(models.Model):
+    """An order at the supplier that is none of our rows; staff dealt with it, and `reconcile` skips it."""
+
+    supplier_order_id = models.CharField(max_length=64, primary_key=True)
+    external_id = models.CharField(max_length=64, blank=True)
+    reason = models.CharField(max_length=300)
+    acknowledged_by = models.CharField(max_length=150)
+    acknowledged_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["-acknowledged_at"]
+
+    def __str__(self) -> str:
+        return f"purchase {self.supplier_order_id}"

@@ -26,6 +26,7 @@ class DownloadLinkSerializer(serializers.Serializer):
 
 
 class OpenableKeySerializer(StoredKeySerializer):
+    fallback_url = serializers.URLField(help_text="The same bytes from our own server, if download_url fails.")
     algorithm = serializers.CharField(help_text="A256GCM; the tag is the last 16 bytes of the ciphertext.")
     key = serializers.CharField(help_text="base64url")
     nonce = serializers.CharField(help_text="base64url")

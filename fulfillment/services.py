@@ -1,6 +1,7 @@
 """What webhooks, staff and customers ask of fulfilment. The pipeline does the moving."""
 
 import logging
+import re
 
 from django.db import transaction
 from django.db.models.functions import Now
@@ -9,7 +10,8 @@ from django.utils import timezone
 from bitloot.core import queries, wakeup
 from bitloot.core.decisions import Decision, demand
 from bitloot.core.outcome import Outcome
-from fulfillment.exceptions import KeysGone, NotDeliverable, NothingStored
+from fulfillment import kinguin
+from fulfillment.exceptions import KeysGone, NotDeliverable, NothingStored, UnknownProduct
 from fulfillment.kinguin import SupplierEvent
 from fulfillment.models import Reservation
 from fulfillment.steps.buying import BUYABLE
@@ -23,8 +25,23 @@ from storage.services import ready_keys
 
 logger = logging.getLogger(__name__)
 
+KINGUIN_PRODUCT = re.compile(r"[0-9a-f]{24}")
 Status = Reservation.Status
 TAKEN_BACK = ("canceled", "cancelled", "refunded")
+
+
+def check_product(product_id: str) -> None:
+    """Ask the supplier about a product of theirs. Raises UnknownProduct, or ProviderError if they do not answer."""
+    client = kinguin.client()
+    # They number their products as well, and that number is what the addresses of their shop show.
+    if client.dialect == "ecommerce" and not KINGUIN_PRODUCT.fullmatch(product_id):
+        raise UnknownProduct("Kinguin's productId has 24 digits from 0-9 and a-f; the short kinguinId is another one.")
+    try:
+        client.quote(product_id)
+    except kinguin.OutOfStock as err:
+        raise UnknownProduct(
+            "Kinguin has no such product, or nobody sells it there now. Check the id, or save the product inactive."
+        ) from err
 
 
 def handle_supplier_event(event: SupplierEvent) -> Outcome:

@@ -14,7 +14,7 @@ from orders.access import order_for
 from orders.exceptions import OrderNotFound
 from orders.models import Order
 from storage.exceptions import KeyShredded, KeyUnreadable
-from storage.services import KeyMaterial, download_url, reveal
+from storage.services import KeyMaterial, download_url, fallback_url, reveal
 
 answers(exceptions.NothingStored, 404, "not_stored_yet", "No key of this order is ready yet. Ask again in a moment.")
 answers(exceptions.KeysGone, 410, "gone", "The keys of this order are gone: their time is over or the money went back.")
@@ -114,6 +114,7 @@ def _stored(key: Any, url: str) -> dict[str, Any]:
 
 def _openable(material: KeyMaterial, url: str) -> dict[str, Any]:
     return _stored(material.key, url) | {
+        "fallback_url": fallback_url(material.key).url,
         "algorithm": material.algorithm,
         "key": material.data_key,
         "nonce": material.nonce,

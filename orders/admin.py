@@ -1,5 +1,5 @@
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django.apps import apps
 from django.contrib import admin
@@ -17,21 +17,25 @@ from bitloot.core.decisions import Decision
 from orders import approvals, decisions
 from orders.models import (
     Alert,
+    AlertChannel,
     Approval,
     Email,
     IdempotencyRecord,
+    Notification,
     Order,
     OrderEvent,
     OrderItem,
     Product,
 )
+from orders.notifications import last_deliveries
 from orders.state import StatusRow
 
 ALERTS_SHOWN = 8
 
 
-@admin.register(Product)
 class ProductAdmin(BaseAdmin):
+    """The form of a product. `bitloot.staff` registers it, with a look at the supplier added."""
+
     list_display = ("title", "platform", "region", "key_type", "price", "max_cost", "margin", "is_active")
     list_filter = ("is_active", "key_type", "platform")
     search_fields = ("title__icontains", "slug", "supplier_product_id", "supplier_offer_id")
@@ -41,8 +45,8 @@ class ProductAdmin(BaseAdmin):
     fieldsets = (
         (None, {"fields": ("title", "slug", "is_active", "description", "cover")}),
         ("Key", {"fields": ("platform", "region", "key_type", "activation")}),
-        ("Money", {"fields": (("price", "currency"), "max_cost", "margin")}),
-        ("Supplier", {"fields": ("supplier_product_id", "supplier_offer_id")}),
+        ("Money", {"fields": (("price", "currency"), "max_cost", "min_margin", "margin")}),
+        ("Supplier", {"fields": ("supplier_product_id", "supplier_offer_id", "stock_wait_hours")}),
         ("Row", {"fields": ("id", "created")}),
     )
     created = age_of("created_at", "added")
@@ -204,7 +208,12 @@ def open_alerts(request: HttpRequest) -> dict[str, Any]:
         }
         for alert in alerts[:ALERTS_SHOWN]
     ]
-    return {"rows": rows, "count": alerts.count(), "url": list_url("orders.alert", status__exact="open")}
+    channels = [
+        {"name": last.channel, "delivered": age(last.delivered_at), "failed": bool(last.error)}
+        for last in last_deliveries()
+    ]
+    url = list_url("orders.alert", status__exact="open")
+    return {"rows": rows, "count": alerts.count(), "url": url, "channels": channels}
 
 
 @admin.register(Alert)
@@ -284,8 +293,39 @@ class ApprovalAdmin(DecisionAdmin):
         # On the page of the row that was decided about as well, where the next one looks for it.
         asked = row.requested_by.get_username()
         words = f"{decision.label}: “{row.label}”, which {asked} asked for."
-        LogEntry.objects.log_actions(request.user.pk, [row.about], CHANGE, words)
+        LogEntry.objects.log_actions(cast(int, request.user.pk), [row.about], CHANGE, words)
         return done
+
+
+@admin.register(Notification)
+class NotificationAdmin(ReadOnlyAdmin):
+    is_live = True
+    list_display = ("name", "channel", "state", "queued", "sent", "attempts", "error")
+    list_filter = ("status", "created_at")
+    linked_by = ("alert",)
+    search_fields = ("channel",)
+    list_select_related = ("alert",)
+    fieldsets = (
+        (None, {"fields": ("alert_link", "channel", "state", "error")}),
+        ("Times", {"fields": ("queued", "sent", ("attempts", "due"))}),
+    )
+    alert_link = link_to("alert", "alert")
+    queued = age_of("created_at", "queued")
+    sent = age_of("sent_at", "sent")
+    due = age_of("next_attempt_at", "next try")
+
+    @admin.display(description="alert", ordering="alert")
+    def name(self, notification: Notification) -> str:
+        return str(notification.alert)
+
+
+@admin.register(AlertChannel)
+class AlertChannelAdmin(ReadOnlyAdmin):
+    list_display = ("name", "delivered", "failed", "error")
+    search_fields = ("name",)
+    fieldsets = ((None, {"fields": ("name", "delivered", "failed", "error")}),)
+    delivered = age_of("delivered_at", "last delivered")
+    failed = age_of("failed_at", "last failed")
 
 
 @admin.register(IdempotencyRecord)

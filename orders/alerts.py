@@ -1,12 +1,12 @@
 """What staff have to look at: opened where the trouble is seen, closed where its cause ends."""
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Model
 from django.db.models.functions import Now
 
 from orders.choices import AlertKind
-from orders.models import Alert, Email, Order
+from orders.models import Alert, Order
+from orders.notifications import announce
 
 STAFF_MAIL = "mails to staff"
 OBJECT_STORE = "object store"
@@ -14,7 +14,7 @@ WEBHOOKS = "webhooks"
 
 
 def raise_alert(kind: AlertKind, about: Model | str, message: str, *, order: Order | None = None) -> Alert:
-    """Open an alert about a row and mail staff, or count one more on the alert that is open already.
+    """Open an alert about a row and tell staff, or count one more on the alert that is open already.
 
     What has no row of its own is named by one of the constants above, or by a name that stays the same.
     """
@@ -24,12 +24,10 @@ def raise_alert(kind: AlertKind, about: Model | str, message: str, *, order: Ord
         if counted:
             return Alert.objects.get(**key)
         # Two workers may see the same trouble at once: the unique constraint lets one of them open it, and the other
-        # gets that row and sends no second mail.
+        # gets that row and tells nobody a second time.
         alert, made = Alert.objects.get_or_create(**key, defaults={"message": message[:500], "order": order})
-        if made and settings.STAFF_EMAIL:
-            Email.objects.create(
-                kind=Email.Kind.ALERT, to=settings.STAFF_EMAIL, order=order, alert=alert, reason=message[:300]
-            )
+        if made:
+            announce(alert)
     return alert
 
 

@@ -16,6 +16,7 @@ from django.template.loader import render_to_string
 from bitloot.core.clock import GIVE_UP_AFTER
 from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
+from orders import notifications
 from orders.access import order_link
 from orders.alerts import STAFF_MAIL, raise_alert
 from orders.choices import AlertKind
@@ -62,12 +63,14 @@ def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None
         with suppress(SMTPException, OSError):
             server.close()  # whatever it was, the next mail gets a new connection
         logger.warning("mail %s of %s failed: %s", mail.pk, mail.order_id, type(err).__name__)
+        _record(mail, error=type(err).__name__)
         if mail.attempts + 1 >= MAX_ATTEMPTS:
             _give_up(mail, f"The mail server did not take it for a day: {type(err).__name__}")
         else:
             mail.retry(error=type(err).__name__)
     else:
         mail.mark_sent()
+        _record(mail)
 
 
 def give_up(mail: Email) -> None:
@@ -76,6 +79,7 @@ def give_up(mail: Email) -> None:
 
 
 def _give_up(mail: Email, error: str) -> None:
+    _record(mail, error=error)
     # One alert for every mail to staff that fails: an alert of its own would owe them the next mail, without end.
     about: Email | str = STAFF_MAIL if mail.kind == Email.Kind.ALERT else mail
     with transaction.atomic():
@@ -86,6 +90,12 @@ def _give_up(mail: Email, error: str) -> None:
             f"The mail “{mail.kind}” could not be delivered. {error} Check the address, then queue it again.",
             order=mail.order,
         )
+
+
+def _record(mail: Email, *, error: str = "") -> None:
+    """Remember of an alert's mail when that address was last reached: doctor and the first page show it."""
+    if mail.kind == Email.Kind.ALERT:
+        notifications.record(notifications.mail_channel(mail.to), error=error)
 
 
 def _message(mail: Email, items: list[OrderItem]) -> EmailMultiAlternatives:
@@ -105,5 +115,6 @@ def _context(mail: Email, order: Order | None, items: list[OrderItem]) -> dict[s
         context |= {"items": sorted(items, key=lambda item: item.title), "link": order_link(order)}
     if mail.alert_id is not None:
         alert = Alert.objects.get(pk=mail.alert_id)
-        context |= {"alert": alert, "about_url": settings.SITE_URL + alert.about_path if alert.about_path else ""}
+        about_url = settings.SITE_URL + alert.about_path if alert.about_path else ""
+        context |= {"alert": alert, "alert_url": notifications.link_to(alert), "about_url": about_url}
     return context

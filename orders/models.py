@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from django.apps import apps
 from django.conf import settings
 from django.contrib.admin.utils import quote
+from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
@@ -71,6 +72,10 @@ class Product(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    def clean(self) -> None:
+        if self.price is not None and self.max_cost is not None and self.max_cost > self.price:
+            raise ValidationError({"max_cost": "This is more than the price: every such key would be sold at a loss."})
 
 
 class Order(StatusRow):
@@ -455,3 +460,40 @@ class Approval(StatusRow):
     def about(self) -> models.Model:
         """The row that the decision is about, as it is now."""
         return apps.get_model(self.about_model)._default_manager.get(pk=self.about_pk)
+
+
+class Notification(QueueRow):
+    """An alert that is owed to one channel of ALERT_URL."""
+
+    class Status(StatusChoices):
+        QUEUED = "queued", Tone.BUSY
+        SENT = "sent", Tone.GOOD
+        FAILED = "failed", Tone.BAD
+
+    alert = models.ForeignKey(Alert, on_delete=models.PROTECT, related_name="notifications")
+    channel = models.CharField(max_length=60, help_text="The service and a mark; the URL itself holds secrets.")
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED, editable=False)
+    error = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    sent_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = QueueManager()
+
+    class Meta(QueueRow.Meta):
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["alert", "channel"], name="notification_once")]
+
+    def __str__(self) -> str:
+        return f"{self.alert} to {self.channel}"
+
+
+class AlertChannel(models.Model):
+    """When an alert last arrived somewhere, and what went wrong since: a silent channel looks like a calm shop."""
+
+    name = models.CharField(max_length=280, primary_key=True)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+    failed_at = models.DateTimeField(null=True, blank=True)
+    error = models.CharField(max_length=300, blank=True, help_text="Empty once something arrived again.")
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,16 +1,22 @@
 from celery import shared_task
 from django.db.models.functions import Now
 
-from bitloot.core.queue import drain_batches
-from orders import idempotency, mail
+from bitloot.core.queue import drain, drain_batches
+from orders import idempotency, mail, notifier
 from orders.exceptions import InvalidTransition
-from orders.models import Email, Order
+from orders.models import Email, Notification, Order
 
 
 @shared_task(name="orders.drain")
 def drain_mails() -> int:
     """Send the mails that are due, four over each connection to the mail server."""
     return drain_batches("orders", Email.objects.all(), mail.sending, give_up=mail.give_up, batch=4)
+
+
+@shared_task(name="notifications.drain")
+def drain_notifications() -> int:
+    """Send the alerts that are due through ALERT_URL: a queue of its own, so that a slow service delays no mail."""
+    return drain("notifications", Notification.objects.all(), notifier.send, give_up=notifier.give_up)
 
 
 @shared_task(name="orders.housekeeping")

@@ -40,14 +40,19 @@ def refresh() -> int:
             name=coin.name[:80],
             network=coin.network[:32],
             wallet_regex=coin.wallet_regex if len(coin.wallet_regex) <= 300 else "",
+            takes_memo=coin.takes_memo,
             needs_memo=coin.needs_memo,
+            memo_regex=coin.memo_regex if len(coin.memo_regex) <= 300 else "",
             minimum=_minimum(client, coin.code),
             refreshed_at=Now(),
         )
         for coin in client.coins()
         if coin.code in merchant
     ]
-    fields = ["name", "network", "wallet_regex", "needs_memo", "is_offered", "minimum", "refreshed_at"]
+    fields = [
+        "name", "network", "wallet_regex", "takes_memo", "needs_memo", "memo_regex", "is_offered", "minimum",
+        "refreshed_at",
+    ]  # fmt: skip
     with transaction.atomic():
         Coin.objects.update(is_offered=False)
         Coin.objects.bulk_create(offered, update_conflicts=True, unique_fields=["code"], update_fields=fields)

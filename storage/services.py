@@ -253,6 +253,11 @@ def download_url(key: Key) -> SignedUrl:
     return in_r2 or sign_own_url(key.object_name)
 
 
+def fallback_url(key: Key) -> SignedUrl:
+    """Return our own server's link to the ciphertext, for a browser that cannot reach R2."""
+    return sign_own_url(key.object_name)
+
+
 def read_ciphertext(name: str) -> bytes:
     """Return what a link of ours leads to. Raises ObjectMissing, or KeyUnreadable (with an alert)."""
     key = Key.objects.exclude(status=Key.Status.SHREDDED).filter(object_name=name).select_related("item__order").first()

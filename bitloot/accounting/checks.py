@@ -6,14 +6,16 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Sum
-from django.db.models.functions import Coalesce, Lower, Now
+from django.conf import settings
+from django.db.models import CharField, Count, Exists, ExpressionWrapper, F, Model, OuterRef, Q, QuerySet, Sum, Value
+from django.db.models.functions import Cast, Coalesce, Lower, Now, Replace
 
-from bitloot.accounting.ledger import IN_WORK, OPEN_PURCHASE, Scope, given_back, value_of
+from bitloot.accounting.ledger import COINS, IN_WORK, OPEN_PURCHASE, Scope, given_back, value_of
 from bitloot.core.money import cents
 from fulfillment.models import Reservation, ReservationAttempt
 from orders.choices import AlertKind
 from orders.models import Alert, Order, OrderItem
+from payments.balance import LEAST_SURPLUS
 from payments.choices import ReviewReason
 from payments.models import Payment, Refund
 from storage.models import Key
@@ -22,6 +24,11 @@ from storage.models import Key
 HALF_CENT = Decimal("0.005")
 PATIENCE_WITH_PARTS = timedelta(days=7)
 UNPAID = (Order.Status.PENDING, Order.Status.UNDERPAID, Order.Status.EXPIRED, Order.Status.CANCELLED)
+# An open alert of these kinds does not mean that staff know what an order is waiting for.
+TELL_OF_NO_TROUBLE = (
+    AlertKind.MAIL_FAILED, AlertKind.OVERPAID, AlertKind.ACCEPTED_BELOW_PRICE, AlertKind.REFUND_OF_DELIVERED,
+)  # fmt: skip
+ROUNDING = Decimal("1.000000001")
 NOT_SERVED = (*UNPAID, Order.Status.FAILED)
 
 Rows = QuerySet[Any, Any]
@@ -60,9 +67,9 @@ def _reservations(scope: Scope) -> QuerySet[Reservation]:
 
 
 def _alert(order: str = "pk") -> Exists:
-    """The condition that somebody was told about this order and has not closed it. A mail that bounced tells nobody."""
+    """The condition that somebody was told about this order and has not closed it. Some kinds are not about it."""
     open_alerts = Alert.objects.filter(order=OuterRef(order), status=Alert.Status.OPEN)
-    return Exists(open_alerts.exclude(kind=AlertKind.MAIL_FAILED))
+    return Exists(open_alerts.exclude(kind__in=TELL_OF_NO_TROUBLE))
 
 
 def _work() -> Exists:
@@ -169,14 +176,42 @@ def _refunded_without_refund(scope: Scope) -> Rows:
 
 
 def _refund_not_sent(scope: Scope) -> Rows:
-    waiting = Refund.objects.filter(scope.of("order__"), status=Refund.Status.REQUESTED).exclude(address="")
+    waiting = Refund.objects.filter(scope.of("order__"), status=Refund.Status.REQUESTED, destination__isnull=False)
     return waiting.filter(~_alert("order")).order_by("created_at").values("pk", "currency", "order_id")
 
 
-def _refunded_twice(scope: Scope) -> Rows:
+def _refunded_too_much(scope: Scope) -> Rows:
     refunds = Refund.objects.filter(scope.of("order__"), payment__isnull=False).order_by()
-    counted = refunds.values("payment__external_id", "order_id").annotate(count=Count("pk"))
-    return counted.filter(count__gt=1)
+    arrived = F("payment__actually_paid") * Value(ROUNDING, output_field=COINS)
+    summed = refunds.values("payment__external_id", "payment__actually_paid", "currency", "order_id")
+    return summed.annotate(back=Sum("amount"), arrived=arrived).filter(back__gt=F("arrived"))
+
+
+def _accepted_below_price(scope: Scope) -> Rows:
+    accepted = Payment.objects.filter(scope.of("order__"), reason=ReviewReason.ACCEPTED, credit__lt=F("price_amount"))
+    looked_at = _looked_at(AlertKind.ACCEPTED_BELOW_PRICE, Payment)
+    below = accepted.exclude(status=Payment.Status.REFUNDED).filter(~looked_at).order_by("created_at")
+    return below.values("external_id", "credit", "price_amount", "price_currency", "order_id")
+
+
+def _surplus_kept(scope: Scope) -> Rows:
+    asked = F("pay_amount") * Value(1 + settings.OVERPAID_ALERT, output_field=COINS)
+    surplus = F("actually_paid") - F("pay_amount")
+    finished = Payment.objects.filter(scope.of("order__"), status=Payment.Status.FINISHED, actually_paid__gt=asked)
+    worth = ExpressionWrapper(F("price_amount") * surplus, output_field=COINS)
+    least = ExpressionWrapper(F("pay_amount") * Value(LEAST_SURPLUS, output_field=COINS), output_field=COINS)
+    kept = finished.annotate(surplus=surplus, worth=worth, least=least).filter(worth__gt=F("least"))
+    goes_back = Exists(Refund.objects.filter(payment=OuterRef("pk")).exclude(kind=Refund.Kind.SHARE))
+    unseen = kept.filter(~goes_back, ~_looked_at(AlertKind.OVERPAID, Payment)).order_by("created_at")
+    return unseen.values("external_id", "surplus", "pay_currency", "order_id")
+
+
+def _looked_at(kind: AlertKind, model: type[Model]) -> Exists:
+    """The condition that staff closed the alert about this row: they know of it and leave it so."""
+    closed = Alert.objects.filter(kind=kind, about_model=model._meta.label_lower, status=Alert.Status.CLOSED)
+    # Alerts name a row by text. SQLite keeps UUIDs without dashes, PostgreSQL writes them with.
+    pk = Replace(Cast(OuterRef("pk"), CharField()), Value("-"), Value(""))
+    return Exists(closed.annotate(row=Replace("about_pk", Value("-"), Value(""))).filter(row=pk))
 
 
 def _review_unnoticed(scope: Scope) -> Rows:
@@ -299,10 +334,24 @@ CHECKS = (
         order="order_id",
     ),
     Check(
-        "refunded_twice",
-        _refunded_twice,
-        "Payment {payment__external_id} has {count} refunds. Send only one; if both were sent, ask the customer for"
-        " the second.",
+        "refunded_too_much",
+        _refunded_too_much,
+        "Payment {payment__external_id} brought {payment__actually_paid} {currency}, and its refunds make {back}. Send"
+        " no more than came; if more was sent, ask the customer for it.",
+        order="order_id",
+    ),
+    Check(
+        "accepted_below_price",
+        _accepted_below_price,
+        "Payment {external_id} was accepted although only {credit} of {price_amount} {price_currency} arrived. Look at"
+        " it, then close its alert “Accepted below price”.",
+        order="order_id",
+    ),
+    Check(
+        "surplus_kept",
+        _surplus_kept,
+        "Payment {external_id} brought {surplus} {pay_currency} more than was asked for, and they do not go back."
+        " Refund the surplus, or close its alert “Overpaid” to keep it.",
         order="order_id",
     ),
     Check(

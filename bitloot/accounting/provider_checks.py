@@ -28,7 +28,7 @@ from fulfillment.kinguin import (
     SupplierOrder,
     SupplierStatus,
 )
-from fulfillment.models import Reservation
+from fulfillment.models import ForeignPurchase, Reservation
 from payments.acceptance import objection
 from payments.choices import ReviewReason
 from payments.models import Payment
@@ -98,7 +98,8 @@ MESSAGES = {
     "purchase_without_order": (
         "The supplier has order {purchase} under the name {reservation}, which is none of our rows, as after restoring"
         " a backup of before it was placed. Unless another store of yours bought it: return its keys within a day, or"
-        " find the customer by the payment and send them the key."
+        " find the customer by the payment and send them the key. Then record it:"
+        " `manage.py acknowledge_purchase {purchase} --reason …`."
     ),
     "foreign_purchase": (
         "The supplier's order {purchase} carries the external id {theirs}, we have it for reservation {reservation}."
@@ -339,6 +340,7 @@ def _look_for_strangers(client: EcommerceClient, since: datetime, answers: Answe
             names = {order.order_id: order.external_id for order in orders if _is_ours(order)}
             ours = Q(external_id__in=names.values()) | Q(supplier_order_id__in=names)
             known = {name for pair in Reservation.objects.filter(ours).values_list(*_NAMES) for name in pair}
+            known |= set(ForeignPurchase.objects.filter(pk__in=names).values_list("pk", flat=True))
             for purchase, name in sorted(names.items()):
                 if known.isdisjoint((purchase, name)):
                     kind, message = _say("purchase_without_order", purchase=purchase, reservation=name)

@@ -1,20 +1,36 @@
+"""The project's handlers: a problem document for programs under /api/, a page for people."""
+
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 
 from bitloot.core.problems import problem
-
-
-def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    if request.path.startswith("/api/"):
-        return problem(404, "not_found", "There is nothing at this address for you.", request=request)
-    return render(request, "404.html", status=404)
+from bitloot.core.stop import BROKEN, FORBIDDEN, FORM_REFUSED, NOT_FOUND, stop_page
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     return problem(400, "bad_request", "The request cannot be read. Check it and send it again.", request=request)
 
 
+def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    if _is_program(request):
+        return problem(403, "forbidden", "You may not do this.", request=request)
+    return stop_page(FORBIDDEN)
+
+
+def form_refused(request: HttpRequest, reason: str = "") -> HttpResponse:
+    return stop_page(FORM_REFUSED)
+
+
+def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    if _is_program(request):
+        return problem(404, "not_found", "There is nothing at this address for you.", request=request)
+    return stop_page(NOT_FOUND)
+
+
 def server_error(request: HttpRequest) -> HttpResponse:
-    if request.path.startswith("/api/"):
+    if _is_program(request):
         return problem(500, "error", "Something went wrong here. Nothing of yours is lost; try again.", request=request)
-    return render(request, "500.html", status=500)
+    return stop_page(BROKEN)
+
+
+def _is_program(request: HttpRequest) -> bool:
+    return request.path.startswith("/api/")

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from fulfillment.models import Reservation, SupplierGate
-from orders.models import Alert, Email
+from orders.models import Alert, Email, Notification
 from payments.models import Coin, Payment
 from storage.models import Key
 from storage.sealing import master_key_ready
@@ -68,6 +68,7 @@ def _degraded() -> list[str]:
         ("fulfillment", Reservation),
         ("storage", Key),
         ("mail", Email),
+        ("notifications", Notification),
     ]
     for name, model in queues:
         if model.objects.filter(next_attempt_at__lt=Now() - LATE).exists():

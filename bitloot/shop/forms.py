@@ -15,7 +15,7 @@ class CheckoutForm(forms.Form):
     )
     email = forms.EmailField(
         max_length=254,
-        help_text="We mail you the link to your order and what becomes of it. No account is made.",
+        help_text="We'll e-mail your order link and updates. No account needed.",
         widget=forms.EmailInput(attrs={"autocomplete": "email", "placeholder": "you@example.org"}),
         error_messages={
             "required": "Please enter your e-mail address: the link to your key goes there.",

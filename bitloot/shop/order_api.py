@@ -84,7 +84,7 @@ def order_body(order: Order, version: Version) -> dict[str, Any]:
 
 
 def _refunds(order: Order) -> Any:
-    return RefundSerializer(Refund.objects.with_needs_memo().filter(order=order), many=True).data
+    return RefundSerializer(Refund.objects.to_show().filter(order=order), many=True).data
 
 
 def _timeline(order: Order) -> list[dict[str, Any]]:
@@ -95,7 +95,7 @@ def _timeline(order: Order) -> list[dict[str, Any]]:
 def _line(event: OrderEvent) -> dict[str, Any]:
     """Show a line of the timeline; what passes between us and the supplier is told in general words."""
     message = _PURCHASE_SENTENCES.get(event.to_status, event.message) if event.kind == "reservation" else event.message
-    return {"at": event.at, "event": event.to_status or event.kind, "message": message}
+    return {"at": event.at, "kind": event.kind, "event": event.to_status or event.kind, "message": message}
 
 
 def _payment_to_show(payments: Sequence[Payment]) -> Payment | None:

@@ -12,11 +12,12 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from bitloot.core.api import ScaledThrottle
+from bitloot.core.stop import TOO_OFTEN, stop_page
 from bitloot.shop.forms import CheckoutForm
 from orders.access import make_token
 from orders.exceptions import KeyReused, OrderRefused, StillRunning
 from orders.idempotency import BadKey
-from orders.models import Order, Product
+from orders.models import MAX_QUANTITY, Order, Product
 from orders.services import Line, place_order
 
 
@@ -27,7 +28,8 @@ def shop_window(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def product_page(request: HttpRequest, slug: str) -> HttpResponse:
-    return render(request, "shop/product.html", {"product": get_object_or_404(_for_sale(), slug=slug)})
+    product = get_object_or_404(_for_sale(), slug=slug)
+    return render(request, "shop/product.html", {"product": product, "quantities": range(1, MAX_QUANTITY + 1)})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -63,9 +65,7 @@ def _too_often(request: HttpRequest) -> HttpResponse | None:
     throttle = ScaledThrottle()
     if throttle.allow_request(cast(Any, request), cast(Any, _NewOrders)):
         return None
-    response = render(request, "429.html", status=429)
-    response["Retry-After"] = str(ceil(throttle.wait() or 60))
-    return response
+    return stop_page(TOO_OFTEN, headers={"Retry-After": str(ceil(throttle.wait() or 60))})
 
 
 def _for_sale() -> QuerySet[Product]:

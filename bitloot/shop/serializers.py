@@ -5,6 +5,7 @@ from payments.serializers import PaymentSerializer, RefundSerializer
 
 class TimelineSerializer(serializers.Serializer):
     at = serializers.DateTimeField()
+    kind = serializers.CharField(help_text="What it is about: order, payment, reservation, key, refund or mail.")
     event = serializers.CharField()
     message = serializers.CharField()
 

@@ -4,10 +4,13 @@ from django.utils.html import format_html
 
 from bitloot.core.admin.base import OneOf, ReadOnlyAdmin
 from bitloot.core.admin.formatting import age_of
+from bitloot.staff import products
 from fulfillment.choices import HoldReason
 from orders.admin import OrderAdmin
 from orders.choices import OrderReason
 from payments.choices import ReviewReason
+
+__all__ = ["products"]  # registers its page
 
 
 class OrderReasonFilter(OneOf):

@@ -14,6 +14,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.utils.urls import remove_query_param
 
 from bitloot.core.api import Pages, answers, answers_with, whole_number
 from bitloot.core.decisions import DecisionRefused
@@ -45,6 +46,12 @@ class NumberedPages(Pages):
         if "page" not in request.query_params:
             return super().get_offset(request)
         return (whole_number(request, "page", least=1, default=1) - 1) * self.get_limit(request)
+
+    def get_next_link(self) -> str | None:
+        return _by_offset(super().get_next_link())
+
+    def get_previous_link(self) -> str | None:
+        return _by_offset(super().get_previous_link())
 
 
 class FilteredList(StaffView, ListAPIView):
@@ -136,6 +143,11 @@ class WebhookReplay(StaffView):
         webhooks.replay(log, actor=request.user.get_username())
         log.refresh_from_db()
         return Response(serializers.WebhookRowSerializer(log).data, status=202)
+
+
+def _by_offset(url: str | None) -> str | None:
+    """Drop `page` from a link: it wins over `offset`, so that the link would lead to the same page again."""
+    return url and remove_query_param(url, "page")
 
 
 def _require_known(name: str, value: str, choices: Any) -> None:

@@ -125,7 +125,7 @@ def own_store(folder: Path, **options: Any) -> Iterator[Store]:
     """
     store = Store(folder, port=free_port(), sandbox_port=free_port(), **{**EMBEDDED, **options})
     store.manage("migrate", "--verbosity", "0")
-    store.manage("seed")
+    store.seed()
     try:
         store.start()
         yield store

@@ -21,7 +21,7 @@ ROWS = "#result_list tbody tr"
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Iterator[Store]:
     with own_store(tmp_path_factory.mktemp("store")) as running:
-        running.manage("seed", "--staff", "staff", "--password", PASSWORD)
+        running.seed("--staff", "staff", "--password", PASSWORD)
         yield running
 
 

@@ -214,6 +214,57 @@ def test_customer_says_where_the_money_goes_back_to(browser, store):
     assert one(browser, "[data-told]").text == "This was sent back and has arrived."
 
 
+def test_provider_that_does_not_answer_leaves_the_coins_choosable(browser, store):
+    sandbox = Sandbox(store.sandbox_url)
+    order(browser, store, "ember-drift")
+    sandbox.fault("nowpayments.payment.create", "5xx_before", times=1)
+    choose_coin(browser, "btc")
+    wait_for_headline(browser, "Choose a coin again")
+    browser.refresh()
+    wait_for_headline(browser, "Choose a coin again")
+    assert "The payment provider did not answer." in one(browser, "[data-lead]").text
+    choose_coin(browser, "btc")
+    wait_for_headline(browser, "Waiting for your payment")
+
+
+def test_keys_that_come_one_by_one_are_no_failure(browser, store):
+    sandbox = Sandbox(store.sandbox_url)
+    sandbox.control("config", {"deliver": "manual"})
+    order(browser, store, "ember-drift", quantity="3")
+    assert shown(browser, ".steps li")[0].text == "Choose coin"
+    choose_coin(browser, "btc")
+    wait_for_headline(browser, "Waiting for your payment")
+    sandbox.pay(one(browser, "[data-address]").text)
+    purchase = wait(browser, lambda page: bought(sandbox, keys=3), "the purchase")
+    sandbox.control(f"orders/{purchase}/deliver", {"count": 1})
+    wait_for_headline(browser, "1 of 3 keys is ready")
+    assert one(browser, "[data-lead]").text == "You can open what is ready. The rest appears here automatically."
+    assert one(browser, ".steps [aria-current=step]").text == "Key"
+    sandbox.control("config", {"deliver": "auto"})
+    sandbox.control(f"orders/{purchase}/deliver", {})
+    wait_for_headline(browser, "Your keys are ready")
+
+
+def bought(sandbox: Sandbox, *, keys: int) -> str:
+    """Return the purchase of so many keys, or nothing while there is none."""
+    purchases = sandbox.control("state")["orders"]
+    return next((row["order_id"] for row in purchases if len(row["keys"]) == keys), "")
+
+
+def test_focus_follows_the_panels_and_the_log_is_folded(browser, store):
+    order(browser, store, "ember-drift")
+    choose_coin(browser, "btc")
+    wait_for_headline(browser, "Waiting for your payment")
+    assert browser.switch_to.active_element.tag_name in ("h1", "h2")
+    one(browser, "[data-change]").click()
+    assert browser.switch_to.active_element.get_attribute("id") == "coins-title"
+    one(browser, "[data-keep]").click()
+    assert browser.switch_to.active_element.get_attribute("id") == "pay-title"
+    assert shown(browser, ".timeline li") == []
+    one(browser, ".history summary").click()
+    assert shown(browser, ".timeline li") != []
+
+
 def give_address(browser: WebDriver, address: str) -> None:
     field = wait(browser, lambda page: shown(page, ".refund [name=address]"), "the form for the address")[0]
     field.clear()
@@ -246,7 +297,7 @@ def test_link_that_opens_nothing_offers_a_fresh_one(browser, store, fragment):
     one(browser, "#lookup-email").send_keys("ada@customer.example")
     one(browser, "[data-lookup] button").click()
     answer = wait(browser, lambda page: one(page, "[data-lookup-answer]").text, "the answer")
-    assert answer.startswith("If this order belongs to that address, a fresh link is on its way.")
+    assert answer.startswith("If this order belongs to that address, a new link is on its way.")
 
 
 def test_shop_works_without_javascript_up_to_the_orders_page(browser, store):
@@ -255,7 +306,7 @@ def test_shop_works_without_javascript_up_to_the_orders_page(browser, store):
     assert "This page needs JavaScript." in one(browser, "main").text
 
 
-@pytest.mark.parametrize("width", [360, 768, 1440])
+@pytest.mark.parametrize("width", [320, 768, 1440])
 @pytest.mark.parametrize("path", ["/", "/products/ember-drift", "/checkout?product=ember-drift", f"/orders/{STRANGER}"])
 def test_pages_fit_the_screen(browser, store, path, width):
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}

@@ -17,8 +17,9 @@ from bitloot.core.decisions import DecisionRefused, Secret, SecretField
 from bitloot.tests.staff import LISTS, make_rows, make_staff, page_of
 from fulfillment.by_hand import Code, deliver_by_hand, objection_to_delivery_by_hand, objection_to_typed_codes
 from fulfillment.models import Reservation, SupplierGate
-from orders.models import Alert, Order, OrderEvent, OrderItem
-from payments.models import Payment, Refund
+from orders.models import Alert, Approval, Order, OrderEvent, OrderItem
+from payments.models import Payment, Refund, RefundAddress
+from payments.tests.factories import make_refund_address
 from storage.models import Key
 from storage.services import shred
 from webhooks.models import WebhookLog
@@ -30,6 +31,7 @@ FIELDS = {
     "ConfirmForm": {},
     "RebuyForm": {"reason": "The customer used it.", "old_key": "shred"},
     "ReplaceByHandForm": {"reason": "It does not work.", "old_key": "keep", "code": Secret("AAAA-REPLACED")},
+    "SentElsewhereForm": {"transaction_id": "f4184fc596403b9d", "address": "bc1qexample", "reason": "Sent before."},
     None: {},
 }
 SOON = Now() + timedelta(minutes=5)
@@ -72,15 +74,16 @@ def fields_of(decision, row):
     return {**FIELDS[decision.form.__name__ if decision.form else None], **codes}
 
 
-def decisions_accepted(row):
+def decisions_accepted(row, actor):
     return {
         decision.name
         for decision in admin.site.get_model_admin(type(row)).decisions
         if accepts(
             decision.carry_out,
             type(row).objects.get(pk=row.pk),
-            actor="kim",
+            actor=actor,
             **fields_of(decision, row),
+            **(decision.initial(row) if decision.initial else {}),
         )
     }
 
@@ -93,11 +96,11 @@ def check(boss, row, **fields):
     request.user = boss.user
     page = admin.site.get_model_admin(type(row))
     possible = {decision.name for decision in page.possible(request, type(row).objects.get(pk=row.pk))}
-    assert possible == decisions_accepted(row), fields
+    assert possible == decisions_accepted(row, boss.user.username), fields
     return possible
 
 
-@pytest.mark.parametrize("name", ["order", "alert", "payment", "refund", "reservation", "gate", "log"])
+@pytest.mark.parametrize("name", ["order", "alert", "payment", "reservation", "gate", "log"])
 def test_page_shows_a_button_or_a_link_for_each_possible_decision(boss, name):
     row = getattr(make_rows(), name)
     for status in row.Status.values:
@@ -108,7 +111,17 @@ def test_page_shows_a_button_or_a_link_for_each_possible_decision(boss, name):
 def test_every_page_with_decisions_is_in_this_file():
     pages = [admin.site.get_model_admin(apps.get_model(label)) for label in LISTS]
     with_decisions = {page.opts.model_name for page in pages if isinstance(page, DecisionAdmin)}
-    assert with_decisions == {"order", "alert", "payment", "refund", "reservation", "suppliergate", "key", "webhooklog"}
+    assert with_decisions == {
+        "order",
+        "alert",
+        "approval",
+        "payment",
+        "refund",
+        "reservation",
+        "suppliergate",
+        "key",
+        "webhooklog",
+    }
 
 
 @pytest.mark.parametrize("status", Order.Status.values)
@@ -140,6 +153,7 @@ def test_payment(boss, status):
     seen = set()
     for has_refund, paid, order_status in itertools.product((True, False), (0, 1), ("underpaid", "held", "refund_due")):
         if not has_refund:
+            RefundAddress.objects.all().delete()
             Refund.objects.all().delete()
         Order.objects.update(status=order_status, paid_at=None)
         seen |= check(boss, rows.payment, status=status, actually_paid=paid)
@@ -149,9 +163,13 @@ def test_payment(boss, status):
 @pytest.mark.parametrize("status", Refund.Status.values)
 def test_refund(boss, status):
     rows = make_rows()
-    for address in ("", "bc1qexample"):
-        shown = check(boss, rows.refund, status=status, address=address, transaction_id="")
-        assert shown == {"requested": {"sent"} if address else set(), "sent": {"done"}, "done": set()}[status]
+    RefundAddress.objects.all().delete()
+    sendable = (set(), {"sent"}, {"sent", "sent-elsewhere"})
+    for number, address in enumerate(("", "bc1qexample", "bc1qanother")):
+        if address:
+            make_refund_address(rows.refund, address)
+        shown = check(boss, rows.refund, status=status, transaction_id="")
+        assert shown == {"requested": sendable[number], "sent": {"done"}, "done": set()}[status]
 
 
 @pytest.mark.parametrize("status", Reservation.Status.values)
@@ -193,6 +211,17 @@ def test_gate(boss, status):
 @pytest.mark.parametrize("status", Alert.Status.values)
 def test_alert(boss, status):
     assert check(boss, make_rows().alert, status=status) == ({"close"} if status == "open" else set())
+
+
+@pytest.mark.parametrize("status", Approval.Status.values)
+def test_approval(boss, status):
+    approval = make_rows().approval
+    page = admin.site.get_model_admin(Payment)
+    digest = page.digest(approval.about)
+    approved = {"approved_by": boss.user, "approved_at": Now()} if status == "approved" else {}
+    shown = check(boss, approval, status=status, digest=digest, **approved)
+    assert shown == (set() if status != "waiting" else {"approve", "decline"} if shown != {"decline"} else shown)
+    assert check(boss, approval, digest="0" * 64) == ({"decline"} if status == "waiting" else set())
 
 
 @pytest.mark.parametrize("status", WebhookLog.Status.values)

@@ -147,3 +147,9 @@ def test_no_input_breaks_an_operation(shop, label):
         case.validate_response(case.call(), checks=CHECKS)
 
     run()
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "POST", "DELETE"])
+def test_the_documentation_takes_no_other_method(client, method):
+    answer = client.generic(method, "/api/docs")
+    assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")

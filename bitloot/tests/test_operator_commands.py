@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from decimal import Decimal
 from io import StringIO
 
@@ -15,10 +17,11 @@ from fulfillment import gate, kinguin, pipeline
 from fulfillment.choices import HoldReason, Notice
 from fulfillment.models import Reservation, SupplierGate
 from orders.choices import AlertKind
-from orders.models import Alert
+from orders.models import Alert, Product
 from orders.tests.factories import make_order, make_product
 from payments import coins
 from payments.models import Coin
+from tools.dev.devenv import ROOT, process_environment
 
 pytestmark = pytest.mark.django_db
 
@@ -217,6 +220,35 @@ def test_sudo_does_not_hide_who_it_was(host, monkeypatch):
     monkeypatch.setenv("SUDO_USER", "ada")
     run("safe_mode", "on")
     assert Alert.objects.get().message.startswith("ada turned safe mode on")
+
+
+# --- wrong calls ---
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("safe_mode", "maybe"), ("reconcile", "--order", "x"), ("rewrap_keys", "--batch", "-1"), ("seed", "--stff", "x")],
+)
+def test_a_wrong_call_exits_64(arguments):
+    with pytest.raises(CommandError) as caught:
+        call_command(*arguments)
+    assert caught.value.returncode == 64
+
+
+def test_a_wrong_call_at_the_command_line_exits_64(tmp_path):
+    environment = process_environment(tmp_path, port=8000, sandbox_port=8001)
+    command = [sys.executable, "manage.py", "reconcile", "--since", "-1"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 64
+    assert "--since" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_seed_is_for_development(settings):
+    settings.DEBUG = False
+    with pytest.raises(CommandError, match="seed is for development"):
+        call_command("seed", "--staff", "evil", "--password", "password")
+    assert not Product.objects.exists()
 
 
 # --- the runbook ---

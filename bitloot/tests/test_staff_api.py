@@ -308,6 +308,19 @@ def test_payments_also_take_a_page(desk):
     assert desk.ask("payments", query="page=999999999").json()["results"] == []
 
 
+def test_the_links_of_a_numbered_page_lead_on_and_back(desk):
+    make_rows("payments", 4)
+    rows = [row["id"] for row in desk.ask("payments").json()["results"]]
+    seen, query, back = [], "limit=2&page=1", ""
+    while query:
+        page = desk.ask("payments", query=query).json()
+        seen += [row["id"] for row in page["results"]]
+        query, back = page["next"] and page["next"].partition("?")[2], page["previous"] or back
+        assert len(seen) <= len(rows)
+    assert seen == rows
+    assert [row["id"] for row in desk.ask("payments", query=back.partition("?")[2]).json()["results"]] == rows[2:4]
+
+
 @pytest.mark.parametrize("route", LISTS)
 def test_at_most_a_hundred_rows_are_listed(desk, route):
     assert desk.ask(route, query="limit=100000").json()["count"] == 1

@@ -18,7 +18,7 @@ def seen_balance(amount):
 
 
 def test_a_balance_too_low_for_what_is_sold_is_told_once_and_closed_by_a_top_up(product, sandbox, settings):
-    settings.STAFF_EMAIL = "staff@shop.example"
+    settings.STAFF_EMAIL = ("staff@shop.example",)
     sandbox.control("balance", {"balance": 8})
     for _ in range(2):
         watch_funds()

@@ -64,6 +64,7 @@ def test_a_link_leads_to_ciphertext_and_reveal_to_what_opens_it(client, settings
     assert opened["algorithm"] == "A256GCM"
     ciphertext = download(client, opened["download_url"], settings)
     assert download(client, stored["download_url"], settings) == ciphertext
+    assert download(client, opened["fallback_url"], settings) == ciphertext
     plaintext = AESGCM(unpad(opened["key"])).decrypt(unpad(opened["nonce"]), ciphertext, unpad(opened["aad"]))
     assert plaintext == SERIAL
     for served in (link.content, answer.content, ciphertext):

@@ -185,8 +185,8 @@ def test_an_alert_is_open_once_per_kind_and_subject_and_mailed_once():
     assert [first.times, first.message, first.status, other.times] == [3, "Message 2.", "open", 1]
     mails = Email.objects.order_by("pk").values_list("kind", "to", "reason", "status")
     assert list(mails) == [
-        ("alert", settings.STAFF_EMAIL, "Message 0.", "queued"),
-        ("alert", settings.STAFF_EMAIL, "Other.", "queued"),
+        ("alert", settings.STAFF_EMAIL[0], "Message 0.", "queued"),
+        ("alert", settings.STAFF_EMAIL[0], "Other.", "queued"),
     ]
 
 
@@ -224,7 +224,7 @@ def test_a_move_knows_what_the_database_made_of_it(django_assert_num_queries):
 
 
 def test_an_alert_without_staff_address_owes_no_mail(settings):
-    settings.STAFF_EMAIL = ""
+    settings.STAFF_EMAIL = ()
     order = make_order()
     alert = raise_alert("kind", "subject", "x" * 600, order=order)
     assert [len(alert.message), alert.order] == [500, order]

@@ -317,6 +317,17 @@ def test_a_link_to_r2_opens_without_us_and_ends_in_time(r2, settings):
     assert link.url not in repr(link)
 
 
+def test_what_only_r2_holds_is_served_by_us_to_a_browser_that_cannot_reach_it(client, r2, settings):
+    key = make_key()
+    ciphertext = bytes(key.ciphertext)
+    services.upload(claim(key))
+    key.refresh_from_db()
+    assert key.ciphertext is None
+    link = services.fallback_url(key)
+    assert link.url.startswith(f"{settings.SITE_URL}/objects/")
+    assert client.get(link.url.removeprefix(settings.SITE_URL)).content == ciphertext
+
+
 def test_a_link_of_ours_names_site_object_and_end(settings):
     settings.SITE_URL = "https://shop.example"
     key = make_key()

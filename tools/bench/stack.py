@@ -23,7 +23,6 @@ PRODUCTION = {
     "DEBUG": "0",
     "ALLOWED_HOSTS": "127.0.0.1",
     "TRUSTED_PROXIES": "1",
-    "STAFF_EMAIL": "",
     "LOG_LEVEL": "WARNING",
 }
 
@@ -49,7 +48,7 @@ class Stack:
     def start(self) -> None:
         self.store.manage("migrate", "--verbosity", "0")
         self.store.manage("collectstatic", "--no-input", "--verbosity", "0")
-        self.store.manage("seed")
+        self.store.seed()
         for name in ("web", "sandbox"):
             self.store.start_part(name)
         self.store.wait_ready()

@@ -90,7 +90,7 @@ class Storm:
 
     def _open_shop(self) -> None:
         self.store.manage("migrate", "--verbosity", "0")
-        self.store.manage("seed")
+        self.store.seed()
         self.store.start()
         self.control.call("config", {"hold_s": 2.0, "late_s": 8.0})
         wait_until(self._takes_coins, seconds=OPENING_SECONDS, what="the offer to pay in coins")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tools.dev.devenv import ROOT, contract_variables, process_environment
+from tools.dev.supply import check_supply_chain
 
 BIN = Path(sys.executable).parent
 MANAGE = [sys.executable, "manage.py"]
@@ -18,7 +19,7 @@ MANAGE = [sys.executable, "manage.py"]
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bitloot-check-") as folder:
-        ok = [_settings_explained(), _style(), _django(Path(folder))]
+        ok = [_settings_explained(), check_supply_chain(), _style(), _django(Path(folder))]
     print("Everything is in order." if all(ok) else "Something is wrong; see FAILED above.")
     sys.exit(0 if all(ok) else 1)
 

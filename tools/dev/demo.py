@@ -96,7 +96,7 @@ def _prepare(store: Store) -> str:
             file.write(secrets.token_urlsafe(12))
     password = path.read_text().strip()
     store.manage("migrate", "--verbosity", "0")
-    store.manage("seed", "--staff", STAFF, f"--password={password}")  # it may begin with a dash
+    store.seed("--staff", STAFF, f"--password={password}")  # it may begin with a dash
     return password
 
 

@@ -13,14 +13,18 @@ KEPT = ("DATABASE_URL", "REDIS_URL", "KINGUIN_API", "LOG_LEVEL")
 
 
 def write_environment(var: Path, *, port: int = 8000, sandbox_port: int = 8001) -> Path:
-    """Return the path of `dev.env` under `var`; made once, with secrets of its own, readable by its owner only."""
+    """Return the path of `dev.env` under `var`, made with secrets of its own, readable by its owner only.
+
+    A file of an older BitLoot keeps its values, and gets those that have become necessary since.
+    """
     path = var / "dev.env"
-    if not path.exists():
-        var.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        values = _values(var) | _urls(port, sandbox_port, "ecommerce")
-        with os.fdopen(descriptor, "w") as file:
-            file.write("".join(f"{name}={value}\n" for name, value in values.items()))
+    var.mkdir(parents=True, exist_ok=True)
+    there = set(re.findall(r"^(\w+)=", path.read_text(), re.MULTILINE)) if path.exists() else set()
+    values = _values(var) | _urls(port, sandbox_port, "ecommerce")
+    if missing := {name: value for name, value in values.items() if name not in there}:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "a") as file:
+            file.write("".join(f"{name}={value}\n" for name, value in missing.items()))
     return path
 
 
@@ -51,6 +55,7 @@ def _values(var: Path) -> dict[str, str]:
         "DEBUG": "1",
         "ALLOWED_HOSTS": "127.0.0.1,localhost,testserver",
         "EMAIL_URL": f"filemail:///{(var / 'mail').resolve()}",
+        "DEFAULT_FROM_EMAIL": "BitLoot <shop@shop.example>",
         "STAFF_EMAIL": "staff@shop.example",
         "NOWPAYMENTS_API_KEY": secrets.token_hex(16),
         "NOWPAYMENTS_IPN_SECRET": secrets.token_hex(24),
@@ -60,6 +65,9 @@ def _values(var: Path) -> dict[str, str]:
         "KINGUIN_WEBHOOK_SECRET": secrets.token_hex(16),
         "KEY_ENCRYPTION_SECRET": secrets.token_urlsafe(32),
         "KEY_ENVIRONMENT": "development",
+        "STORE_NAME": "BitLoot",
+        "SUPPORT_EMAIL": "support@shop.example",
+        "ORDER_TOKEN_SECRET": secrets.token_urlsafe(32),
         "LOG_LEVEL": "INFO",
     }
 

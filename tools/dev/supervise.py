@@ -101,13 +101,17 @@ class Store:
         self._sandbox_options = sandbox_options
         self.parts = {name: self._part(name, command) for name, command in self._commands().items()}
 
-    def manage(self, *arguments: str) -> str:
+    def manage(self, *arguments: str, **overrides: str) -> str:
         """Run a management command; raises StartFailed with its output if it fails."""
-        command = [sys.executable, "manage.py", *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False)
+        command, environment = [sys.executable, "manage.py", *arguments], {**self.env, **overrides}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise StartFailed(f"manage.py {arguments[0]} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
+
+    def seed(self, *arguments: str) -> str:
+        """Put the products of the sandbox on sale: `seed` wants DEBUG, the store may run without."""
+        return self.manage("seed", *arguments, DEBUG="1")
 
     def start(self) -> None:
         for name in self.parts:

@@ -44,7 +44,8 @@ def _prepare() -> None:
 
 def _own_redis_database(url: str) -> str:
     base, _, number = url.rpartition("/")
-    return f"{base}/{int(number) + int(WORKER.removeprefix('gw') or 0)}"
+    # Two for each process: broker and cache.
+    return f"{base}/{int(number) + 2 * int(WORKER.removeprefix('gw') or 0)}"
 
 
 _prepare()

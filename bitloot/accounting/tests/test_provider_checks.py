@@ -20,7 +20,7 @@ from bitloot.accounting.checks import differences
 from bitloot.accounting.ledger import Scope
 from bitloot.accounting.tests.ledgers import bought, paid_order, paying, put, reservation_of
 from fulfillment import kinguin, pipeline
-from fulfillment.models import Reservation, ReservationAttempt, SupplierCall
+from fulfillment.models import ForeignPurchase, Reservation, ReservationAttempt, SupplierCall
 from orders.models import Alert, Order, OrderEvent, Product
 from orders.tests.factories import make_order
 from payments import coins, review
@@ -222,6 +222,37 @@ def test_a_purchase_whose_order_is_gone_from_our_rows(sandbox, delivered):
     assert strangers(Scope(order=delivered.item.order_id)) == []
     sandbox.control(f"orders/{lost}/cancel", {})
     wait_for(lambda: strangers() == [])
+
+
+def test_a_purchase_without_order_is_acknowledged_with_a_reason(sandbox, delivered, monkeypatch):
+    monkeypatch.setenv("SUDO_USER", "kim")
+    lost = str(uuid.uuid4())
+    buy_again(delivered, lost)
+    (found,) = provider_checks.ask_supplier(EVERYTHING).differences
+    purchase = kinguin.client().find(lost).order_id
+    assert f"`manage.py acknowledge_purchase {purchase} --reason …`" in found.message
+    call_command("acknowledge_purchase", purchase, "--reason", "Returned at Kinguin.", stdout=StringIO())
+    row = ForeignPurchase.objects.get()
+    assert [row.pk, row.external_id, row.reason, row.acknowledged_by] == [
+        purchase, lost, "Returned at Kinguin.", "kim",
+    ]  # fmt: skip
+    out = StringIO()
+    call_command("reconcile", "--ask", stdout=out)
+    assert out.getvalue().endswith("The books balance.\n")
+    call_command("acknowledge_purchase", purchase, "--reason", "Again.", stdout=out)
+    assert out.getvalue().endswith("was acknowledged before.\n")
+    assert ForeignPurchase.objects.get().reason == "Returned at Kinguin."
+
+
+def test_only_a_foreign_purchase_that_is_there_can_be_acknowledged(delivered):
+    with pytest.raises(CommandError, match=f"belongs to {delivered}"):
+        call_command("acknowledge_purchase", delivered.supplier_order_id, "--reason", "x")
+    with pytest.raises(CommandError, match="The supplier does not confirm NOSUCHORDER"):
+        call_command("acknowledge_purchase", "NOSUCHORDER", "--reason", "x")
+    with pytest.raises(CommandError, match="Write what was done") as caught:
+        call_command("acknowledge_purchase", delivered.supplier_order_id, "--reason", " ")
+    assert caught.value.returncode == 64
+    assert not ForeignPurchase.objects.exists()
 
 
 def test_a_supplier_that_lists_nothing_says_so(sandbox, delivered):

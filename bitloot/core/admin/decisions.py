@@ -132,7 +132,7 @@ class DecisionAdmin(ReadOnlyAdmin):
                 row.refresh_from_db()
                 self._demand_unchanged(row, request.POST.get("seen", ""))
                 done = self.carry_out(request, row, decision, fields)
-                words = [decision.label, *(str(value) for value in fields.values() if value)]
+                words = [decision.label, *_typed(decision, fields)]
                 if done != decision.done:  # it waits for a second member of staff
                     words.append(capfirst(done))
                 LogEntry.objects.log_actions(_user_id(request), [row], CHANGE, ". ".join(words))
@@ -237,6 +237,12 @@ def _as_action(decision: Decision[Any]) -> Action:
         page.decide_about(request, rows, decision)
 
     return decide
+
+
+def _typed(decision: Decision[Any], fields: dict[str, Any]) -> list[str]:
+    """Return what was typed into the form, for the log; hidden fields only carry what was shown."""
+    shown = decision.form.base_fields if decision.form else {}
+    return [str(fields[name]) for name, field in shown.items() if fields.get(name) and not field.widget.is_hidden]
 
 
 def _user_id(request: HttpRequest) -> Any:

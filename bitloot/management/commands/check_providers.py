@@ -6,10 +6,11 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from bitloot.core.money import plain
 from bitloot.core.providers import ProviderError
+from bitloot.management.operator import OperatorCommand
 from fulfillment import balance, kinguin
 from fulfillment.models import SupplierGate
 from payments.models import Coin
@@ -28,7 +29,7 @@ class Finding:
     coins_on_offer: int | None = None
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Ask both providers a harmless question and say how they stand. Exits 1 if something is wrong."
 
     def add_arguments(self, parser: CommandParser) -> None:

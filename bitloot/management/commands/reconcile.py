@@ -1,28 +1,33 @@
 import json
 import uuid
+from argparse import ArgumentTypeError
 from dataclasses import asdict
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from bitloot.accounting import provider_checks
 from bitloot.accounting.checks import Difference, differences
 from bitloot.accounting.ledger import Book, Scope, books, lines, one_moment
 from bitloot.core import wakeup
 from bitloot.core.money import plain
+from bitloot.management.operator import OperatorCommand, UsageError
 from bitloot.ops.operator import whoami
+from orders.models import Order
 
 SINGLE_BOOKS = 100
 INCOMPLETE = 2
+LONGEST_DAYS = 36_500
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = (
         "Add up what came in, what the supplier took, what was delivered and what is owed back, from the rows"
         " themselves, and say what does not fit and what to do. Exits 1 if anything does not fit, 2 if everything fits"
-        " but a provider could not be asked about all of it. Changes nothing, unless told to --adopt."
+        " but a provider could not be asked about all of it, 64 if it was called wrongly. Changes nothing, unless"
+        " told to --adopt."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -40,7 +45,9 @@ class Command(BaseCommand):
         self, *, ask: bool, adopt: bool, since: timedelta | None, order: uuid.UUID | None, **options: Any
     ) -> None:
         if adopt and not ask:
-            raise CommandError("--adopt needs --ask: only the supplier knows what there is to adopt.")
+            raise UsageError("--adopt needs --ask: only the supplier knows what there is to adopt.")
+        if order is not None and not Order.objects.filter(pk=order).exists():
+            raise UsageError(f"There is no order {order}.")
         scope = Scope(since=since, order=order)
         with one_moment():
             summed = books(scope)
@@ -87,7 +94,10 @@ class Command(BaseCommand):
 
 
 def _days(text: str) -> timedelta:
-    return timedelta(days=float(text))
+    days = float(text)
+    if not 0 < days <= LONGEST_DAYS:  # not a number is refused here as well
+        raise ArgumentTypeError(f"has to be more than 0 and at most {LONGEST_DAYS} days")
+    return timedelta(days=days)
 
 
 def _single(order: uuid.UUID) -> dict[str, Any]:

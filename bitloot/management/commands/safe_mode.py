@@ -1,10 +1,11 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 
 from bitloot.core import wakeup
+from bitloot.management.operator import OperatorCommand
 from bitloot.ops.operator import whoami
 from fulfillment import gate, kinguin
 from fulfillment.models import SupplierGate
@@ -16,7 +17,7 @@ ENVIRONMENT_WINS = (
 )
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = "Stop every purchase at the supplier (on), let them leave again (off), or say how it stands."
 
     def add_arguments(self, parser: CommandParser) -> None:

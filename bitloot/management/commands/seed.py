@@ -1,9 +1,11 @@
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from bitloot.management.operator import OperatorCommand
 from orders.models import Product
 
 REDEEM = "Open the platform's client, choose “Activate a product” and type the key."
@@ -68,14 +70,19 @@ CATALOGUE: list[dict[str, Any]] = [
 ]
 
 
-class Command(BaseCommand):
-    help = "Put six invented products into the shop (again: nothing changes), and make a staff login if asked to."
+class Command(OperatorCommand):
+    help = "With DEBUG only: put six invented products on sale (again: nothing changes), and make a staff login."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--staff", metavar="NAME", help="make (or reset) this superuser")
         parser.add_argument("--password", help="the password of --staff")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if not settings.DEBUG:
+            raise CommandError(
+                "seed is for development: it sells invented products and sets passwords without their checks. Add"
+                " products in the admin, and staff with `manage.py createsuperuser`."
+            )
         made = [self._seed(dict(product)) for product in CATALOGUE]
         self.stdout.write(f"{sum(made)} products added, {len(made) - sum(made)} were there.")
         if options["staff"]:

@@ -1,0 +1,123 @@
+// The token and the calls. Knows nothing of what the page looks like.
+
+const FASTEST = 2000;
+const SLOWEST = 10_000;
+const LONGEST_BACKOFF = 60_000;
+
+/** The API answered with a problem; the message is its sentence for people. */
+export class Refused extends Error {
+  constructor(status, message, retryAfter = 0) {
+    super(message);
+    this.status = status;
+    this.retryAfter = retryAfter;
+  }
+}
+
+export class OrderApi {
+  #latest = { etag: null, text: "", order: null };
+
+  constructor(orderId, { fetch = (...args) => globalThis.fetch(...args) } = {}) {
+    this.orderId = orderId;
+    this.fetch = fetch;
+    this.token = null;
+    this.clockAhead = 0; // this computer's clock minus the shop's, so that the countdown is the shop's
+  }
+
+  now() {
+    return Date.now() - this.clockAhead;
+  }
+
+  /** Read the order; the same object as before if nothing changed. */
+  async order() {
+    const { etag } = this.#latest;
+    const headers = etag ? { "If-None-Match": etag } : {};
+    const response = await this.#send(`/api/orders/${this.orderId}`, { headers });
+    if (response.status !== 304) this.#keep(await answerOf(response), response.headers.get("ETag"));
+    return this.#latest.order;
+  }
+
+  /** Have the next call of `order()` answered as if it were the first. */
+  forget() {
+    this.#latest = { etag: null, text: "", order: null };
+  }
+
+  #keep(order, etag) {
+    const text = JSON.stringify(order);
+    this.#latest = text === this.#latest.text ? { ...this.#latest, etag } : { etag, text, order };
+  }
+
+  async get(path) {
+    return answerOf(await this.#send(path));
+  }
+
+  async post(path, body) {
+    const headers = { "Content-Type": "application/json" };
+    return answerOf(await this.#send(path, { method: "POST", headers, body: JSON.stringify(body) }));
+  }
+
+  async #send(path, { headers = {}, ...options } = {}) {
+    const bearer = this.token ? { Authorization: `Bearer ${this.token}` } : {};
+    const response = await this.fetch(path, {
+      ...options,
+      headers: { Accept: "application/json", ...bearer, ...headers },
+      credentials: "omit",
+      cache: "no-store", // an order must not stay in a cache on disk; If-None-Match still goes out
+      signal: AbortSignal.timeout(20_000),
+    });
+    const date = Date.parse(response.headers.get("Date"));
+    if (date) this.clockAhead = Date.now() - date;
+    return response;
+  }
+}
+
+async function answerOf(response) {
+  const answer = await response.json().catch(() => ({}));
+  if (response.ok) return answer;
+  const retryAfter = Number(response.headers.get("Retry-After")) || 0;
+  throw new Refused(response.status, answer.detail ?? "", retryAfter);
+}
+
+/** How long to wait before the next look: longer while nothing moves, and longer still while nobody answers. */
+export class Pace {
+  delay = FASTEST;
+
+  moved() {
+    this.delay = FASTEST;
+  }
+
+  unchanged() {
+    this.delay = Math.min(this.delay * 1.3, SLOWEST);
+  }
+
+  failed(retryAfter = 0) {
+    this.delay = Math.min(Math.max(this.delay * 1.5, retryAfter * 1000), LONGEST_BACKOFF);
+  }
+}
+
+// --- The token: out of the address bar, into this tab's memory ---
+
+/** Take the token from the link, or the one this tab remembers. "#main" is the skip link, not a token. */
+export function takeToken(orderId, known) {
+  const fromLink = location.hash.slice(1);
+  if (!fromLink || document.getElementById(fromLink)) return known ?? remembered(orderId);
+  // Where the browser keeps nothing, the token stays in the address bar, or a reload would lose the order.
+  if (remember(orderId, fromLink)) history.replaceState(null, "", location.pathname);
+  return fromLink;
+}
+
+function remembered(orderId) {
+  try {
+    return sessionStorage.getItem(`bitloot:${orderId}`);
+  } catch {
+    return null; // storage is switched off
+  }
+}
+
+function remember(orderId, token) {
+  try {
+    sessionStorage.setItem(`bitloot:${orderId}`, token);
+    return true;
+  } catch {
+    return false;
+  }
+}

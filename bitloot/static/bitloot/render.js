@@ -1,0 +1,259 @@
+// Puts an order and its story on the page. Text goes in as textContent, never as HTML.
+
+import {
+  STEPS, ago, coinOffer, countdown, history, keyRows, matches, networkLine, refundSentence,
+} from "./story.js";
+
+const SEARCH_FROM = 12; // coins
+
+export const root = () => document.getElementById("order");
+export const one = (selector, within = root()) => within.querySelector(selector);
+export const all = (selector, within = root()) => [...within.querySelectorAll(selector)];
+export const part = (name) => one(`[data-${name}]`);
+export const panel = (name) => one(`[data-panel="${name}"]`);
+const copyOf = (name) => one(`[data-template="${name}"]`).content.firstElementChild.cloneNode(true);
+
+// Writing only what changed keeps screen readers quiet and the customer's selection alive.
+export function write(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+export function show(node, visible) {
+  node.hidden = !visible;
+}
+
+/** Write a message into its place, which is hidden while there is none. */
+export function tellError(node, message) {
+  write(node, message);
+  show(node, Boolean(message));
+}
+
+// Not `disabled`: a disabled button loses the focus, and a keyboard would start at the top of the page again.
+export function busy(button, yes) {
+  button.setAttribute("aria-busy", String(yes));
+}
+
+export const isBusy = (button) => button.getAttribute("aria-busy") === "true";
+
+export function say(text) {
+  write(part("say"), text);
+}
+
+// --- The whole page ---
+
+export function renderHeadline({ tone = "", headline, lead }) {
+  const { dataset } = one(".state");
+  dataset.tone = tone;
+  if (part("headline").textContent !== headline) {
+    write(part("headline"), headline);
+    say(`${headline}. ${lead}`);
+    document.title = `${headline}: BitLoot`;
+  }
+  write(part("lead"), lead);
+}
+
+export function renderLost(story) {
+  renderHeadline(story);
+  tellError(part("trouble"), "");
+  show(part("steps"), false);
+  show(part("body"), false);
+  show(panel("lookup"), true);
+}
+
+/** Show the order. `page` is what the entry script knows; `told` is its story, `open` the quote to be paid. */
+export function renderOrder(page, told, open, now) {
+  const { order, coins } = page;
+  const shown = page.changing ? "coins" : told.panel;
+  renderHeadline(told);
+  write(part("number"), `Order ${order.id}`);
+  show(part("number"), true);
+  renderSteps(told);
+  renderAgain(told.again);
+  show(part("body"), true);
+  renderSummary(order);
+  renderKeys(order);
+  renderRefunds(page);
+  renderHistory(order.timeline, now);
+  if (shown === "pay") renderPayment(order, open, coins, now);
+  if (shown === "coins") renderCoins(order, coins);
+  showPanels({ lookup: false, coins: shown === "coins", pay: shown === "pay" });
+  show(part("keep"), page.changing); // after the panels: it may have the focus that moves with them
+}
+
+// A panel that goes away takes the focus with it: it moves on to what is shown instead.
+function showPanels(visible) {
+  const hadFocus = Object.entries(visible).some(([name, yes]) => !yes && panel(name).contains(document.activeElement));
+  for (const [name, yes] of Object.entries(visible)) show(panel(name), yes);
+  if (!hadFocus) return;
+  const heading = Object.keys(visible).find((name) => visible[name]);
+  (heading ? one("h2", panel(heading)) : part("headline")).focus();
+}
+
+function renderSteps({ step, tone }) {
+  const list = part("steps");
+  show(list, step !== null);
+  list.dataset.tone = tone;
+  all("li", list).forEach((item, index) => {
+    item.dataset.step = index < step ? "done" : index === step ? "now" : "";
+    if (index === step) item.setAttribute("aria-current", "step");
+    else item.removeAttribute("aria-current");
+  });
+  // Once the key is there, no step is left: the last one is the current place.
+  if (step === STEPS.done) list.lastElementChild.setAttribute("aria-current", "step");
+}
+
+function renderAgain(slug) {
+  const link = part("again");
+  show(link, Boolean(slug));
+  if (slug) link.href = `/products/${encodeURIComponent(slug)}`;
+}
+
+// --- Paying ---
+
+function renderPayment(order, payment, coins, now) {
+  const coin = coins?.find(({ code }) => code === payment.pay_currency);
+  write(part("amount"), payment.pay_amount);
+  write(part("coin"), payment.pay_currency.toUpperCase());
+  write(one("#pay-title"), order.status === "underpaid" ? "Send the rest" : "Send the payment");
+  write(part("network"), networkLine(payment, coin));
+  write(part("address"), payment.pay_address);
+  write(part("memo"), payment.payin_extra_id ?? "");
+  all("[data-memo-only]").forEach((node) => show(node, Boolean(payment.payin_extra_id)));
+  if (payment.qr && part("qr").src !== payment.qr) part("qr").src = payment.qr;
+  show(one(".qr"), Boolean(payment.qr));
+  renderCountdown(payment, now);
+}
+
+export function renderCountdown(payment, now) {
+  write(part("countdown"), countdown(payment, now));
+}
+
+function renderCoins(order, coins) {
+  const list = part("coin-list");
+  const { amount_due: price, currency } = order;
+  if (!coins || list.dataset.price === price) return; // minimums are compared with the price
+  list.replaceChildren(...coins.map((coin) => coinOption(coin, coinOffer(coin, price, currency))));
+  list.dataset.price = price;
+  show(part("coin-search"), coins.length > SEARCH_FROM);
+  show(part("too-small"), !one("input:enabled", list));
+}
+
+function coinOption(coin, { tooSmall, facts }) {
+  const option = copyOf("coin");
+  const input = one("input", option);
+  input.value = coin.code;
+  input.disabled = tooSmall;
+  write(one("strong", option), coin.name);
+  write(one("small", option), facts);
+  return option;
+}
+
+export function searchCoins(search) {
+  const options = all(".coin");
+  options.forEach((option) => show(option, matches(option.textContent, search)));
+  show(part("no-coin"), options.every((option) => option.hidden));
+}
+
+// --- What was ordered, and what happened ---
+
+function renderSummary(order) {
+  write(part("total"), `${order.total} ${order.currency}`);
+  write(part("email"), order.email);
+  write(part("due"), `${order.amount_due} ${order.currency}`);
+  all("[data-rest-only]").forEach((node) => show(node, order.status === "underpaid"));
+  if (part("items").childElementCount) return; // an order's items never change
+  part("items").append(...order.items.map((item) => itemLine(item, order.currency)));
+}
+
+function itemLine({ product, quantity, unit_price: price }, currency) {
+  const line = copyOf("item");
+  one("img", line).src = coverOf(product);
+  write(one("strong", line), product.title);
+  write(one("p", line), `${quantity} × ${price} ${currency}`);
+  return line;
+}
+
+function coverOf({ cover }) {
+  if (/^(\/|https?:)/.test(cover)) return cover;
+  return root().dataset.static + (cover || "bitloot/covers/no-cover.svg");
+}
+
+function renderHistory(timeline, now) {
+  const list = part("timeline");
+  const entries = history(timeline);
+  write(part("history-count"), entries.length === 1 ? "1 entry" : `${entries.length} entries`);
+  if (list.childElementCount !== entries.length) list.replaceChildren(...entries.map(historyLine));
+  all("time", list).forEach((time) => write(time, `${ago(time.dateTime, now)}, ${exact(time.dateTime)}`));
+}
+
+function historyLine({ at, message }) {
+  const entry = copyOf("event");
+  write(one("p", entry), message);
+  one("time", entry).dateTime = at;
+  return entry;
+}
+
+const exact = (at) => new Date(at).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
+
+// --- Keys ---
+
+function renderKeys(order) {
+  const list = part("keys");
+  for (const { id, product, index, name } of keyRows(order)) {
+    if (document.getElementById(id)) continue; // it may be open
+    const row = copyOf("key");
+    row.id = id;
+    Object.assign(row.dataset, { product, index });
+    write(one(".key-name", row), name);
+    one("[data-reveal]", row).setAttribute("aria-label", `Reveal the key: ${name}`);
+    list.append(row);
+  }
+  show(panel("keys"), list.childElementCount > 0);
+}
+
+// --- Money that goes back: the customer names the address, staff send the coins ---
+
+function renderRefunds({ order, coins }) {
+  const list = part("refunds");
+  show(panel("refunds"), order.refunds.length > 0);
+  for (const refund of order.refunds) {
+    const id = `refund-${refund.id}`;
+    if (!document.getElementById(id)) list.append(refundRow(id, refund));
+    renderRefund(document.getElementById(id), refund, coins);
+  }
+}
+
+function refundRow(id, refund) {
+  const row = copyOf("refund");
+  row.id = id;
+  row.dataset.refund = refund.id;
+  for (const name of ["address", "memo"]) {
+    const input = one(`[data-field="${name}"] input`, row);
+    input.id = `${id}-${name}`;
+    one(`[data-field="${name}"] label`, row).htmlFor = input.id;
+  }
+  return row;
+}
+
+export function renderRefund(row, refund, coins) {
+  const asks = refund.status === "requested" && (!refund.address || row.dataset.editing === "yes");
+  write(one("h3", row), `${refund.amount} ${refund.currency.toUpperCase()}`);
+  write(one("[data-told]", row), refundSentence(refund, asks));
+  write(one('[data-field="address"] label', row), addressLabel(refund, coins));
+  for (const [name, field] of [["address", "address"], ["memo", "extra_id"], ["transaction", "transaction_id"]]) {
+    write(one(`[data-given="${name}"] code`, row), refund[field]);
+    show(one(`[data-given="${name}"]`, row), Boolean(refund[field]) && !asks);
+  }
+  const form = one("form", row);
+  show(form, asks);
+  show(one('[data-field="memo"]', row), refund.takes_memo || refund.needs_memo);
+  form.elements.extra_id.required = refund.needs_memo;
+  show(one("[data-edit]", row), refund.status === "requested" && !asks);
+  show(one("[data-leave]", row), Boolean(refund.address));
+}
+
+function addressLabel({ currency }, coins) {
+  const coin = coins?.find(({ code }) => code === currency);
+  if (!coin) return `Your ${currency.toUpperCase()} address`;
+  return `Your address for ${networkLine({ pay_currency: currency, network: coin.network }, coin)}`;
+}

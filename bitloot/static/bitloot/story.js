@@ -1,0 +1,325 @@
+// What the page says: an order as the API sends it goes in, words and the panel to show come out.
+// Pure: no element, no clock and no request, so that node can test it (bitloot/tests/js).
+// Sentences that the API sends (order.error, payment.reason) are used as they come and never repeated here.
+
+const CAN_CHOOSE = ["expired", "failed", "cancelled"];
+const ON_ITS_WAY = ["confirming", "confirmed", "sending"];
+const SETTLED = ["fulfilled", "refunded", "cancelled", "failed"];
+const DELIVERING = ["paid", "fulfilling", "partially_fulfilled", "fulfilled"];
+const CLOSED = ["expired", "cancelled", "failed", "refund_due", "refunded"];
+
+const MINUTE = 60_000;
+// A provider that has not given an address by then will hardly do so: the customer may choose again.
+const ADDRESS_PATIENCE = MINUTE / 2;
+const DELIVERY_PATIENCE = 10 * MINUTE;
+const NETWORK_PATIENCE = 60 * MINUTE;
+
+export const STEPS = { choose: 0, pay: 1, confirm: 2, key: 3, done: 4 };
+
+const PAY_ONCE = "If you already sent money, do not pay twice: it appears here when the network has it.";
+
+// --- Facts ---
+
+const sum = (items, field) => items.reduce((total, item) => total + item[field], 0);
+export const keysReady = (order) => sum(order.items, "keys_ready");
+export const keysWanted = (order) => sum(order.items, "quantity");
+const isComplete = (order) => keysReady(order) >= keysWanted(order);
+
+/** Whether nothing can change any more, so that asking again is useless. */
+export function isSettled(order) {
+  if (!SETTLED.includes(order.status)) return false;
+  if (order.status === "fulfilled" && !isComplete(order)) return false;
+  return order.refunds.every(({ status }) => status === "done");
+}
+
+const hasEnded = (payment, now) => Boolean(payment.expires_at) && Date.parse(payment.expires_at) <= now;
+
+/**
+ * The quote that waits for money: the order's own payment, or the one just made for what is missing.
+ * While the order still shows the payment that was too small, only the page knows the second one (`rest`).
+ */
+export function openPayment(order, { now, rest = null }) {
+  const isOpen = (payment) =>
+    payment?.status === "creating" || (payment?.status === "waiting" && !hasEnded(payment, now));
+  if (isOpen(order.payment)) return order.payment;
+  return rest?.due === order.amount_due && isOpen(rest.payment) ? rest.payment : null;
+}
+
+const lastLine = (order, kind, event) =>
+  order.timeline.findLast((line) => line.kind === kind && line.event === event);
+
+function since(order, kind, event, now) {
+  const line = lastLine(order, kind, event);
+  return line ? now - Date.parse(line.at) : 0;
+}
+
+/** Which of the steps "Choose coin, Pay, Confirmed, Key" is the current one; null once the order is closed. */
+function stepOf(order, view) {
+  if (CLOSED.includes(order.status)) return null;
+  if (keysReady(order) && isComplete(order)) return STEPS.done;
+  if (DELIVERING.includes(order.status) || keysReady(order)) return STEPS.key;
+  const { payment } = order;
+  if (payment?.status === "finished") return STEPS.key;
+  if (ON_ITS_WAY.includes(payment?.status) || payment?.status === "review") return STEPS.confirm;
+  return openPayment(order, view) ? STEPS.pay : STEPS.choose;
+}
+
+// --- The headline ---
+
+/**
+ * Tell where the order is. `view` is what only the page knows: the shop's time (`now`), the payment for the rest
+ * (`rest`), and since when it waits for an address (`askedAt`).
+ */
+export function tell(order, view) {
+  const told = (STORIES[order.status] ?? inWork)(order, view);
+  const step = told.panel === "coins" ? STEPS.choose : stepOf(order, view);
+  return { tone: "", lead: "", panel: null, again: null, ...told, step };
+}
+
+const STORIES = {
+  pending: (order, view) => (order.payment ? paying(order, order.payment, view) : choosing()),
+  underpaid,
+  paid: delivering,
+  fulfilling: delivering,
+  partially_fulfilled: delivering,
+  fulfilled: delivered,
+  held,
+  refund_due: (order) => ({
+    tone: "bad",
+    headline: "We owe you a refund",
+    lead: refundLead(order.refunds) ?? order.error,
+  }),
+  refunded: (order) => ({ headline: "Your money was returned", lead: order.error }),
+  expired: (order) => closed(order, "This order has expired"),
+  cancelled: (order) => closed(order, "Order cancelled"),
+  failed: (order) => ({ tone: "bad", headline: "This order could not be completed", lead: order.error }),
+};
+
+const inWork = (order) => ({ tone: "busy", headline: "Your order is being worked on", lead: order.error ?? "" });
+
+const closed = (order, headline) => ({
+  tone: "bad",
+  headline,
+  lead: order.error,
+  again: order.items[0]?.product.slug ?? null,
+});
+
+const choosing = () => ({
+  panel: "coins",
+  headline: "Choose how to pay",
+  lead: "Your order is placed. Pick a coin and we show you the exact amount and the address.",
+});
+
+const chooseAgain = (lead) => ({ panel: "coins", tone: "bad", headline: "Choose a coin again", lead });
+
+function paying(order, payment, view) {
+  if (CAN_CHOOSE.includes(payment.status)) {
+    return chooseAgain(payment.reason ?? `The last quote ended without a payment. Choose a coin again. ${PAY_ONCE}`);
+  }
+  switch (payment.status) {
+    case "creating":
+      return creating(payment, view);
+    case "waiting":
+      if (hasEnded(payment, view.now)) return chooseAgain(`The quote has ended. Choose a coin again. ${PAY_ONCE}`);
+      return {
+        panel: "pay",
+        headline: "Waiting for your payment",
+        lead: "This page updates as soon as the network shows your payment.",
+      };
+    case "review":
+      return { headline: "Our staff are looking at your payment", lead: payment.reason };
+    case "refunded":
+      return { headline: "Your payment was returned", lead: payment.reason ?? "" };
+    default:
+      return confirming(order, view);
+  }
+}
+
+function creating(payment, { now, askedAt }) {
+  if (payment.reason) return chooseAgain(payment.reason);
+  if (now - (askedAt ?? now) > ADDRESS_PATIENCE) {
+    return chooseAgain("We are still waiting for a payment address. Choose a coin to try again; nothing was charged.");
+  }
+  return { tone: "busy", headline: "Getting your payment address…", lead: "This takes a few seconds." };
+}
+
+function confirming(order, { now }) {
+  const isSlow = since(order, "payment", "confirming", now) > NETWORK_PATIENCE;
+  return {
+    tone: "busy",
+    headline: "Payment seen",
+    lead: isSlow
+      ? "The network is slower than usual. Your money is safe: we continue once it is confirmed, and e-mail you."
+      : "The network is confirming it: a few minutes for most coins, up to an hour for some. You may close this page.",
+  };
+}
+
+function underpaid(order, view) {
+  const { payment } = order;
+  if (ON_ITS_WAY.includes(payment?.status)) return confirming(order, view);
+  const open = openPayment(order, view);
+  if (open?.status === "creating") return creating(open, view);
+  const missing = `${order.amount_due} ${order.currency}`;
+  if (open) {
+    const lead = `${missing} are still missing. This page updates as soon as the network shows this payment.`;
+    return { panel: "pay", headline: "Waiting for the rest", lead };
+  }
+  const coin = payment?.pay_currency.toUpperCase();
+  const arrived = payment?.pay_amount ? `${payment.actually_paid} of ${payment.pay_amount} ${coin} arrived, ` : "";
+  return {
+    panel: "coins",
+    tone: "bad",
+    headline: "Not all of the money arrived",
+    lead: `${arrived}${missing} are still missing. What arrived counts. Choose a coin for the rest; any coin will do.`,
+  };
+}
+
+function delivering(order, { now }) {
+  const ready = keysReady(order);
+  if (!ready) {
+    const isSlow = since(order, "order", "paid", now) > DELIVERY_PATIENCE;
+    return {
+      tone: "busy",
+      headline: "Paid. We are getting your key",
+      lead: isSlow
+        ? "This is taking longer than usual. We keep trying and e-mail you when your key is ready."
+        : "This usually takes a few minutes. You may close this page: we e-mail you when your key is ready.",
+    };
+  }
+  // Keys come one by one, so a part that is here says nothing against the rest: only a failed item does.
+  const hasFailed = order.items.some(({ status }) => status === "failed");
+  return {
+    tone: hasFailed ? "" : "busy",
+    headline: `${ready} of ${keysWanted(order)} keys ${ready === 1 ? "is" : "are"} ready`,
+    lead: hasFailed
+      ? "We could not get the rest. Our staff will e-mail you about the money for it."
+      : "You can open what is ready. The rest appears here automatically.",
+  };
+}
+
+function delivered(order) {
+  if (!isComplete(order)) {
+    const lead = "Your key is being sealed and appears here in a moment.";
+    return { tone: "busy", headline: "Almost there", lead };
+  }
+  const headline = keysReady(order) === 1 ? "Your key is ready" : "Your keys are ready";
+  return { tone: "good", headline, lead: "Have fun. This page stays here if you need a key again." };
+}
+
+// The API's general sentence is the same for every held order; the timeline has the reason of this one.
+function held(order) {
+  const lead = lastLine(order, "order", "held")?.message ?? order.error;
+  return { headline: "Your order is on hold", lead };
+}
+
+// --- Refunds ---
+
+function refundLead(refunds) {
+  const waiting = refunds.filter(({ status }) => status === "requested");
+  if (waiting.some(({ address }) => !address)) {
+    return "Your money goes back to you. Tell us below which address it goes to.";
+  }
+  if (waiting.length) {
+    return "Your money goes back to you. We have your address; once the coins are sent, the transaction appears here.";
+  }
+  return refunds.length ? "Your money is on its way back to you." : null;
+}
+
+export function refundSentence(refund, asks) {
+  if (refund.status === "done") return "This was sent back and has arrived.";
+  if (refund.status === "sent") return "This was sent to you. The network may take a while to show it.";
+  return asks
+    ? "We return this to you. Copy the address from your wallet: coins sent to a wrong address are lost."
+    : "We return this to you. Please check the address; it cannot be changed once the coins are sent.";
+}
+
+// --- A link that opens nothing ---
+
+export function lostStory(status, detail) {
+  if (status === 410) return { tone: "bad", headline: "This link has been replaced", lead: detail };
+  return {
+    tone: "bad",
+    headline: "This link does not open an order",
+    lead: "It may be cut off or too old. Nothing is lost: ask for a new one, and we e-mail it to you.",
+  };
+}
+
+// --- Keys, coins, times ---
+
+/** One row per key that can be opened; the API hands keys out by product, in the order of their arrival. */
+export function keyRows(order) {
+  return order.items.flatMap((item) =>
+    Array.from({ length: item.keys_ready }, (_, index) => ({
+      id: `key-${item.id}-${index}`,
+      product: item.product.slug,
+      index,
+      name: item.quantity > 1 ? `${item.product.title}, key ${index + 1} of ${item.quantity}` : item.product.title,
+    })),
+  );
+}
+
+// What wallets call the networks. The second name is the token standard, which the chain's own coin does not have.
+const NETWORKS = {
+  ada: ["Cardano"],
+  arbitrum: ["Arbitrum One"],
+  avaxc: ["Avalanche C-Chain"],
+  base: ["Base"],
+  bch: ["Bitcoin Cash"],
+  bsc: ["BNB Smart Chain", "BEP-20"],
+  btc: ["Bitcoin"],
+  doge: ["Dogecoin"],
+  eth: ["Ethereum", "ERC-20"],
+  ltc: ["Litecoin"],
+  matic: ["Polygon"],
+  op: ["Optimism"],
+  sol: ["Solana"],
+  ton: ["TON"],
+  trx: ["Tron", "TRC-20"],
+  xlm: ["Stellar"],
+  xmr: ["Monero"],
+  xrp: ["XRP Ledger"],
+};
+
+export function networkName(network, code) {
+  const [name, standard] = NETWORKS[network] ?? [network.toUpperCase()];
+  return standard && network !== code ? `${name} (${standard})` : name;
+}
+
+export function networkLine(payment, coin) {
+  const short = payment.pay_currency.toUpperCase();
+  const network = networkName(payment.network ?? coin?.network ?? "", payment.pay_currency);
+  const name = coin?.name ?? short;
+  return !network || name === network ? name : `${name}, network: ${network}`;
+}
+
+/** What stands under a coin's name, and whether the price is below what the provider takes in it. */
+export function coinOffer(coin, price, currency) {
+  const tooSmall = Number(coin.minimum) > Number(price);
+  const facts = `${coin.code.toUpperCase()} · ${networkName(coin.network, coin.code)}`;
+  return { tooSmall, facts: tooSmall ? `${facts}, only from ${coin.minimum} ${currency}` : facts };
+}
+
+/** Whether all words of the search occur, in any order. */
+export function matches(text, search) {
+  const found = text.toLowerCase();
+  return search.toLowerCase().split(/\s+/).every((word) => found.includes(word));
+}
+
+/** The timeline, newest first; a sentence that is there once per key stands there once. */
+export function history(timeline) {
+  return timeline.filter(({ message }, index) => message !== timeline[index - 1]?.message).toReversed();
+}
+
+export function countdown(payment, now) {
+  if (!payment.expires_at) return "until you choose another coin";
+  const left = Math.max(0, Math.floor((Date.parse(payment.expires_at) - now) / 1000));
+  return `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")} minutes`;
+}
+
+export function ago(at, now) {
+  const seconds = Math.max(0, (now - Date.parse(at)) / 1000);
+  const words = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+  const units = [["day", 86400], ["hour", 3600], ["minute", 60]];
+  const found = units.find(([, size]) => seconds >= size);
+  return found ? words.format(-Math.trunc(seconds / found[1]), found[0]) : "just now";
+}

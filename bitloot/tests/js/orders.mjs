@@ -1,0 +1,49 @@
+// Orders as the API sends them, for the tests of the page's scripts.
+
+export const NOW = Date.parse("2030-05-01T12:00:00Z");
+
+export const at = (minutesAgo) => new Date(NOW - minutesAgo * 60_000).toISOString();
+
+export const line = (kind, event, { minutesAgo = 1, message = "" } = {}) => ({
+  at: at(minutesAgo), kind, event, message,
+});
+
+export const item = (changes = {}) => ({
+  id: "i1",
+  product: { slug: "ember-drift", title: "Ember Drift", cover: "" },
+  quantity: 1,
+  unit_price: "9.99",
+  status: "pending",
+  keys_ready: 0,
+  ...changes,
+});
+
+export const payment = (changes = {}) => ({
+  id: "p1",
+  status: "waiting",
+  pay_address: "bc1qx",
+  pay_amount: "0.0002",
+  pay_currency: "btc",
+  payin_extra_id: null,
+  network: "btc",
+  actually_paid: "0",
+  expires_at: at(-10),
+  qr: null,
+  reason: null,
+  ...changes,
+});
+
+export const order = (changes = {}) => ({
+  id: "o1",
+  status: "pending",
+  total: "9.99",
+  amount_due: "9.99",
+  currency: "EUR",
+  email: "a…@customer.example",
+  error: null,
+  items: [item()],
+  payment: null,
+  refunds: [],
+  timeline: [],
+  ...changes,
+});

@@ -1,0 +1,308 @@
+"""What is shipped for a server, checked without a container engine: compose file, image, scripts and systemd units."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from django.core.management import get_commands
+
+from bitloot.tests.proxy import write_certificate
+from bitloot.tests.services import free_port, wait_until
+from bitloot.tests.shipped import build, command_of, compose, instructions
+from tools.dev.devenv import ROOT, contract_variables, process_environment
+from tools.dev.services import find_program
+from tools.dev.supply import without_hash
+
+SERVICES = compose()["services"]
+RUNNING = sorted(set(SERVICES) - {"migrate", "sandbox"})
+OURS = ("migrate", "web", "worker", "beat")
+# Of the compose specification, what we use. A typo would be ignored by nobody but us: compose refuses the file.
+KEYS = {
+    "build", "cap_add", "cap_drop", "command", "cpuset", "depends_on", "entrypoint", "env_file", "environment",
+    "healthcheck", "image", "init", "logging", "network_mode", "networks", "ports", "profiles", "read_only", "restart",
+    "secrets", "security_opt", "shm_size", "stop_grace_period", "sysctls", "tmpfs", "user", "volumes",
+}  # fmt: skip
+
+
+def ran(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+# --- docker-compose.yml
+
+
+def test_compose_accepts_the_file_where_there_is_compose():
+    if not shutil.which("docker") or ran("docker", "compose", "version").returncode:
+        pytest.skip("no docker compose here; the other tests read the file")
+    done = ran("docker", "compose", "config", "--quiet")
+    assert done.returncode == 0, done.stderr
+
+
+def test_compose_file_names_only_what_it_defines():
+    whole = compose()
+    assert {key for key in whole if not key.startswith("x-")} == {"services", "networks", "volumes", "secrets"}
+    for name, service in SERVICES.items():
+        assert set(service) <= KEYS, name
+        assert set(service.get("networks", [])) <= set(whole["networks"]), name
+        assert set(service.get("secrets", [])) <= set(whole["secrets"]), name
+        assert set(service.get("depends_on", {})) <= set(SERVICES), name
+        named = {volume.partition(":")[0] for volume in service.get("volumes", [])}
+        assert {volume for volume in named if not volume.startswith(".")} <= set(whole["volumes"]), name
+        for needed, how in service.get("depends_on", {}).items():
+            healthy = (
+                how["condition"] != "service_healthy" or needed == "web" or "test" in SERVICES[needed]["healthcheck"]
+            )
+            assert healthy, f"{name} would wait for ever for {needed}"
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_each_service_is_confined(name):
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["read_only"] is True
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["logging"]["options"]["max-size"]
+    assert set(service.get("cap_add", [])) <= {"CHOWN", "SETUID", "SETGID", "NET_BIND_SERVICE"}
+    assert not service.get("cap_add") or name == "nginx"
+
+
+def test_only_the_proxy_is_reachable_and_the_data_have_no_way_out():
+    assert [name for name in SERVICES if "ports" in SERVICES[name]] == ["nginx"]
+    assert compose()["networks"]["back"] == {"internal": True}
+    assert SERVICES["postgres"]["networks"] == SERVICES["redis"]["networks"] == ["back"]
+    assert SERVICES["nginx"]["networks"] == ["front"]
+    on_front = {name for name in RUNNING if "front" in SERVICES[name]["networks"]}
+    assert on_front == {"nginx", "web"}
+
+
+def test_secrets_are_files_that_the_shop_reads_and_no_variables():
+    for name in OURS:
+        service = SERVICES[name]
+        files = {key: value for key, value in service["environment"].items() if key.endswith("_FILE")}
+        assert set(files.values()) == {f"/run/secrets/{secret}" for secret in service["secrets"]}
+        assert {key.removesuffix("_FILE") for key in files} <= set(contract_variables())
+        assert set(service["environment"]) - set(files) == {"TRUSTED_PROXIES"}
+    assert "PASSWORD:" not in (ROOT / "docker-compose.yml").read_text()
+
+
+def test_images_have_exact_versions():
+    bases = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    stages = re.findall(r" AS (\w+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    images = [base for base in bases if base not in stages]
+    images += [service["image"] for service in SERVICES.values() if "build" not in service]
+    assert [image for image in images if not re.fullmatch(r"[\w./-]+:v?\d+\.\d+[\w.-]*(@sha256:\w{64})?", image)] == []
+
+
+def test_every_running_service_has_a_health_check_except_the_worker():
+    without = {name for name in RUNNING if "test" not in SERVICES[name].get("healthcheck", {})}
+    assert "HEALTHCHECK" in [word for word, _ in instructions("shop")]  # web's
+    assert without == {"web", "worker", "certbot"}
+
+
+def test_health_check_of_beat_sees_a_schedule_that_is_kept(tmp_path):
+    check = SERVICES["beat"]["healthcheck"]["test"][1].replace("/tmp", str(tmp_path))
+    assert ran("sh", "-c", check).returncode != 0
+    environment = process_environment(tmp_path, port=8000, sandbox_port=8001)
+    words = [word.replace("/tmp", str(tmp_path)) for word in command_of("beat")]
+    beat = subprocess.Popen([sys.executable, "-m", *words], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: ran("sh", "-c", check).returncode == 0, seconds=30, what="a healthy beat")
+    finally:
+        beat.terminate()
+        beat.wait(30)
+    for file in tmp_path.glob("beat-schedule*"):
+        os.utime(file, (time.time() - 700,) * 2)
+    assert ran("sh", "-c", check).returncode != 0
+
+
+@pytest.mark.broker
+def test_redis_of_compose_asks_for_its_password(tmp_path):
+    port = str(free_port())
+    (tmp_path / "redis_password").write_text("0123456789abcdef")
+
+    def here(text: str) -> str:
+        text = text.replace("/run/secrets", str(tmp_path)).replace("$$", "$")
+        return text.replace("redis-server -", f"redis-server - --port {port} --bind 127.0.0.1 --dir {tmp_path}")
+
+    redis = subprocess.Popen(["sh", "-c", here(command_of("redis")[0])], stdout=subprocess.DEVNULL)
+    try:
+        check = here(SERVICES["redis"]["healthcheck"]["test"][1]).replace("redis-cli", f"redis-cli -p {port}")
+        wait_until(lambda: ran("sh", "-c", check).returncode == 0, seconds=15, what="PONG")
+        nobody = ran("redis-cli", "-p", port, "get", "x")
+        assert "NOAUTH" in nobody.stdout
+        assert b"0123456789abcdef" not in Path(f"/proc/{redis.pid}/cmdline").read_bytes()
+    finally:
+        redis.terminate()
+        assert redis.wait(10) == 0, "it has to end on SIGTERM"
+
+
+# --- Secrets
+
+
+def test_secrets_are_made_once_and_what_is_left_to_fill_in_is_named(tmp_path):
+    done = make_secrets(tmp_path)
+    folder = tmp_path / "secrets"
+    assert {file.name for file in folder.iterdir()} == set(compose()["secrets"])
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o444}
+    empty = {file.name for file in folder.iterdir() if not file.read_text()}
+    assert empty == set(re.findall(r"fill in secrets/(\w+)", done))
+    password = (folder / "postgres_password").read_text()
+    assert f":{password}@postgres" in (folder / "database_url").read_text()
+    assert f":{(folder / 'redis_password').read_text()}@redis" in (folder / "redis_url").read_text()
+    assert len(password) == 48
+    assert len((folder / "secret_key").read_text()) >= 50
+    assert not any(file.read_text().endswith("\n") for file in folder.iterdir())
+
+    before = {file.name: file.read_text() for file in folder.iterdir()}
+    make_secrets(tmp_path)
+    assert {file.name: file.read_text() for file in folder.iterdir()} == before
+
+
+def make_secrets(folder: Path) -> str:
+    script = str(ROOT / "deploy" / "make-secrets.sh")
+    return subprocess.run(["sh", script, str(folder)], check=True, capture_output=True, text=True).stdout
+
+
+# --- The image
+
+
+def test_image_holds_the_shop_and_nothing_else(tmp_path):
+    build("shop", tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "requirements.txt", "manage.py", "LICENSE", "bitloot", "orders", "payments", "fulfillment", "storage",
+        "webhooks", "templates",
+    }  # fmt: skip
+    assert not [path for path in tmp_path.rglob("*") if path.name in ("tests", "__pycache__", ".env", "secrets")]
+
+
+def test_image_of_the_sandbox_has_what_a_demo_needs(tmp_path):
+    build("sandbox", tmp_path)
+    assert (tmp_path / "sandbox" / "__main__.py").exists()
+    words = [word for word, _ in instructions("sandbox")]
+    assert instructions("sandbox")[-1] == ("CMD", ["python", "-m", "tools.dev.demo", "--var", "/tmp/demo"])
+    assert words.count("USER") == 3
+    assert instructions("sandbox")[-2] == ("USER", "bitloot")
+
+
+def test_static_files_are_collected_in_the_image_without_any_setting(tmp_path):
+    build("shop", tmp_path)
+    environment = {"PATH": os.environ["PATH"], "BITLOOT_VAR": str(tmp_path / "var"), "BITLOOT_BUILDING": "1"}
+    command = [sys.executable, "manage.py", "collectstatic", "--no-input", "--verbosity", "0"]
+    assert ("RUN", " ".join(["BITLOOT_BUILDING=1", "python", *command[1:]])) in instructions("shop")
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    assert (tmp_path / "var" / "static" / "staticfiles.json").exists()
+
+
+def test_processes_of_the_image_are_not_root():
+    for target in ("shop", "sandbox"):
+        users = [rest for word, rest in instructions(target) if word == "USER"]
+        assert users[-1] == "bitloot"
+
+
+def test_everything_installed_is_checked_against_its_hash():
+    runs = [rest for word, rest in instructions("sandbox") if word == "RUN" and "pip install" in rest]
+    assert len(runs) == 2
+    assert all("--require-hashes" in run for run in runs)
+    (pip,) = re.findall("^PIP := .*", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert "--require-hashes" in pip
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        assert without_hash((ROOT / name).read_text()) == []
+    assert without_hash("django==5.2.19\namqp==5.4.2 \\\n    --hash=sha256:" + "a" * 64) == ["django==5.2.19"]
+
+
+# --- systemd
+
+UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+
+
+def test_there_is_a_unit_for_each_process():
+    assert [unit.name for unit in UNITS] == ["bitloot-beat.service", "bitloot-web.service", "bitloot-worker.service"]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_unit_starts_what_compose_starts(unit):
+    service = unit.stem.removeprefix("bitloot-")
+    started = re.search(r"^ExecStart=(.*)", unit.read_text().replace("\\\n", ""), re.MULTILINE)[1].split()
+    assert Path(started[0]).name == command_of(service)[0]
+    different = {"0.0.0.0", "127.0.0.1", "/tmp/beat-schedule", "/run/bitloot/beat-schedule"}
+    assert set(started[1:]) ^ set(command_of(service)[1:]) <= different
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_accepts_the_unit(unit, tmp_path):
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("no systemd-analyze here")
+    # What it starts has to exist, and so has the user: neither does here.
+    text = re.sub(r"/opt/bitloot/\.venv/bin/\w+", "/bin/true", unit.read_text()).replace("User=bitloot\n", "")
+    (tmp_path / unit.name).write_text(text)
+    done = ran("systemd-analyze", "verify", "--man=no", str(tmp_path / unit.name))
+    about_us = [line for line in done.stderr.splitlines() if "bitloot" in line]
+    assert about_us == []
+
+
+def test_unit_reads_its_settings_as_the_documents_say():
+    for unit in UNITS:
+        text = unit.read_text()
+        assert "Environment=BITLOOT_ENV_FILE=/etc/bitloot/env\n" in text
+        assert "BITLOOT_VAR=/var/lib/bitloot" in text
+
+
+# --- Documents and the scripts they name
+
+
+@pytest.mark.nginx
+def test_configuration_for_nginx_without_docker_is_valid(tmp_path):
+    script = ROOT / "deploy" / "nginx" / "without-docker.sh"
+    text = ran("sh", str(script)).stdout
+    write_certificate(tmp_path)
+    shutil.copy(ROOT / "deploy" / "nginx" / "site.conf.example", tmp_path / "site.conf")
+    assert "/tmp/" not in text
+    assert "/dev/std" not in text
+    for place in ("/var/log/nginx", "/var/lib/nginx", "/run", "/etc/letsencrypt/live/shop"):
+        assert f"{place}/" in text
+        text = text.replace(f"{place}/", f"{tmp_path}/")
+    text = re.sub(r"listen (\[::\]:)?\d+", lambda found: f"listen {found[1] or ''}{free_port()}", text)
+    text = text.replace("/etc/nginx/bitloot-site.conf", str(tmp_path / "site.conf")).replace("user www-data;", "")
+    (tmp_path / "nginx.conf").write_text(text)
+    done = ran(find_program("nginx", "nginx-light"), "-t", "-e", "stderr", "-c", str(tmp_path / "nginx.conf"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_update_migrates_first_and_ends_the_old_web_when_the_new_one_is_healthy(tmp_path):
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/calls\ncase "$*" in *"ps --quiet web"*) echo old;; esac\n')
+    docker.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run(["sh", str(ROOT / "deploy" / "update.sh")], env=environment, check=True)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    migrated, started = (
+        calls.index("compose run --rm migrate"),
+        calls.index("compose up --detach --wait --no-deps --no-recreate --scale web=2 web"),
+    )
+    assert migrated < started < calls.index("stop --time 30 old") < calls.index("compose up --detach --remove-orphans")
+
+    docker.write_text('#!/bin/sh\ncase "$*" in *migrate*) exit 1;; esac\n' + docker.read_text())
+    (tmp_path / "calls").unlink()
+    failed = subprocess.run(["sh", str(ROOT / "deploy" / "update.sh")], env=environment, check=False)
+    assert failed.returncode != 0
+    assert not [call for call in (tmp_path / "calls").read_text().splitlines() if " up " in call or "stop" in call]
+
+
+@pytest.mark.parametrize("page", ["deploy.md", "deploy-without-docker.md"])
+def test_files_and_services_that_the_pages_name_exist(page):
+    text = (ROOT / "docs" / page).read_text()
+    for path in re.findall(r"deploy/[\w./-]*[\w]", text):
+        assert (ROOT / path).exists(), path
+    for link in re.findall(r"\]\(([^)#:]+)[#)]", text):
+        assert (ROOT / "docs" / link).exists(), link
+    assert set(re.findall(r"docker compose exec (?:-T )?(\w+)", text)) <= set(SERVICES)
+    for command in re.findall(r"manage\.py (\w+)", text):
+        assert get_commands().get(command), command
+    for name in re.findall(r"`([A-Z][A-Z0-9_]{3,})(?:=|`)", text):
+        assert name in {*contract_variables(), "BEHIND", "WORKER_CPUSET"}, name

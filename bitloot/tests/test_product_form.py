@@ -1,0 +1,79 @@
+"""The admin's product form: what would be noticed only by a customer who paid is refused before."""
+
+import pytest
+from django.urls import reverse
+
+from bitloot.tests.staff import make_staff
+from orders.models import Product
+
+pytestmark = pytest.mark.django_db
+KNOWN, UNKNOWN = "64b000000000000000000001", "64b0000000000000000000ff"
+
+
+@pytest.fixture
+def boss(client):
+    client.force_login(make_staff(superuser=True))
+    return client
+
+
+def filled(**fields):
+    return {
+        "title": "Ember Drift", "slug": "ember-drift", "is_active": "on", "key_type": "text", "price": "9.99",
+        "max_cost": "8.50", "min_margin": "0.50", "stock_wait_hours": "12", "supplier_product_id": KNOWN, **fields,
+    }  # fmt: skip
+
+
+def add(boss, **fields):
+    """Post the form; return the errors by field and the messages of the next page."""
+    answer = boss.post(reverse("admin:orders_product_add"), filled(**fields), follow=True)
+    form = answer.context.get("adminform")
+    return form.form.errors if form else {}, [str(message) for message in answer.context["messages"]]
+
+
+def test_every_field_that_decides_is_on_the_form(boss, sandbox):
+    errors, messages = add(boss)
+    assert errors == {}
+    assert len(messages) == 1
+    product = Product.objects.get()
+    assert (str(product.min_margin), product.stock_wait_hours) == ("0.50", 12)
+
+
+def test_a_cost_above_the_price_is_refused(boss, sandbox):
+    errors, _ = add(boss, max_cost="12.00")
+    assert errors == {"max_cost": ["This is more than the price: every such key would be sold at a loss."]}
+    assert not Product.objects.exists()
+
+
+@pytest.mark.parametrize("product_id", ["../../v1/balance", "not-a-kinguin-id", "1949", KNOWN.upper() + "X"])
+def test_an_id_that_kinguin_cannot_have_is_refused(boss, sandbox, product_id):
+    errors, _ = add(boss, supplier_product_id=product_id)
+    assert list(errors) == ["supplier_product_id"]
+    assert "24 digits" in errors["supplier_product_id"][0]
+
+
+def test_a_product_that_the_supplier_does_not_have_is_not_put_on_sale(boss, sandbox):
+    errors, _ = add(boss, supplier_product_id=UNKNOWN)
+    assert errors["supplier_product_id"][0].startswith("Kinguin has no such product")
+    fields = filled(supplier_product_id=UNKNOWN)
+    del fields["is_active"]
+    answer = boss.post(reverse("admin:orders_product_add"), fields, follow=True)
+    assert any(str(message).startswith("Saved, but: Kinguin has no") for message in answer.context["messages"])
+    assert Product.objects.get().is_active is False
+
+
+def test_a_silent_supplier_stops_nobody_but_is_said(boss, sandbox):
+    sandbox.fault("kinguin.product", "5xx_before")
+    errors, messages = add(boss)
+    assert errors == {}
+    assert any(message.startswith("Saved, but: The supplier could not be asked") for message in messages)
+    assert Product.objects.get().is_active
+
+
+def test_a_product_that_is_sold_out_can_still_be_edited(boss, sandbox):
+    add(boss)
+    product = Product.objects.get()
+    Product.objects.update(supplier_product_id=UNKNOWN)
+    page = reverse("admin:orders_product_change", args=[product.pk])
+    assert boss.post(page, filled(supplier_product_id=UNKNOWN, price="11.99")).status_code == 302
+    product.refresh_from_db()
+    assert str(product.price) == "11.99"

@@ -1,0 +1,70 @@
+"""The order page's scripts: their own tests under node, their rules, and their names in production."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.contrib.staticfiles.storage import staticfiles_storage
+from django.core.management import call_command
+
+from orders.models import Order
+from payments.serializers import CUSTOMER_SENTENCES, REVIEW_SENTENCE
+from tools.dev.services import find_program
+
+SCRIPTS = Path(settings.BASE_DIR) / "bitloot" / "static" / "bitloot"
+ORDER_PAGE = [SCRIPTS / f"{name}.js" for name in ("api", "keys", "order", "render", "story")]
+TESTS = sorted((Path(settings.BASE_DIR) / "bitloot" / "tests" / "js").glob("*.test.mjs"))
+IMPORT = re.compile(r'from "(\./[^"]+)"')
+
+
+@pytest.mark.node
+def test_scripts_pass_their_own_tests():
+    command = [str(find_program("node", "nodejs")), "--test", *map(str, TESTS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert TESTS
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("script", ORDER_PAGE, ids=lambda path: path.name)
+def test_script_is_readable_and_never_writes_html(script):
+    source = script.read_text()
+    assert max(map(len, source.splitlines())) <= 120
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b|localStorage", source
+    )
+
+
+def test_story_knows_no_page():
+    assert not re.search(r"\b(document|window|location|fetch|Date\.now)\b", (SCRIPTS / "story.js").read_text())
+
+
+def test_scripts_repeat_no_sentence_of_the_api():
+    sentences = {*Order.CUSTOMER_ERRORS.values(), *CUSTOMER_SENTENCES.values(), REVIEW_SENTENCE}
+    openings = {sentence.partition(".")[0] for sentence in sentences}
+    source = "".join(script.read_text() for script in ORDER_PAGE)
+    assert [opening for opening in openings if opening in source] == []
+
+
+@pytest.fixture
+def collected(settings, tmp_path) -> Path:
+    """The static files as an image of production holds them."""
+    settings.STATIC_ROOT = tmp_path
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "staticfiles": {"BACKEND": "bitloot.core.staticfiles.ModuleStaticFilesStorage"},
+    }
+    call_command("collectstatic", "--no-input", "--verbosity", "0")
+    return tmp_path
+
+
+def test_scripts_import_each_other_under_the_names_of_their_content(collected):
+    entry = collected / staticfiles_storage.stored_name("bitloot/order.js")
+    found, waiting = set(), [entry]
+    while waiting:
+        script = waiting.pop()
+        found.add(script.name)
+        imported = [script.parent / name for name in IMPORT.findall(script.read_text())]
+        waiting += [other for other in imported if other.name not in found]
+    assert sorted(re.sub(r"\.[0-9a-f]{12}\.js$", "", name) for name in found) == [path.stem for path in ORDER_PAGE]
