@@ -319,6 +319,7 @@ SUPPORT_EMAIL = env.read("SUPPORT_EMAIL", environment.email, default="", require
 COINS_FIRST = env.words("COINS_FIRST", "[a-z0-9]{2,20}")
 OVERPAID_ALERT = env.number("OVERPAID_ALERT", default="0.05", least="0", most="1")
 APPROVAL_LIMIT = env.number("APPROVAL_LIMIT", default="100", least="0", most="1000000")
+APPROVAL_SHARE = env.number("APPROVAL_SHARE", default="0.2", least="0", most="1")
 REFUND_REST_HOURS = env.whole("REFUND_REST_HOURS", default=24, least=0, most=720)
 ORDER_TOKEN_SECRET = env.own_secret("ORDER_TOKEN_SECRET")
 ORDER_TOKEN_SECRET_FALLBACKS = env.fallbacks("ORDER_TOKEN_SECRET_FALLBACKS")

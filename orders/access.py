@@ -56,6 +56,13 @@ def bearer(request: HttpRequest | Request) -> str:
     return token.strip() if scheme.lower() == "bearer" and "," not in token else ""
 
 
+def link_of(request: HttpRequest | Request) -> tuple[str, int]:
+    """Return the kind ("api" or "mail") and the generation of the link that `order_for` has accepted."""
+    mark, *rest = bearer(request).split(".")
+    kind = next((purpose for purpose, known in _MARK.items() if known == mark), "")
+    return kind, int(rest[0]) if len(rest) > 1 and rest[0].isdigit() else 0
+
+
 def order_for(request: HttpRequest | Request, order_id: Any) -> Order:
     """Return the order that the request's bearer opens; the only way in for customers. Raises OrderNotFound."""
     token = bearer(request)

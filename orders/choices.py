@@ -36,10 +36,17 @@ class OrderReason(ReasonChoices):
     PAID_IN_PARTS = "paid_in_parts", "Partial payments together make up the price.", "Paid in parts"
 
 
+class ApprovalStatus(StatusChoices):
+    WAITING = "waiting", Tone.LOOK
+    APPROVED = "approved", Tone.GOOD
+    DECLINED = "declined"
+
+
 class AlertKind(models.TextChoices):
     """Every kind of alert there is; the runbook has a row for each."""
 
     ORDER_HELD = "order_held", "Order held"
+    APPROVAL_WAITING = "approval_waiting", "Approval waiting"
     MAIL_FAILED = "mail_failed", "Mail failed"
     PAYMENT_REVIEW = "payment_review", "Payment review"
     PAYMENT_POISON = "payment_poison", "Payment crashed its worker"
@@ -50,6 +57,9 @@ class AlertKind(models.TextChoices):
     COINS_UNREAD = "coins_unread", "Coin list cannot be read"
     PROVIDER_CREDENTIALS = "provider_credentials", "Provider refuses our credentials"
     IPN_OTHER_ORDER = "ipn_other_order", "IPN names another order"
+    OVERPAID = "overpaid", "Overpaid"
+    ACCEPTED_BELOW_PRICE = "accepted_below_price", "Accepted below price"
+    REFUND_OF_DELIVERED = "refund_of_delivered", "Refund of delivered keys"
     REFUND_TO_SEND = "refund_to_send", "Refund to send"
     RESERVATION = "reservation", "Reservation"
     PURCHASE_UNREADABLE = "purchase_unreadable", "Purchase cannot be read"

@@ -1,6 +1,8 @@
 """Payments that staff review: our numbers beside the provider's, the reason in words, and what staff may decide."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -8,11 +10,12 @@ from django.db.models.functions import Now
 
 from bitloot.core.decisions import ConfirmForm, Decision, DecisionRefused, ReasonForm, demand
 from bitloot.core.money import plain
-from orders.alerts import close_alert
+from orders.alerts import close_alert, raise_alert
+from orders.approvals import is_large
 from orders.choices import AlertKind
 from orders.models import Email, Order
 from orders.services import queue_email
-from payments.balance import amount_due
+from payments.balance import amount_due, worth_of
 from payments.choices import ReviewReason
 from payments.models import Payment
 from payments.nowpayments import is_known_word
@@ -33,6 +36,11 @@ def objection_to_acceptance(payment: Payment) -> str | None:
     return HAS_REFUND if payment.refunds.exists() else None
 
 
+def acceptance_takes_two(payment: Payment, _fields: Mapping[str, Any]) -> bool:
+    """Whether so much is missing that one member of staff may not waive it alone."""
+    return is_large(payment.price_amount - worth_of(payment), total=payment.order.total)
+
+
 def accept_as_paid(payment: Payment, *, actor: str, reason: str) -> None:
     """Let an order count as paid though the rule objects: staff looked at the evidence and take it on.
 
@@ -46,12 +54,25 @@ def accept_as_paid(payment: Payment, *, actor: str, reason: str) -> None:
         message = "Our staff accepted the payment."
         order.note("staff", f"Accepted as paid: {reason}"[:300], actor=actor)
         payment.move(
-            Payment.Status.FINISHED, message=message, actor=actor, finished_at=Now(), reason=ReviewReason.ACCEPTED
+            Payment.Status.FINISHED,
+            message=message,
+            actor=actor,
+            finished_at=Now(),
+            reason=ReviewReason.ACCEPTED,
+            credit=worth_of(payment),  # the books count what arrived, not what was waived
         )
+        if payment.credit < payment.price_amount:
+            _tell_staff(order, payment, actor=actor, reason=reason)
         order.mark_paid(message=message, actor=actor)
         queue_email(order, Email.Kind.PAYMENT_RECEIVED)
     for kind in (AlertKind.PAYMENT_REVIEW, AlertKind.PAYMENT_UNKNOWN_STATUS):
         close_alert(kind, payment, by=actor)
+
+
+def _tell_staff(order: Order, payment: Payment, *, actor: str, reason: str) -> None:
+    worth = f"{payment.credit} of {payment.price_amount} {order.currency}"
+    message = f"{actor} accepted {payment} below its price: {worth} arrived. Reason: {reason}"
+    raise_alert(AlertKind.ACCEPTED_BELOW_PRICE, payment, message, order=order)
 
 
 def objection_to_asking(payment: Payment) -> str | None:
@@ -131,6 +152,7 @@ ACCEPT = Decision(
     objection=objection_to_acceptance,
     carry_out=accept_as_paid,
     form=ReasonForm,
+    needs_second=acceptance_takes_two,
     consequence="The order counts as paid and its keys are bought, against the rule. This cannot be undone.",
     done="accepted. The order counts as paid, and its keys are bought now.",
 )

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address, ip_network
 from typing import IO, TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -151,6 +152,16 @@ def client_address(request: Any) -> str:
     if hops and len(forwarded) >= hops:
         return str(forwarded[-hops])[:45]
     return str(request.META.get("REMOTE_ADDR") or "local")
+
+
+def client_network(request: Any) -> str:
+    """Return the network that a request came from, /24 or /64: enough to tell clients apart, too little to find one."""
+    try:
+        address = ip_address(client_address(request))
+    except ValueError:
+        return ""
+    address = getattr(address, "ipv4_mapped", None) or address
+    return str(ip_network((address, 24 if address.version == 4 else 64), strict=False))
 
 
 def problem_handler(err: Exception, context: Mapping[str, Any]) -> HttpResponse | None:

@@ -10,9 +10,9 @@ from django.urls import reverse
 
 from fulfillment.models import ForeignPurchase, Reservation, ReservationAttempt, SupplierCall, SupplierGate
 from orders.alerts import raise_alert
-from orders.models import AlertChannel, Email, IdempotencyRecord, Notification
+from orders.models import AlertChannel, Approval, Email, IdempotencyRecord, Notification
 from orders.tests.factories import make_paid_order, make_product
-from payments.models import Coin, Payment, Refund
+from payments.models import Coin, Payment, Refund, RefundAddress
 from storage.models import KeyDeliveryLog
 from storage.services import store_key
 from webhooks.tests.factories import ipn, make_log
@@ -27,12 +27,14 @@ LISTS = {
     "orders.orderevent": "event",
     "orders.email": "email",
     "orders.alert": "alert",
+    "orders.approval": "approval",
     "orders.idempotencyrecord": "record",
     "orders.notification": "notification",
     "orders.alertchannel": "channel",
     "payments.coin": "coin",
     "payments.payment": "payment",
     "payments.refund": "refund",
+    "payments.refundaddress": "refund_address",
     "fulfillment.reservation": "reservation",
     "fulfillment.reservationattempt": "permit",
     "fulfillment.suppliercall": "call",
@@ -71,12 +73,22 @@ def make_rows(title="Ember Drift", **order_fields):
     reservation = Reservation.objects.get(item=item)
     Reservation.objects.filter(pk=reservation.pk).update(supplier_order_id=f"SUPPLIER{number}")
     reservation.refresh_from_db()
-    key = store_key(item=item, supplier_key_id=f"ecommerce:{number}", plaintext=SERIAL, content_type="text/plain")
+    key = store_key(
+        item=item, supplier_key_id=f"ecommerce:{number}", plaintext=SERIAL + b"-%d" % number, content_type="text/plain"
+    )
+    refund = Refund.objects.create(
+        order=order, payment=payment, amount=Decimal("0.001"), currency="btc", transaction_id=f"tx{number:062}",
+        reason=title,
+    )  # fmt: skip
     alert = raise_alert("payment_review", payment, f"{title} needs a person.", order=order)
     return SimpleNamespace(
         product=product, order=order, item=item, payment=payment, reservation=reservation, key=key,
         event=order.events.first(),
         email=Email.objects.create(order=order, kind="problem", to=order.email, reason=title[:300]),
+        approval=Approval.objects.create(
+            order=order, about_model="payments.payment", about_pk=str(payment.pk), decision="refund",
+            label="Refund all", fields={"reason": title}, digest="0" * 64, requested_by=make_staff(),
+        ),
         alert=alert,
         notification=Notification.objects.create(alert=alert, channel=f"json {number}", error=title),
         channel=AlertChannel.objects.create(name=f"json {number}", error=title),
@@ -84,10 +96,8 @@ def make_rows(title="Ember Drift", **order_fields):
             route="orders", key=f"secret-idempotency-{number}", body_sha256="0" * 64, object_id=order.pk
         ),
         coin=Coin.objects.create(code=f"coin{number}", name=title),
-        refund=Refund.objects.create(
-            order=order, payment=payment, amount=Decimal("0.001"), currency="btc", transaction_id=f"tx{number:062}",
-            reason=title,
-        ),
+        refund=refund,
+        refund_address=RefundAddress.objects.create(refund=refund, address=f"{ADDRESS}{number}", client="192.0.2.0/24"),
         permit=ReservationAttempt.objects.create(reservation=reservation, number=1, detail=title),
         call=SupplierCall.objects.create(
             reservation=reservation, call="quote", outcome="ok", milliseconds=7, detail=title
