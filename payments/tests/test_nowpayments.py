@@ -177,7 +177,7 @@ def test_coins_are_those_that_can_be_paid_with(client, wire):
             "^r[1-9A-HJ-NP-Za-km-z]{25,34}$",
             takes_memo=True,
             needs_memo=True,
-            memo_regex="^[0-9]{1,10}$",
+            memo_regex=r"^((?!0)(?!.*^\.)([0-9]{1,10}))$",
         ),
     ]
 
