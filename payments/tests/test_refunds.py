@@ -198,8 +198,8 @@ def parts_of(order, *units):
     """Deliver keys for the order's items: as many of each as given."""
     for item, number in zip(order.items.order_by("title"), units, strict=True):
         for _ in range(number):
-            number = f"S{next(_numbers)}"
-            store_key(item=item, supplier_key_id=number, plaintext=number.encode(), content_type="text/plain")
+            code = f"S{next(_numbers)}"
+            store_key(item=item, supplier_key_id=code, plaintext=code.encode(), content_type="text/plain")
 
 
 def paid(order, paid="0.0024", asked="0.0024", **fields):
