@@ -9,6 +9,7 @@ from orders.choices import AlertKind
 from orders.models import Alert, Email, Order
 
 STAFF_MAIL = "mails to staff"
+MAIL_SERVER = "mail server"
 OBJECT_STORE = "object store"
 WEBHOOKS = "webhooks"
 

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from bitloot.core.database import what_is_missing
 from fulfillment.models import Reservation, SupplierGate
 from orders.models import Alert, Email
 from payments.models import Coin, Payment
@@ -35,9 +36,12 @@ def readyz(request: HttpRequest) -> HttpResponse:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-        degraded = _degraded()
+        missing = what_is_missing()
+        degraded = [] if missing else _degraded()
     except DatabaseError:
         return JsonResponse({"status": "unavailable", "reason": "database"}, status=503)
+    if missing:
+        return JsonResponse({"status": "unavailable", "reason": f"waits for {missing}"}, status=503)
     if not master_key_ready() or _keys_nobody_can_open():
         return JsonResponse({"status": "unavailable", "reason": "master key"}, status=503)
     return JsonResponse({"status": "degraded" if degraded else "ok", "degraded": degraded})
