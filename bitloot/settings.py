@@ -62,7 +62,7 @@ SITE_URL = _provider_url("SITE_URL", _required("SITE_URL"))
 CSRF_TRUSTED_ORIGINS = [SITE_URL] if SITE_URL else []
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "bitloot.staff.apps.BitLootAdminConfig",  # django.contrib.admin with our AdminSite
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -79,6 +79,7 @@ INSTALLED_APPS = [
     "payments",
     "fulfillment",
     "webhooks",
+    "bitloot.staff.apps.StaffConfig",
 ]
 MIDDLEWARE = [
     "bitloot.core.middleware.RequestMiddleware",
