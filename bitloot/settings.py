@@ -329,6 +329,12 @@ KEY_ENVIRONMENT = env.str("KEY_ENVIRONMENT", default="production")
 SIGNED_URL_TTL_SECONDS = env.int("SIGNED_URL_TTL_SECONDS", default=900)
 KEY_RETENTION_DAYS = env.int("KEY_RETENTION_DAYS", default=365)
 
+# --- Money ------------------------------------------------------------------------------------------------------------
+OVERPAID_ALERT = Decimal(env.str("OVERPAID_ALERT", default="0.05"))
+APPROVAL_LIMIT = Decimal(env.str("APPROVAL_LIMIT", default="100"))
+APPROVAL_SHARE = Decimal(env.str("APPROVAL_SHARE", default="0.2"))
+REFUND_REST_HOURS = env.int("REFUND_REST_HOURS", default=24)
+
 # --- Operation --------------------------------------------------------------------------------------------------------
 ALERT_URL = env.str("ALERT_URL", default="")
 SENTRY_DSN = env.str("SENTRY_DSN", default="")

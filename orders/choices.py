@@ -36,10 +36,17 @@ class OrderReason(ReasonChoices):
     PAID_IN_PARTS = "paid_in_parts", "Partial payments together make up the price.", "Paid in parts"
 
 
+class ApprovalStatus(StatusChoices):
+    WAITING = "waiting", Tone.LOOK
+    APPROVED = "approved", Tone.GOOD
+    DECLINED = "declined"
+
+
 class AlertKind(models.TextChoices):
     """Every kind of alert there is; the runbook has a row for each."""
 
     ORDER_HELD = "order_held", "Order held"
+    APPROVAL_WAITING = "approval_waiting", "Approval waiting"
     MAIL_FAILED = "mail_failed", "Mail failed"
     PAYMENT_REVIEW = "payment_review", "Payment review"
     PAYMENT_POISON = "payment_poison", "Payment crashed its worker"

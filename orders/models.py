@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from django.apps import apps
+from django.conf import settings
 from django.contrib.admin.utils import quote
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
@@ -14,7 +15,7 @@ from django.urls import NoReverseMatch, reverse
 from bitloot.core import queries
 from bitloot.core.choices import StatusChoices, Tone
 from bitloot.core.queue import QueueManager, QueueRow
-from orders.choices import AlertKind, OrderReason, OrderStatus
+from orders.choices import AlertKind, ApprovalStatus, OrderReason, OrderStatus
 from orders.signals import order_paid, order_refund_due
 from orders.state import OrderEvent, StatusRow, one_transaction
 
@@ -139,6 +140,7 @@ class Order(StatusRow):
         permissions = [
             ("deliver_order", "May run a delivery or deliver codes by hand"),
             ("settle_order", "May accept a payment or hold, release and refund an order"),
+            ("approve_decision", "May approve what another member of staff has asked for"),
         ]
 
     def __str__(self) -> str:
@@ -393,3 +395,62 @@ class Alert(models.Model):
         # Compare-and-set on OPEN: of two that close it the second neither counts nor renames who closed it.
         is_open = {**which, "status": cls.Status.OPEN}
         return queries.update(cls, is_open, {"status": cls.Status.CLOSED, "closed_at": Now(), "closed_by": by})
+
+
+class Approval(StatusRow):
+    """A decision that one member of staff asked for and another one has to approve before it is carried out."""
+
+    Status = ApprovalStatus
+    TIMELINE_KIND = "staff"
+    TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
+        Status.WAITING: frozenset({"approved", "declined"}),
+        Status.APPROVED: frozenset(),
+        Status.DECLINED: frozenset(),
+    }
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="approvals")
+    about_model = models.CharField(max_length=60, help_text="The model of the row it is about, as in payments.payment.")
+    about_pk = models.CharField(max_length=40)
+    decision = models.CharField(max_length=40, help_text="The decision's name on that row's page.")
+    label = models.CharField(max_length=80)
+    fields = models.JSONField(default=dict, help_text="What was typed into the decision's form.")
+    digest = models.CharField(max_length=64, help_text="Stands for all facts that the form showed.")
+    status = models.CharField(max_length=10, choices=ApprovalStatus.choices, default=Status.WAITING, editable=False)
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    requested_at = models.DateTimeField(db_default=Now(), editable=False)
+    approved_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    approved_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["-requested_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["about_model", "about_pk", "decision"],
+                condition=Q(status="waiting"),
+                name="approval_waits_once",
+            ),
+            models.CheckConstraint(condition=Q(status__in=ApprovalStatus.values), name="approval_status_known"),
+            models.CheckConstraint(
+                condition=~Q(approved_by=models.F("requested_by")) | Q(approved_by__isnull=True),
+                name="approval_by_another",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="approved") | Q(approved_by__isnull=False, approved_at__isnull=False),
+                name="approval_names_its_approver",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"approval of “{self.label}”"
+
+    @property
+    def timeline_order_id(self) -> uuid.UUID:
+        return self.order_id
+
+    @property
+    def about(self) -> models.Model:
+        """The row that the decision is about, as it is now."""
+        return apps.get_model(self.about_model)._default_manager.get(pk=self.about_pk)

@@ -1,6 +1,8 @@
 """Payments that staff review: our numbers beside the provider's, the reason in words, and what staff may decide."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -9,10 +11,11 @@ from django.db.models.functions import Now
 from bitloot.core.decisions import ConfirmForm, Decision, DecisionRefused, ReasonForm, demand
 from bitloot.core.money import plain
 from orders.alerts import close_alert
+from orders.approvals import is_large
 from orders.choices import AlertKind
 from orders.models import Email, Order
 from orders.services import queue_email
-from payments.balance import amount_due
+from payments.balance import amount_due, worth_of
 from payments.choices import ReviewReason
 from payments.models import Payment
 
@@ -30,6 +33,11 @@ def objection_to_acceptance(payment: Payment) -> str | None:
     if order.status not in TAKES_MONEY or order.paid_at is not None:
         return f"The order is “{order.status}” and takes no more money; refund this payment."
     return HAS_REFUND if payment.refunds.exists() else None
+
+
+def acceptance_takes_two(payment: Payment, _fields: Mapping[str, Any]) -> bool:
+    """Whether so much is missing that one member of staff may not waive it alone."""
+    return is_large(payment.price_amount - worth_of(payment), total=payment.order.total)
 
 
 def accept_as_paid(payment: Payment, *, actor: str, reason: str) -> None:
@@ -129,6 +137,7 @@ ACCEPT = Decision(
     objection=objection_to_acceptance,
     carry_out=accept_as_paid,
     form=ReasonForm,
+    needs_second=acceptance_takes_two,
     consequence="The order counts as paid and its keys are bought, against the rule. This cannot be undone.",
     done="accepted. The order counts as paid, and its keys are bought now.",
 )
