@@ -254,6 +254,7 @@ REST_FRAMEWORK = {
         "payments": "60/min",
         "lookup": "20/min",
         "reveal": "60/min",
+        "reports": "30/min",
         "staff": "600/min",
     },
     "NUM_PROXIES": TRUSTED_PROXIES,

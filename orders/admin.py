@@ -98,6 +98,7 @@ class OrderAdmin(SecondedAdmin):
         decisions.CANCEL,
         decisions.GIVE_BACK,
         decisions.MAIL_FRESH_LINK,
+        decisions.CORRECT_EMAIL,
     )
     waiting = (
         Waiting(title="orders held", status=Order.Status.HELD),
@@ -170,8 +171,9 @@ class OrderEventAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Email)
-class EmailAdmin(ReadOnlyAdmin):
+class EmailAdmin(DecisionAdmin):
     is_live = True
+    decisions = (decisions.SEND_AGAIN,)
     list_display = ("name", "to", "state", "order_link", "queued", "sent", "attempts", "error")
     list_filter = ("status", "kind", "created_at")
     search_fields = ("to__icontains",)

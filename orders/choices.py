@@ -60,6 +60,8 @@ class AlertKind(models.TextChoices):
     LOW_BALANCE = "low_balance", "Low balance"
     SAFE_MODE = "safe_mode", "Safe mode"
     OBJECT_STORE = "object_store", "Object store"
+    BROWSER_DOWNLOAD = "browser_download", "Browsers cannot download"
+    KEY_NOT_OPENED = "key_not_opened", "Key did not open"
     KEY_INTEGRITY = "key_integrity", "Key integrity"
     KEY_SOLD_TWICE = "key_sold_twice", "Key sold twice"
     WEBHOOK_FAILED = "webhook_failed", "Webhook failed"

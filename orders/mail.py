@@ -58,6 +58,10 @@ def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None
     try:
         if items:
             mail.order = items[0].order
+        if mail.order is not None and mail.kind not in Email.WITHOUT_LINK:
+            # The address beside the link, out of one reading of the order: a mail that was owed to an address that
+            # staff have corrected since must not carry the new link there.
+            mail.to = mail.order.email
         message = _message(mail, items)
         failpoint("mail.rendered")
         leave_connection()
@@ -149,7 +153,7 @@ def _message(mail: Email, items: list[OrderItem]) -> EmailMultiAlternatives:
 
 def _context(mail: Email, order: Order | None, items: list[OrderItem]) -> dict[str, object]:
     context: dict[str, object] = {"mail": mail, "order": order, "reason": mail.reason, "site_url": settings.SITE_URL}
-    if order is not None:
+    if order is not None and mail.kind not in Email.WITHOUT_LINK:
         context |= {"items": sorted(items, key=lambda item: item.title), "link": order_link(order)}
     if mail.alert_id is not None:
         alert = Alert.objects.get(pk=mail.alert_id)

@@ -83,7 +83,18 @@ class Order(StatusRow):
         Status.FULFILLING: frozenset({"fulfilled", "partially_fulfilled", "held", "refund_due", "failed"}),
         Status.PARTIALLY_FULFILLED: frozenset({"fulfilling", "fulfilled", "held", "refund_due"}),
         Status.HELD: frozenset(
-            {"paid", "fulfilling", "fulfilled", "partially_fulfilled", "refund_due", "failed", "cancelled", "expired"}
+            {
+                "pending",
+                "underpaid",
+                "paid",
+                "fulfilling",
+                "fulfilled",
+                "partially_fulfilled",
+                "refund_due",
+                "failed",
+                "cancelled",
+                "expired",
+            }
         ),
         # Money can still arrive for an order that was given up.
         Status.EXPIRED: frozenset({"paid", "underpaid", "held", "refund_due"}),
@@ -140,6 +151,7 @@ class Order(StatusRow):
         permissions = [
             ("deliver_order", "May run a delivery or deliver codes by hand"),
             ("settle_order", "May accept a payment or hold, release and refund an order"),
+            ("correct_email", "May correct the e-mail address of an order"),
             ("approve_decision", "May approve what another member of staff has asked for"),
         ]
 
@@ -210,6 +222,11 @@ class Order(StatusRow):
                 Order.objects.filter(pk=self.pk, status=self.Status.HELD).update(reason=OrderReason.PAYMENT_REFUNDED)
                 self.note("order", message)
                 self.refresh_from_db()
+
+    def undo_hold(self, *, to: str, actor: str) -> bool:
+        """Let an order that is not paid be paid again, for as long as a new one."""
+        message = "Our staff let this order be paid again."
+        return self.move(to, message=message, reason="", actor=actor, expires_at=Now() + PAYABLE_FOR)
 
     def expire(self) -> bool:
         return self.move(self.Status.EXPIRED, message="Nobody paid in time.", reason=OrderReason.UNPAID)
@@ -286,7 +303,12 @@ class Email(QueueRow):
         KEY_READY = "key_ready"
         PROBLEM = "problem"
         FRESH_LINK = "fresh_link"
+        ADDRESS_CORRECTED = "address_corrected"
+        ADDRESS_REPLACED = "address_replaced"
         ALERT = "alert"
+
+    # All others go to the address that their order has when they are sent, and link to it.
+    WITHOUT_LINK = (Kind.ALERT, Kind.ADDRESS_REPLACED)
 
     order = models.ForeignKey(Order, null=True, blank=True, on_delete=models.PROTECT, related_name="emails")
     kind = models.CharField(max_length=20, choices=Kind.choices)
@@ -319,6 +341,13 @@ class Email(QueueRow):
     def mark_failed(self, *, error: str) -> None:
         """Record that it will not be sent. Raises LeaseLost."""
         self.release(None, status=self.Status.FAILED, error=error[:300])
+
+    def mark_queued_again(self) -> bool:
+        """Make a mail that was sent or failed due as if it were new. Return False if it is not one of those."""
+        ended = {"pk": self.pk, "status__in": (self.Status.SENT, self.Status.FAILED), "claim_token": None}
+        fields = {"status": self.Status.QUEUED, "attempts": 0, "crashes": 0, "error": "", "next_attempt_at": Now()}
+        # Compare-and-set: of two who press the button at once only one owes the reader another mail.
+        return Email.objects.filter(**ended).update(**fields) == 1
 
 
 class Alert(models.Model):

@@ -16,8 +16,8 @@ from orders.admin import OrderAdmin, SecondedAdmin
 from orders.choices import AlertKind
 from orders.models import Alert
 from payments import refunds, review, sync
-from payments.choices import ReviewReason
 from payments.balance import worth_of
+from payments.choices import ReviewReason
 from payments.models import Coin, Payment, Refund
 from payments.review import compare
 
@@ -66,7 +66,7 @@ class NeedsAttention(admin.SimpleListFilter):
 @admin.register(Payment)
 class PaymentAdmin(SecondedAdmin):
     is_live = counts_statuses = True
-    decisions = (review.ACCEPT, review.ASK_FOR_REST, refunds.REFUND, sync.READ_AGAIN)
+    decisions = (review.ACCEPT, review.ASK_FOR_REST, review.END, refunds.REFUND, sync.READ_AGAIN)
     waiting = (Waiting(title="payments in review", status=Payment.Status.REVIEW),)
     list_display = ("reference", "state", "reason", "order_link", "price", "asked", "arrived", "created", "read", "due")
     list_filter = (NeedsAttention, "status", "reason", "created_at")

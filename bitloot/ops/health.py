@@ -17,6 +17,7 @@ from fulfillment.models import Reservation, SupplierGate
 from orders.models import Alert, Email
 from payments.models import Coin, Payment
 from storage.models import Key
+from storage.probe import recent_problems
 from storage.sealing import master_key_ready
 from storage.services import unknown_master_keys
 from webhooks.models import WebhookLog
@@ -81,6 +82,7 @@ def _degraded() -> list[str]:
     problems += [f"supplier {gate.host}: {gate.status}" for gate in SupplierGate.objects.exclude(status="open")]
     if not Coin.objects.filter(is_offered=True).exists():
         problems.append("payments: no coin is on offer yet")
+    problems += [f"object store: {problem}" for problem in recent_problems()]
     if open_alerts := Alert.objects.filter(status=Alert.Status.OPEN).count():
         problems.append(f"{open_alerts} open alerts; see the admin")
     return problems

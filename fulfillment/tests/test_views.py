@@ -85,7 +85,7 @@ def test_a_link_changes_nothing_and_a_reveal_is_logged(client):
     for times in (1, 2, 3):
         assert ask(client, order, "reveal", "post").status_code == 200
         log.refresh_from_db()
-        assert [log.status, log.times_accessed, log.last_accessed_at is None] == ["accessed", times, False]
+        assert [log.status, log.times_accessed, log.last_accessed_at is None] == ["handed_out", times, False]
     assert Key.objects.get().viewed_at is not None
 
 
