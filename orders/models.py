@@ -17,7 +17,7 @@ from bitloot.core.choices import StatusChoices, Tone
 from bitloot.core.queue import QueueManager, QueueRow
 from orders.choices import AlertKind, ApprovalStatus, OrderReason, OrderStatus
 from orders.signals import order_paid, order_refund_due
-from orders.state import OrderEvent, StatusRow, one_transaction
+from orders.state import OrderEvent, StatusRow, Step, one_transaction
 
 MAX_QUANTITY = 9  # the supplier's limit per offer
 MAX_LINES = 10  # and per order
@@ -83,11 +83,7 @@ class Order(StatusRow):
         Status.FULFILLING: frozenset({"fulfilled", "partially_fulfilled", "held", "refund_due", "failed"}),
         Status.PARTIALLY_FULFILLED: frozenset({"fulfilling", "fulfilled", "held", "refund_due"}),
         Status.HELD: frozenset(
-            {
-                "pending",
-                "underpaid",
-                "paid",
-                "fulfilling",
+            {"pending", "paid", "fulfilling",
                 "fulfilled",
                 "partially_fulfilled",
                 "refund_due",
@@ -226,7 +222,9 @@ class Order(StatusRow):
     def undo_hold(self, *, to: str, actor: str) -> bool:
         """Let an order that is not paid be paid again, for as long as a new one."""
         message = "Our staff let this order be paid again."
-        return self.move(to, message=message, reason="", actor=actor, expires_at=Now() + PAYABLE_FOR)
+        # An underpaid one passes through PENDING: with a direct way back, a part that arrives would end a hold.
+        via = Step(self.Status.PENDING, message) if to == self.Status.UNDERPAID else None
+        return self.move(to, message=message, via=via, reason="", actor=actor, expires_at=Now() + PAYABLE_FOR)
 
     def expire(self) -> bool:
         return self.move(self.Status.EXPIRED, message="Nobody paid in time.", reason=OrderReason.UNPAID)
