@@ -83,7 +83,10 @@ class Order(StatusRow):
         Status.FULFILLING: frozenset({"fulfilled", "partially_fulfilled", "held", "refund_due", "failed"}),
         Status.PARTIALLY_FULFILLED: frozenset({"fulfilling", "fulfilled", "held", "refund_due"}),
         Status.HELD: frozenset(
-            {"pending", "paid", "fulfilling",
+            {
+                "pending",
+                "paid",
+                "fulfilling",
                 "fulfilled",
                 "partially_fulfilled",
                 "refund_due",
