@@ -7,6 +7,7 @@ from typing import Any
 
 from celery.signals import task_rejected, task_unknown
 from celery.worker.consumer import Consumer as CeleryConsumer
+from kombu.exceptions import SerializationError, SerializerNotInstalled
 from kombu.transport import TRANSPORT_ALIASES, redis
 from prometheus_client import Counter
 
@@ -16,7 +17,15 @@ dropped = Counter("bitloot_broker_messages_dropped", "Messages from the broker t
 
 PATIENCE = 1.0
 # What kombu and celery raise over bytes that are not JSON, JSON that is not a message, or a message without a task.
-_NOT_A_MESSAGE = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
+_NOT_A_MESSAGE = (
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RecursionError,
+    SerializationError,
+    SerializerNotInstalled,
+)
 
 
 class Channel(redis.Channel):
@@ -25,7 +34,7 @@ class Channel(redis.Channel):
         # Celery has no switch for this: it takes the error for one of the worker's own and ends. Whoever may write to
         # Redis could end every worker with one byte.
         try:
-            return super()._brpop_read(**options)
+            return super()._brpop_read(**options)  # type: ignore[misc]
         except _NOT_A_MESSAGE as err:
             count_dropped()
             logger.warning("The broker sent something that is not a task (%s); it was dropped", type(err).__name__)
@@ -41,7 +50,7 @@ class Consumer(CeleryConsumer):
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Wait a second for a broker that answers with errors; Celery would ask it again at once, with a traceback."""
-        if not isinstance(exc, self.channel_errors):
+        if not isinstance(exc, self.channel_errors):  # type: ignore[attr-defined]
             return super().on_connection_error_after_connected(exc)
         logger.warning(
             "The broker refuses what a worker needs (%s). Rows are found by sweeps meanwhile; if this lasts, look at"
