@@ -3,6 +3,8 @@ from decimal import Decimal
 import pytest
 
 from bitloot.core.decisions import DecisionRefused
+from orders.alerts import raise_alert
+from orders.decisions import objection_to_cancelling
 from orders.models import Alert, Order
 from orders.tests.factories import make_order, timeline
 from payments import review, settlement
