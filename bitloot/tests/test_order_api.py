@@ -229,7 +229,8 @@ def test_bodies_made_by_hand_have_the_documented_members(client, order):
     assert list(placed["items"][0]) == list(PlacedOrderSerializer().fields["items"].child.fields)
 
 
-def test_a_payment_that_nobody_was_shown_keeps_nobody_from_choosing_a_coin(client, order):
+def test_a_payment_that_nobody_was_shown_keeps_nobody_from_choosing_a_coin(client):
+    order = make_order()
     make_payment(order, status="review", reason="create_mismatch")
     assert read(client, order).json()["payment"] is None
     make_payment(order, status="waiting")
