@@ -184,6 +184,9 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 20
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# A Redis that is read-only or out of memory answers with an error instead of hanging up; the worker waits for both.
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
+CELERY_WORKER_CONSUMER = "bitloot.core.broker:Consumer"
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
 CELERY_BEAT_MAX_LOOP_INTERVAL = 1
@@ -239,6 +242,7 @@ REST_FRAMEWORK: dict[str, Any] = {
         "payments": "60/min",
         "lookup": "20/min",
         "reveal": "60/min",
+        "reports": "30/min",
         "staff": "600/min",
     },
     "NUM_PROXIES": TRUSTED_PROXIES,
@@ -319,6 +323,7 @@ SUPPORT_EMAIL = env.read("SUPPORT_EMAIL", environment.email, default="", require
 COINS_FIRST = env.words("COINS_FIRST", "[a-z0-9]{2,20}")
 OVERPAID_ALERT = env.number("OVERPAID_ALERT", default="0.05", least="0", most="1")
 APPROVAL_LIMIT = env.number("APPROVAL_LIMIT", default="100", least="0", most="1000000")
+APPROVAL_SHARE = env.number("APPROVAL_SHARE", default="0.2", least="0", most="1")
 REFUND_REST_HOURS = env.whole("REFUND_REST_HOURS", default=24, least=0, most=720)
 ORDER_TOKEN_SECRET = env.own_secret("ORDER_TOKEN_SECRET")
 ORDER_TOKEN_SECRET_FALLBACKS = env.fallbacks("ORDER_TOKEN_SECRET_FALLBACKS")

@@ -1,6 +1,7 @@
 from rest_framework import serializers
 
 from orders.serializers import StrictSerializer, TextField
+from storage.downloads import DownloadResult
 
 
 class StatusSerializer(serializers.Serializer):
@@ -36,6 +37,11 @@ class RevealSerializer(serializers.Serializer):
     order_id = serializers.UUIDField()
     expires_at = serializers.DateTimeField()
     keys = OpenableKeySerializer(many=True)
+
+
+class DownloadReportSerializer(StrictSerializer):
+    key = serializers.UUIDField()
+    result = serializers.ChoiceField(choices=DownloadResult.choices)
 
 
 class CodeSerializer(StrictSerializer):

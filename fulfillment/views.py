@@ -9,16 +9,24 @@ from rest_framework.views import APIView
 from bitloot.core.api import answers, answers_with, json_body
 from bitloot.core.staff_api import StaffView
 from fulfillment import exceptions, services
-from fulfillment.serializers import DeliverSerializer, DownloadLinkSerializer, RevealSerializer, StatusSerializer
+from fulfillment.serializers import (
+    DeliverSerializer,
+    DownloadLinkSerializer,
+    DownloadReportSerializer,
+    RevealSerializer,
+    StatusSerializer,
+)
 from orders.access import order_for
 from orders.exceptions import OrderNotFound
 from orders.models import Order
-from storage.exceptions import KeyShredded, KeyUnreadable
+from storage.downloads import report_download
+from storage.exceptions import KeyBelongsElsewhere, KeyShredded, KeyUnreadable
 from storage.services import KeyMaterial, download_url, fallback_url, reveal
 
 answers(exceptions.NothingStored, 404, "not_stored_yet", "No key of this order is ready yet. Ask again in a moment.")
 answers(exceptions.KeysGone, 410, "gone", "The keys of this order are gone: their time is over or the money went back.")
 answers(KeyShredded, 410, "gone", "The keys of this order are gone: their time is over or the money went back.")
+answers(KeyBelongsElsewhere, 404, "not_found", "This order was not handed such a key.")
 answers(KeyUnreadable, 503, "integrity", "The key cannot be handed out right now. Our staff know; nothing is lost.")
 answers(exceptions.PermitOpen, 409, "permit_open", "A purchase may be on its way. Wait until that is known, then try.")
 answers(exceptions.NotDeliverable, 409, "not_deliverable", "This order is not paid, or its money goes back.")
@@ -70,6 +78,19 @@ class Reveal(APIView):
                 "keys": [_openable(material, link.url) for material, link in links],
             }
         )
+
+
+class DownloadReport(APIView):
+    throttle_scope = "reports"
+
+    @extend_schema(request=DownloadReportSerializer, responses={204: None})
+    def post(self, request: Request, order_id: str) -> Response:
+        """Report how the download of a revealed key ended, so that trouble in browsers reaches the shop's staff."""
+        order = order_for(request, order_id)
+        told = DownloadReportSerializer(data=json_body(request))
+        told.is_valid(raise_exception=True)
+        report_download(order=order, key_id=told.validated_data["key"], result=told.validated_data["result"])
+        return Response(status=204)
 
 
 class Deliver(StaffView):

@@ -1,9 +1,11 @@
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django.apps import apps
 from django.contrib import admin
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.http import HttpRequest
+from django.template.loader import render_to_string
 from django.utils.html import format_html
 
 from bitloot.core.admin.base import BaseAdmin, OneOf, ReadOnlyAdmin, ReadOnlyInline
@@ -11,10 +13,12 @@ from bitloot.core.admin.decisions import DecisionAdmin
 from bitloot.core.admin.formatting import NOTHING, age, age_of, badge, link, link_to, list_link, list_url, short
 from bitloot.core.admin.panels import Panel, Waiting
 from bitloot.core.choices import Tone
-from orders import decisions
+from bitloot.core.decisions import Decision
+from orders import approvals, decisions
 from orders.models import (
     Alert,
     AlertChannel,
+    Approval,
     Email,
     IdempotencyRecord,
     Notification,
@@ -53,6 +57,13 @@ class ProductAdmin(BaseAdmin):
         return product.price - product.max_cost if product.pk and product.max_cost is not None else NOTHING
 
 
+class SecondedAdmin(DecisionAdmin):
+    """A page whose decisions may take a second member of staff: those wait as an Approval."""
+
+    def carry_out(self, request: HttpRequest, row: Any, decision: Decision[Any], fields: dict[str, Any]) -> str:
+        return approvals.decide(decision, row, user=request.user, fields=fields, digest=self.digest(row))
+
+
 class EventInline(ReadOnlyInline):
     model = OrderEvent
     place = 50
@@ -81,7 +92,7 @@ class AlertInline(ReadOnlyInline):
 
 
 @admin.register(Order)
-class OrderAdmin(DecisionAdmin):
+class OrderAdmin(SecondedAdmin):
     """The order as this app knows it. The upper apps' admin modules add what they know: `OrderAdmin.extend(…)`."""
 
     is_live = counts_statuses = True
@@ -91,6 +102,7 @@ class OrderAdmin(DecisionAdmin):
         decisions.CANCEL,
         decisions.GIVE_BACK,
         decisions.MAIL_FRESH_LINK,
+        decisions.CORRECT_EMAIL,
     )
     waiting = (
         Waiting(title="orders held", status=Order.Status.HELD),
@@ -163,8 +175,9 @@ class OrderEventAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Email)
-class EmailAdmin(ReadOnlyAdmin):
+class EmailAdmin(DecisionAdmin):
     is_live = True
+    decisions = (decisions.SEND_AGAIN,)
     list_display = ("name", "to", "state", "order_link", "queued", "sent", "attempts", "error")
     list_filter = ("status", "kind", "created_at")
     search_fields = ("to__icontains",)
@@ -265,6 +278,56 @@ class AlertChannelAdmin(ReadOnlyAdmin):
     fieldsets = ((None, {"fields": ("name", "delivered", "failed", "error")}),)
     delivered = age_of("delivered_at", "last delivered")
     failed = age_of("failed_at", "last failed")
+
+
+@admin.register(Approval)
+class ApprovalAdmin(DecisionAdmin):
+    is_live = counts_statuses = True
+    decisions = (approvals.APPROVE, approvals.DECLINE)
+    waiting = (Waiting(title="decisions to approve", status=Approval.Status.WAITING, since="requested_at"),)
+    list_display = ("label", "state", "order_link", "requested_by", "requested", "approved_by", "approved")
+    list_filter = ("status", "requested_at")
+    search_fields = ("requested_by__username", "approved_by__username")
+    search_ids = ("id", "order_id")
+    linked_by = ("order",)
+    list_select_related = ("order", "requested_by", "approved_by")
+    fieldsets = (
+        (None, {"fields": ("label", "state", "about_link", "order_link")}),
+        ("Who", {"fields": (("requested_by", "requested"), ("approved_by", "approved"))}),
+    )
+    order_link = link_to("order", "order")
+    requested = age_of("requested_at", "asked for")
+    approved = age_of("approved_at", "approved")
+
+    @admin.display(description="about")
+    def about_link(self, approval: Approval) -> str:
+        return link(approval.about)
+
+    def concern(self, approval: Approval) -> str:
+        return (
+            ""
+            if approval.status != Approval.Status.WAITING
+            else approvals.objection_to_approval(approval)
+            or (f"{approval.requested_by.get_username()} asks for it. Someone else has to approve or decline it.")
+        )
+
+    def facts(self, approval: Approval) -> str:
+        """Show what the one who asked saw and typed."""
+        page, row = approvals.page_of(approval), approval.about
+        shown = {"approval": approval, "row": link(row), "concern": page.concern(row), "facts": page.facts(row)}
+        return render_to_string("admin/orders/approval.html", shown)
+
+    def possible(self, request: HttpRequest, row: Approval) -> list[Decision[Any]]:
+        objection = approvals.objection_to_approver(row, request.user)
+        return [d for d in super().possible(request, row) if d is not approvals.APPROVE or objection is None]
+
+    def carry_out(self, request: HttpRequest, row: Any, decision: Decision[Any], fields: dict[str, Any]) -> str:
+        done = super().carry_out(request, row, decision, fields)
+        # On the page of the row that was decided about as well, where the next one looks for it.
+        asked = row.requested_by.get_username()
+        words = f"{decision.label}: “{row.label}”, which {asked} asked for."
+        LogEntry.objects.log_actions(cast(int, request.user.pk), [row.about], CHANGE, words)
+        return done
 
 
 @admin.register(IdempotencyRecord)

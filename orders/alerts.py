@@ -9,6 +9,7 @@ from orders.models import Alert, Order
 from orders.notifications import announce
 
 STAFF_MAIL = "mails to staff"
+MAIL_SERVER = "mail server"
 OBJECT_STORE = "object store"
 WEBHOOKS = "webhooks"
 

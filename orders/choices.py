@@ -36,10 +36,17 @@ class OrderReason(ReasonChoices):
     PAID_IN_PARTS = "paid_in_parts", "Partial payments together make up the price.", "Paid in parts"
 
 
+class ApprovalStatus(StatusChoices):
+    WAITING = "waiting", Tone.LOOK
+    APPROVED = "approved", Tone.GOOD
+    DECLINED = "declined"
+
+
 class AlertKind(models.TextChoices):
     """Every kind of alert there is; the runbook has a row for each."""
 
     ORDER_HELD = "order_held", "Order held"
+    APPROVAL_WAITING = "approval_waiting", "Approval waiting"
     MAIL_FAILED = "mail_failed", "Mail failed"
     PAYMENT_REVIEW = "payment_review", "Payment review"
     PAYMENT_POISON = "payment_poison", "Payment crashed its worker"
@@ -62,6 +69,8 @@ class AlertKind(models.TextChoices):
     LOW_BALANCE = "low_balance", "Low balance"
     SAFE_MODE = "safe_mode", "Safe mode"
     OBJECT_STORE = "object_store", "Object store"
+    BROWSER_DOWNLOAD = "browser_download", "Browsers cannot download"
+    KEY_NOT_OPENED = "key_not_opened", "Key did not open"
     KEY_INTEGRITY = "key_integrity", "Key integrity"
     KEY_SOLD_TWICE = "key_sold_twice", "Key sold twice"
     WEBHOOK_FAILED = "webhook_failed", "Webhook failed"

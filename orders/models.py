@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from django.apps import apps
+from django.conf import settings
 from django.contrib.admin.utils import quote
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
@@ -15,9 +16,9 @@ from django.urls import NoReverseMatch, reverse
 from bitloot.core import queries
 from bitloot.core.choices import StatusChoices, Tone
 from bitloot.core.queue import QueueManager, QueueRow
-from orders.choices import AlertKind, OrderReason, OrderStatus
+from orders.choices import AlertKind, ApprovalStatus, OrderReason, OrderStatus
 from orders.signals import order_paid, order_refund_due
-from orders.state import OrderEvent, StatusRow, one_transaction
+from orders.state import OrderEvent, StatusRow, Step, one_transaction
 
 MAX_QUANTITY = 9  # the supplier's limit per offer
 MAX_LINES = 10  # and per order
@@ -87,7 +88,17 @@ class Order(StatusRow):
         Status.FULFILLING: frozenset({"fulfilled", "partially_fulfilled", "held", "refund_due", "failed"}),
         Status.PARTIALLY_FULFILLED: frozenset({"fulfilling", "fulfilled", "held", "refund_due"}),
         Status.HELD: frozenset(
-            {"paid", "fulfilling", "fulfilled", "partially_fulfilled", "refund_due", "failed", "cancelled", "expired"}
+            {
+                "pending",
+                "paid",
+                "fulfilling",
+                "fulfilled",
+                "partially_fulfilled",
+                "refund_due",
+                "failed",
+                "cancelled",
+                "expired",
+            }
         ),
         # Money can still arrive for an order that was given up.
         Status.EXPIRED: frozenset({"paid", "underpaid", "held", "refund_due"}),
@@ -144,6 +155,8 @@ class Order(StatusRow):
         permissions = [
             ("deliver_order", "May run a delivery or deliver codes by hand"),
             ("settle_order", "May accept a payment or hold, release and refund an order"),
+            ("correct_email", "May correct the e-mail address of an order"),
+            ("approve_decision", "May approve what another member of staff has asked for"),
         ]
 
     def __str__(self) -> str:
@@ -213,6 +226,13 @@ class Order(StatusRow):
                 Order.objects.filter(pk=self.pk, status=self.Status.HELD).update(reason=OrderReason.PAYMENT_REFUNDED)
                 self.note("order", message)
                 self.refresh_from_db()
+
+    def undo_hold(self, *, to: str, actor: str) -> bool:
+        """Let an order that is not paid be paid again, for as long as a new one."""
+        message = "Our staff let this order be paid again."
+        # An underpaid one passes through PENDING: with a direct way back, a part that arrives would end a hold.
+        via = Step(self.Status.PENDING, message) if to == self.Status.UNDERPAID else None
+        return self.move(to, message=message, via=via, reason="", actor=actor, expires_at=Now() + PAYABLE_FOR)
 
     def expire(self) -> bool:
         return self.move(self.Status.EXPIRED, message="Nobody paid in time.", reason=OrderReason.UNPAID)
@@ -289,7 +309,12 @@ class Email(QueueRow):
         KEY_READY = "key_ready"
         PROBLEM = "problem"
         FRESH_LINK = "fresh_link"
+        ADDRESS_CORRECTED = "address_corrected"
+        ADDRESS_REPLACED = "address_replaced"
         ALERT = "alert"
+
+    # All others go to the address that their order has when they are sent, and link to it.
+    WITHOUT_LINK = (Kind.ALERT, Kind.ADDRESS_REPLACED)
 
     order = models.ForeignKey(Order, null=True, blank=True, on_delete=models.PROTECT, related_name="emails")
     kind = models.CharField(max_length=20, choices=Kind.choices)
@@ -322,6 +347,13 @@ class Email(QueueRow):
     def mark_failed(self, *, error: str) -> None:
         """Record that it will not be sent. Raises LeaseLost."""
         self.release(None, status=self.Status.FAILED, error=error[:300])
+
+    def mark_queued_again(self) -> bool:
+        """Make a mail that was sent or failed due as if it were new. Return False if it is not one of those."""
+        ended = {"pk": self.pk, "status__in": (self.Status.SENT, self.Status.FAILED), "claim_token": None}
+        fields = {"status": self.Status.QUEUED, "attempts": 0, "crashes": 0, "error": "", "next_attempt_at": Now()}
+        # Compare-and-set: of two who press the button at once only one owes the reader another mail.
+        return Email.objects.filter(**ended).update(**fields) == 1
 
 
 class Alert(models.Model):
@@ -444,3 +476,62 @@ class AlertChannel(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Approval(StatusRow):
+    """A decision that one member of staff asked for and another one has to approve before it is carried out."""
+
+    Status = ApprovalStatus
+    TIMELINE_KIND = "staff"
+    TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
+        Status.WAITING: frozenset({"approved", "declined"}),
+        Status.APPROVED: frozenset(),
+        Status.DECLINED: frozenset(),
+    }
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="approvals")
+    about_model = models.CharField(max_length=60, help_text="The model of the row it is about, as in payments.payment.")
+    about_pk = models.CharField(max_length=40)
+    decision = models.CharField(max_length=40, help_text="The decision's name on that row's page.")
+    label = models.CharField(max_length=80)
+    fields = models.JSONField(default=dict, help_text="What was typed into the decision's form.")
+    digest = models.CharField(max_length=64, help_text="Stands for all facts that the form showed.")
+    status = models.CharField(max_length=10, choices=ApprovalStatus.choices, default=Status.WAITING, editable=False)
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    requested_at = models.DateTimeField(db_default=Now(), editable=False)
+    approved_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    approved_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["-requested_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["about_model", "about_pk", "decision"],
+                condition=Q(status="waiting"),
+                name="approval_waits_once",
+            ),
+            models.CheckConstraint(condition=Q(status__in=ApprovalStatus.values), name="approval_status_known"),
+            models.CheckConstraint(
+                condition=~Q(approved_by=models.F("requested_by")) | Q(approved_by__isnull=True),
+                name="approval_by_another",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="approved") | Q(approved_by__isnull=False, approved_at__isnull=False),
+                name="approval_names_its_approver",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"approval of “{self.label}”"
+
+    @property
+    def timeline_order_id(self) -> uuid.UUID:
+        return self.order_id
+
+    @property
+    def about(self) -> models.Model:
+        """The row that the decision is about, as it is now."""
+        return apps.get_model(self.about_model)._default_manager.get(pk=self.about_pk)

@@ -13,6 +13,8 @@ from django.db.models.functions import Now
 
 from bitloot.core import queries, wakeup
 from orders import idempotency
+from orders.alerts import close_alert
+from orders.choices import AlertKind
 from orders.exceptions import OrderRefused
 from orders.models import MAX_LINES, MAX_QUANTITY, Email, Order, OrderEvent, OrderItem, Product
 
@@ -88,6 +90,26 @@ def renew_link(order: Order, *, actor: str = "") -> None:
     with transaction.atomic():
         _renew(order.pk, actor=actor)
     order.refresh_from_db(fields=["link_generation"])
+
+
+def correct_address(order: Order, *, email: str, actor: str, reason: str) -> None:
+    """Give the order another address: links mailed so far end, and both addresses get a mail.
+
+    The caller holds the order's lock. Raises OrderRefused if it is not an address.
+    """
+    old, new = order.email, _clean_email(email)
+    Order.objects.filter(pk=order.pk).update(email=new, link_generation=F("link_generation") + 1)
+    order.refresh_from_db(fields=["email", "link_generation"])
+    queued = order.emails.filter(status=Email.Status.QUEUED).exclude(kind__in=Email.WITHOUT_LINK)
+    queued.update(to=new)
+    queries.insert(Email(order=order, kind=Email.Kind.ADDRESS_CORRECTED, to=new))
+    queries.insert(Email(order=order, kind=Email.Kind.ADDRESS_REPLACED, to=old))
+    order.note("mail", "The e-mail address was corrected; older links no longer open the order.", actor=actor)
+    order.note("staff", f"{old} became {new}: {reason}"[:300], actor=actor)
+    # What failed to reach the old address needs nobody any more: the new one gets a link to all of it.
+    for mail in order.emails.filter(status=Email.Status.FAILED):
+        close_alert(AlertKind.MAIL_FAILED, mail, by=actor)
+    wakeup.notify("orders")
 
 
 def _renew(order_id: uuid.UUID, *, actor: str = "") -> None:

@@ -9,14 +9,14 @@ from django.template.loader import render_to_string
 from django.utils.html import format_html
 
 from bitloot.core.admin.base import ReadOnlyAdmin, ReadOnlyInline
-from bitloot.core.admin.decisions import DecisionAdmin
 from bitloot.core.admin.formatting import NOTHING, age_of, link_to, list_link, short
 from bitloot.core.admin.panels import Waiting
 from bitloot.core.money import plain
-from orders.admin import OrderAdmin
+from orders.admin import OrderAdmin, SecondedAdmin
 from orders.choices import AlertKind
 from orders.models import Alert
 from payments import refunds, review, sync
+from payments.balance import worth_of
 from payments.choices import ReviewReason
 from payments.models import Coin, Payment, Refund
 from payments.review import compare
@@ -64,9 +64,9 @@ class NeedsAttention(admin.SimpleListFilter):
 
 
 @admin.register(Payment)
-class PaymentAdmin(DecisionAdmin):
+class PaymentAdmin(SecondedAdmin):
     is_live = counts_statuses = True
-    decisions = (review.ACCEPT, review.ASK_FOR_REST, refunds.REFUND, sync.READ_AGAIN)
+    decisions = (review.ACCEPT, review.ASK_FOR_REST, review.END, refunds.REFUND, sync.READ_AGAIN)
     waiting = (Waiting(title="payments in review", status=Payment.Status.REVIEW),)
     list_display = ("reference", "state", "reason", "order_link", "price", "asked", "arrived", "created", "read", "due")
     list_filter = (NeedsAttention, "status", "reason", "created_at")
@@ -130,11 +130,20 @@ class PaymentAdmin(DecisionAdmin):
         return "" if is_decided or is_settled else ReviewReason.sentence_for(payment.reason)
 
     def facts(self, payment: Payment) -> str:
-        return render_to_string("admin/payments/evidence.html", {"lines": compare(payment)})
+        shown = {
+            "lines": compare(payment),
+            "arrived": self.arrived(payment),
+            "asked": self.asked(payment),
+            "price": self.price(payment),
+            "worth": _money(worth_of(payment), payment.price_currency),
+            "order": payment.order.get_status_display().lower(),
+            "refunds": payment.refunds.order_by("created_at"),
+        }
+        return render_to_string("admin/payments/evidence.html", shown)
 
 
 @admin.register(Refund)
-class RefundAdmin(DecisionAdmin):
+class RefundAdmin(SecondedAdmin):
     is_live = counts_statuses = True
     decisions = (refunds.MARK_SENT, refunds.MARK_DONE)
     list_display = ("__str__", "state", "order_link", "payment_link", "amount_text", "has_address", "created")

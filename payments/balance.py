@@ -35,3 +35,11 @@ def credit_of(payment: Payment, facts: PaymentFacts) -> Decimal:
     """Return the share of the price that arrived, rounded down, and a cent short of it all: it was not all."""
     share = min(facts.actually_paid / payment.pay_amount, Decimal(1)) if payment.pay_amount else Decimal(0)
     return max(min((payment.price_amount * share).quantize(CENT, ROUND_DOWN), payment.price_amount - CENT), Decimal(0))
+
+
+def worth_of(payment: Payment) -> Decimal:
+    """Return what the coins that arrived are worth at the payment's own quote, at most its price."""
+    if not payment.pay_amount:
+        return NOTHING
+    share = min(payment.actually_paid / payment.pay_amount, Decimal(1))
+    return (payment.price_amount * share).quantize(CENT, ROUND_DOWN)

@@ -1,6 +1,8 @@
 """Payments that staff review: our numbers beside the provider's, the reason in words, and what staff may decide."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -9,10 +11,11 @@ from django.db.models.functions import Now
 from bitloot.core.decisions import ConfirmForm, Decision, DecisionRefused, ReasonForm, demand
 from bitloot.core.money import plain
 from orders.alerts import close_alert
+from orders.approvals import is_large
 from orders.choices import AlertKind
 from orders.models import Email, Order
 from orders.services import queue_email
-from payments.balance import amount_due
+from payments.balance import amount_due, worth_of
 from payments.choices import ReviewReason
 from payments.models import Payment
 from payments.nowpayments import is_known_word
@@ -31,6 +34,11 @@ def objection_to_acceptance(payment: Payment) -> str | None:
     if order.status not in TAKES_MONEY or order.paid_at is not None:
         return f"The order is “{order.status}” and takes no more money; refund this payment."
     return HAS_REFUND if payment.refunds.exists() else None
+
+
+def acceptance_takes_two(payment: Payment, _fields: Mapping[str, Any]) -> bool:
+    """Whether so much is missing that one member of staff may not waive it alone."""
+    return is_large(payment.price_amount - worth_of(payment), total=payment.order.total)
 
 
 def accept_as_paid(payment: Payment, *, actor: str, reason: str) -> None:
@@ -70,6 +78,27 @@ def ask_for_rest(payment: Payment, *, actor: str) -> None:
         sentence = f"A part of your payment is missing: {amount_due(order)} {order.currency}."
         queue_email(order, Email.Kind.PROBLEM, reason=f"{sentence} Open your order to pay it, or write to us.")
     close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)
+
+
+def objection_to_ending(payment: Payment) -> str | None:
+    if payment.status != Payment.Status.REVIEW or payment.reason != ReviewReason.CREATE_MISMATCH:
+        return "Only a payment that the provider made otherwise than we asked, and that nobody was shown, can be ended."
+    return "Coins arrived for it. Accept or refund them instead." if payment.actually_paid > 0 else None
+
+
+def end(payment: Payment, *, actor: str, reason: str) -> None:
+    """End a payment whose address no customer ever saw. Coins that come all the same bring it back to review.
+
+    Locks the order, then the payment. Raises DecisionRefused.
+    """
+    with transaction.atomic():
+        order, payment = payment.order.lock(), payment.lock()
+        payment.order = order
+        demand(objection_to_ending(payment))
+        order.note("staff", reason, actor=actor)
+        message = "Our staff ended this payment; nothing was paid into it."
+        payment.move(Payment.Status.CANCELLED, message=message, actor=actor, next_attempt_at=None)
+        close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)
 
 
 def demand_reason(reason: str) -> None:
@@ -131,6 +160,7 @@ ACCEPT = Decision(
     objection=objection_to_acceptance,
     carry_out=accept_as_paid,
     form=ReasonForm,
+    needs_second=acceptance_takes_two,
     consequence="The order counts as paid and its keys are bought, against the rule. This cannot be undone.",
     done="accepted. The order counts as paid, and its keys are bought now.",
 )
@@ -143,4 +173,15 @@ ASK_FOR_REST = Decision(
     form=ConfirmForm,
     consequence="The customer gets a mail that names the missing amount; their page lets them pay it in any coin.",
     done="the customer is asked for the rest by mail.",
+)
+
+END = Decision(
+    name="end",
+    label="End this payment",
+    permission="orders.settle_order",
+    objection=objection_to_ending,
+    carry_out=end,
+    form=ReasonForm,
+    consequence="The payment ends; nothing was paid into it. The customer chooses another coin on the order's page.",
+    done="ended. The customer can pay with another coin; coins that still arrive for it go to manual review.",
 )

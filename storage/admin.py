@@ -103,11 +103,13 @@ class KeyDeliveryLogAdmin(ReadOnlyAdmin):
     list_select_related = ("order",)
     fieldsets = (
         (None, {"fields": ("state", "order_link", "key_link", "customer_email", "object_key")}),
-        ("Times", {"fields": ("created", "expires", ("accessed", "times_accessed"))}),
+        ("Times", {"fields": ("created", "expires", ("accessed", "times_accessed"), ("opened", "trouble"))}),
     )
     order_link = link_to("order", "order")
     created = age_of("created_at", "stored")
-    accessed = age_of("last_accessed_at", "last opened")
+    accessed = age_of("last_accessed_at", "last handed out")
+    opened = age_of("opened_at", "first opened")
+    trouble = age_of("trouble_at", "last trouble")
     expires = age_of("expires_at", "retention ends")
 
     @admin.display(description="delivery", ordering="object_key")

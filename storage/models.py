@@ -2,8 +2,8 @@ import uuid
 from typing import ClassVar, Self
 
 from django.db import models
-from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Coalesce, Now
 
 from bitloot.core.choices import StatusChoices, Tone
 from bitloot.core.queue import QueueManager, QueueRow
@@ -103,9 +103,14 @@ class DeliveryQuerySet(models.QuerySet["KeyDeliveryLog"]):
         """Record that these keys are handed out; return how many could be."""
         # One UPDATE whose condition is `openable`: a key that is destroyed at this moment is not counted, and the
         # caller sees that by the number.
-        return self.openable().update(
-            status=KeyDeliveryLog.Status.ACCESSED, last_accessed_at=Now(), times_accessed=F("times_accessed") + 1
-        )
+        Status = KeyDeliveryLog.Status
+        handed_out = Case(When(status=Status.OPENED, then=Value(Status.OPENED)), default=Value(Status.HANDED_OUT))
+        return self.openable().update(status=handed_out, last_accessed_at=Now(), times_accessed=F("times_accessed") + 1)
+
+    def record_opened(self) -> int:
+        """Record that the customer's browser opened these keys."""
+        opened = Coalesce("opened_at", Now())
+        return self.openable().update(status=KeyDeliveryLog.Status.OPENED, opened_at=opened)
 
     def end(self, status: str) -> int:
         """Record that these keys were destroyed: `expired` or `deleted`."""
@@ -117,11 +122,13 @@ class KeyDeliveryLog(models.Model):
 
     class Status(StatusChoices):
         STORED = "stored", Tone.GOOD
-        ACCESSED = "accessed", Tone.GOOD
+        HANDED_OUT = "handed_out", Tone.BUSY
+        OPENED = "opened", Tone.GOOD
         EXPIRED = "expired"
         DELETED = "deleted"
 
-    OPENABLE = (Status.STORED, Status.ACCESSED)
+    HANDED_OUT = (Status.HANDED_OUT, Status.OPENED)
+    OPENABLE = (Status.STORED, *HANDED_OUT)
 
     key = models.OneToOneField(Key, on_delete=models.PROTECT, related_name="delivery")
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="deliveries")
@@ -132,6 +139,12 @@ class KeyDeliveryLog(models.Model):
     expires_at = models.DateTimeField(help_text="End of the retention.")
     last_accessed_at = models.DateTimeField(null=True, blank=True, editable=False)
     times_accessed = models.PositiveIntegerField(default=0, editable=False)
+    opened_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When the customer's page first reported that it opened."
+    )
+    trouble_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When a browser last reported that it could not download."
+    )
 
     objects = DeliveryQuerySet.as_manager()
 

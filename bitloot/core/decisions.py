@@ -1,8 +1,8 @@
 """What staff may decide about a row: what stands against it is said once, to the button and to the service."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Concatenate, Generic, TypeVar
+from typing import Any, Concatenate, Generic, TypeVar
 
 from django import forms
 
@@ -45,6 +45,14 @@ class Decision(Generic[Row]):
     # Without a form it is done at once, from the row's page or for many rows of the list. What is typed into a form is
     # kept in the staff log, so a form must never take a key.
     form: type[forms.Form] | None = None
+    initial: Callable[[Row], Mapping[str, Any]] | None = None  # what the form begins with, hidden fields included
+    # Whether this row and these fields take a second member of staff; see orders.approvals. Only with a form.
+    needs_second: Callable[[Row, Mapping[str, Any]], bool] | None = None
+
+    def __post_init__(self) -> None:
+        # Without a form it is carried out for many rows at once, where nobody could be asked.
+        if self.needs_second is not None and self.form is None:
+            raise TypeError(f"“{self.label}” needs a form, because it may need a second member of staff")
 
 
 def demand(objection: str | None, error: type[DecisionRefused] = DecisionRefused) -> None:

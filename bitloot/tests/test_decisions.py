@@ -26,6 +26,7 @@ FIELDS = {
     "ReasonForm": {"reason": "The customer asked for it."},
     "SentForm": {"transaction_id": "f4184fc596403b9d"},
     "ConfirmForm": {},
+    "CorrectionForm": {"email": "right@example.org", "reason": "The customer asked for it."},
     None: {},
 }
 SOON = Now() + timedelta(minutes=5)
@@ -96,7 +97,16 @@ def test_page_shows_a_button_or_a_link_for_each_possible_decision(boss, name):
 def test_every_page_with_decisions_is_in_this_file():
     pages = [admin.site.get_model_admin(apps.get_model(label)) for label in LISTS]
     with_decisions = {page.opts.model_name for page in pages if isinstance(page, DecisionAdmin)}
-    assert with_decisions == {"order", "alert", "payment", "refund", "reservation", "suppliergate", "webhooklog"}
+    assert with_decisions == {
+        "order",
+        "alert",
+        "email",
+        "payment",
+        "refund",
+        "reservation",
+        "suppliergate",
+        "webhooklog",
+    }
 
 
 @pytest.mark.parametrize("status", Order.Status.values)

@@ -191,6 +191,7 @@ WRONG = {
     "COINS_FIRST": {"btc,e t h": "holds 'e t h', which cannot be right"},
     "OVERPAID_ALERT": dict.fromkeys((*NUMBERS, "5"), "has to be a number from 0 to 1"),
     "APPROVAL_LIMIT": dict.fromkeys(NUMBERS, "has to be a number from 0 to 1000000"),
+    "APPROVAL_SHARE": dict.fromkeys((*NUMBERS, "5"), "has to be a number from 0 to 1"),
     "REFUND_REST_HOURS": dict.fromkeys((*NUMBERS, "721"), "has to be a whole number from 0 to 720"),
     "ORDER_TOKEN_SECRET": {"short": "has to have 43 to 200 characters"},
     "ORDER_TOKEN_SECRET_FALLBACKS": {"short": "has to have 43 to 200 characters"},

@@ -227,3 +227,11 @@ def test_bodies_made_by_hand_have_the_documented_members(client, order):
     ).json()
     assert list(placed) == list(PlacedOrderSerializer().fields)
     assert list(placed["items"][0]) == list(PlacedOrderSerializer().fields["items"].child.fields)
+
+
+def test_a_payment_that_nobody_was_shown_keeps_nobody_from_choosing_a_coin(client):
+    order = make_order()
+    make_payment(order, status="review", reason="create_mismatch")
+    assert read(client, order).json()["payment"] is None
+    make_payment(order, status="waiting")
+    assert read(client, order).json()["payment"]["status"] == "waiting"

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import pytest
+from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
@@ -17,6 +18,7 @@ from payments import refunds
 from payments.choices import ReviewReason
 from payments.models import Coin, Payment, Refund
 from payments.review import compare
+from payments.tests.factories import make_refund_address
 
 pytestmark = pytest.mark.django_db
 ADDRESS = "bc1q" + "a" * 38
@@ -77,6 +79,12 @@ def decide(client, row, name, **fields):
     return send(client, row, name, seen=opened.context["seen"], **fields)
 
 
+def seen_now(row):
+    """What the form would hold if it were open, for a decision that the page does not offer."""
+    page = admin.site.get_model_admin(type(row))
+    return f"none.{page.digest(type(row).objects.get(pk=row.pk))}"
+
+
 def send(client, row, name, **fields):
     answer = client.post(form_of(row, name), fields, follow=True)
     assert answer.redirect_chain == [(page_of(row), 302)], answer.content.decode()
@@ -97,7 +105,8 @@ def test_without_the_permission_nothing_is_decided_and_the_try_is_logged(client,
     user = staff(client, *VIEWS)
     payment = make_payment()
     order = payment.order
-    refund = Refund.objects.create(order=order, payment=payment, amount=1, currency="btc", reason="x", address=ADDRESS)
+    refund = Refund.objects.create(order=order, payment=payment, amount=1, currency="btc", reason="x")
+    make_refund_address(refund)
     row = {"payment": payment, "refund": refund, "order": order}[what]
     before = Payment.objects.values().get(), Order.objects.values().get(), Refund.objects.values().get()
     answer = getattr(client, method)(form_of(row, name), {**REASON, "transaction_id": "abcdef0123", "seen": "none"})
@@ -134,7 +143,7 @@ def test_decision_wants_a_csrf_token(settler):
 
 def test_accepting_pays_the_order_once(client, settler):
     payment = make_payment()
-    assert choices(client, payment) == ["Accept as paid", "Ask for the rest", "Refund"]
+    assert choices(client, payment) == ["Accept as paid", "Ask for the rest", "Refund all"]
     sent = {**REASON, "seen": client.get(form_of(payment, "accept")).context["seen"]}
     assert send(client, payment, "accept", **sent) == [
         f"success: {payment}: accepted. The order counts as paid, and its keys are bought now."
@@ -150,7 +159,7 @@ def test_accepting_pays_the_order_once(client, settler):
     assert Alert.objects.get(kind="payment_review").closed_by == settler.username
     entry = LogEntry.objects.get()
     assert (entry.user, entry.change_message) == (settler, f"Accept as paid. {REASON['reason']}")
-    assert (choices(client, payment), client.get(page_of(payment)).context["concern"]) == (["Refund"], "")
+    assert (choices(client, payment), client.get(page_of(payment)).context["concern"]) == (["Refund all"], "")
 
 
 @pytest.mark.parametrize("reason", ["", "   ", "ok", "x" * 201])
@@ -165,11 +174,11 @@ def test_acceptance_without_a_reason_asks_again(client, settler, reason):
 def test_what_the_desk_refuses_is_said_and_changes_nothing(client, settler):
     payment = make_payment()
     Order.objects.update(status="fulfilled")
-    assert send(client, payment, "accept", **REASON, seen="none") == [
+    assert send(client, payment, "accept", **REASON, seen=seen_now(payment)) == [
         f"error: {payment}: The order is “fulfilled” and takes no more money; refund this payment."
     ]
     Payment.objects.update(actually_paid=0)
-    assert send(client, payment, "refund", **REASON, seen="none") == [
+    assert send(client, payment, "refund", **REASON, seen=seen_now(payment)) == [
         f"error: {payment}: No coins came with this payment, or they went back already."
     ]
     assert (LogEntry.objects.count(), Refund.objects.count(), Payment.objects.get().status) == (0, 0, "partially_paid")
@@ -196,16 +205,17 @@ def test_refund_goes_from_the_decision_to_done(client, settler):
     assert decide(client, payment, "refund", **REASON) == [f"success: {payment}: {refunds.REFUND.done}"]
     refund = Refund.objects.get()
     assert (refund.reason, choices(client, payment), choices(client, refund)) == (REASON["reason"], [], [])
-    Refund.objects.update(address=ADDRESS, extra_id="77")
+    make_refund_address(refund, ADDRESS, extra_id="77")
     page = client.get(page_of(refund)).content.decode()
     assert (ADDRESS in page, "<code>77</code>" in page, "<code>0.00098</code> BTC" in page) == (True, True, True)
 
     form = client.post(form_of(refund, "sent"), {"transaction_id": "", "seen": "none"}).context["form"]
-    assert list(form.errors) == ["transaction_id"]
-    assert decide(client, refund, "sent", transaction_id="not one word")[0].endswith(
+    assert list(form.errors) == ["transaction_id", "destination"]
+    paid = refund.destination_id
+    assert decide(client, refund, "sent", transaction_id="not one word", destination=paid)[0].endswith(
         "Enter the transaction id as the network shows it."
     )
-    assert decide(client, refund, "sent", transaction_id="f4184fc596403b9d") == [
+    assert decide(client, refund, "sent", transaction_id="f4184fc596403b9d", destination=paid) == [
         f"success: refund {str(refund.pk)[:8]}: sent. The customer sees the transaction;"
         " mark it done when the coins have arrived."
     ]
@@ -215,14 +225,15 @@ def test_refund_goes_from_the_decision_to_done(client, settler):
     assert (refund.status, refund.transaction_id) == ("done", "f4184fc596403b9d")
     assert (Payment.objects.get().status, Order.objects.get().status) == ("refunded", "refunded")
     assert [entry.change_message for entry in LogEntry.objects.order_by("pk")] == [
-        f"Refund. {REASON['reason']}", "Mark as sent. f4184fc596403b9d", "Mark as done",
+        f"Refund all. {REASON['reason']}", "Mark as sent. f4184fc596403b9d", "Mark as done",
     ]  # fmt: skip
     assert choices(client, refund) == []
 
 
 def test_refund_without_an_address_is_not_sent(client, settler):
     refund = Refund.objects.create(order=make_order(status="refund_due"), amount=1, currency="btc", reason="x")
-    assert send(client, refund, "sent", transaction_id="f4184fc596403b9d", seen="none") == [
+    said = {"transaction_id": "f4184fc596403b9d", "destination": 1}
+    assert send(client, refund, "sent", **said, seen=seen_now(refund)) == [
         f"error: refund {str(refund.pk)[:8]}: The customer has not given an address yet."
     ]
     refund.refresh_from_db()
@@ -334,7 +345,7 @@ def test_only_an_order_without_money_is_cancelled(client, settler):
     short.payments.get().move("review", message="To a person.")
     assert choices(client, order) == ["Hold", "Cancel"]
     assert choices(client, short) == ["Hold", "Give the money back"]
-    assert "Money for it was seen" in send(client, short, "cancel", **REASON, seen="none")[0]
+    assert "Money for it was seen" in send(client, short, "cancel", **REASON, seen=seen_now(short))[0]
     decide(client, order, "cancel", **REASON)
     order.refresh_from_db()
     assert (order.status, order.reason) == ("cancelled", "cancelled")

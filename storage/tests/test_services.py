@@ -409,7 +409,7 @@ def test_reveal_counts_each_access_and_keeps_the_first_view():
     assert first is not None
     services.reveal(order=key.item.order, keys=[key])
     log = KeyDeliveryLog.objects.get()
-    assert (log.status, log.times_accessed) == ("accessed", 2)
+    assert (log.status, log.times_accessed) == ("handed_out", 2)
     assert log.last_accessed_at >= first
     assert Key.objects.get().viewed_at == first
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 from django import forms
@@ -9,7 +10,7 @@ from django.contrib import messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import quote, unquote
 from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
@@ -45,6 +46,21 @@ class DecisionAdmin(ReadOnlyAdmin):
         """Return what to look at while deciding, as HTML."""
         return ""
 
+    def digest(self, row: Any) -> str:
+        """Return what stands for all that a decision's page shows of the row: it changes with any of it.
+
+        So `facts` and `concern` hold nothing that changes with time alone, such as an age.
+        """
+        shown = "\n".join([str(getattr(row, "status", "")), self.concern(row), self.facts(row)])
+        return sha256(shown.encode()).hexdigest()
+
+    def carry_out(self, request: HttpRequest, row: Any, decision: Decision[Any], fields: dict[str, Any]) -> str:
+        """Do what was decided and return what happens next. The caller holds the order's lock."""
+        if decision.needs_second is not None:
+            raise ImproperlyConfigured(f"“{decision.label}” may need two: its page has to be a SecondedAdmin")
+        decision.carry_out(row, actor=request.user.get_username(), **fields)
+        return decision.done
+
     def possible(self, request: HttpRequest, row: Any) -> list[Decision[Any]]:
         """Return the decisions that they may take about the row as it is now."""
         return [decision for decision in self._open_to(request) if decision.objection(row) is None]
@@ -77,7 +93,8 @@ class DecisionAdmin(ReadOnlyAdmin):
             self._forbid(request, decision.label, str(row.pk), str(row))
         if decision.form is None:
             return self._press(request, row, decision)
-        form = decision.form(request.POST if request.method == "POST" else None)
+        initial = dict(decision.initial(row)) if decision.initial else None
+        form = decision.form(request.POST if request.method == "POST" else None, initial=initial)
         if form.is_valid():
             self._decide(request, row, decision, form.cleaned_data)
         elif request.method == "POST" or (objection := decision.objection(row)) is None:
@@ -97,28 +114,37 @@ class DecisionAdmin(ReadOnlyAdmin):
             "form": form,
             "facts": self.facts(row),
             "concern": self.concern(row),
-            "seen": request.POST.get("seen") or self._last_log(row),
+            "seen": request.POST.get("seen") or self._seen(row),
         }
         return TemplateResponse(request, "admin/bitloot/decision.html", context)
 
-    def _decide(self, request: HttpRequest, row: Any, decision: Decision[Any], fields: dict[str, str]) -> None:
-        """Decide and log in one transaction, under the order's lock, unless somebody was faster."""
+    def _decide(self, request: HttpRequest, row: Any, decision: Decision[Any], fields: dict[str, Any]) -> None:
+        """Decide and log in one transaction, under the order's lock, unless what was shown has changed."""
         try:
             with transaction.atomic():
                 # Two who read the same page both sent it: the second waits here, and then finds the first one's line.
                 getattr(row, "order", row).lock()
-                if request.POST.get("seen") != self._last_log(row):
-                    raise DecisionRefused(
-                        "Somebody decided about it meanwhile, or the form was sent twice. Look again."
-                    )
                 row.refresh_from_db()
-                decision.carry_out(row, actor=request.user.get_username(), **fields)
-                words = ". ".join([decision.label, *(value for value in fields.values() if value)])
-                LogEntry.objects.log_actions(_user_id(request), [row], CHANGE, words)
+                self._demand_unchanged(row, request.POST.get("seen", ""))
+                done = self.carry_out(request, row, decision, fields)
+                words = [decision.label, *(str(value) for value in fields.values() if value)]
+                if done != decision.done:  # it waits for a second member of staff
+                    words.append(capfirst(done))
+                LogEntry.objects.log_actions(_user_id(request), [row], CHANGE, ". ".join(words))
         except DecisionRefused as err:
             self.message_user(request, f"{self.named(row)}: {err}", messages.ERROR)
         else:
-            self.message_user(request, f"{self.named(row)}: {decision.done}", messages.SUCCESS)
+            self.message_user(request, f"{self.named(row)}: {done}", messages.SUCCESS)
+
+    def _seen(self, row: Any) -> str:
+        return f"{self._last_log(row)}.{self.digest(row)}"
+
+    def _demand_unchanged(self, row: Any, seen: str) -> None:
+        log, _, digest = seen.partition(".")
+        if log != self._last_log(row):
+            raise DecisionRefused("Somebody decided about it meanwhile, or the form was sent twice. Look again.")
+        if digest != self.digest(row):
+            raise DecisionRefused("What this form showed has changed meanwhile. Look again, then decide.")
 
     # --- at once: from the row's page, or for many rows of the list ---
 

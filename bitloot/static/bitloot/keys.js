@@ -17,13 +17,32 @@ export async function reveal(row, api) {
     const { keys } = await api.post(`/api/fulfillment/${api.orderId}/reveal`, {});
     const key = keys.filter(({ product }) => product === row.dataset.product)[row.dataset.index];
     if (!key) throw new Refused(409, "This key is being prepared. Please try again in a moment; nothing is lost.");
-    showKey(row, key, await unseal(key, await download(key)));
+    showKey(row, key, await opened(key, api));
     show(button, false);
     one(".key-value", row).focus();
   } catch (error) {
     tellError(one(".field-error", row), sorry(error));
   }
   busy(button, false);
+}
+
+/** Download and open one key, and report to the shop how that ended: its staff cannot see our browser's trouble. */
+export async function opened(key, api, options = {}) {
+  let fell = false;
+  try {
+    const sealed = await download(key, { ...options, onFallback: () => (fell = true) });
+    const plain = await unseal(key, sealed);
+    report(key, fell ? "opened_from_shop" : "opened", api);
+    return plain;
+  } catch (error) {
+    report(key, "not_opened", api);
+    throw error;
+  }
+}
+
+// Nobody waits for it, and a report that gets lost costs nothing.
+function report({ id }, result, api) {
+  api.post(`/api/fulfillment/${api.orderId}/download-report`, { key: id, result }).catch(() => {});
 }
 
 export function sorry(error) {
@@ -39,9 +58,10 @@ export function sorry(error) {
  * Download the sealed key: twice from the object store, then once from the shop, which reads the same bytes.
  * Networks that block the store's host, or a bucket without CORS, would otherwise lock the customer out.
  */
-export async function download(key, { fetch = globalThis.fetch, pause = RETRY_AFTER } = {}) {
+export async function download(key, { fetch = globalThis.fetch, pause = RETRY_AFTER, onFallback = () => {} } = {}) {
   const urls = [key.download_url, key.download_url, key.fallback_url ?? key.download_url];
   for (const [index, url] of urls.entries()) {
+    if (index === 2 && url !== key.download_url) onFallback();
     if (index === 1) await new Promise((wake) => setTimeout(wake, pause));
     try {
       return await bytesAt(url, fetch);
