@@ -229,6 +229,9 @@ if STORE_CURRENCY != "EUR":
     _wrong.append("STORE_CURRENCY has to be EUR: the supplier charges EUR and BitLoot has no rate source yet")
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 THROTTLE_SCALE = env.float("THROTTLE_SCALE", default=1.0)
+# Signs order tokens and our own links, so that SECRET_KEY may change without ending them.
+ORDER_TOKEN_SECRET = _required("ORDER_TOKEN_SECRET", minimum=43)
+ORDER_TOKEN_SECRET_FALLBACKS = env.list("ORDER_TOKEN_SECRET_FALLBACKS", default=[])
 
 # --- REST -------------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
@@ -354,6 +357,7 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 CSRF_FAILURE_VIEW = "bitloot.ops.errors.form_refused"
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_ENGINE = "bitloot.core.sessions"
 SESSION_COOKIE_AGE = 8 * 3600
 if not DEBUG and SITE_URL.startswith("https://"):
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True

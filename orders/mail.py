@@ -19,6 +19,7 @@ from bitloot.core.faults import failpoint
 from orders.access import order_link
 from orders.alerts import STAFF_MAIL, raise_alert
 from orders.choices import AlertKind
+from orders.codes import digits_of, latest_code
 from orders.models import Alert, Email, Order, OrderItem
 
 logger = logging.getLogger(__name__)
@@ -103,6 +104,8 @@ def _context(mail: Email, order: Order | None, items: list[OrderItem]) -> dict[s
     context: dict[str, object] = {"mail": mail, "order": order, "reason": mail.reason, "site_url": settings.SITE_URL}
     if order is not None:
         context |= {"items": sorted(items, key=lambda item: item.title), "link": order_link(order)}
+    if order is not None and mail.kind == Email.Kind.ACCESS_CODE and (code := latest_code(order)) is not None:
+        context |= {"code": digits_of(code), "code_ends_at": code.expires_at}
     if mail.alert_id is not None:
         alert = Alert.objects.get(pk=mail.alert_id)
         context |= {"alert": alert, "about_url": settings.SITE_URL + alert.about_path if alert.about_path else ""}

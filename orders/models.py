@@ -1,5 +1,5 @@
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ from orders.state import OrderEvent, StatusRow, one_transaction
 MAX_QUANTITY = 9  # the supplier's limit per offer
 MAX_LINES = 10  # and per order
 PAYABLE_FOR = timedelta(hours=24)
+CODE_LIVES_FOR = timedelta(minutes=15)
 
 
 class Product(models.Model):
@@ -257,7 +258,7 @@ class IdempotencyRecord(models.Model):
     """What an Idempotency-Key was used for: route and key name the first body, and the row it made."""
 
     route = models.CharField(max_length=40)
-    key = models.CharField(max_length=255)
+    key = models.CharField(max_length=64, help_text="A keyed digest: the key itself would bring the order's token.")
     body_sha256 = models.CharField(max_length=64)
     object_id = models.UUIDField(null=True)
     created_at = models.DateTimeField(db_default=Now(), db_index=True)
@@ -266,7 +267,29 @@ class IdempotencyRecord(models.Model):
         constraints = [models.UniqueConstraint(fields=["route", "key"], name="idempotency_once")]
 
     def __str__(self) -> str:
-        return f"{self.route} {self.key[:4]}…"  # whole, and with the body it came with, it brings the order's token
+        return f"{self.route} {self.key[:4]}…"
+
+
+class AccessCode(models.Model):
+    """A one-time code that brings the order's token. The code itself is derived from the row, see orders.codes."""
+
+    class Kind(models.TextChoices):
+        HAND_OVER = "hand_over", "Handed over by the checkout"
+        MAIL = "mail", "Mailed to the customer"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="access_codes", editable=False)
+    kind = models.CharField(max_length=10, choices=Kind.choices, editable=False)
+    tries = models.PositiveSmallIntegerField(default=0, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), db_index=True, editable=False)
+    ended_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="Used, or replaced.")
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} for {self.order_id}"
+
+    @property
+    def expires_at(self) -> datetime:
+        return self.created_at + CODE_LIVES_FOR
 
 
 class Email(QueueRow):
@@ -284,6 +307,7 @@ class Email(QueueRow):
         KEY_READY = "key_ready"
         PROBLEM = "problem"
         FRESH_LINK = "fresh_link"
+        ACCESS_CODE = "access_code"
         ALERT = "alert"
 
     order = models.ForeignKey(Order, null=True, blank=True, on_delete=models.PROTECT, related_name="emails")

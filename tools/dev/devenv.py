@@ -58,6 +58,7 @@ def _values(var: Path) -> dict[str, str]:
         "KINGUIN_CLIENT_ID": secrets.token_hex(8),
         "KINGUIN_CLIENT_SECRET": secrets.token_hex(16),
         "KINGUIN_WEBHOOK_SECRET": secrets.token_hex(16),
+        "ORDER_TOKEN_SECRET": secrets.token_urlsafe(32),
         "KEY_ENCRYPTION_SECRET": secrets.token_urlsafe(32),
         "KEY_ENVIRONMENT": "development",
         "LOG_LEVEL": "INFO",
