@@ -62,7 +62,7 @@ SITE_URL = _provider_url("SITE_URL", _required("SITE_URL"))
 CSRF_TRUSTED_ORIGINS = [SITE_URL] if SITE_URL else []
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "bitloot.staff.apps.BitLootAdminConfig",  # django.contrib.admin with our AdminSite
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -79,6 +79,7 @@ INSTALLED_APPS = [
     "payments",
     "fulfillment",
     "webhooks",
+    "bitloot.staff.apps.StaffConfig",
 ]
 MIDDLEWARE = [
     "bitloot.core.middleware.RequestMiddleware",
@@ -134,10 +135,14 @@ STORAGES = {
 DATABASE_URL = env.str("DATABASE_URL", default="")
 if DATABASE_URL:
     DATABASES = {"default": env.db_url_config(DATABASE_URL)}
-    DATABASES["default"].update(CONN_MAX_AGE=0, CONN_HEALTH_CHECKS=True)
+    # Asking the server before each use would cost a third of the IPN rate (2338 to 1361/s, 0.66 to 0.79 CPU s per
+    # 1000). Without it, each pooled connection fails once after PostgreSQL was restarted: an IPN is answered 503 and
+    # comes again, and a worker's row is due again after its backoff or, at worst, its lease.
+    DATABASES["default"].update(CONN_MAX_AGE=0, CONN_HEALTH_CHECKS=False)
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         # Shared by all threads of a process; anything that waits for others gives its connection back first.
-        pool={"min_size": 1, "max_size": 4, "timeout": 15},
+        # While PostgreSQL is away, a request waits `timeout` for a connection before it is answered 503.
+        pool={"min_size": 1, "max_size": 4, "timeout": 5},
         connect_timeout=3,
         options="-c statement_timeout=15s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s",
         # Every statement that repeats is parsed and planned once per connection.

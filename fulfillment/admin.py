@@ -1,22 +1,41 @@
+from typing import Any
+
 from django.conf import settings
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
+from django.utils.html import format_html, format_html_join
 
-from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline, Refused
-from bitloot.core.admin.formatting import NOTHING, age_of, badge, link, link_to, list_link, short
-from fulfillment import gate
+from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline, may_view
+from bitloot.core.admin.decisions import DecisionAdmin
+from bitloot.core.admin.formatting import (
+    NOTHING,
+    age,
+    age_of,
+    badge,
+    link,
+    link_to,
+    list_link,
+    short,
+    state_badge,
+)
+from bitloot.core.admin.panels import Panel, Waiting
+from bitloot.core.choices import Tone
+from bitloot.core.decisions import Decision
+from fulfillment import gate, services
 from fulfillment.choices import HoldReason
 from fulfillment.models import Reservation, ReservationAttempt, SupplierCall, SupplierGate
-from fulfillment.services import resume, run_now
+from orders.admin import OrderAdmin
+from orders.models import Order, OrderItem
+from storage.admin import SEALED
+from storage.models import Key
 
 Status = Reservation.Status
 
 
 class PermitInline(ReadOnlyInline):
     model = ReservationAttempt
-    verbose_name_plural = "permits to buy"
+    verbose_name_plural = "purchase attempts"
     fields = ("number", "result", "price", "permitted", "detail")
     permitted = age_of("permitted_at", "permitted")
 
@@ -38,12 +57,17 @@ class CallInline(ReadOnlyInline):
 class ReasonFilter(OneOf):
     title = "reason it is held"
     parameter_name = "reason"
-    values = tuple(HoldReason.values)
+    words = HoldReason.values
 
 
 @admin.register(Reservation)
-class ReservationAdmin(ReadOnlyAdmin):
+class ReservationAdmin(DecisionAdmin):
     is_live = counts_statuses = True
+    decisions = (services.RUN, services.SEARCH, services.RESUME)
+    waiting = (
+        Waiting(title="purchases held", status=Status.HELD),
+        Waiting(title="purchases with an unknown outcome", status=Status.UNKNOWN),
+    )
     list_display = (
         "reference",
         "state",
@@ -61,7 +85,6 @@ class ReservationAdmin(ReadOnlyAdmin):
     search_ids = ("id", "item_id", "item__order_id")
     linked_by = ("item", "item__order")
     list_select_related = ("item__order",)
-    actions = ("run_now", "let_go_on")
     inlines = (PermitInline, CallInline)
     fieldsets = (
         (None, {"fields": ("id", ("state", "reason"), "order_link", "item_link", "keys", "webhooks")}),
@@ -105,43 +128,6 @@ class ReservationAdmin(ReadOnlyAdmin):
         names = ",".join(filter(None, (reservation.external_id, reservation.supplier_order_id)))
         return list_link("webhooks.webhooklog", "what the supplier sent about it", external_id__in=names)
 
-    def has_deliver_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("orders.deliver_order")
-
-    @admin.action(description="Run now", permissions=["deliver"])
-    def run_now(self, request: HttpRequest, reservations: QuerySet[Reservation]) -> None:
-        done = "it is looked at within seconds; what was sent without answer is searched for, never bought again"
-        self.act(request, reservations, _run, done=done)
-
-    @admin.action(description="Let it go on (held)", permissions=["deliver"])
-    def let_go_on(self, request: HttpRequest, reservations: QuerySet[Reservation]) -> None:
-        def resume_one(reservation: Reservation) -> None:
-            _resume(reservation, actor=request.user.get_username())
-
-        self.act(
-            request, reservations, resume_one, done="it is bought again as if it were new, at today's price and cap"
-        )
-
-
-def _run(reservation: Reservation) -> None:
-    if reservation.status == Status.DELIVERED:
-        raise Refused("delivered already; there is nothing to do")
-    if reservation.status in (Status.CANCELLED, Status.FAILED):
-        raise Refused("it is over; nothing was changed")
-    if reservation.claimed_until and reservation.claimed_until > timezone.now():
-        raise Refused("a worker is at it right now; look again in a moment")
-    run_now(reservation)
-
-
-def _resume(reservation: Reservation, *, actor: str) -> None:
-    if reservation.status != Status.HELD:
-        raise Refused("it is not held; nothing was changed")
-    if reservation.supplier_order_id or reservation.unknown_at:
-        raise Refused(
-            "something may have been bought for it, so it is not bought again; use “Run now” to search for it"
-        )
-    resume(reservation, actor=actor)
-
 
 @admin.register(ReservationAttempt)
 class ReservationAttemptAdmin(ReadOnlyAdmin):
@@ -163,7 +149,7 @@ class ReservationAttemptAdmin(ReadOnlyAdmin):
 
 class CallFilter(OneOf):
     title = parameter_name = "call"
-    values = ("quote", "reserve", "give", "delivered", "read", "find", "return")
+    words = ("quote", "reserve", "give", "delivered", "read", "find", "return")
 
 
 @admin.register(SupplierCall)
@@ -186,12 +172,21 @@ class SupplierCallAdmin(ReadOnlyAdmin):
         return call_badge(call)
 
 
+def gates(request: HttpRequest) -> dict[str, Any]:
+    rows = [
+        {"link": link(row, row.host), "state": state_badge(row), "gate": row, "changed": age(row.changed_at)}
+        for row in SupplierGate.objects.order_by("host")
+    ]
+    return {"rows": rows, "safe_mode": settings.SAFE_MODE}
+
+
 @admin.register(SupplierGate)
-class SupplierGateAdmin(ReadOnlyAdmin):
+class SupplierGateAdmin(DecisionAdmin):
     is_live = True
+    decisions = (gate.STOP, gate.OPEN)
+    panels = (Panel(title="Buying at the supplier", template="admin/fulfillment/gates.html", query=gates, place=70),)
     list_display = ("host", "state", "reason", "failures", "balance", "changed", "probe")
     search_fields = ("host__icontains",)
-    actions = ("stop", "open_again")
     fieldsets = ((None, {"fields": ("host", ("state", "reason"), "failures", "balance", "changed", "probe")}),)
     changed = age_of("changed_at", "changed")
     probe = age_of("probe_at", "tried again")
@@ -199,33 +194,57 @@ class SupplierGateAdmin(ReadOnlyAdmin):
     def named(self, row: SupplierGate) -> str:
         return row.host  # its own name says the state it was in before
 
-    def has_switch_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("fulfillment.change_suppliergate")
-
-    @admin.action(description="Stop all purchases", permissions=["switch"])
-    def stop(self, request: HttpRequest, gates: QuerySet[SupplierGate]) -> None:
-        def stop_one(row: SupplierGate) -> None:
-            if row.status == SupplierGate.Status.STOPPED:
-                raise Refused("stopped already; nothing was changed")
-            gate.stop(row.host, reason=f"stopped by {request.user.get_username()}"[:200])
-
-        self.act(request, gates, stop_one, done="no purchase leaves from now on; paid orders wait until it is opened")
-
-    @admin.action(description="Open", permissions=["switch"])
-    def open_again(self, request: HttpRequest, gates: QuerySet[SupplierGate]) -> None:
-        def open_one(row: SupplierGate) -> None:
-            if row.status == SupplierGate.Status.OPEN:
-                raise Refused("open already; nothing was changed")
-            gate.open_again(row.host)
-
-        self.act(request, gates, open_one, done="purchases leave again; waiting orders follow by themselves")
-        if settings.SAFE_MODE:
+    def decide_about(self, request: HttpRequest, rows: QuerySet[SupplierGate], decision: Decision[Any]) -> None:
+        super().decide_about(request, rows, decision)
+        if decision is gate.OPEN and settings.SAFE_MODE:
             self.message_user(request, "SAFE_MODE is set, so nothing is bought all the same.", messages.WARNING)
 
 
+class ItemInline(ReadOnlyInline):
+    """The items of an order with their purchases and keys, on the order's page."""
+
+    model = OrderItem
+    place = 10
+    fields = ("page", "unit_price", "purchase", "keys")
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        hidden = [field for field, model in (("purchase", Reservation), ("keys", Key)) if not may_view(request, model)]
+        return [field for field in self.fields if field not in hidden]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OrderItem]:
+        rows = super().get_queryset(request).select_related("reservation")
+        return rows.prefetch_related(Prefetch("keys", Key.objects.defer(*SEALED)))
+
+    @admin.display(description="purchase")
+    def purchase(self, item: OrderItem) -> str:
+        reservation = getattr(item, "reservation", None)
+        if reservation is None:
+            return NOTHING
+        supplier_order = reservation.supplier_order_id or ""
+        return format_html("{} {} {}", link(reservation), state_badge(reservation), supplier_order)
+
+    @admin.display(description="keys")
+    def keys(self, item: OrderItem) -> str:
+        rows = ((link(key), state_badge(key)) for key in item.keys.all())
+        return format_html_join(" ", "{} {}", rows) or NOTHING
+
+
+@admin.display(description="purchases")
+def purchases(order: Order) -> str:
+    return list_link("fulfillment.reservation", "purchases of its items", item__order=order.pk)
+
+
+OrderAdmin.extend(
+    inlines=[ItemInline],
+    fieldsets=[("Elsewhere", {"fields": (purchases,)})],
+    of=Reservation,
+    decisions=(services.RUN_ORDER,),
+)
+
+
 def outcome_badge(permit: ReservationAttempt) -> str:
-    return badge(permit.outcome, "busy" if permit.outcome == ReservationAttempt.Outcome.OPEN else "")
+    return badge(permit.outcome, ReservationAttempt.Outcome.tone_for(permit.outcome))
 
 
 def call_badge(call: SupplierCall) -> str:
-    return badge(call.outcome, "good" if call.outcome == "ok" else "bad")
+    return badge(call.outcome, Tone.GOOD if call.outcome == "ok" else Tone.BAD)

@@ -1,12 +1,15 @@
-class PermitOpen(Exception):
+from bitloot.core.decisions import DecisionRefused
+
+
+class PermitOpen(DecisionRefused):
     """A purchase may be on its way or already made, so nothing may be delivered by hand."""
 
 
-class CodesRefused(Exception):
+class CodesRefused(DecisionRefused):
     """The codes typed by staff do not fit the order. The message says why; it never quotes a code."""
 
 
-class NotDeliverable(Exception):
+class NotDeliverable(DecisionRefused):
     """The order is not paid, or its money goes back."""
 
 

@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 
 from bitloot.core import queries
 from bitloot.core.clock import delay
+from bitloot.core.decisions import Decision, demand
 from bitloot.core.faults import failpoint
 from fulfillment.kinguin import KinguinClient
 from fulfillment.models import SupplierGate
@@ -67,6 +68,28 @@ def open_again(host: str) -> None:
     SupplierGate.objects.filter(pk=host).open()
 
 
+def objection_to_stopping(gate: SupplierGate) -> str | None:
+    return "It is stopped already." if gate.status == SupplierGate.Status.STOPPED else None
+
+
+def objection_to_opening(gate: SupplierGate) -> str | None:
+    return "It is open already." if gate.status == SupplierGate.Status.OPEN else None
+
+
+def stop_by_hand(gate: SupplierGate, *, actor: str) -> None:
+    """Stop all purchases at the host until staff open it again. Raises DecisionRefused."""
+    with transaction.atomic():
+        demand(objection_to_stopping(SupplierGate.objects.select_for_update().get(pk=gate.pk)))
+        stop(gate.host, reason=f"stopped by {actor}"[:200])
+
+
+def open_by_hand(gate: SupplierGate, *, actor: str) -> None:
+    """Let purchases leave again, unless SAFE_MODE forbids them all. Raises DecisionRefused."""
+    with transaction.atomic():
+        demand(objection_to_opening(SupplierGate.objects.select_for_update().get(pk=gate.pk)))
+        open_again(gate.host)
+
+
 def keep_balance(client: KinguinClient, balance: Decimal) -> None:
     """Keep what the supplier said of our balance, EUR."""
     SupplierGate.objects.update_or_create(pk=client.host, defaults={"balance": balance})
@@ -89,3 +112,21 @@ def _probe(client: KinguinClient) -> bool:
         return SupplierGate.objects.filter(pk=client.host, status=SupplierGate.Status.OPEN).exists()
     close_alert(AlertKind.SUPPLIER_DOWN, SupplierGate(pk=client.host))
     return True
+
+
+STOP = Decision(
+    name="stop",
+    label="Stop all purchases",
+    permission="fulfillment.change_suppliergate",
+    objection=objection_to_stopping,
+    carry_out=stop_by_hand,
+    done="no purchase leaves from now on; paid orders wait until it is opened",
+)
+OPEN = Decision(
+    name="open_again",
+    label="Open",
+    permission="fulfillment.change_suppliergate",
+    objection=objection_to_opening,
+    carry_out=open_by_hand,
+    done="purchases leave again; waiting orders follow automatically",
+)

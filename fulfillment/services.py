@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from django.db import transaction
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from bitloot.core import queries, wakeup
+from bitloot.core.decisions import Decision, demand
 from bitloot.core.outcome import Outcome
 from fulfillment.exceptions import CodesRefused, KeysGone, NotDeliverable, NothingStored, PermitOpen
 from fulfillment.kinguin import SupplierEvent
@@ -71,31 +73,87 @@ def run_now(reservation: Reservation) -> None:
     wakeup.notify("fulfillment")
 
 
-def run_order(order: Order, *, actor: str) -> None:
-    """Try every unfinished item of a paid order now. Raises NotDeliverable."""
-    if order.status not in (*BUYABLE, Order.Status.HELD, Order.Status.FULFILLED):
-        raise NotDeliverable(order.status)
+def objection_to_running(reservation: Reservation) -> str | None:
+    if reservation.status == Status.DELIVERED:
+        return "It is delivered already; there is nothing to do."
+    if reservation.status in (Status.CANCELLED, Status.FAILED):
+        return "It has ended; nothing was changed."
+    if is_open_question(reservation):
+        return "Whether it was bought is unknown. Search for it at the supplier instead."
+    return _in_hand(reservation)
+
+
+def objection_to_searching(reservation: Reservation) -> str | None:
+    return _in_hand(reservation) if is_open_question(reservation) else "There is nothing to search for."
+
+
+def run(reservation: Reservation, *, actor: str) -> None:
+    """Let a worker take the next step now. Raises DecisionRefused."""
     with transaction.atomic():
+        demand(objection_to_running(reservation.lock()))
+        run_now(reservation)
+
+
+def search(reservation: Reservation, *, actor: str) -> None:
+    """Let a worker ask the supplier now whether the purchase exists; nothing is bought. Raises DecisionRefused."""
+    with transaction.atomic():
+        demand(objection_to_searching(reservation.lock()))
+        run_now(reservation)
+
+
+def objection_to_running_order(order: Order) -> str | None:
+    if order.status in (*BUYABLE, Order.Status.HELD, Order.Status.FULFILLED):
+        return None
+    return "It is not paid, or its money goes back; nothing was changed."
+
+
+def run_order(order: Order, *, actor: str) -> None:
+    """Try every unfinished item of a paid order now. Locks the order. Raises NotDeliverable."""
+    with transaction.atomic():
+        order = order.lock()
+        demand(objection_to_running_order(order), NotDeliverable)
         order.note("staff", "Delivery was asked to run now.", actor=actor)
         for reservation in Reservation.objects.filter(item__order=order).exclude(status=Status.DELIVERED):
             run_now(reservation)
 
 
+def objection_to_resuming(reservation: Reservation) -> str | None:
+    if reservation.status != Status.HELD:
+        return "It is not held; nothing was changed."
+    if reservation.supplier_order_id or reservation.unknown_at:
+        return "Something may have been bought for it, so it is not bought again. Run it, or search for it, instead."
+    return None
+
+
 def resume(reservation: Reservation, *, actor: str) -> None:
-    """Let the machine try a held reservation once more, unless something may have been bought for it already."""
+    """Let a held reservation be bought as if it were new. Locks order and reservation. Raises DecisionRefused."""
     with transaction.atomic():
         order = reservation.item.order.lock()
         goes_on = waits_for_a_purchase(order)
-        current = reservation.lock()  # since the person looked at it, the machine may have begun to buy
-        if current.status == Status.HELD and not current.supplier_order_id and not current.unknown_at:
-            reservation.move(
-                Status.PENDING, message="A person let it go on.", actor=actor, reason="", next_attempt_at=Now(),
-                crashes=0,
-            )  # fmt: skip
-            close_alert(AlertKind.RESERVATION, reservation, by=actor)
-            if goes_on:
-                order.mark_fulfilling()
-    run_now(reservation)
+        # Since staff looked at it a worker may have begun to buy.
+        demand(objection_to_resuming(reservation.lock()))
+        reservation.move(
+            Status.PENDING, message="Staff let it continue.", actor=actor, reason="", next_attempt_at=Now(), crashes=0
+        )
+        close_alert(AlertKind.RESERVATION, reservation, by=actor)
+        if goes_on:
+            order.mark_fulfilling()
+        run_now(reservation)
+
+
+def objection_to_delivery_by_hand(order: Order) -> str | None:
+    if order.status in (*BUYABLE, Order.Status.HELD):
+        return None
+    return "Codes can be delivered for a paid order that is not finished. Nothing was changed."
+
+
+def objection_to_typed_codes(reservation: Reservation) -> str | None:
+    """What stands against codes for one item, beside what stands against them for its order."""
+    if reservation.status == Status.DELIVERED:
+        return "It is delivered already."
+    if reservation.status in NOT_BY_HAND or reservation.supplier_order_id or reservation.unknown_at:
+        return "A purchase may be on its way or already made. Wait until that is known."
+    return None
 
 
 def deliver_by_hand(*, order: Order, codes: Sequence[Code], reason: str, actor: str) -> None:
@@ -105,8 +163,7 @@ def deliver_by_hand(*, order: Order, codes: Sequence[Code], reason: str, actor: 
     """
     with transaction.atomic():
         order = order.lock()
-        if order.status not in (*BUYABLE, Order.Status.HELD):
-            raise NotDeliverable(order.status)
+        demand(objection_to_delivery_by_hand(order), NotDeliverable)
         items = _items_for(order, codes)
         for item, serials in items:
             _deliver_item(item, serials, reason=reason, actor=actor)
@@ -124,6 +181,18 @@ def keys_of(order: Order) -> list[Key]:
     if not keys:
         raise NothingStored
     return keys
+
+
+def is_open_question(reservation: Reservation) -> bool:
+    """Whether nobody knows if something was bought: then only a search may follow."""
+    return reservation.supplier_order_id is None and (
+        reservation.status == Status.UNKNOWN or reservation.unknown_at is not None
+    )
+
+
+def _in_hand(reservation: Reservation) -> str | None:
+    is_claimed = reservation.claimed_until is not None and reservation.claimed_until > timezone.now()
+    return "A worker is at it right now; look again in a moment." if is_claimed else None
 
 
 def _named(event: SupplierEvent) -> Reservation | None:
@@ -166,8 +235,7 @@ def _deliver_item(item: OrderItem, serials: list[str], *, reason: str, actor: st
     reservation = Reservation.objects.select_for_update().get(item=item)
     if reservation.status == Status.DELIVERED:
         raise CodesRefused(f"“{item.title}” is delivered already.")
-    if reservation.status in NOT_BY_HAND or reservation.supplier_order_id or reservation.unknown_at:
-        raise PermitOpen(str(reservation))
+    demand(objection_to_typed_codes(reservation), PermitOpen)
     if len(serials) != item.quantity:
         raise CodesRefused(f"“{item.title}” needs {item.quantity} codes, {len(serials)} were typed.")
     for serial in serials:
@@ -184,3 +252,37 @@ def _deliver_item(item: OrderItem, serials: list[str], *, reason: str, actor: st
         delivered_at=Now(),
         next_attempt_at=None,
     )
+
+
+RUN = Decision(
+    name="run_now",
+    label="Run now",
+    permission="orders.deliver_order",
+    objection=objection_to_running,
+    carry_out=run,
+    done="a worker takes its next step within seconds",
+)
+SEARCH = Decision(
+    name="search",
+    label="Search at the supplier",
+    permission="orders.deliver_order",
+    objection=objection_to_searching,
+    carry_out=search,
+    done="the supplier is asked for it within seconds; it is never bought again",
+)
+RESUME = Decision(
+    name="resume",
+    label="Let it continue",
+    permission="orders.deliver_order",
+    objection=objection_to_resuming,
+    carry_out=resume,
+    done="it is bought as if it were new, at today's price and cap",
+)
+RUN_ORDER = Decision(
+    name="run_delivery",
+    label="Run the delivery now",
+    permission="orders.deliver_order",
+    objection=objection_to_running_order,
+    carry_out=run_order,
+    done="a worker looks at every item that is not delivered within seconds",
+)

@@ -1,18 +1,17 @@
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, ClassVar
 
+from django.apps import apps
 from django.contrib import admin
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 
-from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline, Refused, StoreAdmin
-from bitloot.core.admin.decisions import Decision, DecisionAdmin
-from bitloot.core.admin.formatting import NOTHING, age_of, badge, link, link_to, list_link, short
-from orders.alerts import close_alert, raise_alert
-from orders.choices import AlertKind, OrderReason
-from orders.exceptions import InvalidTransition
+from bitloot.core.admin.base import BaseAdmin, OneOf, ReadOnlyAdmin, ReadOnlyInline
+from bitloot.core.admin.decisions import DecisionAdmin
+from bitloot.core.admin.formatting import NOTHING, age, age_of, badge, link, link_to, list_link, list_url, short
+from bitloot.core.admin.panels import Panel, Waiting
+from bitloot.core.choices import Tone
+from orders import decisions
 from orders.models import (
     Alert,
     Email,
@@ -22,11 +21,13 @@ from orders.models import (
     OrderItem,
     Product,
 )
-from orders.services import renew_link
+from orders.state import StatusRow
+
+ALERTS_SHOWN = 8
 
 
 @admin.register(Product)
-class ProductAdmin(StoreAdmin):
+class ProductAdmin(BaseAdmin):
     list_display = ("title", "platform", "region", "key_type", "price", "max_cost", "margin", "is_active")
     list_filter = ("is_active", "key_type", "platform")
     search_fields = ("title__icontains", "slug", "supplier_product_id", "supplier_offer_id")
@@ -50,6 +51,7 @@ class ProductAdmin(StoreAdmin):
 
 class EventInline(ReadOnlyInline):
     model = OrderEvent
+    place = 50
     verbose_name_plural = "timeline"
     fields = ("moment", "kind", "change", "message", "actor")
     moment = age_of("at", "when")
@@ -61,6 +63,7 @@ class EventInline(ReadOnlyInline):
 
 class EmailInline(ReadOnlyInline):
     model = Email
+    place = 60
     fields = ("page", "kind", "state", "reason", "queued", "sent", "error")
     queued = age_of("created_at", "queued")
     sent = age_of("sent_at", "sent")
@@ -68,115 +71,35 @@ class EmailInline(ReadOnlyInline):
 
 class AlertInline(ReadOnlyInline):
     model = Alert
+    place = 70
     fields = ("page", "state", "message", "times", "last")
-    tones = {"open": "bad"}
     last = age_of("last_at", "last seen")
-
-
-CAN_BE_HELD = ("pending", "underpaid", "paid", "fulfilling", "partially_fulfilled")
-ARRIVED = ("partially_paid", "review", "finished")
-SEEN = ("confirming", "confirmed", "sending", *ARRIVED)
-
-
-def _saw_payment(order: Order, *steps: str) -> bool:
-    return order.paid_at is not None or order.events.filter(kind="payment", to_status__in=steps).exists()
-
-
-def _can_be_released(order: Order) -> bool:
-    return order.status == Order.Status.HELD and order.reason == OrderReason.HELD_BY_STAFF and order.paid_at is not None
-
-
-def _can_be_cancelled(order: Order) -> bool:
-    return Order.Status.CANCELLED in Order.TRANSITIONS[order.status] and not _saw_payment(order, *SEEN)
-
-
-def _can_be_owed_back(order: Order) -> bool:
-    return Order.Status.REFUND_DUE in Order.TRANSITIONS[order.status] and _saw_payment(order, *ARRIVED)
-
-
-def _hold(order: Order, actor: str, fields: dict[str, str]) -> str:
-    order.hold(reason=OrderReason.HELD_BY_STAFF, message="Our staff stopped this order to look at it.", actor=actor)
-    message = f"{actor} holds {order}: {fields['reason']}. Decide about it."
-    raise_alert(AlertKind.ORDER_HELD, order, message, order=order)
-    return "held. Nothing more is bought for it until you decide; purchases that are out are still followed."
-
-
-def _release(order: Order, actor: str, _: dict[str, str]) -> str:
-    order.mark_fulfilling()
-    return "let go on. What it waits for is bought within a minute."
-
-
-def _cancel(order: Order, actor: str, _: dict[str, str]) -> str:
-    order.cancel(message="Our staff cancelled this order.", actor=actor)
-    return "cancelled. Money that still comes for it waits for a person."
-
-
-def _owe_back(order: Order, actor: str, _: dict[str, str]) -> str:
-    order.mark_refund_due(
-        reason=OrderReason.DECIDED_BY_STAFF, message="The money for this order goes back.", actor=actor
-    )
-    return "its money goes back. The customer is asked for an address for every payment; keys not yet bought are not."
-
-
-def _noted(
-    possible: Callable[[Order], bool], decide: Callable[[Order, str, dict[str, str]], str]
-) -> Callable[[Order, str, dict[str, str]], str]:
-    """Check once more under the order's lock, and keep the reason where the customer does not read it."""
-
-    def decided(order: Order, actor: str, fields: dict[str, str]) -> str:
-        if not possible(order):
-            raise Refused(f"it is “{order.get_status_display()}” by now, and that is not possible (any more).")
-        try:
-            said = decide(order, actor, fields)
-        except InvalidTransition as err:
-            raise Refused("it moved on meanwhile. Look at it again.") from err
-        order.note("staff", fields["reason"], actor=actor)
-        if order.status != Order.Status.HELD:
-            close_alert(AlertKind.ORDER_HELD, order, by=actor)
-        return said
-
-    return decided
-
-
-def _can_be_held(order: Order) -> bool:
-    return order.status in CAN_BE_HELD
 
 
 @admin.register(Order)
 class OrderAdmin(DecisionAdmin):
-    """The order as this app knows it; `bitloot.staff.site` adds what the upper apps know of it."""
+    """The order as this app knows it. The upper apps' admin modules add what they know: `OrderAdmin.extend(…)`."""
 
     is_live = counts_statuses = True
-    decision_permission = "orders.settle_order"
     decisions = (
-        Decision(
-            "hold", "Hold", "The order stops until a person decides; an alert stays open for it.",
-            _can_be_held, _noted(_can_be_held, _hold),
-        ),
-        Decision(
-            "release", "Let it go on", "The order goes on where it was held, at today's price and cap.",
-            _can_be_released, _noted(_can_be_released, _release),
-        ),
-        Decision(
-            "cancel", "Cancel", "The order ends. No money was seen for it; what still comes waits for a person.",
-            _can_be_cancelled, _noted(_can_be_cancelled, _cancel),
-        ),
-        Decision(
-            "money-back", "Money goes back",
-            "Every payment of this order gets a refund, and what was not bought is not bought any more. Keys that the"
-            " customer has stay with them.",
-            _can_be_owed_back, _noted(_can_be_owed_back, _owe_back),
-        ),
-    )  # fmt: skip
-    list_display = ("reference", "email", "state", "reason", "amount", "placed", "paid", "fulfilled")
-    list_filter: ClassVar[Any] = ("status", "created_at")
+        decisions.HOLD,
+        decisions.RELEASE,
+        decisions.CANCEL,
+        decisions.GIVE_BACK,
+        decisions.MAIL_FRESH_LINK,
+    )
+    waiting = (
+        Waiting(title="orders held", status=Order.Status.HELD),
+        Waiting(title="orders whose money is owed back", status=Order.Status.REFUND_DUE),
+    )
+    list_display = ("reference", "state", "reason", "email", "amount", "placed", "paid", "fulfilled")
+    list_filter = ("status", "created_at")
     search_fields = ("email__icontains",)
     search_ids = ("id",)
-    actions: Any = ("mail_fresh_link",)
     inlines: ClassVar[Any] = (EventInline, EmailInline, AlertInline)
     fieldsets: ClassVar[tuple[Any, ...]] = (
         (None, {"fields": ("id", "email", ("state", "reason"), "fulfillment", "amount")}),
-        ("Times", {"fields": (("placed", "expires"), ("paid", "fulfilled"))}),
+        ("Times", {"fields": (("placed", "expires"), ("paid", "fulfilled"), "link_generation")}),
     )
     placed = age_of("created_at", "placed")
     expires = age_of("expires_at", "payable until")
@@ -194,16 +117,6 @@ class OrderAdmin(DecisionAdmin):
     @admin.display(description="fulfilment, as the customer reads it")
     def fulfillment(self, order: Order) -> str:
         return f"{order.fulfillment_word}. {order.customer_error or ''}"
-
-    def has_deliver_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("orders.deliver_order")
-
-    @admin.action(description="Mail a fresh link", permissions=["deliver"])
-    def mail_fresh_link(self, request: HttpRequest, orders: QuerySet[Order]) -> None:
-        def renew(order: Order) -> None:
-            renew_link(order, actor=request.user.get_username())
-
-        self.act(request, orders, renew, done="a fresh link goes to the customer; older links no longer open the order")
 
 
 @admin.register(OrderItem)
@@ -224,7 +137,7 @@ class OrderItemAdmin(ReadOnlyAdmin):
 
 class EventKindFilter(OneOf):
     title = parameter_name = "kind"
-    values = ("order", "payment", "reservation", "key", "mail", "refund", "staff")
+    words = ("order", "payment", "reservation", "key", "mail", "refund", "staff")
 
 
 @admin.register(OrderEvent)
@@ -268,17 +181,32 @@ class EmailAdmin(ReadOnlyAdmin):
         return mail.get_kind_display()
 
 
+def open_alerts(request: HttpRequest) -> dict[str, Any]:
+    alerts = Alert.objects.filter(status=Alert.Status.OPEN).select_related("order").order_by("-last_at")
+    rows = [
+        {
+            "link": link(alert, alert.get_kind_display()),
+            "message": alert.message,
+            "order": link(alert.order) if alert.order else "",
+            "times": alert.times,
+            "last": age(alert.last_at),
+        }
+        for alert in alerts[:ALERTS_SHOWN]
+    ]
+    return {"rows": rows, "count": alerts.count(), "url": list_url("orders.alert", status__exact="open")}
+
+
 @admin.register(Alert)
-class AlertAdmin(ReadOnlyAdmin):
+class AlertAdmin(DecisionAdmin):
     is_live = True
-    tones = {"open": "bad"}
+    decisions = (decisions.CLOSE,)
+    panels = (Panel(title="Open alerts", template="admin/orders/open_alerts.html", query=open_alerts, place=20),)
     list_display = ("name", "about_link", "state", "message", "order_link", "times", "last", "opened")
     list_filter = ("status", "kind", "last_at")
     search_fields = ("about_pk__icontains",)
     search_ids = ("order_id",)
     linked_by = ("order",)
     list_select_related = ("order",)
-    actions = ("close",)
     fieldsets = (
         (None, {"fields": ("kind", "about_link", "message", "state", "order_link", "times")}),
         ("Times", {"fields": ("opened", "last", ("closed", "closed_by"))}),
@@ -288,7 +216,7 @@ class AlertAdmin(ReadOnlyAdmin):
     last = age_of("last_at", "last seen")
     closed = age_of("closed_at", "closed")
 
-    @admin.display(description="about", ordering="kind")
+    @admin.display(description="alert", ordering="kind")
     def name(self, alert: Alert) -> str:
         return short(alert)
 
@@ -297,19 +225,6 @@ class AlertAdmin(ReadOnlyAdmin):
         if not alert.about_path:
             return alert.about
         return format_html('<a href="{}">{}</a>', alert.about_path, short(alert.about))
-
-    def has_close_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("orders.change_alert")
-
-    @admin.action(description="Close: it is taken care of", permissions=["close"])
-    def close(self, request: HttpRequest, alerts: QuerySet[Alert]) -> None:
-        def close_one(alert: Alert) -> None:
-            if not alert.close(by=request.user.get_username()):
-                raise Refused("closed already; nothing was changed")
-
-        self.act(
-            request, alerts, close_one, done="closed; it opens again, with a mail, if the same thing happens again"
-        )
 
 
 @admin.register(IdempotencyRecord)
@@ -334,8 +249,15 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
         return link(Order(pk=record.object_id)) if record.route == "orders" else str(record.object_id)
 
 
-def change_of(event: Any) -> str:
+def change_of(event: OrderEvent) -> str:
     """Show a move from status to status; empty for a fact that moved nothing."""
     if not event.to_status:
         return ""
-    return format_html("{} {}", f"{event.from_status} →" if event.from_status else "", badge(event.to_status))
+    start = f"{event.from_status} →" if event.from_status else ""
+    return format_html("{} {}", start, badge(event.to_status, _tone_of_move(event)))
+
+
+def _tone_of_move(event: OrderEvent) -> Tone:
+    """Return the tone from the model that writes this kind of line; it may stand in an upper app."""
+    moving: list[Any] = [model for model in apps.get_models() if issubclass(model, StatusRow)]
+    return next((row.Status.tone_for(event.to_status) for row in moving if event.kind == row.TIMELINE_KIND), Tone.CALM)

@@ -26,9 +26,5 @@ class UnknownPayment(Exception):
     """An IPN for a payment that we do not know (yet)."""
 
 
-class DecisionRefused(Exception):
-    """What staff decided cannot be done; the message says why and what to do instead."""
-
-
 class AddressRefused(Exception):
     """The refund address that the customer gave cannot be used; the message says what is wrong with it."""

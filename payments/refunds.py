@@ -2,21 +2,27 @@
 
 import re
 import uuid
-from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from bitloot.core.decisions import ConfirmForm, Decision, DecisionRefused, ReasonForm, demand
 from bitloot.core.money import plain
 from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind, OrderReason
-from orders.exceptions import InvalidTransition
 from orders.models import Email, Order
 from orders.services import queue_email
-from payments.exceptions import AddressRefused, DecisionRefused
+from payments.exceptions import AddressRefused
+from payments.forms import SentForm
 from payments.models import Coin, Payment, Refund
-from payments.review import demand_reason
+from payments.review import HAS_REFUND, demand_reason
+
+
+def objection_to_refund(payment: Payment) -> str | None:
+    if payment.actually_paid <= 0 or payment.status == Payment.Status.REFUNDED:
+        return "No coins came with this payment, or they went back already."
+    return HAS_REFUND if payment.refunds.exists() else None
 
 
 def request_refund(payment: Payment, *, actor: str, reason: str) -> Refund:
@@ -27,6 +33,7 @@ def request_refund(payment: Payment, *, actor: str, reason: str) -> Refund:
     demand_reason(reason)
     with transaction.atomic():
         order, payment = payment.order.lock(), payment.lock()
+        demand(objection_to_refund(payment))
         refund = _open_refund(order, payment, reason=reason, actor=actor)
         if Order.Status.REFUND_DUE in Order.TRANSITIONS[order.status] and not _other_money(order, payment):
             order.mark_refund_due(reason=OrderReason.REFUND_REQUESTED, message="The payment goes back.", actor=actor)
@@ -62,26 +69,41 @@ def set_refund_address(*, order: Order, refund_id: uuid.UUID, address: str, extr
     return Refund.objects.with_needs_memo().get(pk=refund.pk)
 
 
+def objection_to_sending(refund: Refund) -> str | None:
+    if not refund.address:
+        return "The customer has not given an address yet."
+    if refund.status != Refund.Status.REQUESTED:
+        return "Another transaction id was entered already. Were the coins sent twice?"
+    return None
+
+
 def mark_sent(refund: Refund, *, actor: str, transaction_id: str) -> None:
-    """Record that a person sent the coins. Raises DecisionRefused without an address or a transaction id."""
+    """Record that staff sent the coins; the same transaction id again changes nothing. Raises DecisionRefused."""
     transaction_id = transaction_id.strip()
     if not re.fullmatch(r"[\x21-\x7e]{6,200}", transaction_id):
         raise DecisionRefused("Enter the transaction id as the network shows it.")
     with transaction.atomic():
         refund.order.lock()
         current = Refund.objects.select_for_update().get(pk=refund.pk)
-        if not current.address:
-            raise DecisionRefused("The customer has not given an address yet.")
-        if current.status != Refund.Status.REQUESTED and current.transaction_id != transaction_id:
-            raise DecisionRefused("Somebody entered another transaction id already. Were the coins sent twice?")
-        _move(refund, Refund.Status.SENT, actor, "The refund was sent.", transaction_id=transaction_id, sent_at=Now())
+        if current.address and current.transaction_id == transaction_id:
+            return
+        demand(objection_to_sending(current))
+        message = "The refund was sent."
+        refund.move(Refund.Status.SENT, message=message, actor=actor, transaction_id=transaction_id, sent_at=Now())
+
+
+def objection_to_finishing(refund: Refund) -> str | None:
+    if refund.status == Refund.Status.SENT:
+        return None
+    return f"The refund is “{refund.status}”; it cannot become “done” now."
 
 
 def mark_done(refund: Refund, *, actor: str) -> None:
-    """Record that the coins arrived; with the last open refund the order counts as refunded."""
+    """Record that the coins arrived; with the last open refund the order counts as refunded. Raises DecisionRefused."""
     with transaction.atomic():
         order = refund.order.lock()
-        _move(refund, Refund.Status.DONE, actor, "The refund has arrived.", done_at=Now())
+        demand(objection_to_finishing(Refund.objects.select_for_update().get(pk=refund.pk)))
+        refund.move(Refund.Status.DONE, message="The refund has arrived.", actor=actor, done_at=Now())
         payment = refund.payment
         if payment is not None and Payment.Status.REFUNDED in Payment.TRANSITIONS[payment.lock().status]:
             payment.move(Payment.Status.REFUNDED, message="The money of this payment went back.", actor=actor)
@@ -95,10 +117,6 @@ _HAS_MONEY = Q(actually_paid__gt=0) & ~Q(status=Payment.Status.REFUNDED)
 
 
 def _open_refund(order: Order, payment: Payment, *, reason: str, actor: str) -> Refund:
-    if payment.actually_paid <= 0 or payment.status == Payment.Status.REFUNDED:
-        raise DecisionRefused("No coins came with this payment, or they went back already.")
-    if payment.refunds.exists():
-        raise DecisionRefused("This payment has a refund already; look at it.")
     refund = Refund.objects.create(
         order=order,
         payment=payment,
@@ -136,8 +154,34 @@ def _fits(pattern: str, address: str) -> bool:
         return True
 
 
-def _move(refund: Refund, to: str, actor: str, message: str, **fields: Any) -> None:
-    try:
-        refund.move(to, message=message, actor=actor, **fields)
-    except InvalidTransition as err:
-        raise DecisionRefused(f"The refund is “{refund.status}”; it cannot become “{to}” now.") from err
+REFUND = Decision(
+    name="refund",
+    label="Refund",
+    permission="orders.settle_order",
+    objection=objection_to_refund,
+    carry_out=request_refund,
+    form=ReasonForm,
+    consequence="The customer is asked for an address, and you send the coins to it by hand. An order that is not"
+    " delivered ends with it, unless another payment paid it.",
+    done="all its coins go back. The customer is asked for an address; an alert tells you when it is there.",
+)
+MARK_SENT = Decision(
+    name="sent",
+    label="Mark as sent",
+    permission="orders.settle_order",
+    objection=objection_to_sending,
+    carry_out=mark_sent,
+    form=SentForm,
+    consequence="First send exactly this amount, in this coin, to this address from your wallet: BitLoot sends none.",
+    done="sent. The customer sees the transaction; mark it done when the coins have arrived.",
+)
+MARK_DONE = Decision(
+    name="done",
+    label="Mark as done",
+    permission="orders.settle_order",
+    objection=objection_to_finishing,
+    carry_out=mark_done,
+    form=ConfirmForm,
+    consequence="First look the transaction up on the network: the coins have arrived, and nothing more is owed.",
+    done="done. With its last refund the order counts as refunded.",
+)

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
+from bitloot.core.decisions import ConfirmForm, Decision, DecisionRefused, ReasonForm, demand
 from bitloot.core.money import plain
 from orders.alerts import close_alert
 from orders.choices import AlertKind
@@ -13,27 +14,34 @@ from orders.models import Email, Order
 from orders.services import queue_email
 from payments.balance import amount_due
 from payments.choices import ReviewReason
-from payments.exceptions import DecisionRefused
 from payments.models import Payment
 
 ACCEPTABLE = (Payment.Status.REVIEW, Payment.Status.PARTIALLY_PAID)
 TAKES_MONEY = (Order.Status.PENDING, Order.Status.UNDERPAID, Order.Status.EXPIRED, Order.Status.HELD)
+HAS_REFUND = "This payment has a refund already; look at it."
+
+
+def objection_to_acceptance(payment: Payment) -> str | None:
+    order = payment.order
+    if payment.status not in ACCEPTABLE:
+        return f"A payment in “{payment.status}” cannot be accepted."
+    if payment.actually_paid <= 0:
+        return "The provider reports no coins for this payment. Read it again first."
+    if order.status not in TAKES_MONEY or order.paid_at is not None:
+        return f"The order is “{order.status}” and takes no more money; refund this payment."
+    return HAS_REFUND if payment.refunds.exists() else None
 
 
 def accept_as_paid(payment: Payment, *, actor: str, reason: str) -> None:
-    """Let an order count as paid though the rule objects: a person looked at the evidence and says so.
+    """Let an order count as paid though the rule objects: staff looked at the evidence and take it on.
 
-    Locks the order, then the payment. Raises DecisionRefused if no money came, or the order is paid already.
+    Locks the order, then the payment. Raises DecisionRefused.
     """
     demand_reason(reason)
     with transaction.atomic():
         order, payment = payment.order.lock(), payment.lock()
-        if payment.status not in ACCEPTABLE:
-            raise DecisionRefused(f"A payment in “{payment.status}” cannot be accepted.")
-        if payment.actually_paid <= 0:
-            raise DecisionRefused("The provider reports no coins for this payment. Read it again first.")
-        if order.status not in TAKES_MONEY or order.paid_at is not None:
-            raise DecisionRefused(f"The order is “{order.status}” and takes no more money; refund this payment.")
+        payment.order = order  # the locked row, for the objection as well
+        demand(objection_to_acceptance(payment))
         message = "Our staff accepted the payment."
         order.note("staff", f"Accepted as paid: {reason}"[:300], actor=actor)
         payment.move(
@@ -44,12 +52,18 @@ def accept_as_paid(payment: Payment, *, actor: str, reason: str) -> None:
     close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)
 
 
+def objection_to_asking(payment: Payment) -> str | None:
+    if payment.status != Payment.Status.PARTIALLY_PAID or payment.order.status != Order.Status.UNDERPAID:
+        return "Only an underpaid order can be asked for the rest."
+    return HAS_REFUND if payment.refunds.exists() else None
+
+
 def ask_for_rest(payment: Payment, *, actor: str) -> None:
     """Write to the customer once more that a part is missing; their page lets them pay it. Raises DecisionRefused."""
     with transaction.atomic():
         order, payment = payment.order.lock(), payment.lock()
-        if payment.status != Payment.Status.PARTIALLY_PAID or order.status != Order.Status.UNDERPAID:
-            raise DecisionRefused("Only an underpaid order can be asked for the rest.")
+        payment.order = order
+        demand(objection_to_asking(payment))
         order.note("staff", "The customer was asked for the rest.", actor=actor)
         sentence = f"A part of your payment is missing: {amount_due(order)} {order.currency}."
         queue_email(order, Email.Kind.PROBLEM, reason=f"{sentence} Open your order to pay it, or write to us.")
@@ -106,3 +120,25 @@ def _shortfall(payment: Payment) -> str:
     if share < 1 - settings.PAYMENT_TOLERANCE:
         return f"too little: {share:.1%}"
     return f"too much: {share:.1%}" if share > 1 + settings.PAYMENT_TOLERANCE else ""
+
+
+ACCEPT = Decision(
+    name="accept",
+    label="Accept as paid",
+    permission="orders.settle_order",
+    objection=objection_to_acceptance,
+    carry_out=accept_as_paid,
+    form=ReasonForm,
+    consequence="The order counts as paid and its keys are bought, against the rule. This cannot be undone.",
+    done="accepted. The order counts as paid, and its keys are bought now.",
+)
+ASK_FOR_REST = Decision(
+    name="ask",
+    label="Ask for the rest",
+    permission="orders.settle_order",
+    objection=objection_to_asking,
+    carry_out=ask_for_rest,
+    form=ConfirmForm,
+    consequence="The customer gets a mail that names the missing amount; their page lets them pay it in any coin.",
+    done="the customer is asked for the rest by mail.",
+)

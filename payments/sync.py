@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from bitloot.core import queries
 from bitloot.core.clock import delay
+from bitloot.core.decisions import Decision, nothing_against
 from bitloot.core.faults import failpoint
 from bitloot.core.outcome import Outcome
 from bitloot.core.providers import ProviderError, ProviderRejected, ProviderUnavailable
@@ -58,8 +59,8 @@ def refresh(payment: Payment) -> str:
     return outcome
 
 
-def read_again(payment: Payment) -> None:
-    """Put the payment on top of the queue, for a person who does not want to wait."""
+def read_again(payment: Payment, *, actor: str = "") -> None:
+    """Put the payment at the head of the queue, for staff who do not want to wait."""
     payment.wake()
 
 
@@ -209,3 +210,13 @@ def _read(external_id: str) -> PaymentFacts:
         return NowPaymentsClient.from_settings().read_payment(external_id)
     except ProviderRejected as err:
         raise ProviderUnavailable(f"payment {external_id} could not be read: {err}", status=err.status) from err
+
+
+READ_AGAIN = Decision(
+    name="read_again",
+    label="Read again at the provider",
+    permission="orders.settle_order",
+    objection=nothing_against,
+    carry_out=read_again,
+    done="the provider is asked again within seconds",
+)

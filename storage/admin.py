@@ -4,8 +4,10 @@ from django.contrib import admin
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.http import HttpRequest
 
-from bitloot.core.admin.base import ReadOnlyAdmin
-from bitloot.core.admin.formatting import NOTHING, age_of, link, link_to, short
+from bitloot.core.admin.base import ReadOnlyAdmin, ReadOnlyInline
+from bitloot.core.admin.formatting import NOTHING, age_of, link, link_to, list_link, short
+from orders.admin import OrderAdmin
+from orders.models import Order
 from storage.models import Key, KeyDeliveryLog
 
 # What opens a key never leaves the database for a staff page.
@@ -115,3 +117,21 @@ class KeyDeliveryLogAdmin(ReadOnlyAdmin):
     @admin.display(description="key")
     def key_link(self, delivery: KeyDeliveryLog) -> str:
         return link(Key(pk=delivery.key_id))  # by its id alone: the row holds what is sealed
+
+
+class DeliveryInline(ReadOnlyInline):
+    """How often the keys of an order were opened, on the order's page."""
+
+    model = KeyDeliveryLog
+    place = 80
+    fields = ("page", "state", "customer_email", "times_accessed", "accessed", "expires")
+    accessed = age_of("last_accessed_at", "last opened")
+    expires = age_of("expires_at", "retention ends")
+
+
+@admin.display(description="keys")
+def keys(order: Order) -> str:
+    return list_link("storage.key", "keys of its items", item__order=order.pk)
+
+
+OrderAdmin.extend(inlines=[DeliveryInline], fieldsets=[("Elsewhere", {"fields": (keys,)})], of=Key)

@@ -9,12 +9,18 @@ from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.html import format_html, format_html_join
 
-from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, Refused
+from bitloot.core.admin.base import OneOf
+from bitloot.core.admin.decisions import DecisionAdmin
 from bitloot.core.admin.formatting import NOTHING, age_of, link, list_link, short
+from bitloot.core.admin.panels import Waiting
+from fulfillment.kinguin import EVENT_TYPES
 from fulfillment.models import Reservation
+from orders.admin import OrderAdmin
+from orders.models import Order
 from payments.models import Payment
+from payments.nowpayments import STATUSES
 from webhooks.models import WebhookLog
-from webhooks.services import TamperedBody, replay
+from webhooks.services import REPLAY
 
 DEEPEST_INDENT = 30
 BYTES_PER_LINE = 16
@@ -24,31 +30,19 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 class EventTypeFilter(OneOf):
     title = "event type"
     parameter_name = "event_type"
-    values = (
-        *(
-            "waiting",
-            "confirming",
-            "confirmed",
-            "sending",
-            "finished",
-            "partially_paid",
-            "failed",
-            "expired",
-            "refunded",
-        ),
-        *("order.status", "order.complete"),
-    )
+    words = (*STATUSES, *EVENT_TYPES)
 
 
 @admin.register(WebhookLog)
-class WebhookLogAdmin(ReadOnlyAdmin):
+class WebhookLogAdmin(DecisionAdmin):
     is_live = counts_statuses = True
+    decisions = (REPLAY,)
+    waiting = (Waiting(title="webhooks that failed", status=WebhookLog.Status.FAILED, since="received_at"),)
     list_display = ("event", "provider", "state", "external_link", "what_came", "received", "repeats", "replays", "due")
     list_filter = ("status", "provider", "received_at", EventTypeFilter)
     search_fields = ("external_id", "event_type")
     search_numbers = ("id",)
     linked_by = ("external_id",)
-    actions = ("replay",)
     fieldsets = (
         (None, {"fields": ("provider", "event_type", "external_id", "about", "state", "outcome")}),
         ("Payload", {"fields": ("payload",), "classes": ("payload",)}),
@@ -84,28 +78,25 @@ class WebhookLogAdmin(ReadOnlyAdmin):
 
     @admin.display(description="body")
     def payload(self, log: WebhookLog) -> str:
-        return render_to_string("admin/store/payload.html", view_of(bytes(log.body)))
+        return render_to_string("admin/bitloot/payload.html", view_of(bytes(log.body)))
 
     @admin.display(description="headers")
     def headers_text(self, log: WebhookLog) -> str:
         return format_html("<pre>{}</pre>", visible(json.dumps(log.headers, indent=2, ensure_ascii=False)))
 
-    def has_replay_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("webhooks.replay_webhook")
 
-    @admin.action(description="Replay: run the handler again", permissions=["replay"])
-    def replay(self, request: HttpRequest, logs: QuerySet[WebhookLog]) -> None:
-        done = "handed to its handler again; its status and outcome here show within seconds what came of it"
-        self.act(request, logs, _replay, done=done)
+@admin.display(description="webhooks")
+def webhooks(order: Order) -> str:
+    """Link to what the providers sent about an order, from the order's page."""
+    purchases = Reservation.objects.filter(item__order=order).values_list("external_id", "supplier_order_id")
+    names = [name for pair in purchases for name in pair if name]
+    names += [name for name in order.payments.values_list("external_id", flat=True) if name]
+    if not names:
+        return "No provider knows of this order yet."
+    return list_link("webhooks.webhooklog", "what the providers sent about it", external_id__in=",".join(names))
 
 
-def _replay(log: WebhookLog) -> None:
-    try:
-        taken = replay(log)
-    except TamperedBody as err:
-        raise Refused("the stored body is not the one that was verified, so it is not replayed") from err
-    if not taken:
-        raise Refused("a worker is at it right now; look again in a moment")
+OrderAdmin.extend(fieldsets=[("Elsewhere", {"fields": (webhooks,)})], of=WebhookLog)
 
 
 def _named_by(log: WebhookLog) -> list[list[str]]:

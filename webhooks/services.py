@@ -15,6 +15,7 @@ from django.db.models import F
 
 from bitloot.core import queries, wakeup
 from bitloot.core.clock import backoff
+from bitloot.core.decisions import Decision, DecisionRefused, demand
 from bitloot.core.faults import failpoint
 from bitloot.core.providers import ProviderUnavailable
 from orders.alerts import close_alert, raise_alert
@@ -26,6 +27,8 @@ from webhooks.models import WebhookLog
 
 logger = logging.getLogger(__name__)
 
+TAMPERED = "The stored body is not the one that was verified, so it is not replayed."
+IN_HAND = "A worker is at it right now; look again in a moment."
 TRIES_AFTER_A_FAILURE = 5
 TRIES_WITHOUT_ANSWER = 60
 
@@ -38,7 +41,7 @@ _AGAIN = (
 )
 
 
-class TamperedBody(Exception):
+class TamperedBody(DecisionRefused):
     """The stored body is not the one that was verified."""
 
 
@@ -104,16 +107,20 @@ def give_up(log: WebhookLog) -> None:
         raise_alert(AlertKind.WEBHOOK_FAILED, log, message)
 
 
-def replay(log: WebhookLog) -> bool:
-    """Hand the row to its handler once more. Return False if a worker is at it right now.
+def objection_to_replay(log: WebhookLog) -> str | None:
+    return TAMPERED if _is_tampered(log) else IN_HAND if log.claim_token is not None else None
 
-    Raises TamperedBody if the body is not the one that was verified.
-    """
-    if sha256(bytes(log.body)).digest() != bytes(log.body_sha256):
-        raise TamperedBody(str(log))
-    replayed = log.mark_replayed()
+
+def replay(log: WebhookLog, *, actor: str = "") -> None:
+    """Hand the row to its handler once more. Raises TamperedBody, and DecisionRefused while a worker is at it."""
+    demand(TAMPERED if _is_tampered(log) else None, TamperedBody)
+    # Instead of a lock: a worker that claimed the row since it was read keeps it.
+    demand(None if log.mark_replayed() else IN_HAND)
     wakeup.notify("webhooks")
-    return replayed
+
+
+def _is_tampered(log: WebhookLog) -> bool:
+    return sha256(bytes(log.body)).digest() != bytes(log.body_sha256)
 
 
 def _try_later(log: WebhookLog, err: Exception) -> None:
@@ -135,3 +142,13 @@ def _fail(log: WebhookLog, err: Exception) -> None:
             log,
             f"{log} could not be handled: {type(err).__name__}. Mend it, then replay it.",
         )
+
+
+REPLAY = Decision(
+    name="replay",
+    label="Replay: run the handler again",
+    permission="webhooks.replay_webhook",
+    objection=objection_to_replay,
+    carry_out=replay,
+    done="handed to its handler again; its status and outcome here show the result within seconds",
+)

@@ -27,6 +27,11 @@ class StatusChoices(models.TextChoices):
         member.tone = tone
         return member
 
+    @classmethod
+    def tone_for(cls, value: str) -> Tone:
+        """Return the tone of a stored status; a row may still hold one that a later version dropped."""
+        return cls(value).tone if value in cls.values else Tone.CALM
+
 
 class ReasonChoices(models.TextChoices):
     """Reasons, written as `NAME = "value", "The sentence for staff.", "Label"`."""

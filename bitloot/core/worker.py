@@ -32,11 +32,15 @@ class Lane:
     def __init__(self, seats: int) -> None:
         self.wanted = threading.Event()
         self.draining = threading.Lock()
+        self.is_full = False  # its drain waits for a seat
         self._seats = threading.Semaphore(seats)
 
     def take_seats(self, most: int) -> int:
         """Wait for one seat and take more that are free, up to `most`; return how many."""
-        self._seats.acquire()
+        if not self._seats.acquire(blocking=False):
+            self.is_full = True
+            self._seats.acquire()
+            self.is_full = False
         taken = 1
         while taken < most and self._seats.acquire(blocking=False):
             taken += 1
@@ -45,12 +49,6 @@ class Lane:
     def leave_seats(self, count: int) -> None:
         if count:
             self._seats.release(count)
-
-    def has_room(self) -> bool:
-        free = self._seats.acquire(blocking=False)
-        if free:
-            self._seats.release()
-        return free
 
 
 class Worker:
@@ -75,11 +73,12 @@ class Worker:
             return
         for lane in self._lanes.values():
             # A drain between its claim and handing over must come first: its rows would wait out their lease.
-            lane.draining.acquire()
+            with lane.draining:
+                pass
         self._threads.shutdown(wait=True)
 
     def look(self, queue: str) -> bool:
-        """Drain the queue in this process; False if others should: it is no worker, or has no seat left."""
+        """Drain the queue in this process; False if others should: it is no worker, or its seats are taken."""
         lane = self._lanes.get(queue)
         if self._threads is None or lane is None or self._stopping.is_set():
             return False
@@ -87,7 +86,7 @@ class Worker:
         if not lane.draining.locked():
             with suppress(RuntimeError):  # the worker began to stop just now
                 self._threads.submit(_drain_task, queue)
-        return lane.has_room()
+        return not lane.is_full
 
     def drain(self, queue: str, claim: Claim, job: Job, *, batch: int) -> int:
         """Claim due rows and have them handled, `batch` by one thread, until none is due; return how many.

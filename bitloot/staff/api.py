@@ -15,7 +15,8 @@ from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from bitloot.core.api import Pages, answers, whole_number
+from bitloot.core.api import Pages, answers, answers_with, whole_number
+from bitloot.core.decisions import DecisionRefused
 from bitloot.core.staff_api import StaffView
 from bitloot.staff import serializers
 from fulfillment.models import Reservation
@@ -24,6 +25,7 @@ from payments.models import Payment
 from webhooks import services as webhooks
 from webhooks.models import WebhookLog
 
+answers_with(DecisionRefused, lambda err: (409, "refused", str(err), None))
 answers(webhooks.TamperedBody, 409, "tampered", "The stored body is not the one that was verified. It is not replayed.")
 
 _DATES = [
@@ -131,7 +133,7 @@ class WebhookReplay(StaffView):
         log = WebhookLog.objects.filter(pk=log_id).first() if log_id < 2**63 else None
         if log is None:
             raise Http404
-        webhooks.replay(log)
+        webhooks.replay(log, actor=request.user.get_username())
         log.refresh_from_db()
         return Response(serializers.WebhookRowSerializer(log).data, status=202)
 

@@ -101,7 +101,7 @@ def page_of(row):
 
 
 def button_of(row, name):
-    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_do", args=[row.pk, name])
+    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_decide", args=[row.pk, name])
 
 
 def press(client, row, name):

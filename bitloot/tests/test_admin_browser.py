@@ -31,7 +31,7 @@ def staff(browser, store) -> WebDriver:  # noqa: F811
     one(browser, "#id_username").send_keys("staff")
     one(browser, "#id_password").send_keys(PASSWORD)
     one(browser, "input[type=submit]").click()
-    wait(browser, lambda page: one(page, "h1").text == "What needs a person", "the first page")
+    wait(browser, lambda page: one(page, "h1").text == "What needs attention", "the first page")
     return browser
 
 

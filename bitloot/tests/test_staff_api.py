@@ -212,6 +212,14 @@ def test_a_replay_hands_the_webhook_to_its_handler_once_more(desk):
     assert WebhookLog.objects.filter(next_attempt_at__lte=Now()).exists()
 
 
+def test_a_webhook_in_a_workers_hand_is_not_replayed(desk):
+    WebhookLog.objects.update(claim_token=uuid.uuid4())
+    answer = desk.ask("replay")
+    assert [answer.status_code, answer.json()["code"]] == [409, "refused"]
+    assert answer.json()["detail"] == "A worker is at it right now; look again in a moment."
+    assert WebhookLog.objects.get().replays == 0
+
+
 def test_a_changed_body_is_not_replayed(desk):
     WebhookLog.objects.update(body=b"{}", status="failed")
     answer = desk.ask("replay")

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from bitloot.core.providers import Transport
+from fulfillment.kinguin import ecommerce, orders, reservations
 from fulfillment.kinguin.ecommerce import EcommerceClient
 from fulfillment.kinguin.orders import OrdersClient
 from fulfillment.kinguin.protocol import (
@@ -28,7 +29,11 @@ from fulfillment.kinguin.protocol import (
 )
 from fulfillment.kinguin.reservations import ReservationsClient
 
+# What a webhook of any dialect may be called; a filter offers them.
+EVENT_TYPES = (*ecommerce.EVENTS, *orders.EVENTS, *reservations.EVENTS)
+
 __all__ = [
+    "EVENT_TYPES",
     "AmbiguousSearch",
     "BadWebhook",
     "EcommerceClient",

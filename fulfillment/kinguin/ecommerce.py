@@ -31,6 +31,7 @@ STATUSES = {
     "canceled": SupplierStatus.CANCELED,
     "refunded": SupplierStatus.REFUNDED,
 }
+EVENTS = ("order.status", "order.complete")  # the second is what older shops send
 # A seller may upload images of 200 KiB, so three keys are what surely fits the size cap of an answer.
 KEYS_PER_PAGE = 3
 MAX_KEY_PAGES = 40

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
+from bitloot.core.decisions import DecisionRefused
 from bitloot.core.outcome import Outcome, OutcomeKind
 from fulfillment import kinguin, pipeline, services
 from fulfillment.exceptions import CodesRefused, KeysGone, NotDeliverable, NothingStored, PermitOpen
@@ -184,7 +185,8 @@ def test_what_is_being_sent_by_now_is_not_let_go_on(reservation):
     reservation.move("held", message="Held.", reason="refused")
     seen_by_staff = Reservation.objects.get(pk=reservation.pk)
     age(reservation, status="sending", claim_token=uuid.uuid4())
-    services.resume(seen_by_staff, actor="kim")
+    with pytest.raises(DecisionRefused, match="It is not held"):
+        services.resume(seen_by_staff, actor="kim")
     reservation.refresh_from_db()
     assert (reservation.status, reservation.claim_token is None) == ("sending", False)
     with pytest.raises(InvalidTransition):
@@ -196,7 +198,9 @@ def test_held_reservation_with_an_open_question_is_only_asked_about(reservation,
     run(reservation)
     age(reservation, unknown_at=Now() - timedelta(hours=25))
     run(reservation)
-    services.resume(reservation, actor="kim")
+    with pytest.raises(DecisionRefused, match="Something may have been bought"):
+        services.resume(reservation, actor="kim")
+    services.search(reservation, actor="kim")
     run(reservation, 2)
     assert reservation.status == "held"
     assert len(posts(sandbox, reservation)) == 1
@@ -295,6 +299,6 @@ def test_send_that_a_change_of_dialect_interrupts_is_never_repeated(reservation,
     reservation.refresh_from_db()
     assert (reservation.status, reservation.reason) == ("held", "other_dialect")
     age(reservation, dialect="ecommerce")
-    services.resume(reservation, actor="kim")
+    services.search(reservation, actor="kim")
     run(reservation, 2)
     assert (reservation.status, posts(sandbox, reservation)) == ("held", [])

@@ -13,6 +13,7 @@ from fulfillment.models import Reservation
 from orders.alerts import raise_alert
 from orders.models import Alert, Email, Order
 from orders.tests.factories import make_order, make_paid_order, timeline
+from payments import refunds
 from payments.choices import ReviewReason
 from payments.models import Coin, Payment, Refund
 from payments.review import compare
@@ -139,7 +140,7 @@ def test_accepting_pays_the_order_once(client, settler):
         f"success: {payment}: accepted. The order counts as paid, and its keys are bought now."
     ]
     assert send(client, payment, "accept", **sent) == [
-        f"error: {payment}: somebody decided about it meanwhile, or the form was sent twice. Look at it again."
+        f"error: {payment}: Somebody decided about it meanwhile, or the form was sent twice. Look again."
     ]
     payment.refresh_from_db()
     assert (payment.status, payment.order.status) == ("finished", "paid")
@@ -174,7 +175,7 @@ def test_what_the_desk_refuses_is_said_and_changes_nothing(client, settler):
     assert (LogEntry.objects.count(), Refund.objects.count(), Payment.objects.get().status) == (0, 0, "partially_paid")
     closed = client.get(form_of(payment, "accept"), follow=True)
     assert [str(message) for message in closed.context["messages"]] == [
-        f"{payment}: “Accept as paid” is not possible (any more)."
+        f"{payment}: The provider reports no coins for this payment. Read it again first."
     ]
 
 
@@ -182,7 +183,7 @@ def test_rest_is_asked_for_once_per_form(client, settler):
     payment = make_payment()
     seen = client.get(form_of(payment, "ask")).context["seen"]
     assert send(client, payment, "ask", seen=seen) == [
-        f"success: {payment}: the customer is asked for 0.50 EUR by mail."
+        f"success: {payment}: the customer is asked for the rest by mail."
     ]
     assert send(client, payment, "ask", seen=seen)[0].startswith("error: ")
     mail = Email.objects.get(kind="problem")
@@ -192,9 +193,7 @@ def test_rest_is_asked_for_once_per_form(client, settler):
 
 def test_refund_goes_from_the_decision_to_done(client, settler):
     payment = make_payment()
-    assert decide(client, payment, "refund", **REASON) == [
-        f"success: {payment}: 0.00098 BTC go back. The customer is asked for an address; an alert tells you."
-    ]
+    assert decide(client, payment, "refund", **REASON) == [f"success: {payment}: {refunds.REFUND.done}"]
     refund = Refund.objects.get()
     assert (refund.reason, choices(client, payment), choices(client, refund)) == (REASON["reason"], [], [])
     Refund.objects.update(address=ADDRESS, extra_id="77")
@@ -236,7 +235,7 @@ def test_filter_finds_the_payments_that_need_a_person(client, settler):
     Refund.objects.create(order=refunded.order, payment=refunded, amount=1, currency="btc", reason="x")
     make_payment(status="waiting")
     Alert.objects.filter(about_pk=Payment.objects.get(status="waiting").pk).update(status="closed")
-    listed = client.get(reverse("admin:payments_payment_changelist"), {"person": "yes"})
+    listed = client.get(reverse("admin:payments_payment_changelist"), {"attention": "yes"})
     assert set(listed.context["cl"].result_list) == {short, wrong}
 
 
@@ -318,13 +317,13 @@ def test_hostile_text_from_the_provider_is_only_text(client, settler):
 
 def test_held_order_is_let_go_on(client, settler):
     order = make_paid_order()
-    assert choices(client, order) == ["Hold", "Money goes back"]
+    assert choices(client, order) == ["Hold", "Give the money back"]
     decide(client, order, "hold", **REASON)
     order.refresh_from_db()
     assert (order.status, order.reason) == ("held", "held_by_staff")
     assert Alert.objects.get(kind="order_held").status == "open"
     assert order.events.filter(kind="staff", message=REASON["reason"], actor=settler.username).count() == 1
-    assert choices(client, order) == ["Let it go on", "Money goes back"]
+    assert choices(client, order) == ["Let it continue", "Give the money back"]
     decide(client, order, "release", **REASON)
     order.refresh_from_db()
     assert (order.status, order.reason, Alert.objects.get(kind="order_held").status) == ("fulfilling", "", "closed")
@@ -334,8 +333,8 @@ def test_only_an_order_without_money_is_cancelled(client, settler):
     order, short = make_order(), make_payment().order
     short.payments.get().move("review", message="To a person.")
     assert choices(client, order) == ["Hold", "Cancel"]
-    assert choices(client, short) == ["Hold", "Money goes back"]
-    assert "not possible" in send(client, short, "cancel", **REASON, seen="none")[0]
+    assert choices(client, short) == ["Hold", "Give the money back"]
+    assert "Money for it was seen" in send(client, short, "cancel", **REASON, seen="none")[0]
     decide(client, order, "cancel", **REASON)
     order.refresh_from_db()
     assert (order.status, order.reason) == ("cancelled", "cancelled")

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import connection
 
+from bitloot.core.decisions import DecisionRefused
 from orders.models import Order
 from orders.tests.factories import timeline
 from payments import refunds, sync
-from payments.exceptions import AddressRefused, DecisionRefused
+from payments.exceptions import AddressRefused
 from payments.models import Payment, Refund
 from payments.tests.decisions import TXID, accept, mails, money_in, now, refund_of
 from payments.tests.factories import ADDRESS

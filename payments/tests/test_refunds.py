@@ -3,10 +3,11 @@ from decimal import Decimal
 
 import pytest
 
+from bitloot.core.decisions import DecisionRefused
 from orders.models import Alert
 from orders.tests.factories import make_order, timeline
 from payments import refunds, settlement
-from payments.exceptions import AddressRefused, DecisionRefused
+from payments.exceptions import AddressRefused
 from payments.models import Payment, Refund
 from payments.tests.decisions import HALF, TXID, WHY, mails, money_in, now, refund_of, story
 from payments.tests.factories import ADDRESS, make_coin, make_payment
@@ -230,7 +231,8 @@ def test_the_order_is_refunded_with_its_last_refund():
         refunds.set_refund_address(order=order, refund_id=refund.pk, address=ADDRESS)
         refunds.mark_sent(refund, actor="ada", transaction_id=TXID)
         refunds.mark_done(refund, actor="ada")
-        refunds.mark_done(refund, actor="ada")
+        with pytest.raises(DecisionRefused, match="cannot become “done”"):
+            refunds.mark_done(refund, actor="ada")
     assert (now(order), [now(payment) for payment in payments]) == ("refunded", ["refunded", "refunded"])
     assert set(order.refunds.values_list("status", flat=True)) == {"done"}
     assert story(order)[-3:] == [

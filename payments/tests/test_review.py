@@ -2,10 +2,10 @@ from decimal import Decimal
 
 import pytest
 
+from bitloot.core.decisions import DecisionRefused
 from orders.models import Alert, Order
 from orders.tests.factories import make_order, timeline
 from payments import review, settlement
-from payments.exceptions import DecisionRefused
 from payments.models import Payment
 from payments.tests.decisions import HALF, WHY, accept, mails, money_in, now, story
 from payments.tests.factories import make_payment

@@ -238,7 +238,7 @@ class World:
 
     def replay_everything(self):
         for log in WebhookLog.objects.all():
-            assert replay(log)
+            replay(log)
         drain_webhooks()
 
     def sweep(self):

@@ -7,6 +7,7 @@ import pytest
 from django.db import IntegrityError, connections, transaction
 from django.db.models.functions import Now
 
+from bitloot.core.decisions import DecisionRefused
 from bitloot.core.outcome import Outcome
 from bitloot.core.providers import ProviderUnavailable
 from bitloot.core.queue import LeaseLost
@@ -237,7 +238,8 @@ def test_replay_leaves_a_row_that_a_worker_holds(handler):
     handler(Outcome.processed("paid"))
     log = make_log()
     (claimed,) = WebhookLog.objects.claim()
-    replay(log)
+    with pytest.raises(DecisionRefused, match="A worker is at it"):
+        replay(log)
     log.refresh_from_db()
     assert [log.replays, log.claim_token] == [0, claimed.claim_token]
     handle_row(claimed)

@@ -184,11 +184,14 @@ def test_a_webhook_survives_that_the_server_ends_its_connection(client, settings
 def test_a_database_that_is_away_is_answered_503_and_nothing_is_half_done(client, monkeypatch):
     with monkeypatch.context() as away:
         connection.close()
+        connection.close_pool()
+        away.setitem(connection.settings_dict["OPTIONS"], "pool", {"min_size": 1, "max_size": 4, "timeout": 0.5})
         away.setitem(connection.settings_dict, "PORT", "1")
         away.setitem(connection.settings_dict, "HOST", "127.0.0.1")
         assert send_ipn(client, ipn()).status_code == 503
         assert send_event(client, supplier_event()).status_code == 503
         connection.close()
+        connection.close_pool()
     assert WebhookLog.objects.count() == 0
     assert send_ipn(client, ipn()).status_code == 200
 

@@ -1,52 +1,44 @@
-"""What the apps' admin pages share: read-only pages with buttons, search by any id, counts per status, live parts."""
+"""What the apps' admin pages share: read-only pages, search by any id, counts per status, live parts, extension."""
 
 import re
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.admin.utils import flatten_fieldsets, quote, unquote
-from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
+from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
-from django.db.models import Q, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.forms.models import BaseInlineFormSet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
-from django.urls import URLPattern, path, reverse
-from django.utils.decorators import method_decorator
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.utils.functional import cached_property
 from django.utils.text import capfirst
-from django.views.decorators.http import require_POST
 
-from bitloot.core.admin.formatting import TONES, UUID_PATTERN, badge, link, list_url, short
+from bitloot.core.admin.formatting import UUID_PATTERN, link, list_url, short, state_badge
+from bitloot.core.admin.panels import Panel, Waiting
+from bitloot.core.choices import StatusChoices, Tone
 
-MAX_ROWS = 100
 MAX_INLINES = 100
 MAX_FOUND = 200
 MAX_TERM = 200
 MAX_COUNTED = 10_000
 MAX_COUNTED_BY_STATUS = 1_000
 
+Fieldset = tuple[str | None, dict[str, Any]]
 
 _COMPARISONS = frozenset({"exact", "in", "isnull", "gt", "gte", "lt", "lte"})
 _START_OF_UUID = re.compile(r"[0-9a-f]{6,31}")
 
 
-class Refused(Exception):
-    """The row was left as it is; the message goes on after the row's name and says why."""
-
-
 class OneOf(admin.SimpleListFilter):
-    """A filter by values that are written here: Django's own would read the whole table to learn them."""
+    """A filter by the `choices` of a TextChoices or a table: Django's own would read all rows to learn the values."""
 
-    values: tuple[str, ...] = ()
+    words: Iterable[str] = ()
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(value, value.replace("_", " ")) for value in self.values]
+        return [(str(word), str(word).replace("_", " ")) for word in self.words]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(**{str(self.parameter_name): self.value()}) if self.value() else queryset
@@ -69,27 +61,57 @@ class CappedPaginator(Paginator):
         return self._counted > MAX_COUNTED
 
 
-class StoreAdmin(admin.ModelAdmin):
-    """Lists that stay quick however long they grow, are searched by ids, and whose actions are buttons too."""
+class BaseAdmin(admin.ModelAdmin):
+    """Lists that stay quick however long they grow, and are searched by ids."""
 
-    actions: tuple[str, ...] = ()
     search_ids: tuple[str, ...] = ()  # UUIDs: found whole, without dashes, or by their first six characters
     search_numbers: tuple[str, ...] = ()
     linked_by: tuple[str, ...] = ()  # what other pages' links may filter by, beside list_filter
     counts_statuses = False
     is_live = False
-    tones: dict[str, str] = {}
+    in_finder = True
+    # For the home page of staff.
+    panels: tuple[Panel, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+    # What upper apps added with extend().
+    extra_fieldsets: tuple[tuple[type[Model], Fieldset], ...] = ()
     list_per_page = 50
     list_max_show_all = 0
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     paginator = CappedPaginator
-    change_list_template = "admin/store/change_list.html"
-    change_form_template = "admin/store/change_form.html"
+    change_list_template = "admin/bitloot/change_list.html"
+    change_form_template = "admin/bitloot/change_form.html"
+
+    @classmethod
+    def extend(
+        cls,
+        *,
+        inlines: Iterable[type["ReadOnlyInline"]] = (),
+        fieldsets: Iterable[Fieldset] = (),
+        list_filter: Iterable[Any] = (),
+        of: type[Model] | None = None,
+    ) -> None:
+        """Add to the page of a lower app's row, from the upper app's own admin.py: `OrderAdmin.extend(inlines=[…])`.
+
+        Inlines are shown in the order of their `place`, to those who may view their model. A fieldset has Django's
+        form; its fields are functions of the row under @admin.display, shown to those who may view the model `of`.
+        Fieldsets of one title become one. Filters come after those of the lower app.
+        """
+        cls.list_filter = (*cls.list_filter, *list_filter)
+        cls.inlines = sorted((*cls.inlines, *inlines), key=attrgetter("place"))
+        cls.extra_fieldsets = (*cls.extra_fieldsets, *((of or cls.model, fieldset) for fieldset in fieldsets))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        added: dict[str | None, Fieldset] = {}
+        for title, options in (fieldset for model, fieldset in self.extra_fieldsets if may_view(request, model)):
+            before = added[title][1]["fields"] if title in added else ()
+            added[title] = (title, {**options, "fields": (*before, *options["fields"])})
+        return (*super().get_fieldsets(request, obj), *added.values())
 
     @admin.display(description="status", ordering="status")
     def state(self, row: Any) -> str:
-        return badge(row.status, self.tones.get(row.status, ""))
+        return state_badge(row)
 
     # --- searching and filtering ---
 
@@ -129,7 +151,7 @@ class StoreAdmin(admin.ModelAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         request.GET = _without_nul(request.GET)  # type: ignore[assignment]
         if request.method == "POST":
-            self._check_posted(request)
+            self._check_ids(request.POST.getlist(ACTION_CHECKBOX_NAME))
         own = {
             "title": capfirst(self.opts.verbose_name_plural),
             "status_counts": self._status_counts() if self.counts_statuses else [],
@@ -137,106 +159,42 @@ class StoreAdmin(admin.ModelAdmin):
         }
         return super().changelist_view(request, {**own, **(extra_context or {})})
 
+    def _check_ids(self, selected: list[str]) -> None:
+        """Answer 400 to the id of no row, with which Django would crash."""
+        for pk in selected:
+            try:
+                self.opts.pk.clean(pk, None)
+            except ValidationError as err:
+                raise BadRequest("invalid id of a selected row") from err
+
     def _status_counts(self) -> list[dict[str, Any]]:
         """Count the rows of each status, no further than a thousand: an index answers each count by itself."""
         counts = []
-        for status, label in self.model._meta.get_field("status").choices:
+        statuses: type[StatusChoices] = self.model.Status
+        for status, label in statuses.choices:
             rows = self.model._default_manager.filter(status=status).order_by()
             count = rows[: MAX_COUNTED_BY_STATUS + 1].count()
             shown = f"{MAX_COUNTED_BY_STATUS}+" if count > MAX_COUNTED_BY_STATUS else str(count)
             url = list_url(self.opts.label_lower, status__exact=status)
-            tone = (self.tones.get(status) or TONES.get(status, "calm")) if count else "calm"
-            counts.append({"label": label, "count": shown, "url": url, "tone": tone})
+            tone = statuses.tone_for(status) if count else Tone.CALM
+            counts.append({"label": label, "count": shown, "url": url, "tone": tone.value})
         return counts
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        own = {"buttons": self._buttons(request, object_id), "is_live": self.is_live}
-        return super().change_view(request, object_id, form_url, {**own, **(extra_context or {})})
-
-    # --- actions: on many rows from the list, on one from its page ---
-
-    def get_urls(self) -> list[URLPattern]:
-        name = f"{self.opts.app_label}_{self.opts.model_name}_do"
-        view = self.admin_site.admin_view(self.button_view)
-        return [path("<path:object_id>/do/<slug:name>/", view, name=name), *super().get_urls()]
-
-    @method_decorator(require_POST)
-    def button_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
-        if name not in self.actions or not self.has_view_permission(request):
-            raise Http404
-        row = self.get_object(request, unquote(object_id))
-        if row is None:
-            raise Http404
-        if name not in self.get_actions(request):
-            self._refuse(request, name, str(row.pk), str(row))
-        getattr(self, name)(request, self.get_queryset(request).filter(pk=row.pk))
-        back = reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=[quote(row.pk)])
-        return HttpResponseRedirect(back)
-
-    def act(self, request: HttpRequest, rows: QuerySet[Any], do: Callable[[Any], None], *, done: str) -> None:
-        """Do one thing to at most MAX_ROWS rows, log it, and say what became of them; `do` raises Refused."""
-        taken, changed, left = list(rows[: MAX_ROWS + 1]), [], Counter[str]()
-        for row in taken[:MAX_ROWS]:
-            try:
-                do(row)
-            except Refused as err:
-                left[str(err)] += 1
-            else:
-                changed.append(row)
-        if changed:
-            LogEntry.objects.log_actions(_user_id(request), changed, CHANGE, capfirst(done))
-            several = f"{len(changed)} {self.opts.verbose_name_plural}"
-            name = self.named(changed[0]) if len(changed) == 1 else several
-            self.message_user(request, f"{name}: {done}", messages.SUCCESS)
-        for reason, count in left.items():
-            name = self.named(taken[0]) if len(taken) == 1 else f"{count} left as before"
-            self.message_user(request, f"{name}: {reason}", messages.WARNING)
-        if len(taken) > MAX_ROWS:
-            text = f"Only the first {MAX_ROWS} were taken. Filter the list and do it again for the others."
-            self.message_user(request, text, messages.WARNING)
+        return super().change_view(request, object_id, form_url, {"is_live": self.is_live, **(extra_context or {})})
 
     def named(self, row: Any) -> str:
         """Return what messages call the row."""
         return short(row)
 
-    def _buttons(self, request: HttpRequest, object_id: str) -> list[dict[str, Any]]:
-        view = f"admin:{self.opts.app_label}_{self.opts.model_name}_do"
-        return [
-            {"label": action[2], "url": reverse(view, args=[object_id, name])}
-            for name, action in self.get_actions(request).items()
-            if name in self.actions and action
-        ]
-
-    def _check_posted(self, request: HttpRequest) -> None:
-        """Stop what Django would answer with a crash (an id that is none) or pass over in silence (no permission)."""
-        refused = set(request.POST.getlist("action")) & set(self.actions) - set(self.get_actions(request))
-        if refused:
-            self._refuse(request, ", ".join(refused), "", str(self.opts.verbose_name_plural))
-        for selected in request.POST.getlist(ACTION_CHECKBOX_NAME):
-            try:
-                self.opts.pk.clean(selected, None)
-            except ValidationError as err:
-                raise BadRequest("a selected row's id is none") from err
-
-    def _refuse(self, request: HttpRequest, name: str, object_id: str, object_repr: str) -> None:
-        LogEntry.objects.create(
-            user_id=_user_id(request),
-            content_type=ContentType.objects.get_for_model(self.model),
-            object_id=object_id,
-            object_repr=object_repr[:200],
-            action_flag=CHANGE,
-            change_message=f"Refused “{name}”: no permission.",
-        )
-        raise PermissionDenied
+    def view_name(self, view: str) -> str:
+        return f"admin:{self.opts.app_label}_{self.opts.model_name}_{view}"
 
 
-class ReadOnlyAdmin(StoreAdmin):
-    """Rows that only the store itself makes and changes; people read them, and press the buttons there are."""
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        return flatten_fieldsets(self.get_fieldsets(request, obj))
+class ReadOnlyAdmin(BaseAdmin):
+    """Rows that only BitLoot makes and changes. As nobody may change them, Django shows every field as text."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -265,14 +223,14 @@ class ReadOnlyInline(admin.TabularInline):
     """A table of rows that belong to the page's row."""
 
     formset = NewestFormSet
-    template = "admin/store/inline.html"
+    template = "admin/bitloot/inline.html"
     extra = 0
     can_delete = False
-    tones: dict[str, str] = {}
+    place = 50  # among the tables of its page; the lowest comes first
 
     @admin.display(description="status")
     def state(self, row: Any) -> str:
-        return badge(row.status, self.tones.get(row.status, ""))
+        return state_badge(row)
 
     @admin.display(description="")
     def page(self, row: Any) -> str:
@@ -289,6 +247,12 @@ class ReadOnlyInline(admin.TabularInline):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def may_view(request: HttpRequest, model: type[Model]) -> bool:
+    """Whether the list of this model is open to them; Django lets those who may change a row view it, too."""
+    meta = model._meta
+    return any(request.user.has_perm(f"{meta.app_label}.{verb}_{meta.model_name}") for verb in ("view", "change"))
 
 
 def _uuid_span(term: str) -> tuple[uuid.UUID, uuid.UUID] | None:
@@ -308,7 +272,3 @@ def _without_nul(query: QueryDict) -> QueryDict:
     for name, values in query.lists():
         clean.setlist(name.replace("\x00", ""), [value.replace("\x00", "") for value in values])
     return clean
-
-
-def _user_id(request: HttpRequest) -> Any:
-    return request.user.pk

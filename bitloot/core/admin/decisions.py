@@ -1,7 +1,7 @@
-"""Decisions of staff about one row: a page that asks why, one effect however often it is sent, a line in the log."""
+"""The decisions of staff as buttons, list actions and pages that ask: one effect, one line in the log."""
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from django import forms
@@ -9,53 +9,49 @@ from django.contrib import messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import quote, unquote
 from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.text import capfirst
 
-from bitloot.core.admin.base import ReadOnlyAdmin, Refused
-from bitloot.core.admin.formatting import short
+from bitloot.core.admin.base import ReadOnlyAdmin
+from bitloot.core.decisions import Decision, DecisionRefused
 
+MAX_ROWS = 100
 
-class ReasonForm(forms.Form):
-    reason = forms.CharField(
-        min_length=5,
-        max_length=200,
-        widget=forms.Textarea(attrs={"rows": 3, "cols": 60}),
-        help_text="A few words, kept with the decision.",
-        error_messages={"required": "Say why, in a few words.", "min_length": "Say a little more: why?"},
-    )
-
-
-@dataclass(frozen=True)
-class Decision:
-    name: str
-    label: str
-    consequence: str  # read before it is decided
-    is_possible: Callable[[Any], bool]
-    decide: Callable[[Any, str, dict[str, str]], str]  # row, who, the form: what comes next; raises Refused
-    form: type[forms.Form] = ReasonForm
+Action = Callable[["DecisionAdmin", HttpRequest, QuerySet[Any]], None]
 
 
 class DecisionAdmin(ReadOnlyAdmin):
-    """A read-only page with the decisions that are possible now. The row is an order, or has one."""
+    """A read-only page with the decisions that are possible now; those without a form are actions of the list, too."""
 
-    decisions: tuple[Decision, ...] = ()
-    decision_permission = ""
-    change_form_template = "admin/store/decisions.html"
+    decisions: tuple[Decision[Any], ...] = ()
+    change_form_template = "admin/bitloot/decisions.html"
+
+    @classmethod
+    def extend(cls, *, decisions: tuple[Decision[Any], ...] = (), **added: Any) -> None:
+        """As BaseAdmin.extend; decisions come after those of the lower app."""
+        super().extend(**added)
+        cls.decisions = (*cls.decisions, *decisions)
 
     def concern(self, row: Any) -> str:
-        """Say in words why the row waits for a person; nothing if it does not."""
+        """Return why the row waits for staff, in words; nothing if it does not."""
         return ""
 
     def facts(self, row: Any) -> str:
         """Return what to look at while deciding, as HTML."""
         return ""
 
+    def possible(self, request: HttpRequest, row: Any) -> list[Decision[Any]]:
+        """Return the decisions that they may take about the row as it is now."""
+        return [decision for decision in self._open_to(request) if decision.objection(row) is None]
+
     def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.decision_view)
-        return [path("<path:object_id>/decide/<slug:name>/", view, name=self._view_name("decide")), *super().get_urls()]
+        view, name = self.admin_site.admin_view(self.decision_view), self.view_name("decide").partition(":")[2]
+        return [path("<path:object_id>/decide/<slug:name>/", view, name=name), *super().get_urls()]
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -63,7 +59,13 @@ class DecisionAdmin(ReadOnlyAdmin):
         row = self.get_object(request, unquote(object_id))
         own: dict[str, Any] = {}
         if row is not None and self.has_view_permission(request, row):
-            own = {"concern": self.concern(row), "facts": self.facts(row), "decisions": self._open_to(request, row)}
+            possible = self.possible(request, row)
+            own = {
+                "concern": self.concern(row),
+                "facts": self.facts(row),
+                "buttons": [self._choice(row, decision) for decision in possible if decision.form is None],
+                "decisions": [self._choice(row, decision) for decision in possible if decision.form is not None],
+            }
         return super().change_view(request, object_id, form_url, {**own, **(extra_context or {})})
 
     def decision_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
@@ -71,58 +73,122 @@ class DecisionAdmin(ReadOnlyAdmin):
         row = self.get_object(request, unquote(object_id)) if self.has_view_permission(request) else None
         if decision is None or row is None:
             raise Http404
-        if not request.user.has_perm(self.decision_permission):
-            self._refuse(request, decision.label, str(row.pk), str(row))
-        if request.method != "POST" and not decision.is_possible(row):
-            self.message_user(request, f"{short(row)}: “{decision.label}” is not possible (any more).", messages.ERROR)
-            return self._back_to(row)
+        if not request.user.has_perm(decision.permission):
+            self._forbid(request, decision.label, str(row.pk), str(row))
+        if decision.form is None:
+            return self._press(request, row, decision)
         form = decision.form(request.POST if request.method == "POST" else None)
-        if request.method == "POST" and form.is_valid():
+        if form.is_valid():
             self._decide(request, row, decision, form.cleaned_data)
-            return self._back_to(row)
-        return self._ask(request, row, decision, form)
+        elif request.method == "POST" or (objection := decision.objection(row)) is None:
+            return self._ask(request, row, decision, form)
+        else:
+            self.message_user(request, f"{self.named(row)}: {objection}", messages.ERROR)
+        return self._back_to(row)
 
-    def _ask(self, request: HttpRequest, row: Any, decision: Decision, form: forms.Form) -> HttpResponse:
+    def _ask(self, request: HttpRequest, row: Any, decision: Decision[Any], form: forms.Form) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
             "title": decision.label,
             "opts": self.opts,
             "row": row,
-            "row_name": short(row),
+            "row_name": self.named(row),
             "decision": decision,
             "form": form,
             "facts": self.facts(row),
             "concern": self.concern(row),
             "seen": request.POST.get("seen") or self._last_log(row),
         }
-        return TemplateResponse(request, "admin/store/decision.html", context)
+        return TemplateResponse(request, "admin/bitloot/decision.html", context)
 
-    def _decide(self, request: HttpRequest, row: Any, decision: Decision, fields: dict[str, str]) -> None:
+    def _decide(self, request: HttpRequest, row: Any, decision: Decision[Any], fields: dict[str, str]) -> None:
         """Decide and log in one transaction, under the order's lock, unless somebody was faster."""
         try:
             with transaction.atomic():
+                # Two who read the same page both sent it: the second waits here, and then finds the first one's line.
                 getattr(row, "order", row).lock()
                 if request.POST.get("seen") != self._last_log(row):
-                    raise Refused("somebody decided about it meanwhile, or the form was sent twice. Look at it again.")
+                    raise DecisionRefused(
+                        "Somebody decided about it meanwhile, or the form was sent twice. Look again."
+                    )
                 row.refresh_from_db()
-                said = decision.decide(row, request.user.get_username(), fields)
+                decision.carry_out(row, actor=request.user.get_username(), **fields)
                 words = ". ".join([decision.label, *(value for value in fields.values() if value)])
-                who: Any = request.user.pk
-                LogEntry.objects.log_actions(who, [row], CHANGE, words)
-        except Refused as err:
-            self.message_user(request, f"{short(row)}: {err}", messages.ERROR)
+                LogEntry.objects.log_actions(_user_id(request), [row], CHANGE, words)
+        except DecisionRefused as err:
+            self.message_user(request, f"{self.named(row)}: {err}", messages.ERROR)
         else:
-            self.message_user(request, f"{short(row)}: {said}", messages.SUCCESS)
+            self.message_user(request, f"{self.named(row)}: {decision.done}", messages.SUCCESS)
 
-    def _open_to(self, request: HttpRequest, row: Any) -> list[dict[str, str]]:
-        if not request.user.has_perm(self.decision_permission):
-            return []
-        view = f"admin:{self._view_name('decide')}"
-        return [
-            {"label": choice.label, "consequence": choice.consequence, "url": reverse(view, args=[row.pk, choice.name])}
-            for choice in self.decisions
-            if choice.is_possible(row)
-        ]
+    # --- at once: from the row's page, or for many rows of the list ---
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        own = {
+            decision.name: (_as_action(decision), decision.name, decision.label)
+            for decision in self._open_to(request)
+            if decision.form is None
+        }
+        return {**super().get_actions(request), **own}
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if request.method == "POST":
+            self._check_permissions(request)
+        return super().changelist_view(request, extra_context)
+
+    def decide_about(self, request: HttpRequest, rows: QuerySet[Any], decision: Decision[Any]) -> None:
+        """Decide about at most MAX_ROWS rows, log those that were changed, and say why the others were not."""
+        taken, changed, left = list(rows[: MAX_ROWS + 1]), [], Counter[str]()
+        for row in taken[:MAX_ROWS]:
+            try:
+                decision.carry_out(row, actor=request.user.get_username())
+            except DecisionRefused as err:
+                left[str(err)] += 1
+            else:
+                changed.append(row)
+        if changed:
+            LogEntry.objects.log_actions(_user_id(request), changed, CHANGE, capfirst(decision.done))
+            several = f"{len(changed)} {self.opts.verbose_name_plural}"
+            name = self.named(changed[0]) if len(changed) == 1 else several
+            self.message_user(request, f"{name}: {decision.done}", messages.SUCCESS)
+        for reason, count in left.items():
+            name = self.named(taken[0]) if len(taken) == 1 else f"{count} left as before"
+            self.message_user(request, f"{name}: {reason}", messages.WARNING)
+        if len(taken) > MAX_ROWS:
+            text = f"Only the first {MAX_ROWS} were taken. Filter the list and do it again for the others."
+            self.message_user(request, text, messages.WARNING)
+
+    def _press(self, request: HttpRequest, row: Any, decision: Decision[Any]) -> HttpResponse:
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        self.decide_about(request, self.get_queryset(request).filter(pk=row.pk), decision)
+        return self._back_to(row)
+
+    def _check_permissions(self, request: HttpRequest) -> None:
+        """Refuse and log an action without its permission, which Django would ignore silently."""
+        asked = set(request.POST.getlist("action"))
+        for decision in self.decisions:
+            if decision.name in asked and not request.user.has_perm(decision.permission):
+                self._forbid(request, decision.label, "", str(self.opts.verbose_name_plural))
+
+    # --- what both share ---
+
+    def _open_to(self, request: HttpRequest) -> list[Decision[Any]]:
+        return [decision for decision in self.decisions if request.user.has_perm(decision.permission)]
+
+    def _choice(self, row: Any, decision: Decision[Any]) -> dict[str, str]:
+        url = reverse(self.view_name("decide"), args=[quote(row.pk), decision.name])
+        return {"label": decision.label, "consequence": decision.consequence, "url": url}
+
+    def _forbid(self, request: HttpRequest, label: str, object_id: str, object_repr: str) -> None:
+        LogEntry.objects.create(
+            user_id=_user_id(request),
+            content_type=ContentType.objects.get_for_model(self.model),
+            object_id=object_id,
+            object_repr=object_repr[:200],
+            action_flag=CHANGE,
+            change_message=f"Refused “{label}”: no permission.",
+        )
+        raise PermissionDenied
 
     def _last_log(self, row: Any) -> str:
         about = LogEntry.objects.filter(
@@ -131,7 +197,15 @@ class DecisionAdmin(ReadOnlyAdmin):
         return str(about.order_by("-pk").values_list("pk", flat=True).first() or "none")
 
     def _back_to(self, row: Any) -> HttpResponse:
-        return HttpResponseRedirect(reverse(f"admin:{self._view_name('change')}", args=[quote(row.pk)]))
+        return HttpResponseRedirect(reverse(self.view_name("change"), args=[quote(row.pk)]))
 
-    def _view_name(self, view: str) -> str:
-        return f"{self.opts.app_label}_{self.opts.model_name}_{view}"
+
+def _as_action(decision: Decision[Any]) -> Action:
+    def decide(page: DecisionAdmin, request: HttpRequest, rows: QuerySet[Any]) -> None:
+        page.decide_about(request, rows, decision)
+
+    return decide
+
+
+def _user_id(request: HttpRequest) -> Any:
+    return request.user.pk

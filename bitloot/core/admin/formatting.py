@@ -14,27 +14,28 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from bitloot.core.choices import StatusChoices, Tone
+
 NOTHING = "–"
 UUID_PATTERN = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}(?![0-9a-f])")
 
-# good: done well; busy: a machine is at it; look: waits for a person; bad: failed; calm: over, or not begun
-_TONES = {
-    "good": "fulfilled delivered finished processed sent stored accessed done placed ok open",
-    "busy": "paid fulfilling partially_fulfilled sending reserved given creating confirming confirmed received queued"
-    " requested",
-    "look": "held unknown underpaid partially_paid review refund_due paused duplicate",
-    "bad": "failed stopped refused",
-}
-TONES = {word: tone for tone, words in _TONES.items() for word in words.split()}
+
+def tone_of(row: Any) -> Tone:
+    """Return the tone that the choices of the row's model give its status."""
+    statuses: type[StatusChoices] = type(row).Status
+    return statuses.tone_for(row.status)
 
 
-def badge(word: str, tone: str = "") -> SafeString:
-    tone = tone or TONES.get(word, "calm")
-    return format_html('<span class="badge badge-{}">{}</span>', tone, word.replace("_", " "))
+def state_badge(row: Any) -> SafeString:
+    return badge(row.status, tone_of(row))
+
+
+def badge(word: str, tone: Tone) -> SafeString:
+    return format_html('<span class="badge badge-{}">{}</span>', tone.value, word.replace("_", " "))
 
 
 def age(moment: datetime | None) -> str:
-    """Say how long ago a moment was or how far ahead it is; pages show the exact time beside it."""
+    """Return how long ago a moment was or how far ahead it is; pages show the exact time beside it."""
     if moment is None:
         return NOTHING
     seconds = (timezone.now() - moment).total_seconds()

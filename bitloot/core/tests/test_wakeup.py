@@ -1,6 +1,7 @@
 import os
 import threading
 import time
+from functools import partial
 
 import pytest
 from django.db import transaction
@@ -107,17 +108,25 @@ def test_a_forked_process_starts_its_own_thread(sent):
 
 
 def test_a_worker_answers_its_own_wakeups_and_tells_others_once_its_seats_are_taken(monkeypatch, sent):
-    worker, looked = Worker({"orders": 1}), threading.Event()
+    worker, claims = Worker({"orders": 1}), []
+    drain = partial(worker.drain, "orders", lambda limit: claims.append(limit) or [], None, batch=1)
     monkeypatch.setattr(wakeup, "this_process", worker)
-    monkeypatch.setitem(wakeup.current_app.tasks, "orders.drain", looked.set)
+    monkeypatch.setitem(wakeup.current_app.tasks, "orders.drain", drain)
     worker.start(sweep_seconds=60)
     try:
+        assert wait_for(lambda: claims)
+        claims.clear()
         wakeup.notify_now("orders")
-        assert looked.wait(5)
+        assert wait_for(lambda: claims)
+        lane = worker._lanes["orders"]
+        assert wait_for(lambda: not lane.draining.locked())
         assert sent == []
-        worker._lanes["orders"].take_seats(1)
+        lane.take_seats(1)
+        wakeup.notify_now("orders")
+        assert wait_for(lambda: lane.is_full)
         wakeup.notify_now("orders")
         assert wait_for(lambda: [name for name, _ in sent] == ["orders.drain"])
+        lane.leave_seats(1)
     finally:
         worker.stop()
 

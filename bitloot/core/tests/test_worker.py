@@ -104,7 +104,9 @@ def test_a_wakeup_during_a_drain_is_not_lost(start):
 def test_a_lost_wakeup_costs_a_sweep_period(start):
     rows = Rows(0)
     rows.go_on.set()
-    start(rows, seats=2, sweep_seconds=0.05)
+    worker = start(rows, seats=2, sweep_seconds=0.2)
+    assert wait_for(lambda: rows.claims)
+    assert wait_for(lambda: not worker._lanes["orders"].draining.locked())
     rows.due = [1]
     assert wait_for(lambda: rows.handled == [[1]])
 
@@ -122,7 +124,7 @@ def test_a_job_that_fails_gives_its_seat_back_and_a_claim_that_fails_too(start, 
         worker.drain("orders", fail, rows.handle, batch=1)
     rows.due = [1]
     rows.go_on.set()
-    assert wait_for(lambda: worker.look("orders"))
+    worker.look("orders")
     assert wait_for(lambda: rows.handled == [[1]])
 
 

@@ -1,4 +1,4 @@
-// Keeps the marked parts of a staff page fresh: fetches the same address and swaps what changed. It rests while the
+// Keeps the marked parts of a staff page fresh: fetches the same address and swaps what changed. It pauses while the
 // tab is hidden, while somebody works in such a part (focus, ticked rows, selected text), and when it is paused.
 
 const EVERY = 5000;
@@ -47,7 +47,7 @@ async function refresh() {
     say(`Updated at ${new Date().toLocaleTimeString()}.`);
   } catch {
     live.delay = Math.min(live.delay * 2, SLOWEST);
-    say(`The store did not answer. Trying again in ${live.delay / 1000} s.`);
+    say(`No answer. Trying again in ${live.delay / 1000} s.`);
   } finally {
     live.asking = false;
   }
@@ -85,8 +85,8 @@ function bindTicks(event) {
 }
 
 function show() {
-  button.textContent = live.paused ? "Go on" : "Pause";
-  say(live.paused ? "Paused: what you see may be old." : "Updates by itself.");
+  button.textContent = live.paused ? "Continue" : "Pause";
+  say(live.paused ? "Paused: what you see may be old." : "Updates automatically.");
 }
 
 button.addEventListener("click", () => {

@@ -1,5 +1,0 @@
-"""Django looks for admin pages here; what staff see lives in `bitloot.staff`."""
-
-from bitloot.staff import site
-
-__all__ = ["site"]

@@ -1,0 +1,38 @@
+"""What an app shows on the home page of staff: its ModelAdmin names it, the site collects it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """A part of the home page: `panels = (Panel(...),)` on the ModelAdmin of the rows that it shows.
+
+    Whoever may view that list sees it; `permission` asks for one more. Its template gets `panel`: the title and what
+    `query` returns. Panels with a lower `place` come first: 10-39 what waits for a decision, 40-69 how the day goes,
+    70-99 the machines.
+    """
+
+    title: str
+    template: str
+    query: Callable[[HttpRequest], dict[str, Any]]
+    permission: str = ""
+    place: int = 50
+
+    def is_for(self, request: HttpRequest) -> bool:
+        return not self.permission or request.user.has_perm(self.permission)
+
+    def shown(self, request: HttpRequest) -> dict[str, Any]:
+        return {"title": self.title, "template": self.template, **self.query(request)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Rows that wait for staff: a card on the home page with their number, and a link to them in their list."""
+
+    title: str
+    status: str
+    since: str = "created_at"
