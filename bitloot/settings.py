@@ -181,7 +181,11 @@ if REDIS_URL:
         "default": {
             "BACKEND": "bitloot.core.cache.ForgivingRedisCache",
             "LOCATION": REDIS_URL,
-            "OPTIONS": {"socket_connect_timeout": 0.3, "socket_timeout": 0.5},
+            "OPTIONS": {
+                "socket_connect_timeout": 0.3,
+                "socket_timeout": 0.5,
+                "serializer": "bitloot.core.cache.JsonSerializer",
+            },
         }
     }
 else:
@@ -328,6 +332,7 @@ KEY_ENCRYPTION_SECRET_FALLBACKS = env.list("KEY_ENCRYPTION_SECRET_FALLBACKS", de
 KEY_ENVIRONMENT = env.str("KEY_ENVIRONMENT", default="production")
 SIGNED_URL_TTL_SECONDS = env.int("SIGNED_URL_TTL_SECONDS", default=900)
 KEY_RETENTION_DAYS = env.int("KEY_RETENTION_DAYS", default=365)
+KEY_OPENED_MAIL = env.bool("KEY_OPENED_MAIL", default=True)
 
 # --- Operation --------------------------------------------------------------------------------------------------------
 ALERT_URL = env.str("ALERT_URL", default="")

@@ -79,6 +79,10 @@ def order_for(request: HttpRequest | Request, order_id: Any) -> Order:
     return open_order(order_id, bearer(request))
 
 
+def order_and_token_for(request: HttpRequest | Request, order_id: Any) -> tuple[Order, Token]:
+    return open_with(order_id, bearer(request))
+
+
 def _read(order_id: uuid.UUID, text: str) -> Token:
     """Return what a token of ours says, without a look into the database. Raises OrderNotFound."""
     mark, *numbers = text[:40].split(".")[:3]

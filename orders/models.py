@@ -308,6 +308,7 @@ class Email(QueueRow):
         PROBLEM = "problem"
         FRESH_LINK = "fresh_link"
         ACCESS_CODE = "access_code"
+        KEY_OPENED = "key_opened"
         ALERT = "alert"
 
     order = models.ForeignKey(Order, null=True, blank=True, on_delete=models.PROTECT, related_name="emails")

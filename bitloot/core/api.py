@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address, ip_network
 from typing import IO, TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -70,9 +71,13 @@ class StrictJSONParser(JSONParser):
             raise exceptions.ParseError(str(err)) from err
 
 
+def has_body(request: Request) -> bool:
+    return bool((request.META.get("CONTENT_LENGTH") or "").strip("0"))
+
+
 def json_body(request: Request) -> Any:
     """Return the parsed body. Raises ParseError for an empty one, which DRF would take for an empty object."""
-    if not (request.META.get("CONTENT_LENGTH") or "").strip("0"):
+    if not has_body(request):
         raise exceptions.ParseError("The body is empty. Send a JSON object.")
     return request.data
 
@@ -151,6 +156,17 @@ def client_address(request: Any) -> str:
     if hops and len(forwarded) >= hops:
         return str(forwarded[-hops])[:45]
     return str(request.META.get("REMOTE_ADDR") or "local")
+
+
+def client_network(request: Any) -> str:
+    """Return the client's network: what a household or office keeps for weeks, and not a single device."""
+    try:
+        address = ip_address(client_address(request))
+    except ValueError:
+        return "unknown"
+    if address.version == 6 and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return str(ip_network((address, 24 if address.version == 4 else 64), strict=False))
 
 
 def problem_handler(err: Exception, context: Mapping[str, Any]) -> HttpResponse | None:

@@ -1,3 +1,4 @@
+import json
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -7,6 +8,17 @@ from redis.exceptions import RedisError
 
 PAUSE_SECONDS = 2.0
 T = TypeVar("T")
+
+
+class JsonSerializer:
+    """For the cache's OPTIONS["serializer"]. Django's own is pickle, which runs what anybody wrote into Redis."""
+
+    def dumps(self, value: Any) -> int | bytes:
+        # A whole number goes as it is, or Redis could not count with it.
+        return value if type(value) is int else json.dumps(value, allow_nan=False).encode()
+
+    def loads(self, stored: bytes) -> Any:
+        return json.loads(stored)
 
 
 class ForgivingRedisCache(RedisCache):
@@ -32,6 +44,8 @@ class ForgivingRedisCache(RedisCache):
             return fallback
         try:
             return call()
+        except ValueError:  # not JSON: nothing of ours
+            return fallback
         except (RedisError, OSError):
             type(self)._away_until = time.monotonic() + PAUSE_SECONDS
             return fallback
