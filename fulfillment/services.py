@@ -243,7 +243,7 @@ def _deliver_item(item: OrderItem, serials: list[str], *, reason: str, actor: st
             item=item, supplier_key_id=f"manual:{uuid.uuid4()}", plaintext=serial.encode(), content_type="text/plain"
         )
     if reservation.status in (Status.CANCELLED, Status.FAILED):
-        reservation.move(Status.HELD, message="Taken up again by a person.", actor=actor)
+        reservation.move(Status.HELD, message="Taken up again by staff.", actor=actor)
     reservation.move(
         Status.DELIVERED,
         message=f"Delivered by hand: {reason}"[:300],

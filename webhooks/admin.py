@@ -113,7 +113,7 @@ def _named_by(log: WebhookLog) -> list[list[str]]:
 
 
 def view_of(body: bytes) -> dict[str, Any]:
-    """Return the body for a person: as it came (as hex if it is no text), and indented if it is JSON."""
+    """Return the body for staff: as it came (as hex if it is no text), and indented if it is JSON."""
     try:
         text = body.decode()
     except UnicodeDecodeError:

@@ -83,7 +83,7 @@ _together = Group(_insert, most=MOST_AT_ONCE)
 
 
 def handle_row(log: WebhookLog) -> None:
-    """Run the handler of one claimed row and record what came of it; a failure keeps the row for another try."""
+    """Run the handler of one claimed row and record the outcome; a failure keeps the row for another try."""
     try:
         outcome = HANDLERS[log.provider](log)
         failpoint("webhook.handled")
@@ -131,7 +131,7 @@ def _try_later(log: WebhookLog, err: Exception) -> None:
 
 
 def _fail(log: WebhookLog, err: Exception) -> None:
-    """Show the failure at once, try a few times more, then wait for a person to replay it."""
+    """Show the failure at once, try a few times more, then wait until staff replay it."""
     last = log.attempts + 1 >= TRIES_AFTER_A_FAILURE
     pause: timedelta | None = None if last else backoff(log.attempts + 3)
     outcome = f"{type(err).__name__}: {err}"

@@ -11,9 +11,9 @@ from django.http import HttpRequest
 class Panel:
     """A part of the home page: `panels = (Panel(...),)` on the ModelAdmin of the rows that it shows.
 
-    Whoever may view that list sees it; `permission` asks for one more. Its template gets `panel`: the title and what
+    Anyone who may view that list sees it; `permission` asks for one more. Its template gets `panel`: the title and what
     `query` returns. Panels with a lower `place` come first: 10-39 what waits for a decision, 40-69 how the day goes,
-    70-99 the machines.
+    70-99 queues and gates.
     """
 
     title: str
