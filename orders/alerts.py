@@ -11,6 +11,7 @@ from orders.models import Alert, Email, Order
 STAFF_MAIL = "mails to staff"
 OBJECT_STORE = "object store"
 WEBHOOKS = "webhooks"
+STAFF_SIGN_IN = "staff sign-in"
 
 
 def raise_alert(kind: AlertKind, about: Model | str, message: str, *, order: Order | None = None) -> Alert:

@@ -57,3 +57,4 @@ class AlertKind(models.TextChoices):
     KEY_SOLD_TWICE = "key_sold_twice", "Key sold twice"
     WEBHOOK_FAILED = "webhook_failed", "Webhook failed"
     WEBHOOKS_REFUSED = "webhooks_refused", "Webhooks refused"
+    STAFF_LOCKED = "staff_locked", "Staff sign-in locked"
