@@ -39,6 +39,10 @@ class ForgivingRedisCache(RedisCache):
     def delete(self, key: Any, version: int | None = None) -> bool:
         return self._try(lambda: bool(super(ForgivingRedisCache, self).delete(key, version)), False)
 
+    def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """Return 0 while Redis is away; the caller counts elsewhere then. Raises ValueError if there is none."""
+        return self._try(lambda: super(ForgivingRedisCache, self).incr(key, delta, version), 0)
+
     def _try(self, call: Callable[[], T], fallback: T) -> T:
         if time.monotonic() < self._away_until:
             return fallback
