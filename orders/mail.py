@@ -20,6 +20,7 @@ from orders.access import order_link
 from orders.alerts import STAFF_MAIL, raise_alert
 from orders.choices import AlertKind
 from orders.codes import digits_of, latest_code
+from orders.mailboxes import deliverable
 from orders.models import Alert, Email, Order, OrderItem
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def _message(mail: Email, items: list[OrderItem]) -> EmailMultiAlternatives:
     name = f"orders/email/{mail.kind}"
     subject = " ".join(render_to_string(f"{name}.subject.txt", context).split())
     message = EmailMultiAlternatives(
-        subject, render_to_string(f"{name}.txt", context), settings.DEFAULT_FROM_EMAIL, [mail.to]
+        subject, render_to_string(f"{name}.txt", context), settings.DEFAULT_FROM_EMAIL, [deliverable(mail.to)]
     )
     message.attach_alternative(render_to_string(f"{name}.html", context), "text/html")
     return message

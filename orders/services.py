@@ -6,7 +6,6 @@ from decimal import Decimal
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
@@ -15,6 +14,7 @@ from bitloot.core import queries, wakeup
 from orders import idempotency
 from orders.codes import end_codes, owe_mail
 from orders.exceptions import KeySpent, OrderRefused
+from orders.mailboxes import is_mailed_too_often, validate_mailbox
 from orders.models import MAX_LINES, MAX_QUANTITY, Email, Order, OrderEvent, OrderItem, Product
 
 UNPAID_PER_HOUR = 20
@@ -115,7 +115,7 @@ def _renew(order_id: uuid.UUID, *, actor: str = "", mails: bool = True) -> None:
 def _clean_email(email: str) -> str:
     address = email.strip()
     try:
-        validate_email(address)
+        validate_mailbox(address)
     except ValidationError as err:
         raise OrderRefused({"email": ["This is not an e-mail address. Check it: the key is sent there."]}) from err
     if len(address) > 254:
@@ -149,7 +149,7 @@ def _find_product(reference: str) -> Product | None:
 
 def _create(order_id: uuid.UUID, email: str, priced: Sequence[tuple[Product, int]]) -> tuple[Order, list[OrderItem]]:
     """Write the order in the caller's transaction."""
-    _check_unpaid_limit(email)
+    _check_limits(email)
     total = sum((product.price * quantity for product, quantity in priced), Decimal(0))
     if total > MAX_TOTAL:
         raise OrderRefused({"items": ["This order is too large. Order less, or write to us."]})
@@ -164,7 +164,9 @@ def _create(order_id: uuid.UUID, email: str, priced: Sequence[tuple[Product, int
     return order, items
 
 
-def _check_unpaid_limit(email: str) -> None:
+def _check_limits(email: str) -> None:
+    if is_mailed_too_often(email):
+        raise OrderRefused({"email": ["There were very many orders for this address. Try again in an hour."]})
     hour_ago = Now() - timedelta(hours=1)
     unpaid = Order.objects.filter(email__iexact=email, status=Order.Status.PENDING, created_at__gt=hour_ago)
     if settings.THROTTLE_SCALE and unpaid.count() >= UNPAID_PER_HOUR * settings.THROTTLE_SCALE:
