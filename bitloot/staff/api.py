@@ -135,10 +135,11 @@ class WebhookReplay(StaffView):
         log = WebhookLog.objects.filter(pk=log_id).first() if log_id < 2**63 else None
         if log is None:
             raise Http404
+        user: Any = request.user
         with transaction.atomic():
-            webhooks.replay(log, actor=request.user.get_username())
+            webhooks.replay(log, actor=user.get_username())
             # The same line as the button in the admin leaves.
-            LogEntry.objects.log_actions(request.user.pk, [log], CHANGE, webhooks.REPLAY.label)
+            LogEntry.objects.log_actions(user.pk, [log], CHANGE, webhooks.REPLAY.label)
         log.refresh_from_db()
         return Response(serializers.WebhookRowSerializer(log).data, status=202)
 
