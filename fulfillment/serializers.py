@@ -33,6 +33,16 @@ class OpenableKeySerializer(StoredKeySerializer):
     aad = serializers.CharField(help_text="base64url")
 
 
+class RevealRequestSerializer(StrictSerializer):
+    keys = serializers.ListField(
+        child=TextField(max_length=36),
+        required=False,
+        min_length=1,
+        max_length=90,
+        help_text="Without it: all.",
+    )
+
+
 class RevealSerializer(serializers.Serializer):
     order_id = serializers.UUIDField()
     expires_at = serializers.DateTimeField()

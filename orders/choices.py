@@ -76,3 +76,4 @@ class AlertKind(models.TextChoices):
     WEBHOOK_FAILED = "webhook_failed", "Webhook failed"
     WEBHOOKS_REFUSED = "webhooks_refused", "Webhooks refused"
     ALERT_UNDELIVERED = "alert_undelivered", "Alert not delivered"
+    STAFF_LOCKED = "staff_locked", "Staff sign-in locked"

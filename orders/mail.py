@@ -27,6 +27,8 @@ from orders import notifications
 from orders.access import order_link
 from orders.alerts import MAIL_SERVER, STAFF_MAIL, close_alert, raise_alert
 from orders.choices import AlertKind
+from orders.codes import digits_of, latest_code
+from orders.mailboxes import deliverable
 from orders.models import Alert, Email, Order, OrderItem
 
 logger = logging.getLogger(__name__)
@@ -155,7 +157,7 @@ def _message(mail: Email, items: list[OrderItem]) -> EmailMultiAlternatives:
     name = f"orders/email/{mail.kind}"
     subject = " ".join(render_to_string(f"{name}.subject.txt", context).split())
     message = EmailMultiAlternatives(
-        subject, render_to_string(f"{name}.txt", context), settings.DEFAULT_FROM_EMAIL, [mail.to]
+        subject, render_to_string(f"{name}.txt", context), settings.DEFAULT_FROM_EMAIL, [deliverable(mail.to)]
     )
     message.attach_alternative(render_to_string(f"{name}.html", context), "text/html")
     return message
@@ -165,6 +167,8 @@ def _context(mail: Email, order: Order | None, items: list[OrderItem]) -> dict[s
     context: dict[str, object] = {"mail": mail, "order": order, "reason": mail.reason, "site_url": settings.SITE_URL}
     if order is not None and mail.kind not in Email.WITHOUT_LINK:
         context |= {"items": sorted(items, key=lambda item: item.title), "link": order_link(order)}
+    if order is not None and mail.kind == Email.Kind.ACCESS_CODE and (code := latest_code(order)) is not None:
+        context |= {"code": digits_of(code), "code_ends_at": code.expires_at}
     if mail.alert_id is not None:
         alert = Alert.objects.get(pk=mail.alert_id)
         about_url = settings.SITE_URL + alert.about_path if alert.about_path else ""

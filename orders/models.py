@@ -1,5 +1,5 @@
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ from orders.state import OrderEvent, StatusRow, Step, one_transaction
 MAX_QUANTITY = 9  # the supplier's limit per offer
 MAX_LINES = 10  # and per order
 PAYABLE_FOR = timedelta(hours=24)
+CODE_LIVES_FOR = timedelta(minutes=15)
 
 
 class Product(models.Model):
@@ -282,7 +283,7 @@ class IdempotencyRecord(models.Model):
     """What an Idempotency-Key was used for: route and key name the first body, and the row it made."""
 
     route = models.CharField(max_length=40)
-    key = models.CharField(max_length=255)
+    key = models.CharField(max_length=64, help_text="A keyed digest: the key itself would bring the order's token.")
     body_sha256 = models.CharField(max_length=64)
     object_id = models.UUIDField(null=True)
     created_at = models.DateTimeField(db_default=Now(), db_index=True)
@@ -291,7 +292,29 @@ class IdempotencyRecord(models.Model):
         constraints = [models.UniqueConstraint(fields=["route", "key"], name="idempotency_once")]
 
     def __str__(self) -> str:
-        return f"{self.route} {self.key[:4]}…"  # whole, and with the body it came with, it brings the order's token
+        return f"{self.route} {self.key[:4]}…"
+
+
+class AccessCode(models.Model):
+    """A one-time code that brings the order's token. The code itself is derived from the row, see orders.codes."""
+
+    class Kind(models.TextChoices):
+        HAND_OVER = "hand_over", "Handed over by the checkout"
+        MAIL = "mail", "Mailed to the customer"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="access_codes", editable=False)
+    kind = models.CharField(max_length=10, choices=Kind.choices, editable=False)
+    tries = models.PositiveSmallIntegerField(default=0, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), db_index=True, editable=False)
+    ended_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="Used, or replaced.")
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} for {self.order_id}"
+
+    @property
+    def expires_at(self) -> datetime:
+        return self.created_at + CODE_LIVES_FOR
 
 
 class Email(QueueRow):
@@ -311,6 +334,8 @@ class Email(QueueRow):
         FRESH_LINK = "fresh_link"
         ADDRESS_CORRECTED = "address_corrected"
         ADDRESS_REPLACED = "address_replaced"
+        ACCESS_CODE = "access_code"
+        KEY_OPENED = "key_opened"
         ALERT = "alert"
 
     # All others go to the address that their order has when they are sent, and link to it.

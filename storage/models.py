@@ -1,5 +1,5 @@
 import uuid
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from django.db import models
 from django.db.models import Case, F, Q, Value, When
@@ -157,3 +157,32 @@ class KeyDeliveryLog(models.Model):
 
     def __str__(self) -> str:
         return f"delivery of {self.object_key}"
+
+
+class KeyAccess(models.Model):
+    """One opening of one key: when, with which link, from where. Written once, never changed or deleted."""
+
+    id = models.BigAutoField(primary_key=True)
+    key = models.ForeignKey(Key, on_delete=models.PROTECT, related_name="accesses", editable=False)
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="key_accesses", editable=False)
+    at = models.DateTimeField(db_default=Now(), editable=False)
+    token = models.CharField(max_length=4, editable=False, help_text="A mailed link (mail), or a page or program (api)")
+    generation = models.PositiveIntegerField(editable=False, help_text="Of the order's links; closing them raises it.")
+    network = models.CharField(max_length=50, editable=False, help_text="The network of the client's address.")
+    agent = models.CharField(max_length=200, blank=True, editable=False, help_text="As the client names itself.")
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "key accesses"
+        indexes = [models.Index(fields=["key", "at"], name="access_by_key")]
+
+    def __str__(self) -> str:
+        return f"key {self.key_id} opened at {self.at:%Y-%m-%d %H:%M}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise TypeError("a key access is evidence: it is not changed")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise TypeError("a key access is evidence: it is not deleted")

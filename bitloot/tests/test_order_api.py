@@ -61,7 +61,6 @@ CHANGES = {
     "order's end": (Order, {"expires_at": LATER}, True),
     "order's address": (Order, {"email": "zoe@other.example"}, True),
     "why staff hold it": (Order, {"reason": "too_dear"}, False),
-    "link renewed": (Order, {"link_generation": 7}, False),
     "payment moves": (WAITING, {"status": "confirming"}, True),
     "payment is named": (WAITING, {"external_id": "42"}, True),
     "address": (WAITING, {"pay_address": "elsewhere"}, True),

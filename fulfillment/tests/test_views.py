@@ -26,7 +26,8 @@ JSON = "application/json"
 
 def ask(client, order, what, method="get"):
     headers = {"Authorization": f"Bearer {make_token(order, 'api')}"}
-    return getattr(client, method)(f"/api/fulfillment/{order.id}/{what}", headers=headers)
+    options = {"content_type": "application/json"} if method == "post" else {}
+    return getattr(client, method)(f"/api/fulfillment/{order.id}/{what}", headers=headers, **options)
 
 
 def unpad(text):

@@ -14,9 +14,7 @@ export async function reveal(row, api) {
   tellError(one(".field-error", row), "");
   busy(button, true);
   try {
-    const { keys } = await api.post(`/api/fulfillment/${api.orderId}/reveal`, {});
-    const key = keys.filter(({ product }) => product === row.dataset.product)[row.dataset.index];
-    if (!key) throw new Refused(409, "This key is being prepared. Please try again in a moment; nothing is lost.");
+    const key = await openOne(row, api);
     showKey(row, key, await opened(key, api));
     show(button, false);
     one(".key-value", row).focus();
@@ -45,8 +43,17 @@ function report({ id }, result, api) {
   api.post(`/api/fulfillment/${api.orderId}/download-report`, { key: id, result }).catch(() => {});
 }
 
+/** Have one key opened: each opening is kept as evidence, so the other keys stay unopened. */
+async function openOne(row, api) {
+  const { keys: stored } = await api.get(`/api/fulfillment/${api.orderId}/download-link`);
+  const wanted = stored.filter(({ product }) => product === row.dataset.product)[row.dataset.index];
+  if (!wanted) throw new Refused(409, "This key is being prepared. Please try again in a moment; nothing is lost.");
+  const { keys } = await api.post(`/api/fulfillment/${api.orderId}/reveal`, { keys: [wanted.id] });
+  return keys[0];
+}
+
 export function sorry(error) {
-  if (error.status === 429) return "You opened keys very often. Please wait a minute and try again; nothing is lost.";
+  if (error.status === 429) return "You opened keys very often. Please wait a little and try again; nothing is lost.";
   if (error.status) return error.message || "We could not hand out the key. Please try again; nothing is lost.";
   if (error.name === "OperationError") {
     return "The key could not be opened: the download was damaged. Please try again, or reply to our e-mail.";
