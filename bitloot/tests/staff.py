@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from fulfillment.models import ForeignPurchase, Reservation, ReservationAttempt, SupplierCall, SupplierGate
 from orders.alerts import raise_alert
-from orders.models import AccessCode, AlertChannel, Email, IdempotencyRecord, Notification
+from orders.models import AccessCode, AlertChannel, Approval, Email, IdempotencyRecord, Notification
 from orders.tests.factories import make_paid_order, make_product
 from payments.models import Coin, Payment, Refund
 from storage.models import KeyAccess, KeyDeliveryLog
@@ -27,6 +27,7 @@ LISTS = {
     "orders.orderevent": "event",
     "orders.email": "email",
     "orders.alert": "alert",
+    "orders.approval": "approval",
     "orders.idempotencyrecord": "record",
     "orders.notification": "notification",
     "orders.alertchannel": "channel",
@@ -79,6 +80,10 @@ def make_rows(title="Ember Drift", **order_fields):
         product=product, order=order, item=item, payment=payment, reservation=reservation, key=key,
         event=order.events.first(),
         email=Email.objects.create(order=order, kind="problem", to=order.email, reason=title[:300]),
+        approval=Approval.objects.create(
+            order=order, about_model="payments.payment", about_pk=str(payment.pk), decision="refund",
+            label="Refund all", fields={"reason": title}, digest="0" * 64, requested_by=make_staff(),
+        ),
         alert=alert,
         notification=Notification.objects.create(alert=alert, channel=f"json {number}", error=title),
         channel=AlertChannel.objects.create(name=f"json {number}", error=title),

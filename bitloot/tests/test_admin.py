@@ -582,7 +582,18 @@ def header_links(client):
 
 
 def test_header_leads_to_the_lists_in_the_order_of_the_work(boss, client):
-    work = ["Orders", "Alerts", "Emails", "Payments", "Refunds", "Reservations", "Keys", "Webhook logs", "Products"]
+    work = [
+        "Orders",
+        "Alerts",
+        "Approvals",
+        "Emails",
+        "Payments",
+        "Refunds",
+        "Reservations",
+        "Keys",
+        "Webhook logs",
+        "Products",
+    ]
     assert header_links(boss) == [*work, "System"]
     client.force_login(make_staff("payments.view_payment", "orders.view_order"))
     assert header_links(client) == ["Orders", "Payments"]
