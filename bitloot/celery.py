@@ -1,16 +1,26 @@
+import logging
 import os
 import sys
+import time
 from typing import Any
 
 from celery import Celery, bootsteps
 from celery.concurrency import get_implementation
 from celery.signals import celeryd_init
+from celery.worker import state
 from django.conf import settings
 
+from bitloot.core import broker
+from bitloot.core.database import leave_connection, what_is_missing
 from bitloot.core.worker import this_process
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bitloot.settings")
 
+logger = logging.getLogger(__name__)
+
+WAIT_SECONDS = 1
+
+broker.install()
 app = Celery("bitloot")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
@@ -24,6 +34,20 @@ def refuse_other_pools(options: dict[str, Any], **_: Any) -> None:
         sys.exit(f"BitLoot's worker runs with the pool “{settings.CELERY_WORKER_POOL}” only: start it without -P.")
 
 
+def wait_for_tables() -> None:
+    """Return once the database answers and has every table. Raises WorkerShutdown if the worker is told to end."""
+    said = ""
+    while missing := what_is_missing():
+        if missing != said:
+            logger.warning("The worker waits for %s. It starts its work as soon as that is there.", missing)
+            said = missing
+        leave_connection()
+        time.sleep(WAIT_SECONDS)
+        state.maybe_shutdown()
+    if said:
+        logger.warning("The database is ready; the worker starts its work.")
+
+
 class Drains(bootsteps.StartStopStep):
     """Starts the threads that handle rows; on a warm shutdown, waits for the rows that were claimed."""
 
@@ -31,6 +55,7 @@ class Drains(bootsteps.StartStopStep):
     requires = ("celery.worker.components:Pool", "celery.worker.components:Beat")
 
     def start(self, parent: Any) -> None:
+        wait_for_tables()
         this_process.start(sweep_seconds=settings.SWEEP_SECONDS)
 
     def stop(self, parent: Any) -> None:

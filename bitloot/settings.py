@@ -48,6 +48,9 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "csp",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "bitloot",
     "orders",
     "storage",
@@ -65,6 +68,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -93,6 +97,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "bitloot.staff.passwords.EndsTokens"},
 ]
 STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
@@ -157,7 +162,11 @@ if REDIS_URL:
             "BACKEND": "bitloot.core.cache.ForgivingRedisCache",
             # A database of its own: emptying the cache empties all of it.
             "LOCATION": environment.next_database(REDIS_URL),
-            "OPTIONS": {"socket_connect_timeout": 0.3, "socket_timeout": 0.5},
+            "OPTIONS": {
+                "socket_connect_timeout": 0.3,
+                "socket_timeout": 0.5,
+                "serializer": "bitloot.core.cache.JsonSerializer",
+            },
         }
     }
 else:
@@ -184,6 +193,9 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 20
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+# A Redis that is read-only or out of memory answers with an error instead of hanging up; the worker waits for both.
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
+CELERY_WORKER_CONSUMER = "bitloot.core.broker:Consumer"
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
 CELERY_BEAT_MAX_LOOP_INTERVAL = 1
@@ -239,6 +251,7 @@ REST_FRAMEWORK: dict[str, Any] = {
         "payments": "60/min",
         "lookup": "20/min",
         "reveal": "60/min",
+        "reports": "30/min",
         "staff": "600/min",
     },
     "NUM_PROXIES": TRUSTED_PROXIES,
@@ -312,6 +325,7 @@ KEY_ENCRYPTION_SECRET_FALLBACKS = env.fallbacks("KEY_ENCRYPTION_SECRET_FALLBACKS
 KEY_ENVIRONMENT = env.read("KEY_ENVIRONMENT", environment.label, default="production")
 SIGNED_URL_TTL_SECONDS = env.whole("SIGNED_URL_TTL_SECONDS", default=900, least=60, most=604_800)
 KEY_RETENTION_DAYS = env.read("KEY_RETENTION_DAYS", environment.days_or_never, default=365)
+KEY_OPENED_MAIL = env.flag("KEY_OPENED_MAIL", default=True)
 
 # --- Store ------------------------------------------------------------------------------------------------------------
 STORE_NAME = env.text("STORE_NAME", required=True, most=60)
@@ -359,7 +373,11 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 CSRF_FAILURE_VIEW = "bitloot.ops.errors.form_refused"
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
-SESSION_COOKIE_AGE = 8 * 3600
+# Every staff account needs a one-time code to come in; without DEBUG there is no way around it.
+STAFF_OTP_REQUIRED = not DEBUG
+OTP_TOTP_ISSUER = "BitLoot staff"
+SESSION_ENGINE = "bitloot.core.sessions"
+SESSION_COOKIE_AGE = 30 * 60  # from the last page that was opened, see bitloot.staff.site
 if not DEBUG and SITE_URL.startswith("https://"):
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"

@@ -2,6 +2,7 @@ from rest_framework import serializers
 
 from fulfillment.kinguin.keys import MAX_TEXT_BYTES
 from orders.serializers import StrictSerializer, TextField
+from storage.downloads import DownloadResult
 
 
 class StatusSerializer(serializers.Serializer):
@@ -33,10 +34,25 @@ class OpenableKeySerializer(StoredKeySerializer):
     aad = serializers.CharField(help_text="base64url")
 
 
+class RevealRequestSerializer(StrictSerializer):
+    keys = serializers.ListField(
+        child=TextField(max_length=36),
+        required=False,
+        min_length=1,
+        max_length=90,
+        help_text="Without it: all.",
+    )
+
+
 class RevealSerializer(serializers.Serializer):
     order_id = serializers.UUIDField()
     expires_at = serializers.DateTimeField()
     keys = OpenableKeySerializer(many=True)
+
+
+class DownloadReportSerializer(StrictSerializer):
+    key = serializers.UUIDField()
+    result = serializers.ChoiceField(choices=DownloadResult.choices)
 
 
 class CodeSerializer(StrictSerializer):

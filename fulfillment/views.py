@@ -2,24 +2,36 @@ import uuid
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.core.api import answers, answers_with, json_body
+from bitloot.core.api import answers, answers_with, client_network, has_body, json_body
 from bitloot.core.staff_api import StaffView
 from fulfillment import by_hand, exceptions, services
-from fulfillment.serializers import DeliverSerializer, DownloadLinkSerializer, RevealSerializer, StatusSerializer
-from orders.access import order_for
+from fulfillment.serializers import (
+    DeliverSerializer,
+    DownloadLinkSerializer,
+    DownloadReportSerializer,
+    RevealRequestSerializer,
+    RevealSerializer,
+    StatusSerializer,
+)
+from orders.access import order_and_token_for, order_for
 from orders.exceptions import OrderNotFound
 from orders.models import Order
-from storage.exceptions import KeyShredded, KeyUnreadable
-from storage.services import KeyMaterial, download_url, fallback_url, reveal
+from storage.downloads import report_download
+from storage.exceptions import KeyBelongsElsewhere, KeyShredded, KeyUnreadable, OpenedTooOften
+from storage.models import Key
+from storage.services import KeyMaterial, Opener, download_url, fallback_url, reveal
 
 answers(exceptions.NothingStored, 404, "not_stored_yet", "No key of this order is ready yet. Ask again in a moment.")
 answers(exceptions.KeysGone, 410, "gone", "The keys of this order are gone: their time is over or the money went back.")
 answers(KeyShredded, 410, "gone", "The keys of this order are gone: their time is over or the money went back.")
+answers(KeyBelongsElsewhere, 404, "not_found", "This order was not handed such a key.")
 answers(KeyUnreadable, 503, "integrity", "The key cannot be handed out right now. Our staff know; nothing is lost.")
+answers(OpenedTooOften, 429, "opened_too_often", "It was opened very often. Try again in an hour; nothing is lost.")
 answers_with(exceptions.PermitOpen, lambda err: (409, "permit_open", str(err), None))
 answers_with(exceptions.NotDeliverable, lambda err: (409, "not_deliverable", str(err), None))
 answers_with(exceptions.CodesRefused, lambda err: (422, "codes_refused", str(err), None))
@@ -56,12 +68,16 @@ class DownloadLink(APIView):
 class Reveal(APIView):
     throttle_scope = "reveal"
 
-    @extend_schema(request=None, responses=RevealSerializer)
+    @extend_schema(request=RevealRequestSerializer, responses=RevealSerializer)
     def post(self, request: Request, order_id: str) -> Response:
-        """Hand out what opens the keys, and log it. May be repeated until the retention ends."""
-        order = order_for(request, order_id)
-        keys = services.keys_of(order)
-        materials = reveal(order=order, keys=keys)
+        """Hand out what opens these keys, and log it. May be repeated until the retention ends."""
+        order, token = order_and_token_for(request, order_id)
+        asked = RevealRequestSerializer(data=json_body(request) if has_body(request) else {})
+        asked.is_valid(raise_exception=True)
+        keys = _chosen(services.keys_of(order), asked.validated_data.get("keys"))
+        agent = request.headers.get("User-Agent", "")[:200].replace("\x00", "")
+        by = Opener(token.purpose, token.generation, client_network(request), agent)
+        materials = reveal(order=order, keys=keys, by=by)
         links = [(material, download_url(material.key)) for material in materials]
         return Response(
             {
@@ -70,6 +86,26 @@ class Reveal(APIView):
                 "keys": [_openable(material, link.url) for material, link in links],
             }
         )
+
+
+def _chosen(keys: list[Key], wanted: list[str] | None) -> list[Key]:
+    chosen = keys if wanted is None else [key for key in keys if str(key.pk) in wanted]
+    if wanted is not None and len(chosen) != len(set(wanted)):
+        raise ValidationError({"keys": ["This order has no such key that can be opened."]})
+    return chosen
+
+
+class DownloadReport(APIView):
+    throttle_scope = "reports"
+
+    @extend_schema(request=DownloadReportSerializer, responses={204: None})
+    def post(self, request: Request, order_id: str) -> Response:
+        """Report how the download of a revealed key ended, so that trouble in browsers reaches the shop's staff."""
+        order = order_for(request, order_id)
+        told = DownloadReportSerializer(data=json_body(request))
+        told.is_valid(raise_exception=True)
+        report_download(order=order, key_id=told.validated_data["key"], result=told.validated_data["result"])
+        return Response(status=204)
 
 
 class Deliver(StaffView):

@@ -1,28 +1,40 @@
 """The order's bearer: derived from the order, never stored. Who holds it may read and open the order."""
 
-import base64
-import hmac
+import time
 import uuid
-from hashlib import sha256
-from typing import Any, Literal
+from datetime import timedelta
+from typing import Any, Literal, NamedTuple
 
 from django.conf import settings
 from django.http import HttpRequest
-from django.utils.crypto import salted_hmac
 from rest_framework.request import Request
 
 from bitloot.core import queries
-from orders.exceptions import LinkReplaced, OrderNotFound
+from bitloot.core.signing import is_signed, sign
+from orders.exceptions import LinkExpired, LinkReplaced, OrderNotFound
 from orders.models import Order
 
 Purpose = Literal["api", "mail"]
 _SALT = "bitloot.orders.token"
-_MARK: dict[Purpose, str] = {"api": "a", "mail": "m"}
+_PURPOSES: dict[str, Purpose] = {"a": "api", "m": "mail"}
+_MARKS = {purpose: mark for mark, purpose in _PURPOSES.items()}
+# A mailed link is what a customer still has after a year; a program or a tab can ask for a new token at any time.
+LIVES: dict[Purpose, timedelta] = {"api": timedelta(days=30), "mail": timedelta(days=400)}
 
 
-def make_token(order: Order, purpose: Purpose) -> str:
-    """Return the bearer for the API, or the one for mailed links, which ends with the next link generation."""
-    return _sign(order.id, purpose, order.link_generation if purpose == "mail" else 0)
+class Token(NamedTuple):
+    """What a genuine token holds: who it was made for, in which generation, when."""
+
+    purpose: Purpose
+    generation: int
+    issued_at: int
+
+
+def make_token(order: Order, purpose: Purpose, *, issued_at: float | None = None) -> str:
+    """Return a bearer of today's link generation: for the API, or for a mailed link."""
+    # In whole seconds: a repeated request gets the same token as the first one.
+    token = Token(purpose, order.link_generation, int(time.time() if issued_at is None else issued_at))
+    return f"{_MARKS[purpose]}.{token.generation}.{token.issued_at}.{sign(_SALT, _signed_text(order.id, token))}"
 
 
 def order_link(order: Order) -> str:
@@ -33,21 +45,27 @@ def order_link(order: Order) -> str:
 def open_order(order_id: uuid.UUID | str, token: str) -> Order:
     """Return the order that `token` opens.
 
-    Raises OrderNotFound, the same for an unknown order and a wrong token, and LinkReplaced for an older mailed link.
+    Raises OrderNotFound, the same for an unknown order and a wrong token; for a genuine one LinkReplaced if the order's
+    links were ended since, and LinkExpired if it is too old.
     """
+    return open_with(order_id, token)[0]
+
+
+def open_with(order_id: uuid.UUID | str, token: str) -> tuple[Order, Token]:
+    """Like `open_order`, and return what the token holds."""
     try:
         wanted = uuid.UUID(str(order_id))
     except ValueError as err:
         raise OrderNotFound from err
-    if str(wanted) != str(order_id) or not token.isascii():
+    if str(wanted) != str(order_id):
         raise OrderNotFound
-    if hmac.compare_digest(token, _sign(wanted, "api", 0)):
-        return _load(wanted)
-    generation = _generation_of(wanted, token)
+    genuine = _read(wanted, token)
     order = _load(wanted)
-    if generation != order.link_generation:
+    if genuine.generation != order.link_generation:
         raise LinkReplaced
-    return order
+    if genuine.issued_at + LIVES[genuine.purpose].total_seconds() < time.time():
+        raise LinkExpired
+    return order, genuine
 
 
 def bearer(request: HttpRequest | Request) -> str:
@@ -56,27 +74,29 @@ def bearer(request: HttpRequest | Request) -> str:
     return token.strip() if scheme.lower() == "bearer" and "," not in token else ""
 
 
-def link_of(request: HttpRequest | Request) -> tuple[str, int]:
-    """Return the kind ("api" or "mail") and the generation of the link that `order_for` has accepted."""
-    mark, *rest = bearer(request).split(".")
-    kind = next((purpose for purpose, known in _MARK.items() if known == mark), "")
-    return kind, int(rest[0]) if len(rest) > 1 and rest[0].isdigit() else 0
-
-
 def order_for(request: HttpRequest | Request, order_id: Any) -> Order:
-    """Return the order that the request's bearer opens; the only way in for customers. Raises OrderNotFound."""
-    token = bearer(request)
-    if not token:
-        raise OrderNotFound
-    return open_order(order_id, token)
+    """Return the order that the request's bearer opens; the only way in for customers. Raises as `open_order` does."""
+    return open_order(order_id, bearer(request))
 
 
-def _generation_of(order_id: uuid.UUID, token: str) -> int:
-    mark, _, number = token.partition(".")[0], None, token.partition(".")[2].partition(".")[0]
-    generation = int(number) if mark == "m" and number.isdigit() and len(number) < 10 else 0
-    if generation == 0 or not hmac.compare_digest(token, _sign(order_id, "mail", generation)):
+def order_and_token_for(request: HttpRequest | Request, order_id: Any) -> tuple[Order, Token]:
+    return open_with(order_id, bearer(request))
+
+
+def _read(order_id: uuid.UUID, text: str) -> Token:
+    """Return what a token of ours says, without a look into the database. Raises OrderNotFound."""
+    mark, *numbers = text[:40].split(".")[:3]
+    if mark not in _PURPOSES or len(numbers) != 2 or not all(_is_number(number) for number in numbers):
         raise OrderNotFound
-    return generation
+    token = Token(_PURPOSES[mark], int(numbers[0]), int(numbers[1]))
+    signature = text.removeprefix(f"{mark}.{token.generation}.{token.issued_at}.")
+    if not is_signed(_SALT, _signed_text(order_id, token), signature):
+        raise OrderNotFound
+    return token
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 12
 
 
 def _load(order_id: uuid.UUID) -> Order:
@@ -86,7 +106,5 @@ def _load(order_id: uuid.UUID) -> Order:
         raise OrderNotFound from err
 
 
-def _sign(order_id: uuid.UUID, purpose: Purpose, generation: int) -> str:
-    mac = salted_hmac(_SALT, f"{order_id}:{purpose}:{generation}", algorithm=sha256().name).digest()
-    mark = _MARK[purpose] if purpose == "api" else f"{_MARK[purpose]}.{generation}"
-    return f"{mark}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
+def _signed_text(order_id: uuid.UUID, token: Token) -> str:
+    return f"{order_id}:{token.purpose}:{token.generation}:{token.issued_at}"

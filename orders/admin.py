@@ -16,6 +16,7 @@ from bitloot.core.choices import Tone
 from bitloot.core.decisions import Decision
 from orders import approvals, decisions
 from orders.models import (
+    AccessCode,
     Alert,
     AlertChannel,
     Approval,
@@ -102,6 +103,7 @@ class OrderAdmin(SecondedAdmin):
         decisions.CANCEL,
         decisions.GIVE_BACK,
         decisions.MAIL_FRESH_LINK,
+        decisions.CORRECT_EMAIL,
     )
     waiting = (
         Waiting(title="orders held", status=Order.Status.HELD),
@@ -174,8 +176,9 @@ class OrderEventAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Email)
-class EmailAdmin(ReadOnlyAdmin):
+class EmailAdmin(DecisionAdmin):
     is_live = True
+    decisions = (decisions.SEND_AGAIN,)
     list_display = ("name", "to", "state", "order_link", "queued", "sent", "attempts", "error")
     list_filter = ("status", "kind", "created_at")
     search_fields = ("to__icontains",)
@@ -348,6 +351,22 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
         if record.object_id is None:
             return NOTHING
         return link(Order(pk=record.object_id)) if record.route == "orders" else str(record.object_id)
+
+
+@admin.register(AccessCode)
+class AccessCodeAdmin(ReadOnlyAdmin):
+    """That a code was handed out, and used; the code itself is in no row."""
+
+    in_finder = False
+    list_display = ("__str__", "kind", "order_link", "created", "ended", "tries")
+    list_filter = ("kind", "created_at")
+    search_ids = ("id", "order_id")
+    linked_by = ("order",)
+    list_select_related = ("order",)
+    fieldsets = ((None, {"fields": ("kind", "order_link", "created", "ended", "tries")}),)
+    order_link = link_to("order", "order")
+    created = age_of("created_at", "made")
+    ended = age_of("ended_at", "used or replaced")
 
 
 def change_of(event: OrderEvent) -> str:

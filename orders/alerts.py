@@ -9,8 +9,10 @@ from orders.models import Alert, Order
 from orders.notifications import announce
 
 STAFF_MAIL = "mails to staff"
+MAIL_SERVER = "mail server"
 OBJECT_STORE = "object store"
 WEBHOOKS = "webhooks"
+STAFF_SIGN_IN = "staff sign-in"
 
 
 def raise_alert(kind: AlertKind, about: Model | str, message: str, *, order: Order | None = None) -> Alert:

@@ -1,17 +1,31 @@
 """What staff may decide about an order and its alerts."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+from django.conf import settings
 from django.db import transaction
 
-from bitloot.core.decisions import Decision, ReasonForm, demand, nothing_against
-from orders.alerts import close_alert, raise_alert
+from bitloot.core import wakeup
+from bitloot.core.decisions import Decision, DecisionRefused, ReasonForm, demand, nothing_against
+from orders.alerts import STAFF_MAIL, close_alert, raise_alert
 from orders.choices import AlertKind, OrderReason
-from orders.models import Alert, Order
-from orders.services import renew_link
+from orders.exceptions import OrderRefused
+from orders.models import Alert, Email, Order
+from orders.services import correct_address, renew_link
 
 CAN_BE_HELD = ("pending", "underpaid", "paid", "fulfilling", "partially_fulfilled")
-ARRIVED = ("partially_paid", "review", "finished")
+ARRIVED = ("partially_paid", "finished")
 SEEN = ("confirming", "confirmed", "sending", *ARRIVED)
 CLOSED_ALREADY = "It is closed already."
+SAME_ADDRESS = "The order has this address already. To mail a link there, press “Mail a fresh link”."
+ON_ITS_WAY = "It has not left yet. It is tried until it does, for a day."
+
+
+class CorrectionForm(ReasonForm):
+    email = forms.EmailField(max_length=254, label="Correct e-mail address")
+    field_order = ("email", "reason")
 
 
 def objection_to_holding(order: Order) -> str | None:
@@ -36,24 +50,63 @@ def objection_to_releasing(order: Order) -> str | None:
         return f"It is {_state(order)}, not held."
     if order.reason != OrderReason.HELD_BY_STAFF:
         return "Staff do not hold it. Decide about its purchase or its payment instead."
-    return None if order.paid_at is not None else "It is not paid. Cancel it, or wait until it expires."
+    return None
 
 
 def release(order: Order, *, actor: str, reason: str) -> None:
-    """Let an order that staff held continue. Raises DecisionRefused."""
+    """Let an order that staff held continue: one that is not paid can be paid again. Raises DecisionRefused."""
     with transaction.atomic():
         order = order.lock()
         demand(objection_to_releasing(order))
-        order.mark_fulfilling()
+        if order.paid_at is None:
+            order.undo_hold(to=_status_before_hold(order), actor=actor)
+        else:
+            order.mark_fulfilling()
         _settled(order, actor=actor, reason=reason)
+
+
+def _status_before_hold(order: Order) -> str:
+    held = order.events.filter(kind=Order.TIMELINE_KIND, to_status=Order.Status.HELD).order_by("-pk").first()
+    was_underpaid = held is not None and held.from_status == Order.Status.UNDERPAID
+    return Order.Status.UNDERPAID if was_underpaid else Order.Status.PENDING
+
+
+def correct_email(order: Order, *, actor: str, email: str, reason: str) -> None:
+    """Correct the customer's address. Raises DecisionRefused."""
+    with transaction.atomic():
+        order = order.lock()
+        demand(SAME_ADDRESS if email.strip().lower() == order.email.lower() else None)
+        try:
+            correct_address(order, email=email, actor=actor, reason=reason)
+        except OrderRefused as err:
+            raise DecisionRefused(str(err)) from err
+
+
+def correction_takes_two(order: Order, _fields: Mapping[str, Any]) -> bool:
+    """Whether the keys that the new address opens are worth a second member of staff."""
+    return order.paid_at is not None and order.total > settings.APPROVAL_LIMIT
+
+
+def objection_to_sending_again(mail: Email) -> str | None:
+    return None if mail.status in (Email.Status.SENT, Email.Status.FAILED) else ON_ITS_WAY
+
+
+def send_again(mail: Email, *, actor: str) -> None:
+    """Owe a mail that was sent or failed once more; it is rendered afresh. Raises DecisionRefused."""
+    with transaction.atomic():
+        demand(None if mail.mark_queued_again() else ON_ITS_WAY)
+        if mail.order is not None:
+            mail.order.note("staff", f"The mail “{mail.get_kind_display()}” is sent again.", actor=actor)
+        close_alert(AlertKind.MAIL_FAILED, STAFF_MAIL if mail.kind == Email.Kind.ALERT else mail, by=actor)
+        wakeup.notify("orders")
 
 
 def objection_to_cancelling(order: Order) -> str | None:
     if Order.Status.CANCELLED not in Order.TRANSITIONS[order.status]:
         return f"An order that is {_state(order)} cannot be cancelled."
-    return (
-        "Money for it was seen, so it cannot be cancelled. Give the money back." if _saw_payment(order, *SEEN) else None
-    )
+    if _saw_payment(order, *SEEN):
+        return "Money for it was seen, so it cannot be cancelled. Give the money back."
+    return "A payment of it is in review. Decide about that payment first." if _in_review(order) else None
 
 
 def cancel(order: Order, *, actor: str, reason: str) -> None:
@@ -68,7 +121,7 @@ def cancel(order: Order, *, actor: str, reason: str) -> None:
 def objection_to_giving_back(order: Order) -> str | None:
     if Order.Status.REFUND_DUE not in Order.TRANSITIONS[order.status]:
         return f"The money of an order that is {_state(order)} cannot go back from here."
-    return None if _saw_payment(order, *ARRIVED) else "No money arrived for it."
+    return None if _saw_payment(order, *ARRIVED) or _in_review(order) else "No money arrived for it."
 
 
 def give_back(order: Order, *, actor: str, reason: str) -> None:
@@ -99,6 +152,12 @@ def _saw_payment(order: Order, *steps: str) -> bool:
     return order.paid_at is not None or order.events.filter(kind="payment", to_status__in=steps).exists()
 
 
+def _in_review(order: Order) -> bool:
+    """Whether a payment went to review and was not ended there: staff may only end one for which nothing arrived."""
+    steps = order.events.filter(kind="payment")
+    return steps.filter(to_status="review").count() > steps.filter(from_status="review", to_status="cancelled").count()
+
+
 def _settled(order: Order, *, actor: str, reason: str) -> None:
     """Keep the reason where the customer does not read it; the order waits for staff no longer."""
     order.note("staff", reason, actor=actor)
@@ -122,8 +181,9 @@ RELEASE = Decision(
     objection=objection_to_releasing,
     carry_out=release,
     form=ReasonForm,
-    consequence="The order continues where it was held, at today's price and cap.",
-    done="released. What it waits for is bought within a minute.",
+    consequence="The order continues where it was held, at today's price and cap. One that is not paid can be paid"
+    " again, for 24 hours.",
+    done="released. If it is paid, what it waits for is bought within a minute; if not, the customer can pay it again.",
 )
 CANCEL = Decision(
     name="cancel",
@@ -145,6 +205,27 @@ GIVE_BACK = Decision(
     consequence="Every payment of this order gets a refund, and keys not bought yet will not be bought. Keys that the"
     " customer has stay with them.",
     done="the refund is due. The customer is asked for an address for every payment.",
+)
+CORRECT_EMAIL = Decision(
+    name="correct-email",
+    label="Correct the e-mail address",
+    permission="orders.correct_email",
+    objection=nothing_against,
+    carry_out=correct_email,
+    form=CorrectionForm,
+    initial=lambda order: {"email": order.email},
+    needs_second=correction_takes_two,
+    consequence="Every link mailed so far stops working. The new address gets a link to the order and its keys; the old"
+    " one gets a note without a link.",
+    done="corrected. The new address gets a fresh link, the old one a note; older links no longer open the order.",
+)
+SEND_AGAIN = Decision(
+    name="send_again",
+    label="Send again",
+    permission="orders.deliver_order",
+    objection=objection_to_sending_again,
+    carry_out=send_again,
+    done="queued again; it is written afresh and leaves within a minute",
 )
 MAIL_FRESH_LINK = Decision(
     name="mail_fresh_link",

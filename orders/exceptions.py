@@ -18,6 +18,18 @@ class LinkReplaced(Exception):
     """A mailed link that a newer one has ended."""
 
 
+class LinkExpired(Exception):
+    """A genuine token that is older than tokens live."""
+
+
+class CodeRefused(Exception):
+    """A one-time code that opens nothing; the same for a wrong, used or late one and for an unknown order."""
+
+
+class KeySpent(Exception):
+    """The order of this Idempotency-Key was paid, or its links were ended: a repeat no longer brings its bearer."""
+
+
 class KeyReused(Exception):
     """The Idempotency-Key came before with another body."""
 

@@ -5,17 +5,18 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from hashlib import sha256
 
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from bitloot.core import queries
+from bitloot.core.signing import keyed_digest
 from orders.exceptions import KeyReused, StillRunning
 from orders.models import IdempotencyRecord
 
 KEPT_FOR = timedelta(hours=72)
 ABANDONED_AFTER = timedelta(seconds=90)
+_SALT = "bitloot.orders.idempotency"
 _KEY = re.compile(r"[\x21-\x7e]{16,255}")
 
 
@@ -40,9 +41,7 @@ def once(*, route: str, key: str, body: bytes, make: Callable[[uuid.UUID], objec
         with transaction.atomic():
             make(object_id)
         return Once(object_id, replayed=False)
-    if not _KEY.fullmatch(key):
-        raise BadKey
-    digest = sha256(body).hexdigest()
+    key, digest = _at_rest(route, key, body)
     try:
         with transaction.atomic():
             queries.insert(IdempotencyRecord(route=route, key=key, body_sha256=digest, object_id=object_id))
@@ -59,9 +58,7 @@ def once_outside(*, route: str, key: str, body: bytes, make: Callable[[], uuid.U
     """
     if not key:
         return Once(make(), replayed=False)
-    if not _KEY.fullmatch(key):
-        raise BadKey
-    digest = sha256(body).hexdigest()
+    key, digest = _at_rest(route, key, body)
     mine = IdempotencyRecord.objects.filter(route=route, key=key)
     mine.filter(object_id=None, created_at__lt=Now() - ABANDONED_AFTER).delete()
     try:
@@ -82,6 +79,17 @@ def reap() -> int:
     """Forget keys after 72 hours; then the same key may be used for something new."""
     deleted, _ = IdempotencyRecord.objects.filter(created_at__lt=Now() - KEPT_FOR).delete()
     return deleted
+
+
+def _at_rest(route: str, key: str, body: bytes) -> tuple[str, str]:
+    """Return the digests that stand for key and body: whoever reads the database cannot repeat the request.
+
+    A change of ORDER_TOKEN_SECRET forgets the keys of the last days; a repeat then makes another unpaid order.
+    """
+    if not _KEY.fullmatch(key):
+        raise BadKey
+    texts = (f"{route}:{key}", f"{route}:{key}:{body.decode(errors='replace')}")
+    return keyed_digest(_SALT, texts[0]), keyed_digest(_SALT, texts[1])
 
 
 def _first(route: str, key: str, digest: str, err: IntegrityError) -> uuid.UUID:

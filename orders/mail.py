@@ -5,7 +5,14 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from smtplib import SMTPException, SMTPRecipientsRefused
+from smtplib import (
+    SMTPAuthenticationError,
+    SMTPConnectError,
+    SMTPException,
+    SMTPHeloError,
+    SMTPRecipientsRefused,
+    SMTPResponseException,
+)
 
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives, get_connection
@@ -18,14 +25,18 @@ from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
 from orders import notifications
 from orders.access import order_link
-from orders.alerts import STAFF_MAIL, raise_alert
+from orders.alerts import MAIL_SERVER, STAFF_MAIL, close_alert, raise_alert
 from orders.choices import AlertKind
+from orders.codes import digits_of, latest_code
+from orders.mailboxes import deliverable
 from orders.models import Alert, Email, Order, OrderItem
 
 logger = logging.getLogger(__name__)
 
 # A day of backoff takes about this many tries.
 MAX_ATTEMPTS = 10 + GIVE_UP_AFTER // 900
+# Said before a mail was offered: about us, not about the mail.
+_ABOUT_US = (SMTPConnectError, SMTPHeloError, SMTPAuthenticationError)
 
 
 @contextmanager
@@ -50,6 +61,10 @@ def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None
     try:
         if items:
             mail.order = items[0].order
+        if mail.order is not None and mail.kind not in Email.WITHOUT_LINK:
+            # The address beside the link, out of one reading of the order: a mail that was owed to an address that
+            # staff have corrected since must not carry the new link there.
+            mail.to = mail.order.email
         message = _message(mail, items)
         failpoint("mail.rendered")
         leave_connection()
@@ -57,20 +72,58 @@ def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None
         message.connection = server
         message.send()
         failpoint("mail.sent")
-    except SMTPRecipientsRefused as err:
-        _give_up(mail, f"The mail server refused the address: {type(err).__name__}")
     except (SMTPException, OSError) as err:
         with suppress(SMTPException, OSError):
             server.close()  # whatever it was, the next mail gets a new connection
-        logger.warning("mail %s of %s failed: %s", mail.pk, mail.order_id, type(err).__name__)
-        _record(mail, error=type(err).__name__)
-        if mail.attempts + 1 >= MAX_ATTEMPTS:
-            _give_up(mail, f"The mail server did not take it for a day: {type(err).__name__}")
-        else:
-            mail.retry(error=type(err).__name__)
+        _record_failure(mail, err)
     else:
         mail.mark_sent()
         _record(mail)
+        if mail.attempts:
+            close_alert(AlertKind.MAIL_FAILED, MAIL_SERVER, by="automatic: a mail was sent")
+
+
+def _record_failure(mail: Email, err: SMTPException | OSError) -> None:
+    """Try again later, for a day, unless the mail server refused this mail for good."""
+    name = _in_words(err)
+    logger.warning("mail %s of %s failed: %s", mail.pk, mail.order_id, name)
+    about_us = isinstance(err, _ABOUT_US)
+    if _is_final(err) and not about_us:
+        _give_up(mail, f"The mail server refused it for good: {name}.")
+    elif mail.attempts + 1 >= MAX_ATTEMPTS:
+        _give_up(mail, f"The mail server did not take it for a day: {name}.")
+    else:
+        _record(mail, error=name)
+        mail.retry(error=name)
+        # A wrong password must not fail every customer's mail: they wait, and leave once it is right.
+        if about_us and _is_final(err):
+            _alert_refusing_us(name)
+
+
+def _alert_refusing_us(name: str) -> None:
+    raise_alert(
+        AlertKind.MAIL_FAILED,
+        MAIL_SERVER,
+        f"The mail server refuses us: {name}. Mails wait and are tried for a day. Check EMAIL_URL, and whether the"
+        " mail provider blocked this account or address; the mails leave once it answers.",
+    )
+
+
+def _codes(err: BaseException) -> list[int]:
+    if isinstance(err, SMTPRecipientsRefused):
+        return [code for code, _ in err.recipients.values()]
+    return [err.smtp_code] if isinstance(err, SMTPResponseException) else []
+
+
+def _is_final(err: BaseException) -> bool:
+    """Whether the server answered 5xx, whatever the command; 4xx (greylisting, a full box, a rate limit) passes."""
+    codes = _codes(err)
+    return bool(codes) and all(500 <= code < 600 for code in codes)
+
+
+def _in_words(err: BaseException) -> str:
+    # Never the server's text: it may hold the address.
+    return " ".join([type(err).__name__, *map(str, _codes(err))])
 
 
 def give_up(mail: Email) -> None:
@@ -87,7 +140,8 @@ def _give_up(mail: Email, error: str) -> None:
         raise_alert(
             AlertKind.MAIL_FAILED,
             about,
-            f"The mail “{mail.kind}” could not be delivered. {error} Check the address, then queue it again.",
+            f"The mail “{mail.kind}” could not be delivered. {error} Check the address with the"
+            " customer and correct it on the order if it is wrong, then press “Send again” on the mail.",
             order=mail.order,
         )
 
@@ -103,7 +157,7 @@ def _message(mail: Email, items: list[OrderItem]) -> EmailMultiAlternatives:
     name = f"orders/email/{mail.kind}"
     subject = " ".join(render_to_string(f"{name}.subject.txt", context).split())
     message = EmailMultiAlternatives(
-        subject, render_to_string(f"{name}.txt", context), settings.DEFAULT_FROM_EMAIL, [mail.to]
+        subject, render_to_string(f"{name}.txt", context), settings.DEFAULT_FROM_EMAIL, [deliverable(mail.to)]
     )
     message.attach_alternative(render_to_string(f"{name}.html", context), "text/html")
     return message
@@ -111,8 +165,10 @@ def _message(mail: Email, items: list[OrderItem]) -> EmailMultiAlternatives:
 
 def _context(mail: Email, order: Order | None, items: list[OrderItem]) -> dict[str, object]:
     context: dict[str, object] = {"mail": mail, "order": order, "reason": mail.reason, "site_url": settings.SITE_URL}
-    if order is not None:
+    if order is not None and mail.kind not in Email.WITHOUT_LINK:
         context |= {"items": sorted(items, key=lambda item: item.title), "link": order_link(order)}
+    if order is not None and mail.kind == Email.Kind.ACCESS_CODE and (code := latest_code(order)) is not None:
+        context |= {"code": digits_of(code), "code_ends_at": code.expires_at}
     if mail.alert_id is not None:
         alert = Alert.objects.get(pk=mail.alert_id)
         about_url = settings.SITE_URL + alert.about_path if alert.about_path else ""

@@ -1,5 +1,5 @@
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -18,11 +18,12 @@ from bitloot.core.choices import StatusChoices, Tone
 from bitloot.core.queue import QueueManager, QueueRow
 from orders.choices import AlertKind, ApprovalStatus, OrderReason, OrderStatus
 from orders.signals import order_paid, order_refund_due
-from orders.state import OrderEvent, StatusRow, one_transaction
+from orders.state import OrderEvent, StatusRow, Step, one_transaction
 
 MAX_QUANTITY = 9  # the supplier's limit per offer
 MAX_LINES = 10  # and per order
 PAYABLE_FOR = timedelta(hours=24)
+CODE_LIVES_FOR = timedelta(minutes=15)
 
 
 class Product(models.Model):
@@ -88,7 +89,17 @@ class Order(StatusRow):
         Status.FULFILLING: frozenset({"fulfilled", "partially_fulfilled", "held", "refund_due", "failed"}),
         Status.PARTIALLY_FULFILLED: frozenset({"fulfilling", "fulfilled", "held", "refund_due"}),
         Status.HELD: frozenset(
-            {"paid", "fulfilling", "fulfilled", "partially_fulfilled", "refund_due", "failed", "cancelled", "expired"}
+            {
+                "pending",
+                "paid",
+                "fulfilling",
+                "fulfilled",
+                "partially_fulfilled",
+                "refund_due",
+                "failed",
+                "cancelled",
+                "expired",
+            }
         ),
         # Money can still arrive for an order that was given up.
         Status.EXPIRED: frozenset({"paid", "underpaid", "held", "refund_due"}),
@@ -145,6 +156,7 @@ class Order(StatusRow):
         permissions = [
             ("deliver_order", "May run a delivery or deliver codes by hand"),
             ("settle_order", "May accept a payment or hold, release and refund an order"),
+            ("correct_email", "May correct the e-mail address of an order"),
             ("approve_decision", "May approve what another member of staff has asked for"),
         ]
 
@@ -216,6 +228,13 @@ class Order(StatusRow):
                 self.note("order", message)
                 self.refresh_from_db()
 
+    def undo_hold(self, *, to: str, actor: str) -> bool:
+        """Let an order that is not paid be paid again, for as long as a new one."""
+        message = "Our staff let this order be paid again."
+        # An underpaid one passes through PENDING: with a direct way back, a part that arrives would end a hold.
+        via = Step(self.Status.PENDING, message) if to == self.Status.UNDERPAID else None
+        return self.move(to, message=message, via=via, reason="", actor=actor, expires_at=Now() + PAYABLE_FOR)
+
     def expire(self) -> bool:
         return self.move(self.Status.EXPIRED, message="Nobody paid in time.", reason=OrderReason.UNPAID)
 
@@ -264,7 +283,7 @@ class IdempotencyRecord(models.Model):
     """What an Idempotency-Key was used for: route and key name the first body, and the row it made."""
 
     route = models.CharField(max_length=40)
-    key = models.CharField(max_length=255)
+    key = models.CharField(max_length=64, help_text="A keyed digest: the key itself would bring the order's token.")
     body_sha256 = models.CharField(max_length=64)
     object_id = models.UUIDField(null=True)
     created_at = models.DateTimeField(db_default=Now(), db_index=True)
@@ -273,7 +292,29 @@ class IdempotencyRecord(models.Model):
         constraints = [models.UniqueConstraint(fields=["route", "key"], name="idempotency_once")]
 
     def __str__(self) -> str:
-        return f"{self.route} {self.key[:4]}…"  # whole, and with the body it came with, it brings the order's token
+        return f"{self.route} {self.key[:4]}…"
+
+
+class AccessCode(models.Model):
+    """A one-time code that brings the order's token. The code itself is derived from the row, see orders.codes."""
+
+    class Kind(models.TextChoices):
+        HAND_OVER = "hand_over", "Handed over by the checkout"
+        MAIL = "mail", "Mailed to the customer"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="access_codes", editable=False)
+    kind = models.CharField(max_length=10, choices=Kind.choices, editable=False)
+    tries = models.PositiveSmallIntegerField(default=0, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), db_index=True, editable=False)
+    ended_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="Used, or replaced.")
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} for {self.order_id}"
+
+    @property
+    def expires_at(self) -> datetime:
+        return self.created_at + CODE_LIVES_FOR
 
 
 class Email(QueueRow):
@@ -292,7 +333,14 @@ class Email(QueueRow):
         KEY_REPLACED = "key_replaced"
         PROBLEM = "problem"
         FRESH_LINK = "fresh_link"
+        ADDRESS_CORRECTED = "address_corrected"
+        ADDRESS_REPLACED = "address_replaced"
+        ACCESS_CODE = "access_code"
+        KEY_OPENED = "key_opened"
         ALERT = "alert"
+
+    # All others go to the address that their order has when they are sent, and link to it.
+    WITHOUT_LINK = (Kind.ALERT, Kind.ADDRESS_REPLACED)
 
     order = models.ForeignKey(Order, null=True, blank=True, on_delete=models.PROTECT, related_name="emails")
     kind = models.CharField(max_length=20, choices=Kind.choices)
@@ -325,6 +373,13 @@ class Email(QueueRow):
     def mark_failed(self, *, error: str) -> None:
         """Record that it will not be sent. Raises LeaseLost."""
         self.release(None, status=self.Status.FAILED, error=error[:300])
+
+    def mark_queued_again(self) -> bool:
+        """Make a mail that was sent or failed due as if it were new. Return False if it is not one of those."""
+        ended = {"pk": self.pk, "status__in": (self.Status.SENT, self.Status.FAILED), "claim_token": None}
+        fields = {"status": self.Status.QUEUED, "attempts": 0, "crashes": 0, "error": "", "next_attempt_at": Now()}
+        # Compare-and-set: of two who press the button at once only one owes the reader another mail.
+        return Email.objects.filter(**ended).update(**fields) == 1
 
 
 class Alert(models.Model):

@@ -59,6 +59,19 @@ class LookupSerializer(StrictSerializer):
     email = TextField(max_length=254)
 
 
+class RedeemSerializer(StrictSerializer):
+    order_id = TextField(max_length=36)
+    code = TextField(max_length=120, help_text="From the page's address after a checkout, or six digits from the mail.")
+
+
+class OwnOrderSerializer(StrictSerializer):
+    order_id = TextField(max_length=36)
+
+
+class TokenSerializer(serializers.Serializer):
+    access_token = serializers.CharField(help_text="Bearer for everything about this order. Keep it.")
+
+
 class OrderItemSerializer(serializers.Serializer):
     id = serializers.UUIDField()
     product = serializers.SlugField(source="product.slug")

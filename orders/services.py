@@ -6,30 +6,32 @@ from decimal import Decimal
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
 from bitloot.core import queries, wakeup
 from orders import idempotency
-from orders.exceptions import OrderRefused
+from orders.alerts import close_alert
+from orders.choices import AlertKind
+from orders.codes import end_codes, owe_mail
+from orders.exceptions import KeySpent, OrderRefused
+from orders.mailboxes import is_mailed_too_often, validate_mailbox
 from orders.models import MAX_LINES, MAX_QUANTITY, Email, Order, OrderEvent, OrderItem, Product
 
 UNPAID_PER_HOUR = 20
 FRESH_LINKS_PER_HOUR = 3
 MAX_TOTAL = Decimal("99999999.99")  # what the column holds
 
-# Rows made out of the order's own row, so that the same statements run for an order that does not exist.
-_OWE_FRESH_LINK = """
-INSERT INTO orders_email (order_id, kind, "to", reason, status, error, attempts, crashes)
-SELECT id, 'fresh_link', email, '', 'queued', '', 0, 0 FROM orders_order WHERE id = %s
-"""
+FIRST_GENERATION = 1
+
+# Made out of the order's own row, so that the same statements run for an order that does not exist.
 _NOTE_FRESH_LINK = """
 INSERT INTO orders_orderevent (order_id, kind, from_status, to_status, message, actor)
-SELECT id, 'mail', '', '', 'A fresh link was mailed; older links no longer open the order.', %s
+SELECT id, 'mail', '', '', 'A fresh link was mailed; older links and tokens no longer open the order.', %s
 FROM orders_order WHERE id = %s
 """
+_NOTE_CLOSED = _NOTE_FRESH_LINK.replace("A fresh link was mailed; older", "Older")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Placed:
 def place_order(*, email: str, lines: Sequence[Line], idempotency_key: str = "", body: bytes = b"") -> Placed:
     """Place an order at today's prices; lines of one product are merged.
 
-    Raises OrderRefused with the errors by field, and what `idempotency.once` raises.
+    Raises OrderRefused with the errors by field, KeySpent, and what `idempotency.once` raises.
     """
 
     made: list[tuple[Order, list[OrderItem]]] = []
@@ -59,6 +61,9 @@ def place_order(*, email: str, lines: Sequence[Line], idempotency_key: str = "",
     once = idempotency.once(route="orders", key=idempotency_key, body=body or _fingerprint(email, lines), make=make)
     if once.replayed:
         order = Order.objects.get(pk=once.object_id)
+        # The key is forgotten as a way in: what it brings now would open keys, or undo "close other links".
+        if order.paid_at is not None or order.link_generation != FIRST_GENERATION:
+            raise KeySpent
         return Placed(order, list(order.items.select_related("product")), replayed=True)
     order, items = made[0]  # as it was written: nothing is read back
     return Placed(order, items, replayed=False)
@@ -73,7 +78,7 @@ def queue_email(order: Order, kind: str, *, reason: str = "") -> None:
 def send_fresh_link(*, order_id: uuid.UUID, email: str) -> None:
     """Mail a new link to the stored address if the order is that person's; say nothing either way.
 
-    Ends the links mailed before. At most three an hour. The statements are the same whether it matches or not.
+    Ends the links and tokens before. At most three an hour. The statements are the same whether it matches or not.
     """
     with transaction.atomic():
         order = Order.objects.select_for_update().filter(pk=order_id).first()
@@ -84,25 +89,56 @@ def send_fresh_link(*, order_id: uuid.UUID, email: str) -> None:
 
 
 def renew_link(order: Order, *, actor: str = "") -> None:
-    """End every link mailed so far and mail a new one."""
+    """End every link, token and code of the order that is out, and mail a new link."""
     with transaction.atomic():
         _renew(order.pk, actor=actor)
     order.refresh_from_db(fields=["link_generation"])
 
 
-def _renew(order_id: uuid.UUID, *, actor: str = "") -> None:
-    pk = Order._meta.pk.get_db_prep_value(order_id, connection)
+def correct_address(order: Order, *, email: str, actor: str, reason: str) -> None:
+    """Give the order another address: links, tokens and codes so far end, and both addresses get a mail.
+
+    The caller holds the order's lock. Raises OrderRefused if it is not an address.
+    """
+    old, new = order.email, _clean_email(email)
+    Order.objects.filter(pk=order.pk).update(email=new, link_generation=F("link_generation") + 1)
+    order.refresh_from_db(fields=["email", "link_generation"])
+    end_codes(order.pk)
+    queued = order.emails.filter(status=Email.Status.QUEUED).exclude(kind__in=Email.WITHOUT_LINK)
+    queued.update(to=new)
+    queries.insert(Email(order=order, kind=Email.Kind.ADDRESS_CORRECTED, to=new))
+    queries.insert(Email(order=order, kind=Email.Kind.ADDRESS_REPLACED, to=old))
+    order.note("mail", "The e-mail address was corrected; older links no longer open the order.", actor=actor)
+    order.note("staff", f"{old} became {new}: {reason}"[:300], actor=actor)
+    # What failed to reach the old address needs nobody any more: the new one gets a link to all of it.
+    for mail in order.emails.filter(status=Email.Status.FAILED):
+        close_alert(AlertKind.MAIL_FAILED, mail, by=actor)
+    wakeup.notify("orders")
+
+
+def close_other_links(order: Order) -> None:
+    """End every link, token and code but the one that this answer brings; the mail tells the customer of it."""
+    with transaction.atomic():
+        recent = order.lock().emails.filter(kind=Email.Kind.FRESH_LINK, created_at__gt=Now() - timedelta(hours=1))
+        # Whoever holds a leaked token may ask for this as well: never refused, but the mails are counted.
+        _renew(order.pk, mails=recent.count() < FRESH_LINKS_PER_HOUR)
+    order.refresh_from_db(fields=["link_generation"])
+
+
+def _renew(order_id: uuid.UUID, *, actor: str = "", mails: bool = True) -> None:
     Order.objects.filter(pk=order_id).update(link_generation=F("link_generation") + 1)
-    with connection.cursor() as cursor:
-        cursor.execute(_OWE_FRESH_LINK, [pk])
-        cursor.execute(_NOTE_FRESH_LINK, [actor, pk])
+    end_codes(order_id)
+    if mails:
+        owe_mail(order_id, Email.Kind.FRESH_LINK)
+    note = _NOTE_FRESH_LINK if mails else _NOTE_CLOSED
+    queries.execute(note, [actor, Order._meta.pk.get_db_prep_value(order_id, connection)])
     wakeup.notify("orders")
 
 
 def _clean_email(email: str) -> str:
     address = email.strip()
     try:
-        validate_email(address)
+        validate_mailbox(address)
     except ValidationError as err:
         raise OrderRefused({"email": ["This is not an e-mail address. Check it: the key is sent there."]}) from err
     if len(address) > 254:
@@ -136,7 +172,7 @@ def _find_product(reference: str) -> Product | None:
 
 def _create(order_id: uuid.UUID, email: str, priced: Sequence[tuple[Product, int]]) -> tuple[Order, list[OrderItem]]:
     """Write the order in the caller's transaction."""
-    _check_unpaid_limit(email)
+    _check_limits(email)
     total = sum((product.price * quantity for product, quantity in priced), Decimal(0))
     if total > MAX_TOTAL:
         raise OrderRefused({"items": ["This order is too large. Order less, or write to us."]})
@@ -151,7 +187,9 @@ def _create(order_id: uuid.UUID, email: str, priced: Sequence[tuple[Product, int
     return order, items
 
 
-def _check_unpaid_limit(email: str) -> None:
+def _check_limits(email: str) -> None:
+    if is_mailed_too_often(email):
+        raise OrderRefused({"email": ["There were very many orders for this address. Try again in an hour."]})
     hour_ago = Now() - timedelta(hours=1)
     unpaid = Order.objects.filter(email__iexact=email, status=Order.Status.PENDING, created_at__gt=hour_ago)
     if settings.THROTTLE_SCALE and unpaid.count() >= UNPAID_PER_HOUR * settings.THROTTLE_SCALE:

@@ -2,7 +2,7 @@ from celery import shared_task
 from django.db.models.functions import Now
 
 from bitloot.core.queue import drain, drain_batches
-from orders import idempotency, mail, notifier
+from orders import codes, idempotency, mail, notifier
 from orders.exceptions import InvalidTransition
 from orders.models import Email, Notification, Order
 
@@ -21,8 +21,9 @@ def drain_notifications() -> int:
 
 @shared_task(name="orders.housekeeping")
 def housekeeping() -> None:
-    """Expire orders nobody paid, and forget old Idempotency-Keys."""
+    """Expire orders nobody paid, and forget old Idempotency-Keys and codes."""
     idempotency.reap()
+    codes.reap()
     # An underpaid order holds money, so it is for the customer or a person to end.
     unpaid = Order.objects.filter(status=Order.Status.PENDING, expires_at__lte=Now())
     for order in unpaid.order_by("expires_at")[:500]:

@@ -6,4 +6,7 @@ urlpatterns = [
     path("api/products", views.ProductList.as_view(), name="api-products"),
     path("api/orders", views.OrderCreate.as_view(), name="api-orders"),
     path("api/orders/lookup", views.OrderLookup.as_view(), name="api-order-lookup"),
+    path("api/orders/code", views.CodeByMail.as_view(), name="api-order-code"),
+    path("api/orders/redeem", views.CodeRedeem.as_view(), name="api-order-redeem"),
+    path("api/orders/close-links", views.CloseOtherLinks.as_view(), name="api-order-close-links"),
 ]

@@ -15,13 +15,34 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bitloot.core.api import Pages, answers, answers_with, json_body
-from orders import exceptions, idempotency, services
-from orders.access import make_token
+from orders import codes, exceptions, idempotency, services
+from orders.access import make_token, order_for
 from orders.models import Product
-from orders.serializers import LookupSerializer, PlacedOrderSerializer, PlaceOrderSerializer, ProductSerializer
+from orders.serializers import (
+    LookupSerializer,
+    OwnOrderSerializer,
+    PlacedOrderSerializer,
+    PlaceOrderSerializer,
+    ProductSerializer,
+    RedeemSerializer,
+    TokenSerializer,
+)
 
 answers(exceptions.OrderNotFound, 404, "not_found", "There is nothing at this address for you.")
 answers(exceptions.LinkReplaced, 410, "link_replaced", "A newer link was mailed. Use that one, or ask for another.")
+answers(exceptions.LinkExpired, 410, "link_expired", "This link is too old. Ask for another one; nothing is lost.")
+answers(
+    exceptions.CodeRefused,
+    422,
+    "code_refused",
+    "This code does not open the order (any more). Check it, or ask for another one.",
+)
+answers(
+    exceptions.KeySpent,
+    409,
+    "order_is_placed",
+    "The order of this Idempotency-Key is paid, or its links were ended. Open it with the link that we mailed.",
+)
 answers(
     exceptions.KeyReused, 422, "idempotency_key_reused", "This Idempotency-Key came with another body. Use another."
 )
@@ -106,7 +127,7 @@ def _placed_body(placed: services.Placed) -> dict[str, Any]:
             }
             for item in placed.items
         ],
-        "access_token": make_token(order, "api"),
+        "access_token": make_token(order, "api", issued_at=order.created_at.timestamp()),
     }
 
 
@@ -116,11 +137,56 @@ class OrderLookup(APIView):
     @extend_schema(request=LookupSerializer, responses={202: None}, auth=[])
     def post(self, request: Request) -> Response:
         """Mail a fresh link to the order's own address. The answer is the same whether it matched or not."""
-        asked = LookupSerializer(data=json_body(request))
-        asked.is_valid(raise_exception=True)
-        try:
-            order_id = uuid.UUID(asked.validated_data["order_id"])
-        except ValueError:
-            order_id = uuid.UUID(int=0)
-        services.send_fresh_link(order_id=order_id, email=asked.validated_data["email"])
+        order_id, email = _looked_up(request)
+        services.send_fresh_link(order_id=order_id, email=email)
         return Response({"message": "If this is your order, a fresh link is on its way to its address."}, status=202)
+
+
+class CodeByMail(APIView):
+    throttle_scope = "lookup"
+
+    @extend_schema(request=LookupSerializer, responses={202: None}, auth=[])
+    def post(self, request: Request) -> Response:
+        """Mail six digits to the order's own address, for a link that lost its end. The answer is always the same."""
+        order_id, email = _looked_up(request)
+        codes.mail_code(order_id=order_id, email=email)
+        return Response({"message": "If this is your order, a code is on its way to its address."}, status=202)
+
+
+class CodeRedeem(APIView):
+    throttle_scope = "lookup"
+
+    @extend_schema(request=RedeemSerializer, responses=TokenSerializer, auth=[])
+    def post(self, request: Request) -> Response:
+        """Exchange a one-time code for the order's bearer."""
+        asked = RedeemSerializer(data=json_body(request))
+        asked.is_valid(raise_exception=True)
+        order_id = _order_id(asked.validated_data["order_id"])
+        return Response({"access_token": codes.redeem(order_id=order_id, text=asked.validated_data["code"])})
+
+
+class CloseOtherLinks(APIView):
+    throttle_scope = "lookup"
+
+    @extend_schema(request=OwnOrderSerializer, responses=TokenSerializer)
+    def post(self, request: Request) -> Response:
+        """End every link and token of the order but the one in this answer."""
+        asked = OwnOrderSerializer(data=json_body(request))
+        asked.is_valid(raise_exception=True)
+        order = order_for(request, asked.validated_data["order_id"])
+        services.close_other_links(order)
+        return Response({"access_token": make_token(order, "api")})
+
+
+def _looked_up(request: Request) -> tuple[uuid.UUID, str]:
+    asked = LookupSerializer(data=json_body(request))
+    asked.is_valid(raise_exception=True)
+    return _order_id(asked.validated_data["order_id"]), asked.validated_data["email"]
+
+
+def _order_id(text: str) -> uuid.UUID:
+    """Return an id that no order has for what is not an id at all."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return uuid.UUID(int=0)

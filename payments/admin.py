@@ -102,7 +102,7 @@ class NeedsAttention(admin.SimpleListFilter):
 class PaymentAdmin(SecondedAdmin):
     is_live = counts_statuses = True
     decisions = (
-        review.ACCEPT, review.ASK_FOR_REST, refunds.REFUND, refunds.REFUND_SURPLUS, refunds.REFUND_SHARE,
+        review.ACCEPT, review.ASK_FOR_REST, review.END, refunds.REFUND, refunds.REFUND_SURPLUS, refunds.REFUND_SHARE,
         sync.READ_AGAIN,
     )  # fmt: skip
     waiting = (Waiting(title="payments in review", status=Payment.Status.REVIEW),)

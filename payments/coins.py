@@ -28,7 +28,10 @@ def refresh_if_stale() -> int:
     try:
         number = refresh()
     except ProviderError as err:
-        logger.warning("the coins could not be refreshed: %s", err)
+        if Coin.objects.exists():
+            logger.warning("the coins could not be refreshed: %s", err)
+        else:
+            logger.warning("Nobody can pay before NOWPayments sends its first list of coins; asked again soon: %s", err)
         _tell(err)
         return 0
     answers_again(AlertKind.COINS_UNREAD)

@@ -68,7 +68,7 @@ class Payment(StatusRow, QueueRow):
         Status.FAILED: frozenset({"review", "refunded"}),
         Status.CANCELLED: frozenset({"review", "refunded"}),
         Status.REFUNDED: frozenset({"review"}),
-        Status.REVIEW: frozenset({"finished", "refunded"}),
+        Status.REVIEW: frozenset({"finished", "refunded", "cancelled"}),
         Status.FINISHED: frozenset({"refunded"}),
     }
     OPEN = (Status.CREATING, Status.WAITING, Status.CONFIRMING, Status.CONFIRMED, Status.SENDING)
@@ -152,6 +152,11 @@ class Payment(StatusRow, QueueRow):
         """Return whether the customer may send coins for it right now."""
         waiting = self.status == Payment.Status.WAITING
         return waiting and self.expires_at is not None and self.expires_at > timezone.now()
+
+    @property
+    def is_unknown_to_customer(self) -> bool:
+        """Whether the provider made another payment than we asked for, so that nobody was shown where to pay it."""
+        return self.reason == ReviewReason.CREATE_MISMATCH and self.actually_paid <= 0
 
     def lock(self) -> "Payment":
         return queries.get(Payment, self.pk, lock=True)

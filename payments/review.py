@@ -93,6 +93,27 @@ def ask_for_rest(payment: Payment, *, actor: str) -> None:
     close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)
 
 
+def objection_to_ending(payment: Payment) -> str | None:
+    if payment.status != Payment.Status.REVIEW or payment.reason != ReviewReason.CREATE_MISMATCH:
+        return "Only a payment that the provider made otherwise than we asked, and that nobody was shown, can be ended."
+    return "Coins arrived for it. Accept or refund them instead." if payment.actually_paid > 0 else None
+
+
+def end(payment: Payment, *, actor: str, reason: str) -> None:
+    """End a payment whose address no customer ever saw. Coins that come all the same bring it back to review.
+
+    Locks the order, then the payment. Raises DecisionRefused.
+    """
+    with transaction.atomic():
+        order, payment = payment.order.lock(), payment.lock()
+        payment.order = order
+        demand(objection_to_ending(payment))
+        order.note("staff", reason, actor=actor)
+        message = "Our staff ended this payment; nothing was paid into it."
+        payment.move(Payment.Status.CANCELLED, message=message, actor=actor, next_attempt_at=None)
+        close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)
+
+
 def demand_reason(reason: str) -> None:
     if len(reason.strip()) < 5:
         raise DecisionRefused("Say why, in a few words: it is kept with the decision.")
@@ -165,4 +186,15 @@ ASK_FOR_REST = Decision(
     form=ConfirmForm,
     consequence="The customer gets a mail that names the missing amount; their page lets them pay it in any coin.",
     done="the customer is asked for the rest by mail.",
+)
+
+END = Decision(
+    name="end",
+    label="End this payment",
+    permission="orders.settle_order",
+    objection=objection_to_ending,
+    carry_out=end,
+    form=ReasonForm,
+    consequence="The payment ends; nothing was paid into it. The customer chooses another coin on the order's page.",
+    done="ended. The customer can pay with another coin; coins that still arrive for it go to manual review.",
 )

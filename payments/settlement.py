@@ -251,7 +251,8 @@ def _apply_end(order: Order, payment: Payment, facts: PaymentFacts) -> str:
     if payment.status == Payment.Status.FINISHED:
         alert(order, payment, end.after_finished)
         return f"alert: {end.after_finished}"
-    if end.to not in Payment.TRANSITIONS[payment.status]:
+    # What is in review only staff may end.
+    if payment.status == Payment.Status.REVIEW or end.to not in Payment.TRANSITIONS[payment.status]:
         return f"{end.to} changes nothing"
     # A provider that ends the quote early ends its rate, too.
     early = end.to == Payment.Status.EXPIRED and payment.quote_ended_at > timezone.now()

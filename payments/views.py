@@ -4,7 +4,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bitloot.core.api import answers, answers_with, client_network, json_body
-from orders.access import link_of, order_for
+from orders.access import order_and_token_for, order_for
 from orders.views import IDEMPOTENCY_KEY
 from payments import creation, exceptions, refunds
 from payments.models import Coin, Payment, Refund
@@ -78,13 +78,13 @@ class RefundAddress(APIView):
         asked = RefundAddressSerializer(data=json_body(request))
         asked.is_valid(raise_exception=True)
         wanted = asked.validated_data
-        order = order_for(request, wanted["order_id"])
+        order, token = order_and_token_for(request, wanted["order_id"])
         refund = give_address(
             order=order,
             refund_id=wanted["refund"],
             address=wanted["address"],
             extra_id=wanted.get("extra_id", ""),
-            link=link_of(request),
+            link=(token.purpose, token.generation),
             client=client_network(request),
         )
         return Response(RefundSerializer(refund).data)

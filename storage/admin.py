@@ -8,7 +8,7 @@ from bitloot.core.admin.base import ReadOnlyAdmin, ReadOnlyInline
 from bitloot.core.admin.formatting import NOTHING, age_of, link, link_to, list_link, short
 from orders.admin import OrderAdmin, SecondedAdmin
 from orders.models import Order
-from storage.models import Key, KeyDeliveryLog
+from storage.models import Key, KeyAccess, KeyDeliveryLog
 
 # What opens a key never leaves the database for a staff page.
 SEALED = ("ciphertext", "nonce", "wrapped_data_key")
@@ -125,11 +125,13 @@ class KeyDeliveryLogAdmin(ReadOnlyAdmin):
     list_select_related = ("order",)
     fieldsets = (
         (None, {"fields": ("state", "order_link", "key_link", "customer_email", "object_key")}),
-        ("Times", {"fields": ("created", "expires", ("accessed", "times_accessed"))}),
+        ("Times", {"fields": ("created", "expires", ("accessed", "times_accessed"), ("opened", "trouble"))}),
     )
     order_link = link_to("order", "order")
     created = age_of("created_at", "stored")
-    accessed = age_of("last_accessed_at", "last opened")
+    accessed = age_of("last_accessed_at", "last handed out")
+    opened = age_of("opened_at", "first opened")
+    trouble = age_of("trouble_at", "last trouble")
     expires = age_of("expires_at", "retention ends")
 
     @admin.display(description="delivery", ordering="object_key")
@@ -151,9 +153,36 @@ class DeliveryInline(ReadOnlyInline):
     expires = age_of("expires_at", "retention ends")
 
 
+class AccessInline(ReadOnlyInline):
+    """Who opened which key of an order, for a dispute or after a theft."""
+
+    model = KeyAccess
+    place = 81
+    fields = ("opened", "token", "generation", "network", "agent", "key_link")
+    opened = age_of("at", "opened")
+
+    @admin.display(description="key")
+    def key_link(self, access: KeyAccess) -> str:
+        return link(Key(pk=access.key_id))
+
+
+@admin.register(KeyAccess)
+class KeyAccessAdmin(ReadOnlyAdmin):
+    in_finder = False
+    list_display = ("__str__", "opened", "order_link", "token", "generation", "network", "agent")
+    list_filter = ("at", "token")
+    search_fields = ("network",)
+    search_ids = ("key_id", "order_id")
+    linked_by = ("order", "key")
+    list_select_related = ("order",)
+    fieldsets = ((None, {"fields": ("opened", "order_link", "token", "generation", "network", "agent")}),)
+    order_link = link_to("order", "order")
+    opened = age_of("at", "opened")
+
+
 @admin.display(description="keys")
 def keys(order: Order) -> str:
     return list_link("storage.key", "keys of its items", item__order=order.pk)
 
 
-OrderAdmin.extend(inlines=[DeliveryInline], fieldsets=[("Elsewhere", {"fields": (keys,)})], of=Key)
+OrderAdmin.extend(inlines=[DeliveryInline, AccessInline], fieldsets=[("Elsewhere", {"fields": (keys,)})], of=Key)

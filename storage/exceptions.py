@@ -20,3 +20,7 @@ class KeyShredded(Exception):
 
 class KeyUnreadable(Exception):
     """We cannot hand out the sealed key now: it is lost, was changed, or the store is away. Staff know."""
+
+
+class OpenedTooOften(Exception):
+    """The key was opened as often as it may be in an hour."""

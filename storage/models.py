@@ -1,9 +1,9 @@
 import uuid
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from django.db import models
-from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Coalesce, Now
 
 from bitloot.core.choices import StatusChoices, Tone
 from bitloot.core.queue import QueueManager, QueueRow
@@ -115,9 +115,14 @@ class DeliveryQuerySet(models.QuerySet["KeyDeliveryLog"]):
         """Record that these keys are handed out; return how many could be."""
         # One UPDATE whose condition is `openable`: a key that is destroyed at this moment is not counted, and the
         # caller sees that by the number.
-        return self.openable().update(
-            status=KeyDeliveryLog.Status.ACCESSED, last_accessed_at=Now(), times_accessed=F("times_accessed") + 1
-        )
+        Status = KeyDeliveryLog.Status
+        handed_out = Case(When(status=Status.OPENED, then=Value(Status.OPENED)), default=Value(Status.HANDED_OUT))
+        return self.openable().update(status=handed_out, last_accessed_at=Now(), times_accessed=F("times_accessed") + 1)
+
+    def record_opened(self) -> int:
+        """Record that the customer's browser opened these keys."""
+        opened = Coalesce("opened_at", Now())
+        return self.openable().update(status=KeyDeliveryLog.Status.OPENED, opened_at=opened)
 
     def end(self, status: str) -> int:
         """Record that these keys were destroyed: `expired` or `deleted`."""
@@ -129,11 +134,13 @@ class KeyDeliveryLog(models.Model):
 
     class Status(StatusChoices):
         STORED = "stored", Tone.GOOD
-        ACCESSED = "accessed", Tone.GOOD
+        HANDED_OUT = "handed_out", Tone.BUSY
+        OPENED = "opened", Tone.GOOD
         EXPIRED = "expired"
         DELETED = "deleted"
 
-    OPENABLE = (Status.STORED, Status.ACCESSED)
+    HANDED_OUT = (Status.HANDED_OUT, Status.OPENED)
+    OPENABLE = (Status.STORED, *HANDED_OUT)
 
     key = models.OneToOneField(Key, on_delete=models.PROTECT, related_name="delivery")
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="deliveries")
@@ -144,6 +151,12 @@ class KeyDeliveryLog(models.Model):
     expires_at = models.DateTimeField(help_text="End of the retention.")
     last_accessed_at = models.DateTimeField(null=True, blank=True, editable=False)
     times_accessed = models.PositiveIntegerField(default=0, editable=False)
+    opened_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When the customer's page first reported that it opened."
+    )
+    trouble_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When a browser last reported that it could not download."
+    )
 
     objects = DeliveryQuerySet.as_manager()
 
@@ -156,3 +169,32 @@ class KeyDeliveryLog(models.Model):
 
     def __str__(self) -> str:
         return f"delivery of {self.object_key}"
+
+
+class KeyAccess(models.Model):
+    """One opening of one key: when, with which link, from where. Written once, never changed or deleted."""
+
+    id = models.BigAutoField(primary_key=True)
+    key = models.ForeignKey(Key, on_delete=models.PROTECT, related_name="accesses", editable=False)
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="key_accesses", editable=False)
+    at = models.DateTimeField(db_default=Now(), editable=False)
+    token = models.CharField(max_length=4, editable=False, help_text="A mailed link (mail), or a page or program (api)")
+    generation = models.PositiveIntegerField(editable=False, help_text="Of the order's links; closing them raises it.")
+    network = models.CharField(max_length=50, editable=False, help_text="The network of the client's address.")
+    agent = models.CharField(max_length=200, blank=True, editable=False, help_text="As the client names itself.")
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "key accesses"
+        indexes = [models.Index(fields=["key", "at"], name="access_by_key")]
+
+    def __str__(self) -> str:
+        return f"key {self.key_id} opened at {self.at:%Y-%m-%d %H:%M}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise TypeError("a key access is evidence: it is not changed")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        raise TypeError("a key access is evidence: it is not deleted")

@@ -14,6 +14,8 @@ from django.core.files.storage import FileSystemStorage, storages
 
 MAX_OBJECT_BYTES = 4 * 1024 * 1024
 READ_SECONDS = 30
+# Names of objects that are no keys begin with this, which no key's random name does.
+PROBES = "probe-"
 CONTENT_TYPE = "application/octet-stream"
 _CHUNK = 64 * 1024
 

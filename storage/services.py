@@ -3,7 +3,8 @@
 import base64
 import hashlib
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
@@ -18,10 +19,11 @@ from bitloot.core.faults import failpoint
 from orders.alerts import OBJECT_STORE, close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.exceptions import InvalidTransition
-from orders.models import Order, OrderEvent, OrderItem
-from storage.exceptions import KeyBelongsElsewhere, KeyShredded, KeyUnreadable
+from orders.models import Email, Order, OrderEvent, OrderItem
+from orders.services import queue_email
+from storage.exceptions import KeyBelongsElsewhere, KeyShredded, KeyUnreadable, OpenedTooOften
 from storage.links import SignedUrl, sign_own_url, sign_r2_url
-from storage.models import Key, KeyDeliveryLog
+from storage.models import Key, KeyAccess, KeyDeliveryLog
 from storage.objects import (
     MAX_OBJECT_BYTES,
     ObjectConflict,
@@ -38,6 +40,7 @@ MAX_KEY_BYTES = MAX_OBJECT_BYTES - TAG_BYTES
 ALERT_AFTER_ATTEMPTS = 5
 REST_AFTER_CRASHES = 3600
 RETENTION_BATCH = 500
+OPENINGS_PER_HOUR = 20
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,16 @@ class KeyMaterial:
     nonce: str
     aad: str
     algorithm: str = ALGORITHM
+
+
+@dataclass(frozen=True)
+class Opener:
+    """Who opens keys, as far as we know: what KeyAccess keeps."""
+
+    token: str
+    generation: int
+    network: str
+    agent: str = ""
 
 
 def store_key(
@@ -277,13 +290,14 @@ def read_ciphertext(name: str) -> bytes:
     return ciphertext
 
 
-def reveal(*, order: Order, keys: list[Key]) -> list[KeyMaterial]:
-    """Hand out the data keys and count the access; may be repeated until the retention ends.
+def reveal(*, order: Order, keys: list[Key], by: Opener) -> list[KeyMaterial]:
+    """Hand out the data keys and record who opened them; may be repeated until the retention ends.
 
-    Raises KeyShredded or KeyBelongsElsewhere, and KeyUnreadable (with an alert); then nothing is counted.
+    Raises KeyShredded, KeyBelongsElsewhere or OpenedTooOften, and KeyUnreadable (with an alert); then nothing is
+    recorded.
     """
     try:
-        return _reveal(order, keys)
+        return _reveal(order, keys, by)
     except (SealBroken, MasterKeyMissing) as err:
         logger.error("%s: a key cannot be opened: %s", order, err)
         message = f"A key of this order cannot be opened: {err}. Check KEY_ENCRYPTION_SECRET and its fallbacks."
@@ -291,7 +305,7 @@ def reveal(*, order: Order, keys: list[Key]) -> list[KeyMaterial]:
         raise KeyUnreadable(str(err)) from err
 
 
-def _reveal(order: Order, keys: list[Key]) -> list[KeyMaterial]:
+def _reveal(order: Order, keys: list[Key], by: Opener) -> list[KeyMaterial]:
     wanted = [key.pk for key in keys]
     master_keys = MasterKeys.from_settings()
     with transaction.atomic():
@@ -301,6 +315,7 @@ def _reveal(order: Order, keys: list[Key]) -> list[KeyMaterial]:
         if len(found) != len(set(wanted)):
             raise KeyBelongsElsewhere(f"{order} does not have all of these keys")
         _count_access(mine, len(found))
+        _record_access(order, list(found), by)
         return [_material(found[pk], master_keys) for pk in wanted]
 
 
@@ -308,6 +323,19 @@ def _count_access(keys: QuerySet[Key], expected: int) -> None:
     if KeyDeliveryLog.objects.filter(key__in=keys.values("pk")).count_access() != expected:
         raise KeyShredded("a key was destroyed, or its retention has ended")
     Key.objects.filter(pk__in=keys.values("pk")).update(viewed_at=Coalesce("viewed_at", Now()))
+
+
+def _record_access(order: Order, keys: Sequence[UUID], by: Opener) -> None:
+    # Under the keys' locks, so that parallel requests cannot pass the limit together.
+    in_an_hour = KeyAccess.objects.filter(key__in=keys, at__gt=Now() - timedelta(hours=1)).order_by()
+    often = in_an_hour.values("key").annotate(times=Count("pk")).filter(times__gte=OPENINGS_PER_HOUR)
+    if settings.THROTTLE_SCALE and often.exists():
+        raise OpenedTooOften
+    is_first = not KeyAccess.objects.filter(order=order).exists()
+    queries.insert_all([KeyAccess(order=order, key_id=key, **asdict(by)) for key in keys])
+    # Two keys opened at the same moment for the first time may owe two mails, which is harmless.
+    if is_first and settings.KEY_OPENED_MAIL:
+        queue_email(order, Email.Kind.KEY_OPENED)
 
 
 def _material(key: Key, master_keys: MasterKeys) -> KeyMaterial:

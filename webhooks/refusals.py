@@ -8,6 +8,7 @@ from django.http import HttpRequest
 
 from bitloot.core import wakeup
 from bitloot.core.api import client_address
+from bitloot.core.limits import client_bucket
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ def status_for(request: HttpRequest, provider: str) -> int:
 
     Signed ones are never counted. At the tenth a task is sent for an alert: perhaps the secret was changed over there.
     """
-    count = _count(f"{provider}:{client_address(request)}")
+    count = _count(f"{provider}:{client_bucket(client_address(request))}")
     if count == TELL_STAFF_AT:
         logger.warning("many webhooks of %s are refused; is the secret in its dashboard ours?", provider)
         # By message, because nobody unsigned gets to write; without a broker (embedded mode) the log has to do.

@@ -18,6 +18,7 @@ from bitloot.core.clock import backoff
 from bitloot.core.decisions import Decision, DecisionRefused, demand
 from bitloot.core.faults import failpoint
 from bitloot.core.providers import ProviderError
+from bitloot.core.queue import now_sql
 from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
 from payments.exceptions import UnknownPayment
@@ -37,9 +38,18 @@ TRIES_WITHOUT_ANSWER = 60
 MOST_AT_ONCE = 16
 _COLUMNS = "provider, body, body_sha256, headers, external_id, event_type, repeats, status, outcome, attempts, crashes"
 _ROW = "(%s, %s, %s, %s, %s, %s, %s, 'received', '', 0, 0)"
-_AGAIN = (
-    "ON CONFLICT (provider, body_sha256) DO UPDATE SET repeats = webhooks_webhooklog.repeats + 1 + EXCLUDED.repeats"
-)
+# A provider's “resend” is a remedy: what was ignored or failed is due once more, now or when the worker that has it
+# lets go (`woken`). What was processed, or is still due for the first time, is only counted.
+_AGAIN = """
+ON CONFLICT (provider, body_sha256) DO UPDATE SET
+    repeats = webhooks_webhooklog.repeats + 1 + EXCLUDED.repeats,
+    next_attempt_at = CASE WHEN {ended} AND {free} THEN {now} ELSE webhooks_webhooklog.next_attempt_at END,
+    attempts = CASE WHEN {ended} AND {free} THEN 0 ELSE webhooks_webhooklog.attempts END,
+    crashes = CASE WHEN {ended} AND {free} THEN 0 ELSE webhooks_webhooklog.crashes END,
+    woken = webhooks_webhooklog.woken OR ({ended} AND NOT {free}),
+    status = CASE WHEN {ended} AND {free} THEN 'received' ELSE webhooks_webhooklog.status END
+"""
+_ENDED, _FREE = "webhooks_webhooklog.status IN ('ignored', 'failed')", "(webhooks_webhooklog.claim_token IS NULL)"
 
 
 class TamperedBody(DecisionRefused):
@@ -58,7 +68,8 @@ class Received:
 
 
 def store(received: Received) -> None:
-    """Store a verified webhook and wake the workers; committed on return. The same body again is only counted.
+    """Store a verified webhook and wake the workers; committed on return. The same body again only counts,
+    unless it was ignored or failed: then it is due once more.
 
     One statement, which webhooks that come at the same time share.
     """
@@ -77,7 +88,8 @@ def _insert(webhooks: Sequence[Received]) -> None:
         headers, repeats = json.dumps(webhook.headers), counted[digest, provider] - 1
         params += (provider, webhook.body, digest, headers, webhook.external_id[:64], webhook.event_type[:64], repeats)
     values = ", ".join([_ROW] * len(rows))
-    queries.execute(f"INSERT INTO webhooks_webhooklog ({_COLUMNS}) VALUES {values} {_AGAIN}", params)  # noqa: S608
+    again = _AGAIN.format(ended=_ENDED, free=_FREE, now=now_sql(connection))
+    queries.execute(f"INSERT INTO webhooks_webhooklog ({_COLUMNS}) VALUES {values} {again}", params)  # noqa: S608
 
 
 _together = Group(_insert, most=MOST_AT_ONCE)
@@ -96,7 +108,7 @@ def handle_row(log: WebhookLog) -> None:
         return
     else:
         log.mark_done(outcome)
-        if log.attempts or log.replays:
+        if log.attempts or log.replays or log.repeats:
             close_alert(AlertKind.WEBHOOK_FAILED, log, by="automatic: it was handled")
 
 

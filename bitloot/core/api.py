@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address, ip_network
 from typing import IO, TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -17,6 +16,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
+from bitloot.core.limits import client_bucket, count, network_of
 from bitloot.core.problems import problem
 from bitloot.core.strict_json import MalformedJson, parse_object
 
@@ -71,9 +71,13 @@ class StrictJSONParser(JSONParser):
             raise exceptions.ParseError(str(err)) from err
 
 
+def has_body(request: Request) -> bool:
+    return bool((request.META.get("CONTENT_LENGTH") or "").strip("0"))
+
+
 def json_body(request: Request) -> Any:
     """Return the parsed body. Raises ParseError for an empty one, which DRF would take for an empty object."""
-    if not (request.META.get("CONTENT_LENGTH") or "").strip("0"):
+    if not has_body(request):
         raise exceptions.ParseError("The body is empty. Send a JSON object.")
     return request.data
 
@@ -136,17 +140,19 @@ class ScaledThrottle(SimpleRateThrottle):
         self.rate = settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"][scope]
         requests, self.duration = self.parse_rate(self.rate)
         self.num_requests = max(1, round((requests or 1) * settings.THROTTLE_SCALE))
-        return super().allow_request(request, view)
+        name = f"throttle:{scope}:{self.get_ident(request)}"
+        return count(name, seconds=self.duration or 60) <= self.num_requests
 
-    def get_cache_key(self, request: Request, view: "APIView") -> str:
-        return self.cache_format % {"scope": self.scope, "ident": self.get_ident(request)}
+    def wait(self) -> float:
+        return float(self.duration or 60)
 
     def get_ident(self, request: Request) -> str:
-        """Return the address that the outermost of TRUSTED_PROXIES saw; X-Forwarded-For from strangers is ignored."""
-        return client_address(request)
+        """Return what is limited together with the client's address; see `client_address` for whom we believe."""
+        return client_bucket(client_address(request))
 
 
 def client_address(request: Any) -> str:
+    """Return the address that the outermost of TRUSTED_PROXIES saw; X-Forwarded-For from strangers is ignored."""
     hops = settings.TRUSTED_PROXIES
     forwarded = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()]
     if hops and len(forwarded) >= hops:
@@ -155,13 +161,7 @@ def client_address(request: Any) -> str:
 
 
 def client_network(request: Any) -> str:
-    """Return the network that a request came from, /24 or /64: enough to tell clients apart, too little to find one."""
-    try:
-        address = ip_address(client_address(request))
-    except ValueError:
-        return ""
-    address = getattr(address, "ipv4_mapped", None) or address
-    return str(ip_network((address, 24 if address.version == 4 else 64), strict=False))
+    return network_of(client_address(request))
 
 
 def problem_handler(err: Exception, context: Mapping[str, Any]) -> HttpResponse | None:

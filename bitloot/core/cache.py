@@ -1,3 +1,4 @@
+import json
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -7,6 +8,17 @@ from redis.exceptions import RedisError
 
 PAUSE_SECONDS = 2.0
 T = TypeVar("T")
+
+
+class JsonSerializer:
+    """For the cache's OPTIONS["serializer"]. Django's own is pickle, which runs what anybody wrote into Redis."""
+
+    def dumps(self, value: Any) -> int | bytes:
+        # A whole number goes as it is, or Redis could not count with it.
+        return value if type(value) is int else json.dumps(value, allow_nan=False).encode()
+
+    def loads(self, stored: bytes) -> Any:
+        return json.loads(stored)
 
 
 class ForgivingRedisCache(RedisCache):
@@ -27,11 +39,17 @@ class ForgivingRedisCache(RedisCache):
     def delete(self, key: Any, version: int | None = None) -> bool:
         return self._try(lambda: bool(super(ForgivingRedisCache, self).delete(key, version)), False)
 
+    def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        """Return 0 while Redis is away; the caller counts elsewhere then. Raises ValueError if there is none."""
+        return self._try(lambda: super(ForgivingRedisCache, self).incr(key, delta, version), 0)
+
     def _try(self, call: Callable[[], T], fallback: T) -> T:
         if time.monotonic() < self._away_until:
             return fallback
         try:
             return call()
+        except ValueError:  # not JSON: nothing of ours
+            return fallback
         except (RedisError, OSError):
             type(self)._away_until = time.monotonic() + PAUSE_SECONDS
             return fallback

@@ -1,4 +1,7 @@
-from django.db import connection
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+_ready = False
 
 
 def leave_connection() -> None:
@@ -10,3 +13,17 @@ def leave_connection() -> None:
     # Not close_old_connections(): that one also closes inside a transaction.
     if connection.settings_dict["OPTIONS"].get("pool") and not connection.in_atomic_block:
         connection.close()
+
+
+def what_is_missing() -> str:
+    """Return what this process waits for before it can work, or "" from the moment on at which nothing is missing."""
+    global _ready
+    if _ready:
+        return ""
+    try:
+        executor = MigrationExecutor(connection)
+        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    except DatabaseError as err:
+        return f"the database, which does not answer ({type(err).__name__})"
+    _ready = not plan
+    return f"{len(plan)} migrations of the database: run `manage.py migrate`" if plan else ""

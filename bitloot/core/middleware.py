@@ -4,11 +4,12 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, ProgrammingError
 from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch, resolve
 
 from bitloot.core.api import MAX_BODY_BYTES
+from bitloot.core.database import what_is_missing
 from bitloot.core.problems import problem
 
 logger = logging.getLogger(__name__)
@@ -57,9 +58,11 @@ class RequestMiddleware:
         return response
 
     def process_exception(self, request: HttpRequest, err: Exception) -> HttpResponse | None:
-        if not isinstance(err, OperationalError | InterfaceError):
+        # A table that is not there yet: the store was started before its migrations.
+        unready = isinstance(err, ProgrammingError) and what_is_missing()
+        if not (unready or isinstance(err, OperationalError | InterfaceError)):
             return None
-        logger.error("the database did not answer: %s", type(err).__name__)
+        logger.error("the database did not answer: %s", unready or type(err).__name__)
         return problem(503, "unavailable", "The store is busy. Try again in a moment.", request=request, retry_after=5)
 
 

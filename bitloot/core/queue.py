@@ -52,7 +52,7 @@ class QueueQuerySet(models.QuerySet[Any]):
         meta, connection = model._meta, connections[self.db]
         sqlite = connection.vendor == "sqlite"
         lease = delay(LEASE_SECONDS).total_seconds()
-        now = _now(connection)
+        now = now_sql(connection)
         until = (
             "strftime('%%Y-%%m-%%d %%H:%%M:%%f','now','+' || %s || ' seconds')"
             if sqlite
@@ -146,12 +146,12 @@ class QueueRow(models.Model):
         db, meta = connections[DEFAULT_DB_ALIAS], self._meta
         sql = (
             f"UPDATE {meta.db_table} SET woken = claim_token IS NOT NULL, next_attempt_at ="  # noqa: S608
-            f" CASE WHEN claim_token IS NULL THEN {_now(db)} ELSE next_attempt_at END WHERE {meta.pk.column} = %s"
+            f" CASE WHEN claim_token IS NULL THEN {now_sql(db)} ELSE next_attempt_at END WHERE {meta.pk.column} = %s"
         )
         queries.execute(sql, [meta.pk.get_db_prep_value(self.pk, db)])
 
 
-def _now(db: BaseDatabaseWrapper) -> str:
+def now_sql(db: BaseDatabaseWrapper) -> str:
     return "strftime('%%Y-%%m-%%d %%H:%%M:%%f','now')" if db.vendor == "sqlite" else "statement_timestamp()"
 
 

@@ -12,10 +12,12 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from bitloot.core.database import what_is_missing
 from fulfillment.models import Reservation, SupplierGate
 from orders.models import Alert, Email, Notification
 from payments.models import Coin, Payment
 from storage.models import Key
+from storage.probe import recent_problems
 from storage.sealing import master_key_ready
 from storage.services import unknown_master_keys
 from webhooks.models import WebhookLog
@@ -35,9 +37,12 @@ def readyz(request: HttpRequest) -> HttpResponse:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-        degraded = _degraded()
+        missing = what_is_missing()
+        degraded = [] if missing else _degraded()
     except DatabaseError:
         return JsonResponse({"status": "unavailable", "reason": "database"}, status=503)
+    if missing:
+        return JsonResponse({"status": "unavailable", "reason": f"waits for {missing}"}, status=503)
     if not master_key_ready() or _keys_nobody_can_open():
         return JsonResponse({"status": "unavailable", "reason": "master key"}, status=503)
     return JsonResponse({"status": "degraded" if degraded else "ok", "degraded": degraded})
@@ -78,6 +83,7 @@ def _degraded() -> list[str]:
     problems += [f"supplier {gate.host}: {gate.status}" for gate in SupplierGate.objects.exclude(status="open")]
     if not Coin.objects.filter(is_offered=True).exists():
         problems.append("payments: no coin is on offer yet")
+    problems += [f"object store: {problem}" for problem in recent_problems()]
     if open_alerts := Alert.objects.filter(status=Alert.Status.OPEN).count():
         problems.append(f"{open_alerts} open alerts; see the admin")
     return problems

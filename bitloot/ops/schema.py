@@ -44,7 +44,13 @@ def add_problem(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         for operation in methods.values():
             operation["responses"].setdefault("default", answer)
             by_order = path.startswith(
-                ("/api/orders/{", "/api/fulfillment", "/api/payments/create", "/api/payments/refund")
+                (
+                    "/api/orders/{",
+                    "/api/orders/close-links",
+                    "/api/fulfillment",
+                    "/api/payments/create",
+                    "/api/payments/refund",
+                )
             )
             if by_order and not path.endswith("/deliver"):
                 operation["security"] = [{"orderBearer": []}]

@@ -2,7 +2,12 @@ from typing import Any
 
 from django import forms
 
+from orders.mailboxes import validate_mailbox
 from orders.models import MAX_QUANTITY, Product
+
+
+class MailboxField(forms.EmailField):
+    default_validators = [validate_mailbox]
 
 
 class CheckoutForm(forms.Form):
@@ -13,7 +18,7 @@ class CheckoutForm(forms.Form):
         coerce=int,
         error_messages=dict.fromkeys(("invalid_choice", "required"), f"Please choose 1 to {MAX_QUANTITY} keys."),
     )
-    email = forms.EmailField(
+    email = MailboxField(
         max_length=254,
         help_text="We'll e-mail your order link and updates. No account needed.",
         widget=forms.EmailInput(attrs={"autocomplete": "email", "placeholder": "you@example.org"}),

@@ -99,7 +99,9 @@ def _line(event: OrderEvent) -> dict[str, Any]:
 
 
 def _payment_to_show(payments: Sequence[Payment]) -> Payment | None:
-    return max(payments, key=lambda payment: (_weight(payment), payment.created_at), default=None)
+    # The customer was never shown where to pay this one, so it must not keep them from choosing another coin.
+    shown = [payment for payment in payments if not payment.is_unknown_to_customer]
+    return max(shown, key=lambda payment: (_weight(payment), payment.created_at), default=None)
 
 
 def _weight(payment: Payment) -> float:

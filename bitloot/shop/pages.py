@@ -14,8 +14,8 @@ from django.views.decorators.http import require_http_methods, require_safe
 from bitloot.core.api import ScaledThrottle
 from bitloot.core.stop import TOO_OFTEN, stop_page
 from bitloot.shop.forms import CheckoutForm
-from orders.access import make_token
-from orders.exceptions import KeyReused, OrderRefused, StillRunning
+from orders.codes import hand_over_code
+from orders.exceptions import KeyReused, KeySpent, OrderRefused, StillRunning
 from orders.idempotency import BadKey
 from orders.models import MAX_QUANTITY, Order, Product
 from orders.services import Line, place_order
@@ -46,7 +46,8 @@ def checkout(request: HttpRequest) -> HttpResponse:
     if order is None:
         return _checkout_page(request, product, form, status=422)
     page = reverse("order-page", args=[order.id])
-    return HttpResponse(status=303, headers={"Location": f"{page}#{make_token(order, 'api')}"})
+    # A code that works once instead of the token: browsers keep and sync the addresses they were sent to.
+    return HttpResponse(status=303, headers={"Location": f"{page}#{hand_over_code(order)}"})
 
 
 @require_safe
@@ -93,6 +94,8 @@ def _place(form: CheckoutForm) -> Order | None:
         _explain(form, err)
     except StillRunning:
         form.add_error(None, "Your order is just being placed. Please send the form again in a moment: it orders once.")
+    except KeySpent:
+        form.add_error(None, "This order is placed already. Please open it with the newest link that we e-mailed you.")
     except (KeyReused, BadKey):
         form.data = dict(form.data.items()) | {"idempotency_key": _new_key()}
         form.add_error(None, "This form was sent before with other details. Please check it and send it again.")

@@ -4,6 +4,8 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404
 from django.shortcuts import get_object_or_404
@@ -140,7 +142,11 @@ class WebhookReplay(StaffView):
         log = WebhookLog.objects.filter(pk=log_id).first() if log_id < 2**63 else None
         if log is None:
             raise Http404
-        webhooks.replay(log, actor=request.user.get_username())
+        user: Any = request.user
+        with transaction.atomic():
+            webhooks.replay(log, actor=user.get_username())
+            # The same line as the button in the admin leaves.
+            LogEntry.objects.log_actions(user.pk, [log], CHANGE, webhooks.REPLAY.label)
         log.refresh_from_db()
         return Response(serializers.WebhookRowSerializer(log).data, status=202)
 

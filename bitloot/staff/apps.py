@@ -9,6 +9,7 @@ class BitLootAdminConfig(AdminConfig):
 
 
 class StaffConfig(AppConfig):
-    """What staff see. It has no models; it is an app so that Django finds its admin module."""
+    """What staff see, and how they come in."""
 
     name = "bitloot.staff"
+    default_auto_field = "django.db.models.BigAutoField"

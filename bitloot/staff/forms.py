@@ -1,27 +1,30 @@
-from hashlib import sha256
 from typing import Any
 
 from django import forms
 from django.contrib.admin.forms import AdminAuthenticationForm
-from django.core.cache import cache
 
-from bitloot.core.api import client_address
-
-WRONG_PASSWORDS = 10
-LOCKED_SECONDS = 15 * 60
+from bitloot.staff.sign_in import TooManyTries, attempt, passes_second_factor
 
 
-class LimitedLoginForm(AdminAuthenticationForm):
-    """Locks a name for one client's address after ten wrong passwords; from elsewhere its owner still gets in."""
+class SignInForm(AdminAuthenticationForm):
+    """Name, password and one-time code; each try counts before its password costs anything."""
+
+    code = forms.CharField(
+        required=False,
+        max_length=20,
+        label="One-time code",
+        widget=forms.TextInput(attrs={"autocomplete": "one-time-code"}),
+    )
 
     def clean(self) -> dict[str, Any]:
-        name = str(self.cleaned_data.get("username", "")).lower()
-        address = client_address(self.request) if self.request else ""
-        key = "staff-login:" + sha256(f"{name}|{address}".encode()).hexdigest()
-        if (cache.get(key) or 0) >= WRONG_PASSWORDS:
-            raise forms.ValidationError("Too many wrong passwords. Wait a quarter of an hour, then try again.")
+        name = str(self.cleaned_data.get("username", ""))
         try:
-            return super().clean()
-        except forms.ValidationError:
-            cache.set(key, (cache.get(key) or 0) + 1, LOCKED_SECONDS)
-            raise
+            with attempt(self.request, name=name, way="admin"):
+                cleaned = super().clean()
+                if self.user_cache is not None and not passes_second_factor(
+                    self.user_cache, self.cleaned_data.get("code", "")
+                ):
+                    raise self.get_invalid_login_error()  # the same for each factor
+        except TooManyTries as err:
+            raise forms.ValidationError("Too many wrong passwords. Wait a quarter of an hour, then try again.") from err
+        return cleaned

@@ -1,6 +1,6 @@
 from rest_framework import serializers
 
-from orders.serializers import OrderItemSerializer
+from orders.serializers import OrderItemSerializer, StrictSerializer, TextField
 
 
 class PaymentRowSerializer(serializers.Serializer):
@@ -69,3 +69,14 @@ class WebhookRowSerializer(serializers.Serializer):
     attempts = serializers.IntegerField()
     received_at = serializers.DateTimeField()
     processed_at = serializers.DateTimeField(allow_null=True)
+
+
+class LoginSerializer(StrictSerializer):
+    name = TextField(max_length=150)
+    password = TextField(max_length=256, trim_whitespace=False)
+    code = TextField(max_length=20, required=False, help_text="From the authenticator, or a recovery code.")
+
+
+class StaffTokenSerializer(serializers.Serializer):
+    token = serializers.CharField(help_text="Send it as “Authorization: Token …”.")
+    expires_at = serializers.DateTimeField()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.db.models import Count, Min
 from django.db.models.functions import Now
@@ -16,7 +17,7 @@ from bitloot.core.admin.base import BaseAdmin
 from bitloot.core.admin.formatting import NOTHING, age, link, list_url
 from bitloot.core.admin.panels import Panel, Waiting
 from bitloot.core.queue import QueueRow
-from bitloot.staff.forms import LimitedLoginForm
+from bitloot.staff.forms import SignInForm
 
 FOUND_PER_LIST = 5
 LATE_SECONDS = 60
@@ -47,9 +48,19 @@ class BitLootAdminSite(AdminSite):
     site_header = site_title = "BitLoot staff"
     index_title = "What needs attention"
     index_template = "admin/bitloot/home.html"
-    login_form = LimitedLoginForm
+    login_form = SignInForm
+    login_template = "admin/bitloot/login.html"
     empty_value_display = NOTHING
     enable_nav_sidebar = False  # the lists are wide; the header leads to them
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        user: Any = request.user
+        if not super().has_permission(request) or (settings.STAFF_OTP_REQUIRED and not user.is_verified()):
+            return False
+        # The idle end moves with the pages that are opened, and not with those that refresh themselves.
+        if "X-Live" not in request.headers:
+            request.session.modified = True
+        return True
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """Return the lists that they may see in sections instead of apps; those of one app as Django does."""

@@ -10,10 +10,10 @@ from django.urls import reverse
 
 from fulfillment.models import ForeignPurchase, Reservation, ReservationAttempt, SupplierCall, SupplierGate
 from orders.alerts import raise_alert
-from orders.models import AlertChannel, Approval, Email, IdempotencyRecord, Notification
+from orders.models import AccessCode, AlertChannel, Approval, Email, IdempotencyRecord, Notification
 from orders.tests.factories import make_paid_order, make_product
 from payments.models import Coin, Payment, Refund, RefundAddress
-from storage.models import KeyDeliveryLog
+from storage.models import KeyAccess, KeyDeliveryLog
 from storage.services import store_key
 from webhooks.tests.factories import ipn, make_log
 
@@ -31,6 +31,7 @@ LISTS = {
     "orders.idempotencyrecord": "record",
     "orders.notification": "notification",
     "orders.alertchannel": "channel",
+    "orders.accesscode": "code",
     "payments.coin": "coin",
     "payments.payment": "payment",
     "payments.refund": "refund",
@@ -42,6 +43,7 @@ LISTS = {
     "fulfillment.foreignpurchase": "foreign",
     "storage.key": "key",
     "storage.keydeliverylog": "delivery",
+    "storage.keyaccess": "access",
     "webhooks.webhooklog": "log",
 }
 _numbers = itertools.count(1)
@@ -95,6 +97,7 @@ def make_rows(title="Ember Drift", **order_fields):
         record=IdempotencyRecord.objects.create(
             route="orders", key=f"secret-idempotency-{number}", body_sha256="0" * 64, object_id=order.pk
         ),
+        code=AccessCode.objects.create(order=order, kind="mail"),
         coin=Coin.objects.create(code=f"coin{number}", name=title),
         refund=refund,
         refund_address=RefundAddress.objects.create(refund=refund, address=f"{ADDRESS}{number}", client="192.0.2.0/24"),
@@ -107,6 +110,7 @@ def make_rows(title="Ember Drift", **order_fields):
         ),
         gate=SupplierGate.objects.create(host=f"supplier{number}.example", reason=title),
         delivery=KeyDeliveryLog.objects.get(key=key),
+        access=KeyAccess.objects.create(key=key, order=order, token="mail", generation=1, network="203.0.113.0/24"),
         log=make_log(body=ipn(payment_id=int(payment.external_id), title=title), external_id=payment.external_id),
     )  # fmt: skip
 

@@ -151,6 +151,29 @@ def test_link_from_the_mail_opens_the_order_until_a_fresh_one_is_asked_for(brows
     wait_for_headline(browser, "Choose how to pay")
 
 
+def test_code_by_mail_opens_a_link_that_lost_its_end_and_other_links_can_be_closed(browser, store):
+    order_id = order(browser, store, "tiny-orchard-tycoon")
+    link = wait(browser, lambda page: mailed_links(store, order_id), "the mail").pop()
+    first = browser.current_window_handle
+    browser.switch_to.new_window("tab")
+    browser.get(link.partition("#")[0])
+    wait_for_headline(browser, "This link does not open an order")
+    one(browser, "#lookup-email").send_keys("ada@customer.example")
+    one(browser, "[data-lookup] button[value=code]").click()
+    code = wait(browser, lambda page: mailed_codes(store, order_id), "the mail with the code").pop()
+    one(browser, "#lookup-code").send_keys(code)
+    one(browser, "[data-code] button").click()
+    wait_for_headline(browser, "Choose how to pay")
+    one(browser, ".history summary").click()
+    one(browser, "[data-close-links]").click()
+    wait(browser, lambda page: one(page, "[data-close-answer]").text.startswith("Done."), "the end of other links")
+    browser.refresh()
+    wait_for_headline(browser, "Choose how to pay")
+    browser.switch_to.window(first)
+    browser.refresh()
+    wait_for_headline(browser, "This link has been replaced")
+
+
 def underpay(browser: WebDriver, store: Store) -> str:
     """Order for 9.99 EUR and pay half of it in BTC; return the order's id."""
     order_id = order(browser, store, "ember-drift")
@@ -339,3 +362,8 @@ def mailed_links(store: Store, order_id: str) -> set[str]:
     pattern = re.compile(rf"{re.escape(store.url)}/orders/{order_id}#[\w.-]+")
     mails = (mail.read_text(errors="replace").replace("=\n", "") for mail in (store.var / "mail").glob("*"))
     return {link for mail in mails for link in pattern.findall(mail)}
+
+
+def mailed_codes(store: Store, order_id: str) -> set[str]:
+    mails = (mail.read_text(errors="replace").replace("=\n", "") for mail in (store.var / "mail").glob("*"))
+    return {code for mail in mails if order_id in mail for code in re.findall(r"Your code is (\d{6})", mail)}

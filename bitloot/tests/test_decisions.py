@@ -32,6 +32,7 @@ FIELDS = {
     "RebuyForm": {"reason": "The customer used it.", "old_key": "shred"},
     "ReplaceByHandForm": {"reason": "It does not work.", "old_key": "keep", "code": Secret("AAAA-REPLACED")},
     "SentElsewhereForm": {"transaction_id": "f4184fc596403b9d", "address": "bc1qexample", "reason": "Sent before."},
+    "CorrectionForm": {"email": "right@example.org", "reason": "The customer asked for it."},
     None: {},
 }
 SOON = Now() + timedelta(minutes=5)
@@ -115,6 +116,7 @@ def test_every_page_with_decisions_is_in_this_file():
         "order",
         "alert",
         "approval",
+        "email",
         "payment",
         "refund",
         "reservation",

@@ -183,6 +183,7 @@ WRONG = {
     "KEY_RETENTION_DAYS": dict.fromkeys(
         (*NUMBERS, "0", "29", "forever"), "has to be a whole number from 30 to 36500, or never"
     ),
+    "KEY_OPENED_MAIL": {"maybe": FLAG},
     "STORE_NAME": {
         "x" * 61: "is longer than 60 characters",
         "Two\nlines": "holds a line break or another character that cannot be printed",

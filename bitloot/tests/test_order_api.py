@@ -61,7 +61,6 @@ CHANGES = {
     "order's end": (Order, {"expires_at": LATER}, True),
     "order's address": (Order, {"email": "zoe@other.example"}, True),
     "why staff hold it": (Order, {"reason": "too_dear"}, False),
-    "link renewed": (Order, {"link_generation": 7}, False),
     "payment moves": (WAITING, {"status": "confirming"}, True),
     "payment is named": (WAITING, {"external_id": "42"}, True),
     "address": (WAITING, {"pay_address": "elsewhere"}, True),
@@ -228,3 +227,11 @@ def test_bodies_made_by_hand_have_the_documented_members(client, order):
     ).json()
     assert list(placed) == list(PlacedOrderSerializer().fields)
     assert list(placed["items"][0]) == list(PlacedOrderSerializer().fields["items"].child.fields)
+
+
+def test_a_payment_that_nobody_was_shown_keeps_nobody_from_choosing_a_coin(client):
+    order = make_order()
+    make_payment(order, status="review", reason="create_mismatch")
+    assert read(client, order).json()["payment"] is None
+    make_payment(order, status="waiting")
+    assert read(client, order).json()["payment"]["status"] == "waiting"

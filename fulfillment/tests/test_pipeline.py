@@ -16,6 +16,7 @@ from fulfillment.tests.world import age, finish, paid, posts, purchases, run, ti
 from orders.models import Alert, Email, Order, OrderEvent, OrderItem
 from storage.models import Key
 from storage.services import reveal
+from storage.tests.factories import OPENER
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("supplier")]
 
@@ -61,7 +62,7 @@ def test_delivered_key_is_the_one_the_supplier_sold_and_no_column_holds_it(reser
 
     finish(reservation)
     order = reservation.item.order
-    [material] = reveal(order=order, keys=list(Key.objects.filter(item__order=order)))
+    [material] = reveal(order=order, keys=list(Key.objects.filter(item__order=order)), by=OPENER)
     [sold] = [row for row in sandbox.sold() if row["external_id"] == reservation.external_id]
     decode = lambda text: __import__("base64").urlsafe_b64decode(text + "==")  # noqa: E731
     plain = AESGCM(decode(material.data_key)).decrypt(

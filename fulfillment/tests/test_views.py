@@ -26,7 +26,8 @@ JSON = "application/json"
 
 def ask(client, order, what, method="get"):
     headers = {"Authorization": f"Bearer {make_token(order, 'api')}"}
-    return getattr(client, method)(f"/api/fulfillment/{order.id}/{what}", headers=headers)
+    options = {"content_type": "application/json"} if method == "post" else {}
+    return getattr(client, method)(f"/api/fulfillment/{order.id}/{what}", headers=headers, **options)
 
 
 def unpad(text):
@@ -85,7 +86,7 @@ def test_a_link_changes_nothing_and_a_reveal_is_logged(client):
     for times in (1, 2, 3):
         assert ask(client, order, "reveal", "post").status_code == 200
         log.refresh_from_db()
-        assert [log.status, log.times_accessed, log.last_accessed_at is None] == ["accessed", times, False]
+        assert [log.status, log.times_accessed, log.last_accessed_at is None] == ["handed_out", times, False]
     assert Key.objects.get().viewed_at is not None
 
 
@@ -223,3 +224,22 @@ def test_a_delivered_item_is_not_delivered_again(client, staff):
     Order.objects.update(status="held")
     answer = deliver(client, order, staff, {**body, "codes": [{"item": str(item.id), "serial": "CANARY-2"}]})
     assert [answer.status_code, answer.json()["code"], Key.objects.count()] == [422, "codes_refused", 1]
+
+
+def test_a_browser_reports_that_it_opened_a_key(client):
+    order = make_paid_order()
+    key = make_key(order.items.get())
+    path = f"/api/fulfillment/{order.id}/download-report"
+    headers = {"Authorization": f"Bearer {make_token(order, 'api')}"}
+
+    def report(result):
+        body = {"key": str(key.pk), "result": result}
+        return client.post(path, body, content_type="application/json", headers=headers).status_code
+
+    assert report("opened") == 404  # it was not handed out
+    ask(client, order, "reveal", "post")
+    assert [report("opened"), report("nonsense")] == [204, 422]
+    assert KeyDeliveryLog.objects.get().status == "opened"
+    assert (
+        client.post(path, {"key": str(key.pk), "result": "opened"}, content_type="application/json").status_code == 404
+    )

@@ -1,3 +1,4 @@
+import time
 import uuid
 
 import pytest
@@ -5,8 +6,8 @@ from django.db import connection
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 
-from orders.access import bearer, make_token, open_order, order_for, order_link
-from orders.exceptions import LinkReplaced, OrderNotFound
+from orders.access import LIVES, bearer, make_token, open_order, order_for, order_link
+from orders.exceptions import LinkExpired, LinkReplaced, OrderNotFound
 from orders.models import Order
 from orders.services import renew_link
 from orders.tests.factories import make_order
@@ -30,21 +31,32 @@ def test_a_token_has_256_bits_and_differs_by_order_purpose_and_generation():
     assert {len(token.rpartition(".")[2]) for token in tokens} == {43}
 
 
-def test_the_secret_key_decides(settings):
+def test_the_secret_of_its_own_decides_and_an_earlier_one_still_opens(settings):
     order = make_order()
-    token = make_token(order, "api")
-    settings.SECRET_KEY = "another" * 10
+    token, before = make_token(order, "api"), settings.ORDER_TOKEN_SECRET
+    settings.ORDER_TOKEN_SECRET = "another" * 10
     with pytest.raises(OrderNotFound):
+        open_order(order.id, token)
+    settings.ORDER_TOKEN_SECRET_FALLBACKS = [before]
+    assert open_order(order.id, token) == order
+    assert make_token(order, "api").split(".")[3] != token.split(".")[3]
+
+
+@pytest.mark.parametrize("purpose", ["api", "mail"])
+def test_a_newer_link_ends_every_token_before(purpose):
+    order = make_order()
+    token = make_token(order, purpose)
+    renew_link(order)
+    with pytest.raises(LinkReplaced):
         open_order(order.id, token)
 
 
-def test_a_newer_link_ends_the_mailed_one_and_not_the_api_token():
-    order = make_order()
-    api, mail = make_token(order, "api"), make_token(order, "mail")
-    renew_link(order)
-    assert open_order(order.id, api) == order
-    with pytest.raises(LinkReplaced):
-        open_order(order.id, mail)
+@pytest.mark.parametrize("purpose", ["api", "mail"])
+def test_a_token_ends_with_its_life(purpose):
+    order, life = make_order(), LIVES[purpose].total_seconds()
+    assert open_order(order.id, make_token(order, purpose, issued_at=time.time() - life + 60)) == order
+    with pytest.raises(LinkExpired):
+        open_order(order.id, make_token(order, purpose, issued_at=time.time() - life - 60))
 
 
 def test_a_link_of_a_generation_that_never_was_opens_nothing():
@@ -57,7 +69,22 @@ def test_a_link_of_a_generation_that_never_was_opens_nothing():
 def mangled(token):
     mark, _, mac = token.rpartition(".")
     return [
-        *("", " ", "a.", "m.1.", "m.x.y", "m.0." + mac, "m.9999999999." + mac, "m.-1." + mac, "m.٣." + mac),
+        *(
+            "",
+            " ",
+            "a.",
+            "a.1.1.",
+            "m.1.1.x." + mac,
+            "a.1.9999999999999." + mac,
+            f"{mark}.",
+            mark[2:] + "." + mac,
+            "m.1.",
+            "m.x.y",
+            "m.0." + mac,
+            "m.9999999999." + mac,
+            "m.-1." + mac,
+            "m.٣." + mac,
+        ),
         *(token[:-1], token + "=", token + "A", token.upper(), token.swapcase(), f" {token}", f"{token}\n"),
         *(token.replace(".", ","), mac, f"{mark}.{mac[::-1]}", "é" * 45, "\udcff" * 45, "\x00", "x" * 100_000),
         *(f"b.{mac}", token.encode().hex(), token[0] + token),

@@ -17,7 +17,7 @@ from sandbox.mailbox import Mailbox
 from tools.dev.supervise import free_port, wait_until
 
 pytestmark = pytest.mark.django_db
-KINDS = [kind for kind in Email.Kind.values if kind != "alert"]
+KINDS = [kind for kind in Email.Kind.values if kind not in (*Email.WITHOUT_LINK, "access_code")]  # these bring no link
 
 
 class Server(EmailBackend):
@@ -94,7 +94,7 @@ def test_a_refused_address_goes_to_staff_at_once(server):
     alert = Alert.objects.get(about_model="orders.email", about_pk=row.pk)
     assert [row.status, row.error, row.next_attempt_at] == [
         "failed",
-        "The mail server refused the address: SMTPRecipientsRefused",
+        "The mail server refused it for good: SMTPRecipientsRefused 550.",
         None,
     ]
     assert [alert.kind, alert.status, alert.order] == ["mail_failed", "open", row.order]
@@ -109,7 +109,7 @@ def test_a_server_that_is_down_is_tried_again_later(server, error):
     server.error = error
     for attempts, pause in ((1, 1), (2, 2), (3, 4)):
         drained(row)
-        assert [row.status, row.attempts, row.error] == ["queued", attempts, type(error).__name__]
+        assert [row.status, row.attempts, row.error.split()[0]] == ["queued", attempts, type(error).__name__]
         due = timedelta(seconds=pause)
         assert Email.objects.filter(pk=row.pk, next_attempt_at__gt=Now() + due - timedelta(seconds=2)).exists()
         assert Email.objects.filter(pk=row.pk, next_attempt_at__lte=Now() + due).exists()
@@ -151,7 +151,7 @@ def test_a_refused_staff_address_does_not_make_mails_for_ever(server):
 
 def test_what_is_given_up_and_its_alert_are_one_step(server):
     row = make_email()
-    server.error = smtplib.SMTPRecipientsRefused({})
+    server.error = smtplib.SMTPRecipientsRefused({row.to: (550, b"no")})
     with dying_at("orders_alert"), pytest.raises(SystemExit):
         drain_mails()
     row.refresh_from_db()
@@ -217,3 +217,95 @@ def test_a_broken_connection_costs_one_mail_its_try_and_the_next_one_dials_again
     assert drain_mails() == 3
     assert sorted(Email.objects.values_list("status", "attempts")) == [("queued", 1), ("sent", 0), ("sent", 0)]
     assert [mailbox.taken, mailbox.calls] == [2, 2]
+
+
+class Moody(Mailbox):
+    """A real mail server that answers one command otherwise, as often as it is told."""
+
+    def __init__(self, command, answer, times=99):
+        super().__init__()
+        self.command, self.answer, self.times = command, answer, times
+
+    def mood(self, command):
+        if command != self.command or not self.times:
+            return None
+        self.times -= 1
+        return self.answer
+
+    async def handle_MAIL(self, server, session, envelope, address, options):
+        envelope.mail_from = address
+        return self.mood("MAIL") or "250 OK"
+
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        if (answer := self.mood("RCPT")) is None:
+            envelope.rcpt_tos.append(address)
+        return answer or "250 OK"
+
+    async def handle_DATA(self, server, session, envelope):
+        return self.mood("DATA") or await super().handle_DATA(server, session, envelope)
+
+
+@pytest.fixture
+def moody(settings):
+    servers = []
+
+    def listen(*mood):
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
+        servers.append(Moody(*mood))
+        servers[-1].listen(settings.EMAIL_HOST, settings.EMAIL_PORT)
+        return servers[-1]
+
+    yield listen
+    for server in servers:
+        server.close()
+
+
+TEMPORARY = ["450 4.2.0 Greylisted", "452 4.2.2 out of storage", "421 4.7.0 Too many connections", "451 later"]
+
+
+@pytest.mark.parametrize("answer", TEMPORARY)
+@pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA"])
+def test_a_4xx_to_any_command_passes(moody, command, answer):
+    mailbox = moody(command, answer, 2)
+    row = make_email()
+    Email.objects.exclude(pk=row.pk).delete()
+    assert [(drained(row).status, row.attempts) for _ in range(3)] == [("queued", 1), ("queued", 2), ("sent", 2)]
+    assert [mailbox.taken, Alert.objects.count()] == [1, 0]
+
+
+@pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA"])
+def test_a_5xx_to_any_command_is_final(moody, command):
+    moody(command, "550 5.1.1 No such user")
+    row = drained(make_email())
+    assert [row.status, row.next_attempt_at, row.error.endswith(" 550.")] == ["failed", None, True]
+    assert Alert.objects.filter(kind="mail_failed", about_pk=row.pk).exists()
+
+
+def test_a_login_that_is_refused_fails_no_mail_and_is_told_at_once(server):
+    row = make_email()
+    server.error = smtplib.SMTPAuthenticationError(535, b"wrong password")
+    assert [drained(row).status, row.attempts] == ["queued", 1]
+    alert = Alert.objects.get(kind="mail_failed", status="open")
+    assert [alert.about, "EMAIL_URL" in alert.message] == ["mail server", True]
+    server.error = None
+    assert drained(row).status == "sent"
+    alert.refresh_from_db()
+    assert alert.status == "closed"
+
+
+def test_a_mail_owed_to_an_address_that_was_corrected_goes_to_the_new_one():
+    order = make_order()
+    row = make_email("key_ready", order=order)
+    type(order).objects.filter(pk=order.pk).update(email="right@example.org")
+    drained(row)
+    assert outbox.outbox[-1].to == ["right@example.org"]
+
+
+def test_the_address_that_was_replaced_gets_no_link():
+    order = make_order()
+    drained(make_email("address_replaced", order=order, to="wrong@example.org"))
+    (sent,) = [mail for mail in outbox.outbox if mail.to == ["wrong@example.org"]]
+    assert "#" not in sent.body
+    assert "#" not in sent.alternatives[0][0].split("<body")[1].replace("&#x27;", "'")
+    assert str(order.pk) in sent.body

@@ -34,6 +34,7 @@ ALLOWED = {
     "fulfilling": {"fulfilled", "partially_fulfilled", "held", "refund_due", "failed"},
     "partially_fulfilled": {"fulfilling", "fulfilled", "held", "refund_due"},
     "held": {
+        "pending",
         *("paid", "fulfilling", "fulfilled", "partially_fulfilled", "refund_due", "failed", "cancelled", "expired"),
     },
     "expired": {"paid", "underpaid", "held", "refund_due"},

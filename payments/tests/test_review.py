@@ -3,6 +3,8 @@ from decimal import Decimal
 import pytest
 
 from bitloot.core.decisions import DecisionRefused
+from orders.alerts import raise_alert
+from orders.decisions import objection_to_cancelling
 from orders.models import Alert, Order
 from orders.tests.factories import make_order, timeline
 from payments import review, settlement
@@ -160,3 +162,28 @@ def test_an_amount_that_was_never_asked_for_is_compared_with_nothing():
         "0.1",
         "nothing to compare it with",
     ]
+
+
+def mismatch(**fields):
+    payment = make_payment(status="review", reason="create_mismatch", **fields)
+    payment.order.events.create(kind="payment", from_status="creating", to_status="review", message="Mismatch.")
+    return payment
+
+
+def test_a_payment_that_was_made_otherwise_is_ended_and_its_order_can_be_cancelled():
+    payment = mismatch()
+    raise_alert("payment_review", payment, "Look.")
+    review.end(payment, actor="kim", reason="The ticker was renamed.")
+    payment.refresh_from_db()
+    assert [payment.status, payment.next_attempt_at] == ["cancelled", None]
+    assert Alert.objects.get().status == "closed"
+    assert objection_to_cancelling(payment.order) is None
+
+
+@pytest.mark.parametrize("fields", [{"actually_paid": 1}, {"reason": "other_price"}, {"status": "waiting"}])
+def test_only_a_payment_that_nobody_was_shown_is_ended(fields):
+    payment = mismatch()
+    Payment.objects.filter(pk=payment.pk).update(**fields)
+    payment.refresh_from_db()
+    with pytest.raises(DecisionRefused):
+        review.end(payment, actor="kim", reason="The ticker was renamed.")

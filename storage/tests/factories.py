@@ -3,9 +3,10 @@ from decimal import Decimal
 
 from orders.models import Order, OrderItem, Product
 from storage.models import Key
-from storage.services import store_key
+from storage.services import Opener, store_key
 
 _numbers = itertools.count(1)
+OPENER = Opener(token="api", generation=1, network="127.0.0.0/24")
 SERIAL = b"CANARY-AAAA-BBBB-CCCC"
 
 

@@ -17,6 +17,7 @@ class Stub(ThreadingHTTPServer):
         self.faults: dict[str, deque[str]] = {"PUT": deque(), "GET": deque(), "DELETE": deque()}
         self.calls: list[str] = []
         self.headers: dict[str, str] = {}
+        self.lets_read = ""  # the origin whose pages may read
 
     @property
     def options(self) -> dict[str, str]:
@@ -60,6 +61,11 @@ class Handler(BaseHTTPRequestHandler):
             return self._hang_up()
         return self._answer(200, body)
 
+    def do_OPTIONS(self) -> None:
+        if self.headers["Origin"] != self.server.lets_read:
+            return self._error(403, "CORSResponse")
+        return self._answer(200, b"", allowed=self.server.lets_read)
+
     def do_DELETE(self) -> None:
         if self._begin() == "503":
             return self._error(503, "ServiceUnavailable")
@@ -78,8 +84,10 @@ class Handler(BaseHTTPRequestHandler):
     def _error(self, status: int, code: str) -> None:
         self._answer(status, f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode())
 
-    def _answer(self, status: int, body: bytes, length: int | None = None) -> None:
+    def _answer(self, status: int, body: bytes, length: int | None = None, allowed: str = "") -> None:
         self.send_response(status)
+        if allowed:
+            self.send_header("Access-Control-Allow-Origin", allowed)
         if status != 204:
             self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()

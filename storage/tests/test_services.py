@@ -22,7 +22,7 @@ from storage.exceptions import KeyBelongsElsewhere, KeyShredded, KeyUnreadable
 from storage.models import Key, KeyDeliveryLog
 from storage.objects import ObjectMissing, key_store
 from storage.sealing import MasterKeys, WrappedKey, master_key_ready, open_sealed
-from storage.tests.factories import SERIAL, claim, make_item, make_key
+from storage.tests.factories import OPENER, SERIAL, claim, make_item, make_key
 
 pytestmark = pytest.mark.django_db
 UNPADDED = "=="
@@ -390,7 +390,7 @@ def test_a_store_that_is_away_is_no_lost_key(stub):
 
 def test_reveal_hands_out_what_a_browser_needs():
     key = make_key()
-    (material,) = services.reveal(order=key.item.order, keys=[key])
+    (material,) = services.reveal(order=key.item.order, keys=[key], by=OPENER)
     assert (material.key.pk, material.algorithm) == (key.pk, "A256GCM")
     assert opened(material, bytes(key.ciphertext)) == SERIAL
     assert not {"=", "+", "/"} & set(material.data_key + material.nonce + material.aad)
@@ -399,33 +399,33 @@ def test_reveal_hands_out_what_a_browser_needs():
 def test_reveal_keeps_the_order_it_was_asked_in():
     item = make_item()
     keys = [make_key(item, b"key %d" % number) for number in range(4)]
-    materials = services.reveal(order=item.order, keys=keys[::-1])
+    materials = services.reveal(order=item.order, keys=keys[::-1], by=OPENER)
     assert [material.key.pk for material in materials] == [key.pk for key in keys[::-1]]
     assert [opened(m, bytes(m.key.ciphertext)) for m in materials] == [b"key 3", b"key 2", b"key 1", b"key 0"]
 
 
 def test_reveal_counts_each_access_and_keeps_the_first_view():
     key = make_key()
-    services.reveal(order=key.item.order, keys=[key])
+    services.reveal(order=key.item.order, keys=[key], by=OPENER)
     first = Key.objects.get().viewed_at
     assert first is not None
-    services.reveal(order=key.item.order, keys=[key])
+    services.reveal(order=key.item.order, keys=[key], by=OPENER)
     log = KeyDeliveryLog.objects.get()
-    assert (log.status, log.times_accessed) == ("accessed", 2)
+    assert (log.status, log.times_accessed) == ("handed_out", 2)
     assert log.last_accessed_at >= first
     assert Key.objects.get().viewed_at == first
 
 
 def test_reveal_hides_the_data_key_from_a_repr():
     key = make_key()
-    (material,) = services.reveal(order=key.item.order, keys=[key])
+    (material,) = services.reveal(order=key.item.order, keys=[key], by=OPENER)
     assert material.data_key not in repr(material)
 
 
 def test_reveal_of_another_orders_key_is_refused():
     mine, theirs = make_key(), make_key()
     with pytest.raises(KeyBelongsElsewhere):
-        services.reveal(order=mine.item.order, keys=[mine, theirs])
+        services.reveal(order=mine.item.order, keys=[mine, theirs], by=OPENER)
     assert set(KeyDeliveryLog.objects.values_list("times_accessed", flat=True)) == {0}
 
 
@@ -434,7 +434,7 @@ def test_reveal_of_a_destroyed_key_says_so():
     kept, gone = make_key(item), make_key(item)
     services.shred(gone, reason="returned")
     with pytest.raises(KeyShredded):
-        services.reveal(order=item.order, keys=[kept, gone])
+        services.reveal(order=item.order, keys=[kept, gone], by=OPENER)
     assert KeyDeliveryLog.objects.get(key=kept).times_accessed == 0
 
 
@@ -442,7 +442,7 @@ def test_reveal_ends_with_the_retention_even_before_the_sweep():
     key = make_key()
     end_retention(key)
     with pytest.raises(KeyShredded, match="retention"):
-        services.reveal(order=key.item.order, keys=[key])
+        services.reveal(order=key.item.order, keys=[key], by=OPENER)
     with pytest.raises(KeyShredded):
         services.ready_keys(key.item.order)
 
@@ -452,7 +452,7 @@ def test_reveal_of_a_key_we_cannot_open_tells_staff_and_counts_nothing(change):
     key = make_key()
     Key.objects.filter(pk=key.pk).update(**change)
     with pytest.raises(KeyUnreadable):
-        services.reveal(order=key.item.order, keys=[key])
+        services.reveal(order=key.item.order, keys=[key], by=OPENER)
     alert = Alert.objects.get()
     assert (alert.kind, alert.order) == ("key_integrity", key.item.order)
     assert "KEY_ENCRYPTION_SECRET" in alert.message
@@ -462,9 +462,10 @@ def test_reveal_of_a_key_we_cannot_open_tells_staff_and_counts_nothing(change):
 def test_reveal_takes_as_many_queries_for_three_keys_as_for_one(django_assert_num_queries):
     item = make_item()
     keys = [make_key(item) for _ in range(3)]
+    services.reveal(order=item.order, keys=keys[:1], by=OPENER)  # the first one owes a mail
     for batch in (keys[:1], keys):
-        with django_assert_num_queries(5):
-            services.reveal(order=item.order, keys=batch)
+        with django_assert_num_queries(7):
+            services.reveal(order=item.order, keys=batch, by=OPENER)
 
 
 def test_ready_keys_are_those_that_open_oldest_first(django_assert_num_queries):
@@ -512,7 +513,7 @@ def test_a_restored_object_does_not_open_once_its_data_key_is_gone(stub):
     with pytest.raises(ObjectMissing):
         services.read_ciphertext(key.object_name)
     with pytest.raises(KeyShredded):
-        services.reveal(order=key.item.order, keys=[key])
+        services.reveal(order=key.item.order, keys=[key], by=OPENER)
 
 
 def test_shredding_again_changes_nothing():
@@ -567,7 +568,7 @@ def test_the_database_refuses_a_destroyed_key_that_still_opens():
 
 def test_the_sweep_destroys_what_is_past_its_retention_and_nothing_else(settings):
     kept, viewed, unseen = make_key(), make_key(), make_key()
-    services.reveal(order=viewed.item.order, keys=[viewed])
+    services.reveal(order=viewed.item.order, keys=[viewed], by=OPENER)
     end_retention(viewed)
     end_retention(unseen)
     assert services.expire_deliveries() == 2
@@ -593,7 +594,7 @@ def test_a_key_is_either_revealed_or_destroyed_first():
         def reveal(key=key, revealed=revealed, start=start):
             start.wait()
             try:
-                revealed.extend(services.reveal(order=key.item.order, keys=[key]))
+                revealed.extend(services.reveal(order=key.item.order, keys=[key], by=OPENER))
             except KeyShredded:
                 revealed.append(None)
             finally:
@@ -625,7 +626,7 @@ def test_rewrapping_moves_every_key_to_the_primary_and_leaves_the_ciphertexts(se
     assert set(Key.objects.values_list("master_key_id", flat=True)) == {new}
     for key in Key.objects.all():
         assert bytes(key.ciphertext) == before[key.pk]
-        (material,) = services.reveal(order=key.item.order, keys=[key])
+        (material,) = services.reveal(order=key.item.order, keys=[key], by=OPENER)
         assert opened(material, before[key.pk]).startswith(SERIAL)
 
 
@@ -634,7 +635,7 @@ def test_reveal_works_before_during_and_after_a_rotation(settings):
     rotate(settings)
     assert services._rewrap(done, MasterKeys.from_settings()) is True
     for key in (done, waiting):
-        (material,) = services.reveal(order=key.item.order, keys=[key])
+        (material,) = services.reveal(order=key.item.order, keys=[key], by=OPENER)
         assert opened(material, bytes(key.ciphertext)).startswith(SERIAL)
 
 

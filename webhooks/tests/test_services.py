@@ -59,14 +59,39 @@ def test_a_webhook_is_stored_byte_for_byte_and_due_at_once():
     assert WebhookLog.objects.filter(pk=log.pk, next_attempt_at__lte=Now(), received_at__lte=Now()).exists()
 
 
-def test_the_same_body_again_is_only_counted():
+def test_the_same_body_again_is_only_counted_once_it_was_processed(handler):
+    handler(Outcome.processed("done"))
     first = make_log()
     handle_row(WebhookLog.objects.claim()[0])
     for _ in range(3):
         again = make_log()
     assert [again.pk, again.repeats, WebhookLog.objects.count()] == [first.pk, 3, 1]
-    assert again.status == "ignored"
+    assert again.status == "processed"
     assert again.next_attempt_at is None
+
+
+@pytest.mark.parametrize("status", ["ignored", "failed"])
+def test_what_was_ignored_or_failed_is_handled_again_when_the_provider_sends_it_again(handler, status):
+    calls = handler(Outcome.processed("done"))
+    log = make_log()
+    ended = {"status": status, "next_attempt_at": None, "attempts": 5, "crashes": 4}
+    WebhookLog.objects.filter(pk=log.pk).update(**ended)
+    services.raise_alert("webhook_failed", log, "It failed.")
+    again = make_log()
+    assert [again.pk, again.status, again.attempts, again.crashes, again.repeats] == [log.pk, "received", 0, 0, 1]
+    drain_webhooks()
+    again.refresh_from_db()
+    assert [again.status, calls] == ["processed", [log.pk]]
+    assert Alert.objects.get().status == "closed"
+
+
+def test_what_is_sent_again_while_a_worker_fails_over_it_is_looked_at_once_more():
+    log = make_log()
+    WebhookLog.objects.filter(pk=log.pk).update(status="failed", next_attempt_at=Now())
+    (claimed,) = WebhookLog.objects.claim()
+    make_log()
+    claimed.mark_failed(outcome="Once more.")
+    assert WebhookLog.objects.filter(pk=log.pk, next_attempt_at__lte=Now()).exists()
 
 
 def test_one_body_of_two_providers_is_two_webhooks():

@@ -15,6 +15,8 @@ from fulfillment import balance, kinguin
 from fulfillment.models import SupplierGate
 from payments.models import Coin
 from payments.nowpayments import NowPaymentsClient
+from storage import probe
+from storage.objects import key_store
 
 
 @dataclass
@@ -30,14 +32,14 @@ class Finding:
 
 
 class Command(OperatorCommand):
-    help = "Ask both providers a harmless question and say how they stand. Exits 1 if something is wrong."
+    help = "Ask the providers and the object store a harmless question. Exits 1 if something is wrong."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON document")
 
     def handle(self, **options: Any) -> None:
         problems: list[str] = []
-        findings = [check_nowpayments(problems), check_kinguin(problems)]
+        findings = [check_nowpayments(problems), check_kinguin(problems), *check_r2(problems)]
         if options["json"]:
             document = {
                 "ok": not problems,
@@ -89,6 +91,17 @@ def check_kinguin(problems: list[str]) -> Finding:
     elif health.balance is not None and (shortage := balance.shortage(health.balance)):
         problems.append(shortage)
     return finding
+
+
+def check_r2(problems: list[str]) -> list[Finding]:
+    if not key_store().signs_urls:
+        return []
+    finding = Finding("r2", host=settings.R2_ENDPOINT)
+    started = time.monotonic()
+    found = probe.problems()
+    finding.latency_ms, finding.reachable = round((time.monotonic() - started) * 1000), not found
+    problems += [f"R2: {problem}" for problem in found]
+    return [finding]
 
 
 def _gate(host: str, problems: list[str]) -> str:

@@ -55,6 +55,12 @@ export class OrderApi {
     return answerOf(await this.#send(path, { method: "POST", headers, body: JSON.stringify(body) }));
   }
 
+  /** Exchange a one-time code for the order's token. */
+  async redeem(code) {
+    const { access_token: token } = await this.post("/api/orders/redeem", { order_id: this.orderId, code });
+    return token;
+  }
+
   async #send(path, { headers = {}, ...options } = {}) {
     const bearer = this.token ? { Authorization: `Bearer ${this.token}` } : {};
     const response = await this.fetch(path, {
@@ -96,13 +102,37 @@ export class Pace {
 
 // --- The token: out of the address bar, into this tab's memory ---
 
-/** Take the token from the link, or the one this tab remembers. "#main" is the skip link, not a token. */
-export function takeToken(orderId, known) {
+/**
+ * Take the token from the link, or the one this tab remembers; a one-time code in the link is exchanged for a token.
+ * "#main" is the skip link, not a token.
+ */
+export async function takeToken(api) {
   const fromLink = location.hash.slice(1);
-  if (!fromLink || document.getElementById(fromLink)) return known ?? remembered(orderId);
-  // Where the browser keeps nothing, the token stays in the address bar, or a reload would lose the order.
-  if (remember(orderId, fromLink)) history.replaceState(null, "", location.pathname);
+  const known = api.token ?? remembered(api.orderId);
+  if (!fromLink || document.getElementById(fromLink)) return known;
+  if (fromLink.startsWith("c.")) return exchange(api, fromLink, known);
+  keepToken(api.orderId, fromLink);
   return fromLink;
+}
+
+async function exchange(api, code, known) {
+  try {
+    const token = await api.redeem(code);
+    keepToken(api.orderId, token);
+    return token;
+  } catch (error) {
+    // A code that was used before: the page was loaded again. Anything else may pass, so the code stays in the address.
+    if (error.status !== 422) throw error;
+    history.replaceState(null, "", location.pathname);
+    return known;
+  }
+}
+
+/** Remember the token in this tab and clear the address bar. */
+export function keepToken(orderId, token) {
+  // Where the browser keeps nothing, the token goes into the address bar, or a reload would lose the order.
+  const address = remember(orderId, token) ? location.pathname : `${location.pathname}#${token}`;
+  history.replaceState(null, "", address);
 }
 
 function remembered(orderId) {

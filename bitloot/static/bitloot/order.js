@@ -1,16 +1,17 @@
 // The order's page. The HTML is the same for everybody: this script takes the token from the link, asks the API for
 // the order, again and again while something can still change, and has the other modules show it.
 
-import { OrderApi, Pace, takeToken } from "./api.js";
+import { keepToken, OrderApi, Pace, takeToken } from "./api.js";
 import { copy, forgetKeys, reveal } from "./keys.js";
 import {
-  all, busy, isBusy, one, panel, part, renderCountdown, renderLost, renderOrder, renderRefund, say, searchCoins,
+  all, busy, isBusy, one, panel, part, renderCountdown, renderLost, renderOrder, renderRefund, say, searchCoins, show,
   tellError, write,
 } from "./render.js";
 import { isSettled, lostStory, openPayment, tell } from "./story.js";
 
 const ADDRESS_TRIES = 12;
 const ADDRESS_PAUSE = 5000;
+const UNREACHABLE = "We cannot reach the shop right now. Your order is safe, and this page keeps trying.";
 const NO_ANSWER = "We got no answer. Please try again in a moment.";
 
 const api = new OrderApi(location.pathname.split("/").filter(Boolean).at(-1));
@@ -22,14 +23,27 @@ const page = {
   loadingCoins: false,
   askedAt: null, // since when an address is awaited
   pace: new Pace(),
+  taking: false, // the token is being taken from the link
   timer: null,
   turn: 0,
 };
 
 // --- Reading the order ---
 
-function start() {
-  api.token = takeToken(api.orderId, api.token);
+async function start() {
+  if (page.taking) return; // a one-time code is being exchanged: a second exchange would be refused
+  clearTimeout(page.timer);
+  page.taking = true;
+  try {
+    api.token = await takeToken(api);
+  } catch (error) {
+    page.pace.failed(error.retryAfter);
+    tellError(part("trouble"), UNREACHABLE);
+    page.timer = setTimeout(start, page.pace.delay);
+    return;
+  } finally {
+    page.taking = false;
+  }
   api.forget();
   page.pace.moved();
   look();
@@ -49,8 +63,7 @@ async function look() {
     if (turn !== page.turn) return undefined;
     if ([401, 404, 410].includes(error.status)) return renderLost(lostStory(error.status, error.message));
     page.pace.failed(error.retryAfter);
-    const trouble = "We cannot reach the shop right now. Your order is safe, and this page keeps trying.";
-    tellError(part("trouble"), trouble);
+    tellError(part("trouble"), UNREACHABLE);
   }
   if (!document.hidden) page.timer = setTimeout(look, page.pace.delay);
   return undefined;
@@ -171,26 +184,60 @@ function editAddress(row, isEditing) {
 
 // --- A new link ---
 
-async function askForLink(event) {
+const ASKED = "If this order belongs to that address, ";
+const ASK_FOR = {
+  link: ["/api/orders/lookup", "a new link is on its way. Please check your inbox and the spam folder."],
+  code: ["/api/orders/code", "a code of six digits is on its way. It works for 15 minutes; please type it here."],
+};
+
+async function askForAccess(event) {
   event.preventDefault();
   const answer = part("lookup-answer");
   const email = new FormData(event.target).get("email");
+  const wanted = event.submitter?.value === "code" ? "code" : "link";
+  const [path, coming] = ASK_FOR[wanted];
   try {
-    await api.post("/api/orders/lookup", { order_id: api.orderId, email });
-    write(
-      answer,
-      "If this order belongs to that address, a new link is on its way. Please check your inbox and the spam folder.",
-    );
+    await api.post(path, { order_id: api.orderId, email });
+    write(answer, ASKED + coming);
+    if (wanted === "code") show(part("code"), true);
   } catch (error) {
     const tooOften = "That was asked very often. Please wait a few minutes and try again.";
     write(answer, error.status === 429 ? tooOften : error.message || NO_ANSWER);
   }
 }
 
+async function typeCode(event) {
+  event.preventDefault();
+  tellError(part("code-error"), "");
+  try {
+    api.token = await api.redeem(new FormData(event.target).get("code"));
+    keepToken(api.orderId, api.token);
+    event.target.reset();
+    api.forget();
+    await look();
+  } catch (error) {
+    tellError(part("code-error"), (error.status && error.message) || NO_ANSWER);
+  }
+}
+
+async function closeOtherLinks() {
+  const answer = part("close-answer");
+  try {
+    const { access_token: token } = await api.post("/api/orders/close-links", { order_id: api.orderId });
+    api.token = token;
+    keepToken(api.orderId, token);
+    write(answer, "Done. Only this page opens the order now, and the new link that we just e-mailed you.");
+  } catch (error) {
+    write(answer, (error.status && error.message) || NO_ANSWER);
+  }
+}
+
 // --- Start ---
 
 part("coins").addEventListener("submit", startPayment);
-part("lookup").addEventListener("submit", askForLink);
+part("lookup").addEventListener("submit", askForAccess);
+part("code").addEventListener("submit", typeCode);
+part("close-links").addEventListener("click", closeOtherLinks);
 part("coin-search").addEventListener("input", ({ target }) => searchCoins(target.value));
 part("change").addEventListener("click", () => changeCoin(true));
 part("keep").addEventListener("click", () => changeCoin(false));

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { download, sorry, trimmed, unseal } from "../../static/bitloot/keys.js";
+import { download, opened, sorry, trimmed, unseal } from "../../static/bitloot/keys.js";
 
 const KEY = { download_url: "https://r2.example/k", fallback_url: "https://shop.example/objects/k" };
 
@@ -61,3 +61,23 @@ test("a sealed key opens with what reveal hands out, and a changed one does not"
 test("what the API refuses is said in its own words", () => {
   assert.equal(sorry({ status: 410, message: "The keys are gone." }), "The keys are gone.");
 });
+
+for (const [failures, result] of [[0, "opened"], [2, "opened_from_shop"], [9, "not_opened"]]) {
+  test(`after ${failures} failed downloads the shop is told: ${result}`, async () => {
+    const told = [];
+    const api = { orderId: "O", post: async (path, body) => void told.push([path, body.result]) };
+    const encode = (bytes) => Buffer.from(bytes).toString("base64url");
+    const [raw, nonce, aad] = [32, 12, 20].map((size) => crypto.getRandomValues(new Uint8Array(size)));
+    const secret = await crypto.subtle.importKey("raw", raw, "AES-GCM", false, ["encrypt"]);
+    const sealed = await crypto.subtle.encrypt({ name: "AES-GCM", iv: nonce, additionalData: aad }, secret, raw);
+    const asked = [];
+    const fetch = async (url) => {
+      asked.push(url);
+      if (asked.length <= failures) throw NO_NETWORK;
+      return new Response(sealed);
+    };
+    const key = { ...KEY, id: "K", key: encode(raw), nonce: encode(nonce), aad: encode(aad) };
+    await opened(key, api, { fetch, pause: 0 }).catch(() => {});
+    assert.deepEqual(told, [["/api/fulfillment/O/download-report", result]]);
+  });
+}

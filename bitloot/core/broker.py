@@ -1,0 +1,77 @@
+"""The broker as we use it: a message that is no task is dropped and counted, and ends no worker."""
+
+import logging
+import time
+from queue import Empty
+from typing import Any
+
+from celery.signals import task_rejected, task_unknown
+from celery.worker.consumer import Consumer as CeleryConsumer
+from kombu.exceptions import SerializationError, SerializerNotInstalled
+from kombu.transport import TRANSPORT_ALIASES, redis
+from prometheus_client import Counter
+
+logger = logging.getLogger(__name__)
+
+dropped = Counter("bitloot_broker_messages_dropped", "Messages from the broker that were not tasks of ours")
+
+PATIENCE = 1.0
+# What kombu and celery raise over bytes that are not JSON, JSON that is not a message, or a message without a task.
+_NOT_A_MESSAGE = (
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RecursionError,
+    SerializationError,
+    SerializerNotInstalled,
+)
+
+
+class Channel(redis.Channel):
+    def _brpop_read(self, **options: Any) -> Any:
+        """Take one message. Raises Empty, also for one that cannot be read: Redis has given it away by then."""
+        # Celery has no switch for this: it takes the error for one of the worker's own and ends. Whoever may write to
+        # Redis could end every worker with one byte.
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]
+        except _NOT_A_MESSAGE as err:
+            count_dropped()
+            logger.warning("The broker sent something that is not a task (%s); it was dropped", type(err).__name__)
+            raise Empty from err
+
+
+class Transport(redis.Transport):
+    Channel = Channel
+
+
+class Consumer(CeleryConsumer):
+    """Named in CELERY_WORKER_CONSUMER."""
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Wait a second for a broker that answers with errors; Celery would ask it again at once, with a traceback."""
+        if not isinstance(exc, self.channel_errors):  # type: ignore[attr-defined]
+            return super().on_connection_error_after_connected(exc)
+        logger.warning(
+            "The broker refuses what a worker needs (%s). Rows are found by sweeps meanwhile; if this lasts, look at"
+            " Redis: it may be read-only or out of memory",
+            exc,
+        )
+        time.sleep(PATIENCE)
+        return None
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        count_dropped()
+        super().on_decode_error(message, exc)
+
+
+def install() -> None:
+    """Have every redis:// and rediss:// address of a broker served by this transport."""
+    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:Transport"))
+    # What celery itself can tell from a task: it drops these, too.
+    task_rejected.connect(count_dropped, dispatch_uid="broker.rejected")
+    task_unknown.connect(count_dropped, dispatch_uid="broker.unknown")
+
+
+def count_dropped(**_: Any) -> None:
+    dropped.inc()
