@@ -4,7 +4,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html_join
 
 from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline, may_view
 from bitloot.core.admin.decisions import DecisionAdmin
@@ -22,12 +22,12 @@ from bitloot.core.admin.formatting import (
 from bitloot.core.admin.panels import Panel, Waiting
 from bitloot.core.choices import Tone
 from bitloot.core.decisions import Decision
-from fulfillment import gate, services
+from fulfillment import by_hand, gate, services
 from fulfillment.choices import HoldReason
 from fulfillment.models import ForeignPurchase, Reservation, ReservationAttempt, SupplierCall, SupplierGate
 from orders.admin import OrderAdmin
 from orders.models import Order, OrderItem
-from storage.admin import SEALED
+from storage.admin import SEALED, KeyAdmin
 from storage.models import Key
 
 Status = Reservation.Status
@@ -87,9 +87,17 @@ class ReservationAdmin(DecisionAdmin):
     list_select_related = ("item__order",)
     inlines = (PermitInline, CallInline)
     fieldsets = (
-        (None, {"fields": ("id", ("state", "reason"), "order_link", "item_link", "keys", "webhooks")}),
-        ("At the supplier", {"fields": ("dialect", "external_id", "supplier_order", "cost", "manual", "last_error")}),
-        ("Times", {"fields": (("created", "sent"), ("reserved", "delivered"), ("unknown", "changed"))}),
+        (None, {"fields": ("id", ("state", "reason"), "order_link", "item_link", "keys", "replaces_link", "webhooks")}),
+        (
+            "At the supplier",
+            {
+                "fields": (
+                    *("dialect", "external_id", "supplier_order", "supplier_product_id", "title"),
+                    *("price_cap", "cost", "manual", "last_error"),
+                )
+            },
+        ),
+        ("Times", {"fields": (("created", "sent"), ("reserved", "delivered"), ("unknown", "refused"), "changed")}),
         ("Queue", {"fields": (("due", "held_until"), ("attempts", "polls", "crashes"))}),
     )
     created = age_of("created_at", "opened")
@@ -97,6 +105,7 @@ class ReservationAdmin(DecisionAdmin):
     reserved = age_of("reserved_at", "bought")
     delivered = age_of("delivered_at", "delivered")
     unknown = age_of("unknown_at", "unknown since")
+    refused = age_of("waiting_since", "first refused")
     changed = age_of("changed_at", "last change")
     due = age_of("next_attempt_at", "next look")
     held_until = age_of("claimed_until", "a worker has it until")
@@ -122,6 +131,10 @@ class ReservationAdmin(DecisionAdmin):
     @admin.display(description="keys")
     def keys(self, reservation: Reservation) -> str:
         return list_link("storage.key", "keys of this item", item=reservation.item_id)
+
+    @admin.display(description="replaces")
+    def replaces_link(self, reservation: Reservation) -> str:
+        return link(Key(pk=reservation.replaces_id)) if reservation.replaces_id else NOTHING
 
     @admin.display(description="webhooks")
     def webhooks(self, reservation: Reservation) -> str:
@@ -212,16 +225,13 @@ class ItemInline(ReadOnlyInline):
         return [field for field in self.fields if field not in hidden]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OrderItem]:
-        rows = super().get_queryset(request).select_related("reservation")
-        return rows.prefetch_related(Prefetch("keys", Key.objects.defer(*SEALED)))
+        rows = super().get_queryset(request)
+        return rows.prefetch_related("reservations", Prefetch("keys", Key.objects.defer(*SEALED)))
 
     @admin.display(description="purchase")
     def purchase(self, item: OrderItem) -> str:
-        reservation = getattr(item, "reservation", None)
-        if reservation is None:
-            return NOTHING
-        supplier_order = reservation.supplier_order_id or ""
-        return format_html("{} {} {}", link(reservation), state_badge(reservation), supplier_order)
+        rows = ((link(row), state_badge(row), row.supplier_order_id or "") for row in item.reservations.all())
+        return format_html_join(" ", "{} {} {}", rows) or NOTHING
 
     @admin.display(description="keys")
     def keys(self, item: OrderItem) -> str:
@@ -238,8 +248,9 @@ OrderAdmin.extend(
     inlines=[ItemInline],
     fieldsets=[("Elsewhere", {"fields": (purchases,)})],
     of=Reservation,
-    decisions=(services.RUN_ORDER,),
+    decisions=(services.RUN_ORDER, by_hand.DELIVER_BY_HAND),
 )
+KeyAdmin.extend(decisions=(by_hand.REPLACE_BY_HAND, by_hand.REBUY, by_hand.SHRED_KEY))
 
 
 def outcome_badge(permit: ReservationAttempt) -> str:

@@ -8,7 +8,7 @@ from bitloot.core.money import plain
 from bitloot.core.providers import Cause
 from fulfillment import gate, kinguin
 from fulfillment.kinguin import KinguinClient
-from fulfillment.models import Reservation, SupplierGate
+from fulfillment.models import UNITS, Reservation, SupplierGate
 from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.models import Product
@@ -21,7 +21,7 @@ def shortage(balance: Decimal) -> str:
     waiting = Reservation.objects.filter(
         status__in=_WAITING, supplier_order_id=None, item__order__paid_at__isnull=False
     )
-    needed = waiting.aggregate(sum=Sum(F("item__product__max_cost") * F("item__quantity")))["sum"] or Decimal(0)
+    needed = waiting.aggregate(sum=Sum(F("item__product__max_cost") * UNITS))["sum"] or Decimal(0)
     if balance < needed:
         return (
             f"The balance of {plain(balance)} EUR does not cover what waiting orders may cost ({plain(needed)} EUR);"

@@ -38,7 +38,8 @@ class HoldReason(ReasonChoices):
     )
     DOUBLE_PURCHASE = "double_purchase", "The supplier has several orders for it.", "Double purchase"
     NO_KEYS = "no_keys", "The supplier took the order but delivered nothing for a day.", "No keys"
-    FOREIGN_KEY = "foreign_key", "The supplier sent a key that another order has.", "Key of another order"
+    FOREIGN_KEY = "foreign_key", "The supplier sent a key that was given to another unit before.", "Key given before"
+    UNREADABLE_KEY = "unreadable_key", "The supplier sent every key, and one cannot be used.", "Unreadable key"
     PARTLY_CANCELLED = "partly_cancelled", "The supplier ended it after some keys had come.", "Partly cancelled"
     BOUGHT_BUT_REFUNDED = (
         "bought_but_refunded",

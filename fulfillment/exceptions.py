@@ -1,4 +1,6 @@
 from bitloot.core.decisions import DecisionRefused
+from storage.exceptions import KeyBelongsElsewhere
+from storage.services import report_sold_twice
 
 
 class PermitOpen(DecisionRefused):
@@ -7,6 +9,17 @@ class PermitOpen(DecisionRefused):
 
 class CodesRefused(DecisionRefused):
     """The codes typed by staff do not fit the order. The message says why; it never quotes a code."""
+
+
+class CodeKnown(CodesRefused):
+    """A code that was typed was given to another unit before. Staff are told, whatever becomes of the decision."""
+
+    def __init__(self, cause: KeyBelongsElsewhere) -> None:
+        super().__init__("One of the codes was given to another unit before. Nothing was changed; an alert says which.")
+        self.cause = cause
+
+    def afterwards(self) -> None:
+        report_sold_twice(self.cause)
 
 
 class NotDeliverable(DecisionRefused):

@@ -3,7 +3,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 
 from bitloot.core import queries
@@ -13,10 +13,18 @@ from fulfillment.choices import GateStatus, HoldReason, ReservationStatus
 from orders.exceptions import InvalidTransition
 from orders.models import OrderItem
 from orders.state import StatusRow, Step
+from storage.models import Key
+
+# For how many keys a reservation is, in a query.
+UNITS = Case(When(replaces=None, then=F("item__quantity")), default=Value(1))
 
 
 class Reservation(StatusRow, QueueRow):
-    """The purchase of one order item at the supplier. `external_id` is ours and the same for life."""
+    """The purchase of one order item, or of the replacement of one key. `external_id` is ours and the same for life.
+
+    The external id of an item's purchase is the item's id, that of a replacement the id of the key that it replaces.
+    Both are unique, so an item is bought at most once, and so is the replacement of each key.
+    """
 
     Status = ReservationStatus
 
@@ -37,7 +45,13 @@ class Reservation(StatusRow, QueueRow):
     LEFT_BY_CLAIM_ONLY = frozenset({Status.SENDING})
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    item = models.OneToOneField(OrderItem, on_delete=models.PROTECT, related_name="reservation")
+    item = models.ForeignKey(OrderItem, on_delete=models.PROTECT, related_name="reservations")
+    replaces = models.OneToOneField(
+        Key, null=True, blank=True, on_delete=models.PROTECT, related_name="replacement", editable=False
+    )
+    keeps_replaced = models.BooleanField(
+        default=False, editable=False, help_text="The customer keeps the replaced key beside the new one."
+    )
     external_id = models.CharField(max_length=64, unique=True, editable=False)
     supplier_order_id = models.CharField(max_length=64, null=True, blank=True, unique=True, editable=False)
     dialect = models.CharField(max_length=16, editable=False)
@@ -46,7 +60,16 @@ class Reservation(StatusRow, QueueRow):
         max_length=64, blank=True, choices=HoldReason.choices, editable=False, help_text="Why it is held or cancelled."
     )
     last_error = models.CharField(max_length=300, blank=True, editable=False)
+    # What the last purchase asked for. The product may be changed while its keys are awaited.
+    supplier_product_id = models.CharField(max_length=64, blank=True, editable=False)
+    title = models.CharField(max_length=120, blank=True, editable=False)
+    price_cap = models.DecimalField(
+        max_digits=10, decimal_places=2, null=True, blank=True, editable=False, help_text="Per key, EUR."
+    )
     cost = models.DecimalField(max_digits=10, decimal_places=2, null=True, blank=True, editable=False)
+    waiting_since = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Refused first; the product's patience counts from here."
+    )
     unknown_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="Since when nobody knows.")
     unread_since = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="Since when the supplier gives no usable answer about it."
@@ -64,8 +87,10 @@ class Reservation(StatusRow, QueueRow):
     class Meta(QueueRow.Meta):
         ordering = ["-created_at"]
         constraints = [
-            models.CheckConstraint(condition=Q(status__in=ReservationStatus.values), name="reservation_status_known")
+            models.CheckConstraint(condition=Q(status__in=ReservationStatus.values), name="reservation_status_known"),
+            models.UniqueConstraint(fields=["item"], condition=Q(replaces__isnull=True), name="reservation_item_once"),
         ]
+        permissions = [("rebuy", "May buy a key once more to replace it")]
         indexes = [
             *QueueRow.Meta.indexes,
             models.Index(fields=["-created_at"], name="reservation_newest"),
@@ -82,6 +107,25 @@ class Reservation(StatusRow, QueueRow):
     def timeline_order_id(self) -> uuid.UUID:
         return self.item.order_id
 
+    @property
+    def quantity(self) -> int:
+        """How many keys it is for."""
+        return 1 if self.replaces_id else self.item.quantity
+
+    @property
+    def bought_product_id(self) -> str:
+        """The supplier's name of what was bought, also where we never sent it and only found it there."""
+        return self.supplier_product_id or self.item.product.supplier_product_id
+
+    @property
+    def is_replacement(self) -> bool:
+        return self.replaces_id is not None
+
+    @property
+    def keys(self) -> models.QuerySet[Key]:
+        """The keys that came for it, shredded ones among them."""
+        return Key.objects.filter(item=self.item_id, replaces=self.replaces_id)
+
     def move(self, to: str, *, message: str, claim: uuid.UUID | None = None, **fields: Any) -> bool:
         """Change the status as every row does; without `claim` for staff, and then whoever had the claim loses it."""
         # A worker in the middle of a step would otherwise record over what staff decided; now its compare-and-set
@@ -94,13 +138,18 @@ class Reservation(StatusRow, QueueRow):
         if not self.move(to, message=message, claim=self._held_claim(), via=via, **fields):
             raise InvalidTransition(f"{self._meta.label} {self.pk}: {self.status} -> {to}")
 
-    def begin_sending(self, *, message: str, host: str) -> bool:
-        """Take the right to send the purchase. Return False if purchases to this host are stopped. Raises LeaseLost."""
+    def begin_sending(self, *, message: str, host: str, **asked: Any) -> bool:
+        """Take the right to send the purchase, and remember what it asks for. Raises LeaseLost.
+
+        Return False if purchases to this host are stopped.
+        """
         # The gate is looked at in the statement that moves the row: between a look and a write somebody could stop
         # all purchases, and one would leave after that.
         gate_is_open = (SupplierGate, {"pk": host, "status": GateStatus.OPEN})
         claim = self._held_claim()
-        return self.move(self.Status.SENDING, message=message, claim=claim, only_if=gate_is_open, sent_at=Now())
+        return self.move(
+            self.Status.SENDING, message=message, claim=claim, only_if=gate_is_open, sent_at=Now(), **asked
+        )
 
     def _held_claim(self) -> uuid.UUID:
         if self.claim_token is None:

@@ -16,7 +16,7 @@ def open_reservations(order: Order, **_: Any) -> None:
     """Open one reservation per item; an order paid again (after a hold) keeps those it has."""
     for item in queries.select(OrderItem, {"order": order.pk}):
         reservation = Reservation(item=item, external_id=str(item.id), dialect=settings.KINGUIN_API)
-        queries.insert(reservation, unless_taken="item")
+        queries.insert(reservation, unless_taken="external_id")
     wakeup.notify("fulfillment")
 
 

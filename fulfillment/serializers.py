@@ -1,5 +1,6 @@
 from rest_framework import serializers
 
+from fulfillment.kinguin.keys import MAX_TEXT_BYTES
 from orders.serializers import StrictSerializer, TextField
 from storage.downloads import DownloadResult
 
@@ -56,7 +57,7 @@ class DownloadReportSerializer(StrictSerializer):
 
 class CodeSerializer(StrictSerializer):
     item = TextField(max_length=36)
-    serial = TextField(max_length=4096)
+    serial = TextField(max_length=MAX_TEXT_BYTES)
 
 
 class DeliverSerializer(StrictSerializer):

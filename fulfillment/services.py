@@ -2,10 +2,6 @@
 
 import logging
 import re
-import uuid
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 from django.db import transaction
 from django.db.models.functions import Now
@@ -15,38 +11,23 @@ from bitloot.core import queries, wakeup
 from bitloot.core.decisions import Decision, demand
 from bitloot.core.outcome import Outcome
 from fulfillment import kinguin
-from fulfillment.exceptions import (
-    CodesRefused,
-    KeysGone,
-    NotDeliverable,
-    NothingStored,
-    PermitOpen,
-    UnknownProduct,
-)
+from fulfillment.exceptions import KeysGone, NotDeliverable, NothingStored, UnknownProduct
 from fulfillment.kinguin import SupplierEvent
 from fulfillment.models import Reservation
 from fulfillment.steps.buying import BUYABLE
-from fulfillment.steps.collecting import finish_order
 from fulfillment.steps.holding import waits_for_a_purchase
 from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
-from orders.models import Order, OrderItem
+from orders.models import Order
 from storage.exceptions import KeyShredded
 from storage.models import Key
-from storage.services import ready_keys, store_key
+from storage.services import ready_keys
 
 logger = logging.getLogger(__name__)
 
-MAX_CODE_LENGTH = 4096
 KINGUIN_PRODUCT = re.compile(r"[0-9a-f]{24}")
 Status = Reservation.Status
-NOT_BY_HAND = (Status.SENDING, Status.UNKNOWN, Status.RESERVED, Status.GIVEN)
-
-
-@dataclass(frozen=True)
-class Code:
-    item: str  # id of the order item
-    serial: str
+TAKEN_BACK = ("canceled", "cancelled", "refunded")
 
 
 def check_product(product_id: str) -> None:
@@ -78,7 +59,7 @@ def handle_supplier_event(event: SupplierEvent) -> Outcome:
             f"The supplier speaks of order {event.order_id} for {reservation}, we know {reservation.supplier_order_id}."
             " Look both up in the supplier's dashboard.",
         )
-    if reservation.manual and event.order_id and not reservation.supplier_order_id:
+    if reservation.manual and event.order_id and event.status.lower() not in TAKEN_BACK:
         raise_alert(
             AlertKind.SURPLUS,
             reservation,
@@ -157,41 +138,18 @@ def resume(reservation: Reservation, *, actor: str) -> None:
         # Since staff looked at it a worker may have begun to buy.
         demand(objection_to_resuming(reservation.lock()))
         reservation.move(
-            Status.PENDING, message="Staff let it continue.", actor=actor, reason="", next_attempt_at=Now(), crashes=0
+            Status.PENDING,
+            message="Staff let it continue.",
+            actor=actor,
+            reason="",
+            next_attempt_at=Now(),
+            crashes=0,
+            waiting_since=None,
         )
         close_alert(AlertKind.RESERVATION, reservation, by=actor)
         if goes_on:
             order.mark_fulfilling()
         run_now(reservation)
-
-
-def objection_to_delivery_by_hand(order: Order) -> str | None:
-    if order.status in (*BUYABLE, Order.Status.HELD):
-        return None
-    return "Codes can be delivered for a paid order that is not finished. Nothing was changed."
-
-
-def objection_to_typed_codes(reservation: Reservation) -> str | None:
-    """What stands against codes for one item, beside what stands against them for its order."""
-    if reservation.status == Status.DELIVERED:
-        return "It is delivered already."
-    if reservation.status in NOT_BY_HAND or reservation.supplier_order_id or reservation.unknown_at:
-        return "A purchase may be on its way or already made. Wait until that is known."
-    return None
-
-
-def deliver_by_hand(*, order: Order, codes: Sequence[Code], reason: str, actor: str) -> None:
-    """Seal codes that staff typed and finish their items with them.
-
-    Locks the order. Raises NotDeliverable, PermitOpen while a purchase may exist, and CodesRefused.
-    """
-    with transaction.atomic():
-        order = order.lock()
-        demand(objection_to_delivery_by_hand(order), NotDeliverable)
-        items = _items_for(order, codes)
-        for item, serials in items:
-            _deliver_item(item, serials, reason=reason, actor=actor)
-        finish_order(order)
 
 
 def keys_of(order: Order) -> list[Key]:
@@ -228,7 +186,7 @@ def _named(event: SupplierEvent) -> Reservation | None:
 
 
 def _after_delivery(reservation: Reservation, event: SupplierEvent) -> Outcome:
-    if event.status.lower() not in ("canceled", "cancelled", "refunded"):
+    if event.status.lower() not in TAKEN_BACK or reservation.manual:
         return Outcome.processed("nothing new: it is delivered")
     raise_alert(
         AlertKind.SUPPLIER_AFTER_DELIVERY,
@@ -237,45 +195,6 @@ def _after_delivery(reservation: Reservation, event: SupplierEvent) -> Outcome:
         order=reservation.item.order,
     )
     return Outcome.processed("alert: the supplier took back a delivered key")
-
-
-def _items_for(order: Order, codes: Sequence[Code]) -> list[tuple[OrderItem, list[str]]]:
-    wanted: dict[str, list[str]] = {}
-    for code in codes:
-        serial = code.serial.strip()
-        if not serial or len(serial) > MAX_CODE_LENGTH:
-            raise CodesRefused("A code is empty or longer than 4096 characters.")
-        wanted.setdefault(code.item.lower(), []).append(serial)
-    repeated = [count for count in Counter(code.serial.strip() for code in codes).values() if count > 1]
-    if repeated:
-        raise CodesRefused("The same code stands there twice. Each unit needs a code of its own.")
-    items = {str(item.id): item for item in order.items.select_related("product")}
-    if unknown := set(wanted) - set(items):
-        raise CodesRefused(f"{len(unknown)} of the items do not belong to this order.")
-    return [(items[item_id], serials) for item_id, serials in wanted.items()]
-
-
-def _deliver_item(item: OrderItem, serials: list[str], *, reason: str, actor: str) -> None:
-    reservation = Reservation.objects.select_for_update().get(item=item)
-    if reservation.status == Status.DELIVERED:
-        raise CodesRefused(f"“{item.title}” is delivered already.")
-    demand(objection_to_typed_codes(reservation), PermitOpen)
-    if len(serials) != item.quantity:
-        raise CodesRefused(f"“{item.title}” needs {item.quantity} codes, {len(serials)} were typed.")
-    for serial in serials:
-        store_key(
-            item=item, supplier_key_id=f"manual:{uuid.uuid4()}", plaintext=serial.encode(), content_type="text/plain"
-        )
-    if reservation.status in (Status.CANCELLED, Status.FAILED):
-        reservation.move(Status.HELD, message="Taken up again by staff.", actor=actor)
-    reservation.move(
-        Status.DELIVERED,
-        message=f"Delivered by hand: {reason}"[:300],
-        actor=actor,
-        manual=True,
-        delivered_at=Now(),
-        next_attempt_at=None,
-    )
 
 
 RUN = Decision(

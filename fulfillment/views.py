@@ -9,7 +9,7 @@ from rest_framework.views import APIView
 
 from bitloot.core.api import answers, answers_with, client_network, has_body, json_body
 from bitloot.core.staff_api import StaffView
-from fulfillment import exceptions, services
+from fulfillment import by_hand, exceptions, services
 from fulfillment.serializers import (
     DeliverSerializer,
     DownloadLinkSerializer,
@@ -32,8 +32,8 @@ answers(KeyShredded, 410, "gone", "The keys of this order are gone: their time i
 answers(KeyBelongsElsewhere, 404, "not_found", "This order was not handed such a key.")
 answers(KeyUnreadable, 503, "integrity", "The key cannot be handed out right now. Our staff know; nothing is lost.")
 answers(OpenedTooOften, 429, "opened_too_often", "It was opened very often. Try again in an hour; nothing is lost.")
-answers(exceptions.PermitOpen, 409, "permit_open", "A purchase may be on its way. Wait until that is known, then try.")
-answers(exceptions.NotDeliverable, 409, "not_deliverable", "This order is not paid, or its money goes back.")
+answers_with(exceptions.PermitOpen, lambda err: (409, "permit_open", str(err), None))
+answers_with(exceptions.NotDeliverable, lambda err: (409, "not_deliverable", str(err), None))
 answers_with(exceptions.CodesRefused, lambda err: (422, "codes_refused", str(err), None))
 
 
@@ -121,12 +121,20 @@ class Deliver(StaffView):
             raise OrderNotFound
         actor = request.user.get_username()
         if codes := asked.validated_data.get("codes"):
-            typed = [services.Code(**code) for code in codes]
-            services.deliver_by_hand(order=order, codes=typed, reason=asked.validated_data["reason"], actor=actor)
+            typed = [by_hand.Code(**code) for code in codes]
+            _deliver(order, typed, reason=asked.validated_data["reason"], actor=actor)
         else:
             services.run_order(order, actor=actor)
         order.refresh_from_db()
         return Response(status_body(order), status=202)
+
+
+def _deliver(order: Order, codes: list[by_hand.Code], *, reason: str, actor: str) -> None:
+    try:
+        by_hand.deliver_by_hand(order=order, codes=codes, reason=reason, actor=actor)
+    except exceptions.CodeKnown as err:
+        err.afterwards()
+        raise
 
 
 def status_body(order: Order) -> dict[str, Any]:

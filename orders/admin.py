@@ -250,37 +250,6 @@ class AlertAdmin(DecisionAdmin):
         return format_html('<a href="{}">{}</a>', alert.about_path, short(alert.about))
 
 
-@admin.register(Notification)
-class NotificationAdmin(ReadOnlyAdmin):
-    is_live = True
-    list_display = ("name", "channel", "state", "queued", "sent", "attempts", "error")
-    list_filter = ("status", "created_at")
-    linked_by = ("alert",)
-    search_fields = ("channel",)
-    list_select_related = ("alert",)
-    fieldsets = (
-        (None, {"fields": ("alert_link", "channel", "state", "error")}),
-        ("Times", {"fields": ("queued", "sent", ("attempts", "due"))}),
-    )
-    alert_link = link_to("alert", "alert")
-    queued = age_of("created_at", "queued")
-    sent = age_of("sent_at", "sent")
-    due = age_of("next_attempt_at", "next try")
-
-    @admin.display(description="alert", ordering="alert")
-    def name(self, notification: Notification) -> str:
-        return str(notification.alert)
-
-
-@admin.register(AlertChannel)
-class AlertChannelAdmin(ReadOnlyAdmin):
-    list_display = ("name", "delivered", "failed", "error")
-    search_fields = ("name",)
-    fieldsets = ((None, {"fields": ("name", "delivered", "failed", "error")}),)
-    delivered = age_of("delivered_at", "last delivered")
-    failed = age_of("failed_at", "last failed")
-
-
 @admin.register(Approval)
 class ApprovalAdmin(DecisionAdmin):
     is_live = counts_statuses = True
@@ -329,6 +298,37 @@ class ApprovalAdmin(DecisionAdmin):
         words = f"{decision.label}: “{row.label}”, which {asked} asked for."
         LogEntry.objects.log_actions(cast(int, request.user.pk), [row.about], CHANGE, words)
         return done
+
+
+@admin.register(Notification)
+class NotificationAdmin(ReadOnlyAdmin):
+    is_live = True
+    list_display = ("name", "channel", "state", "queued", "sent", "attempts", "error")
+    list_filter = ("status", "created_at")
+    linked_by = ("alert",)
+    search_fields = ("channel",)
+    list_select_related = ("alert",)
+    fieldsets = (
+        (None, {"fields": ("alert_link", "channel", "state", "error")}),
+        ("Times", {"fields": ("queued", "sent", ("attempts", "due"))}),
+    )
+    alert_link = link_to("alert", "alert")
+    queued = age_of("created_at", "queued")
+    sent = age_of("sent_at", "sent")
+    due = age_of("next_attempt_at", "next try")
+
+    @admin.display(description="alert", ordering="alert")
+    def name(self, notification: Notification) -> str:
+        return str(notification.alert)
+
+
+@admin.register(AlertChannel)
+class AlertChannelAdmin(ReadOnlyAdmin):
+    list_display = ("name", "delivered", "failed", "error")
+    search_fields = ("name",)
+    fieldsets = ((None, {"fields": ("name", "delivered", "failed", "error")}),)
+    delivered = age_of("delivered_at", "last delivered")
+    failed = age_of("failed_at", "last failed")
 
 
 @admin.register(IdempotencyRecord)

@@ -330,6 +330,7 @@ class Email(QueueRow):
         ORDER_RECEIVED = "order_received"
         PAYMENT_RECEIVED = "payment_received"
         KEY_READY = "key_ready"
+        KEY_REPLACED = "key_replaced"
         PROBLEM = "problem"
         FRESH_LINK = "fresh_link"
         ADDRESS_CORRECTED = "address_corrected"
@@ -457,52 +458,6 @@ class Alert(models.Model):
         return queries.update(cls, is_open, {"status": cls.Status.CLOSED, "closed_at": Now(), "closed_by": by})
 
 
-class Notification(QueueRow):
-    """An alert that is owed to one channel of ALERT_URL."""
-
-    class Status(StatusChoices):
-        QUEUED = "queued", Tone.BUSY
-        SENT = "sent", Tone.GOOD
-        FAILED = "failed", Tone.BAD
-
-    alert = models.ForeignKey(Alert, on_delete=models.PROTECT, related_name="notifications")
-    channel = models.CharField(max_length=60, help_text="The service and a mark; the URL itself holds secrets.")
-    status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED, editable=False)
-    error = models.CharField(max_length=300, blank=True)
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-    sent_at = models.DateTimeField(null=True, blank=True, editable=False)
-
-    objects = QueueManager()
-
-    class Meta(QueueRow.Meta):
-        ordering = ["-id"]
-        constraints = [models.UniqueConstraint(fields=["alert", "channel"], name="notification_once")]
-
-    def __str__(self) -> str:
-        return f"{self.alert} to {self.channel}"
-
-    # As with Email: the statement that ends the claim demands its token.
-    def mark_sent(self) -> None:
-        """Record that the service took it. Raises LeaseLost."""
-        self.release(None, status=self.Status.SENT, sent_at=Now(), error="")
-
-    def mark_failed(self, *, error: str) -> None:
-        """Record that it will not be sent. Raises LeaseLost."""
-        self.release(None, status=self.Status.FAILED, error=error[:300])
-
-
-class AlertChannel(models.Model):
-    """When an alert last arrived somewhere, and what went wrong since: a silent channel looks like a calm shop."""
-
-    name = models.CharField(max_length=280, primary_key=True)
-    delivered_at = models.DateTimeField(null=True, blank=True)
-    failed_at = models.DateTimeField(null=True, blank=True)
-    error = models.CharField(max_length=300, blank=True, help_text="Empty once something arrived again.")
-
-    def __str__(self) -> str:
-        return self.name
-
-
 class Approval(StatusRow):
     """A decision that one member of staff asked for and another one has to approve before it is carried out."""
 
@@ -560,3 +515,49 @@ class Approval(StatusRow):
     def about(self) -> models.Model:
         """The row that the decision is about, as it is now."""
         return apps.get_model(self.about_model)._default_manager.get(pk=self.about_pk)
+
+
+class Notification(QueueRow):
+    """An alert that is owed to one channel of ALERT_URL."""
+
+    class Status(StatusChoices):
+        QUEUED = "queued", Tone.BUSY
+        SENT = "sent", Tone.GOOD
+        FAILED = "failed", Tone.BAD
+
+    alert = models.ForeignKey(Alert, on_delete=models.PROTECT, related_name="notifications")
+    channel = models.CharField(max_length=60, help_text="The service and a mark; the URL itself holds secrets.")
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED, editable=False)
+    error = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    sent_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    objects = QueueManager()
+
+    class Meta(QueueRow.Meta):
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["alert", "channel"], name="notification_once")]
+
+    def __str__(self) -> str:
+        return f"{self.alert} to {self.channel}"
+
+    # As with Email: the statement that ends the claim demands its token.
+    def mark_sent(self) -> None:
+        """Record that the service took it. Raises LeaseLost."""
+        self.release(None, status=self.Status.SENT, sent_at=Now(), error="")
+
+    def mark_failed(self, *, error: str) -> None:
+        """Record that it will not be sent. Raises LeaseLost."""
+        self.release(None, status=self.Status.FAILED, error=error[:300])
+
+
+class AlertChannel(models.Model):
+    """When an alert last arrived somewhere, and what went wrong since: a silent channel looks like a calm shop."""
+
+    name = models.CharField(max_length=280, primary_key=True)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+    failed_at = models.DateTimeField(null=True, blank=True)
+    error = models.CharField(max_length=300, blank=True, help_text="Empty once something arrived again.")
+
+    def __str__(self) -> str:
+        return self.name

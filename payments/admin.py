@@ -18,7 +18,7 @@ from orders.models import Alert
 from payments import refunds, review, sync
 from payments.balance import worth_of
 from payments.choices import ReviewReason
-from payments.models import Coin, Payment, Refund
+from payments.models import Coin, Payment, Refund, RefundAddress
 from payments.review import compare
 
 MAX_ALERTS = 1_000
@@ -26,21 +26,56 @@ MAX_ALERTS = 1_000
 
 @admin.register(Coin)
 class CoinAdmin(ReadOnlyAdmin):
-    list_display = ("code", "name", "network", "is_offered", "needs_memo", "minimum", "refreshed")
+    list_display = ("code", "name", "network", "is_offered", "takes_memo", "needs_memo", "minimum", "refreshed")
     list_filter = ("is_offered", "needs_memo", "network")
     search_fields = ("code", "name__icontains")
     fieldsets = (
         (
             None,
-            {"fields": ("code", "name", "network", "is_offered", "needs_memo", "wallet_regex", "minimum", "refreshed")},
+            {
+                "fields": (
+                    "code",
+                    "name",
+                    "network",
+                    "is_offered",
+                    ("takes_memo", "needs_memo"),
+                    "wallet_regex",
+                    "memo_regex",
+                    "minimum",
+                    "refreshed",
+                )
+            },
         ),
     )
     refreshed = age_of("refreshed_at", "as the provider told")
 
 
+class RefundAddressInline(ReadOnlyInline):
+    model = RefundAddress
+    fields = ("address", "extra_id", "given", "rests", "link_kind", "link_generation", "client")
+    given = age_of("given_at", "given")
+    rests = age_of("rests_until", "rests until")
+
+
+@admin.register(RefundAddress)
+class RefundAddressAdmin(ReadOnlyAdmin):
+    list_display = ("__str__", "refund_link", "address", "extra_id", "given", "rests", "link_kind", "client")
+    list_filter = ("link_kind", "given_at")
+    search_fields = ("address",)
+    linked_by = ("refund",)
+    list_select_related = ("refund",)
+    fieldsets = (
+        (None, {"fields": ("refund_link", "address", "extra_id")}),
+        ("How it was given", {"fields": (("given", "rests"), ("link_kind", "link_generation"), "client")}),
+    )
+    refund_link = link_to("refund", "refund")
+    given = age_of("given_at", "given")
+    rests = age_of("rests_until", "rests until")
+
+
 class RefundInline(ReadOnlyInline):
     model = Refund
-    fields = ("page", "state", "amount", "currency", "address", "transaction_id", "reason")
+    fields = ("page", "state", "kind", "amount", "currency", "address", "transaction_id", "reason")
 
 
 class NeedsAttention(admin.SimpleListFilter):
@@ -66,7 +101,10 @@ class NeedsAttention(admin.SimpleListFilter):
 @admin.register(Payment)
 class PaymentAdmin(SecondedAdmin):
     is_live = counts_statuses = True
-    decisions = (review.ACCEPT, review.ASK_FOR_REST, review.END, refunds.REFUND, sync.READ_AGAIN)
+    decisions = (
+        review.ACCEPT, review.ASK_FOR_REST, review.END, refunds.REFUND, refunds.REFUND_SURPLUS, refunds.REFUND_SHARE,
+        sync.READ_AGAIN,
+    )  # fmt: skip
     waiting = (Waiting(title="payments in review", status=Payment.Status.REVIEW),)
     list_display = ("reference", "state", "reason", "order_link", "price", "asked", "arrived", "created", "read", "due")
     list_filter = (NeedsAttention, "status", "reason", "created_at")
@@ -145,16 +183,17 @@ class PaymentAdmin(SecondedAdmin):
 @admin.register(Refund)
 class RefundAdmin(SecondedAdmin):
     is_live = counts_statuses = True
-    decisions = (refunds.MARK_SENT, refunds.MARK_DONE)
-    list_display = ("__str__", "state", "order_link", "payment_link", "amount_text", "has_address", "created")
+    decisions = (refunds.MARK_SENT, refunds.MARK_SENT_ELSEWHERE, refunds.MARK_DONE)
+    inlines = (RefundAddressInline,)
+    list_display = ("__str__", "state", "kind", "order_link", "payment_link", "amount_text", "has_address", "created")
     list_filter = ("status", "created_at")
-    search_fields = ("transaction_id", "address", "payment__external_id")
+    search_fields = ("transaction_id", "addresses__address", "payment__external_id")
     search_ids = ("id", "order_id", "payment_id")
     linked_by = ("order", "payment")
-    list_select_related = ("order", "payment")
+    list_select_related = ("order", "payment", "destination")
     fieldsets = (
-        (None, {"fields": ("id", "order_link", "payment_link", "state", "reason", "alerts")}),
-        ("Money", {"fields": ("amount_text", "address", "extra_id", "transaction_id")}),
+        (None, {"fields": ("id", "order_link", "payment_link", "state", "kind", "reason", "alerts")}),
+        ("Money", {"fields": ("amount_text", "worth", "address", "extra_id", "transaction_id")}),
         ("Times", {"fields": ("created", ("sent", "done"))}),
     )
     order_link = link_to("order", "order")
@@ -180,7 +219,9 @@ class RefundAdmin(SecondedAdmin):
             return "The coins are on their way. Look whether they have arrived."
         if refund.status != Refund.Status.REQUESTED:
             return ""
-        return "Send the coins." if refund.address else "Waiting for the customer: their page asks for an address."
+        if refund.destination is None:
+            return "Waiting for the customer: their page asks for an address."
+        return refunds.objection_to_sending(refund) or "Send the coins."
 
     def facts(self, refund: Refund) -> str:
         coin = Coin.objects.filter(code=refund.currency).first()

@@ -3,14 +3,19 @@
 from collections.abc import Iterable
 from decimal import ROUND_DOWN, Decimal
 
-from django.db.models import QuerySet, Sum
+from django.conf import settings
+from django.db.models import Count, Q, QuerySet, Sum
 
 from bitloot.core.money import CENT, cents
 from orders.models import Order
-from payments.models import Payment
+from payments.choices import ReviewReason
+from payments.models import Payment, Refund
 from payments.nowpayments import PaymentFacts
+from storage.models import Key
 
 NOTHING = Decimal("0.00")
+LEAST_SURPLUS = Decimal("1.00")  # in the order's currency
+DUST = Decimal("1E-12")  # a share that stands for nothing
 
 
 def amount_due(order: Order) -> Decimal:
@@ -35,6 +40,45 @@ def credit_of(payment: Payment, facts: PaymentFacts) -> Decimal:
     """Return the share of the price that arrived, rounded down, and a cent short of it all: it was not all."""
     share = min(facts.actually_paid / payment.pay_amount, Decimal(1)) if payment.pay_amount else Decimal(0)
     return max(min((payment.price_amount * share).quantize(CENT, ROUND_DOWN), payment.price_amount - CENT), Decimal(0))
+
+
+def counted(payment: Payment) -> Decimal:
+    """Return what a payment counts towards the price: an accepted one only what arrived."""
+    if payment.status == Payment.Status.FINISHED and payment.reason != ReviewReason.ACCEPTED:
+        return payment.price_amount
+    return payment.credit if payment.status in (Payment.Status.FINISHED, Payment.Status.PARTIALLY_PAID) else NOTHING
+
+
+def left_of(payment: Payment, *, status: str = "") -> Decimal:
+    """Return the coins of a payment that no refund (in this status) takes; the caller holds its lock."""
+    refunds = payment.refunds.filter(status=status) if status else payment.refunds.all()
+    # Summed here: SQLite sums in its own precision, and loses what no coin is divided into.
+    left = payment.actually_paid - sum((refund.amount for refund in refunds), NOTHING)
+    return left if left > payment.actually_paid * DUST else NOTHING
+
+
+def surplus_of(payment: Payment, *, arrived: Decimal | None = None) -> Decimal:
+    """Return the coins that came beyond what was asked, were not waived by staff, and no refund takes."""
+    arrived = payment.actually_paid if arrived is None else arrived
+    if payment.status != Payment.Status.FINISHED or not payment.pay_amount or arrived <= payment.pay_amount:
+        return NOTHING
+    taken = sum((r.amount for r in payment.refunds.all() if r.kind != Refund.Kind.SHARE), NOTHING)
+    surplus = arrived - payment.pay_amount - taken
+    return surplus if surplus > arrived * DUST else NOTHING
+
+
+def is_noticeable(payment: Payment, surplus: Decimal) -> bool:
+    """Whether a surplus is more than what wallets and rounding leave: a share of the price, and one unit of money."""
+    if not payment.pay_amount or surplus <= payment.pay_amount * settings.OVERPAID_ALERT:
+        return False
+    return payment.price_amount * surplus / payment.pay_amount > LEAST_SURPLUS
+
+
+def delivered_worth(order: Order) -> Decimal:
+    """Return the price of the keys that the customer has: those kept for them, and those seen before they went."""
+    has = Q(keys__viewed_at__isnull=False) | ~Q(keys__status=Key.Status.SHREDDED)
+    items = order.items.annotate(number=Count("keys", filter=has))
+    return sum((item.unit_price * min(item.number, item.quantity) for item in items), NOTHING)
 
 
 def worth_of(payment: Payment) -> Decimal:

@@ -1,5 +1,7 @@
 """The words that payments and refunds are stored with."""
 
+from django.db import models
+
 from bitloot.core.choices import ReasonChoices, StatusChoices, Tone
 
 
@@ -22,6 +24,17 @@ class RefundStatus(StatusChoices):
     REQUESTED = "requested", Tone.BUSY
     SENT = "sent", Tone.GOOD
     DONE = "done", Tone.GOOD
+
+
+BY_THE_PROVIDER = "sent by the provider"  # in place of a transaction id, which nobody tells us then
+
+
+class RefundKind(models.TextChoices):
+    """How much of a payment goes back: what is left of it, what came beyond the price, or what bought nothing."""
+
+    ALL = "all", "Everything that came"
+    SURPLUS = "surplus", "Surplus"
+    SHARE = "share", "Share that was not delivered"
 
 
 class ReviewReason(ReasonChoices):

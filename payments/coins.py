@@ -55,7 +55,9 @@ def refresh() -> int:
             name=coin.name[:80],
             network=coin.network[:32],
             wallet_regex=coin.wallet_regex if len(coin.wallet_regex) <= 300 else "",
+            takes_memo=coin.takes_memo,
             needs_memo=coin.needs_memo,
+            memo_regex=coin.memo_regex if len(coin.memo_regex) <= 300 else "",
             minimum=_minimum(client, coin.code),
             refreshed_at=Now(),
         )
@@ -65,7 +67,10 @@ def refresh() -> int:
     if not offered:
         # Taken at its word, an empty answer would end all sales at once.
         raise UnreadableAnswer("NOWPayments lists no coin that is switched on in our account")
-    fields = ["name", "network", "wallet_regex", "needs_memo", "is_offered", "minimum", "refreshed_at"]
+    fields = [
+        "name", "network", "wallet_regex", "takes_memo", "needs_memo", "memo_regex", "is_offered", "minimum",
+        "refreshed_at",
+    ]  # fmt: skip
     with transaction.atomic():
         Coin.objects.update(is_offered=False)
         Coin.objects.bulk_create(offered, update_conflicts=True, unique_fields=["code"], update_fields=fields)

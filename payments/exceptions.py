@@ -28,3 +28,7 @@ class UnknownPayment(Exception):
 
 class AddressRefused(Exception):
     """The refund address that the customer gave cannot be used; the message says what is wrong with it."""
+
+
+class NoSurplus(Exception):
+    """Nothing worth sending back came beyond what was asked for, or it goes back already."""

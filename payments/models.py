@@ -4,14 +4,15 @@ from typing import ClassVar, Self
 
 from django.db import models
 from django.db.models import Exists, OuterRef, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Lower, Now
 from django.utils import timezone
 
 from bitloot.core import queries
+from bitloot.core.money import plain
 from bitloot.core.queue import QueueManager, QueueRow
 from orders.models import Order
 from orders.state import StatusRow
-from payments.choices import PaymentStatus, RefundStatus, ReviewReason
+from payments.choices import BY_THE_PROVIDER, PaymentStatus, RefundKind, RefundStatus, ReviewReason
 
 USUAL_QUOTE = timedelta(minutes=20)
 
@@ -23,7 +24,9 @@ class Coin(models.Model):
     name = models.CharField(max_length=80)
     network = models.CharField(max_length=32, blank=True)
     wallet_regex = models.CharField(max_length=300, blank=True)
-    needs_memo = models.BooleanField(default=False)
+    takes_memo = models.BooleanField(default=False, help_text="Its addresses may have a memo or tag.")
+    needs_memo = models.BooleanField(default=False, help_text="No address of it is complete without one.")
+    memo_regex = models.CharField(max_length=300, blank=True)
     is_offered = models.BooleanField(default=True)
     minimum = models.DecimalField(
         max_digits=12, decimal_places=2, null=True, blank=True, help_text="In the store's currency."
@@ -164,15 +167,23 @@ class Payment(StatusRow, QueueRow):
 
 
 class RefundQuerySet(models.QuerySet["Refund"]):
-    def with_needs_memo(self) -> Self:
-        """Read with each refund whether its coin needs a memo beside the address, for RefundSerializer."""
-        return self.annotate(needs_memo=Exists(Coin.objects.filter(code=OuterRef("currency"), needs_memo=True)))
+    def to_show(self) -> Self:
+        """Read with each refund where it goes to and whether its coin takes a memo, for RefundSerializer."""
+        coins = Coin.objects.filter(code=OuterRef("currency"))
+        rows = self.select_related("destination")
+        return rows.annotate(
+            takes_memo=Exists(coins.filter(takes_memo=True)), needs_memo=Exists(coins.filter(needs_memo=True))
+        )
 
 
 class Refund(StatusRow):
-    """Money owed back to a customer. BitLoot keeps the books of it; a person sends the coins."""
+    """Money owed back to a customer. BitLoot keeps the books of it; staff send the coins.
+
+    A payment may have several, together at most what arrived; `refunds.left_of` counts that under the payment's lock.
+    """
 
     Status = RefundStatus
+    Kind = RefundKind
 
     TIMELINE_KIND = "refund"
     TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
@@ -185,10 +196,25 @@ class Refund(StatusRow):
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="refunds")
     payment = models.ForeignKey(Payment, null=True, blank=True, on_delete=models.PROTECT, related_name="refunds")
     status = models.CharField(max_length=10, choices=RefundStatus.choices, default=Status.REQUESTED, editable=False)
+    kind = models.CharField(max_length=8, choices=RefundKind.choices, default=Kind.ALL, editable=False)
     amount = models.DecimalField(max_digits=40, decimal_places=18)
     currency = models.CharField(max_length=32)
-    address = models.CharField(max_length=200, blank=True, help_text="Where the customer wants it, in this coin.")
-    extra_id = models.CharField(max_length=100, blank=True, help_text="The memo or tag that the address needs.")
+    worth = models.DecimalField(
+        max_digits=10,
+        decimal_places=2,
+        default=0,
+        editable=False,
+        help_text="What it takes off what the payment counts towards the price, in the price's currency.",
+    )
+    destination = models.ForeignKey(
+        "RefundAddress",
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="The newest address that the customer gave; once sent, the one that was paid.",
+    )
     transaction_id = models.CharField(max_length=200, blank=True)
     reason = models.CharField(max_length=200)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -200,10 +226,15 @@ class Refund(StatusRow):
     class Meta:
         ordering = ["-created_at"]
         constraints = [
+            # Many refunds may say that the provider sent them; no other transaction pays two.
             models.UniqueConstraint(
-                fields=["payment"], condition=Q(status="requested"), name="refund_requested_once_per_payment"
+                Lower("transaction_id"),
+                condition=~Q(transaction_id__in=["", BY_THE_PROVIDER]),
+                name="refund_transaction_once",
             ),
             models.CheckConstraint(condition=Q(amount__gt=0), name="refund_amount_positive"),
+            models.CheckConstraint(condition=Q(worth__gte=0), name="refund_worth_not_negative"),
+            models.CheckConstraint(condition=Q(kind__in=RefundKind.values), name="refund_kind_known"),
             models.CheckConstraint(condition=Q(status__in=RefundStatus.values), name="refund_status_known"),
         ]
 
@@ -213,3 +244,38 @@ class Refund(StatusRow):
     @property
     def timeline_order_id(self) -> uuid.UUID:
         return self.order_id
+
+    @property
+    def coins(self) -> str:
+        return f"{plain(self.amount)} {self.currency.upper()}"
+
+    @property
+    def address(self) -> str:
+        return self.destination.address if self.destination else ""
+
+    @property
+    def extra_id(self) -> str:
+        return self.destination.extra_id if self.destination else ""
+
+
+class RefundAddress(models.Model):
+    """Where a customer wants a refund to go: append-only, so that what was given, when and how is never lost."""
+
+    refund = models.ForeignKey(Refund, on_delete=models.PROTECT, related_name="addresses")
+    address = models.CharField(max_length=200)
+    extra_id = models.CharField(max_length=100, blank=True, help_text="The memo or tag that belongs to the address.")
+    given_at = models.DateTimeField(db_default=Now(), editable=False)
+    rests_until = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="An address that replaced another one is not paid before that."
+    )
+    link_kind = models.CharField(max_length=8, blank=True, help_text="Which link opened the order: api or mail.")
+    link_generation = models.PositiveIntegerField(default=0)
+    client = models.CharField(max_length=50, blank=True, help_text="The network that it came from.")
+
+    class Meta:
+        ordering = ["pk"]
+        verbose_name = "refund address"
+        verbose_name_plural = "refund addresses"
+
+    def __str__(self) -> str:
+        return f"…{self.address[-6:]}"

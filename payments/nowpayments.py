@@ -78,7 +78,9 @@ class Coin:
     name: str
     network: str
     wallet_regex: str
+    takes_memo: bool
     needs_memo: bool
+    memo_regex: str = ""
 
 
 @dataclass(frozen=True)
@@ -263,7 +265,10 @@ def _usable_coin(entry: Fields) -> Coin | None:
         name=entry.aside(entry.text, "name", code.upper()),
         network=entry.aside(entry.optional_text, "network", "").lower(),
         wallet_regex=entry.aside(entry.optional_text, "wallet_regex", ""),
-        needs_memo=entry.flag("extra_id_exists", default=False),
+        takes_memo=(takes_memo := entry.flag("extra_id_exists", default=False)),
+        # Their live lists say that Ripple's tag is optional: wallets of one's own have none.
+        needs_memo=takes_memo and not entry.flag("extra_id_optional", default=False),
+        memo_regex=entry.aside(entry.optional_text, "extra_id_regex", ""),
     )
 
 

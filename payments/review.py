@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from bitloot.core.decisions import ConfirmForm, Decision, DecisionRefused, ReasonForm, demand
 from bitloot.core.money import plain
-from orders.alerts import close_alert
+from orders.alerts import close_alert, raise_alert
 from orders.approvals import is_large
 from orders.choices import AlertKind
 from orders.models import Email, Order
@@ -54,12 +54,25 @@ def accept_as_paid(payment: Payment, *, actor: str, reason: str) -> None:
         message = "Our staff accepted the payment."
         order.note("staff", f"Accepted as paid: {reason}"[:300], actor=actor)
         payment.move(
-            Payment.Status.FINISHED, message=message, actor=actor, finished_at=Now(), reason=ReviewReason.ACCEPTED
+            Payment.Status.FINISHED,
+            message=message,
+            actor=actor,
+            finished_at=Now(),
+            reason=ReviewReason.ACCEPTED,
+            credit=worth_of(payment),  # the books count what arrived, not what was waived
         )
+        if payment.credit < payment.price_amount:
+            _tell_staff(order, payment, actor=actor, reason=reason)
         order.mark_paid(message=message, actor=actor)
         queue_email(order, Email.Kind.PAYMENT_RECEIVED)
     for kind in (AlertKind.PAYMENT_REVIEW, AlertKind.PAYMENT_UNKNOWN_STATUS):
         close_alert(kind, payment, by=actor)
+
+
+def _tell_staff(order: Order, payment: Payment, *, actor: str, reason: str) -> None:
+    worth = f"{payment.credit} of {payment.price_amount} {order.currency}"
+    message = f"{actor} accepted {payment} below its price: {worth} arrived. Reason: {reason}"
+    raise_alert(AlertKind.ACCEPTED_BELOW_PRICE, payment, message, order=order)
 
 
 def objection_to_asking(payment: Payment) -> str | None:

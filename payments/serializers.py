@@ -7,6 +7,7 @@ from rest_framework import serializers
 
 from bitloot.core.money import plain
 from orders.serializers import StrictSerializer, TextField
+from payments.balance import is_noticeable, surplus_of
 from payments.choices import ReviewReason
 from payments.models import Coin, Payment, Refund
 
@@ -40,6 +41,7 @@ class PaymentSerializer(serializers.ModelSerializer):
     pay_amount = serializers.CharField(allow_null=True)
     actually_paid = serializers.CharField()
     payin_extra_id = serializers.CharField(allow_null=True)
+    surplus = serializers.CharField(allow_null=True, help_text="Coins beyond what was asked; they can go back.")
     qr = serializers.CharField(allow_null=True)
     reason = serializers.CharField(allow_null=True)
 
@@ -47,17 +49,26 @@ class PaymentSerializer(serializers.ModelSerializer):
         model = Payment
         fields = [
             "id", "payment_id", "status", "pay_address", "pay_amount", "pay_currency", "payin_extra_id", "network",
-            "actually_paid", "expires_at", "qr", "reason",
+            "actually_paid", "surplus", "expires_at", "qr", "reason",
         ]  # fmt: skip
 
 
 class RefundSerializer(serializers.ModelSerializer):
     amount = serializers.SerializerMethodField()
+    address = serializers.CharField(help_text="The newest one given; once sent, the one that was paid.")
+    extra_id = serializers.CharField()
+    rests_until = serializers.DateTimeField(
+        source="destination.rests_until", default=None, help_text="Nothing is sent before: the address was changed."
+    )
+    takes_memo = serializers.BooleanField(read_only=True)
     needs_memo = serializers.BooleanField(read_only=True)
 
     class Meta:
         model = Refund
-        fields = ["id", "status", "amount", "currency", "address", "extra_id", "needs_memo", "transaction_id"]
+        fields = [
+            "id", "kind", "status", "amount", "currency", "address", "extra_id", "rests_until", "takes_memo",
+            "needs_memo", "transaction_id", "sent_at", "done_at",
+        ]  # fmt: skip
 
     def get_amount(self, refund: Refund) -> str:
         return plain(refund.amount)
@@ -65,9 +76,13 @@ class RefundSerializer(serializers.ModelSerializer):
 
 class RefundAddressSerializer(StrictSerializer):
     order_id = TextField(max_length=36)
-    refund_id = serializers.UUIDField()
+    refund = serializers.UUIDField()
     address = TextField(max_length=200)
     extra_id = TextField(max_length=100, required=False, allow_blank=True)
+
+
+class SurplusSerializer(StrictSerializer):
+    order_id = TextField(max_length=36)
 
 
 class CreatingSerializer(serializers.Serializer):
@@ -97,11 +112,17 @@ def payment_body(payment: Payment) -> dict[str, Any]:
         "payin_extra_id": payment.payin_extra_id or None,
         "network": payment.network,
         "actually_paid": plain(payment.actually_paid),
+        "surplus": _surplus(payment),
         "expires_at": payment.expires_at,
         # The address alone: wallets differ too much over payment URIs to put more into it.
         "qr": qr_picture(payment.pay_address) if payment.pay_address and payment.quote_runs else None,
         "reason": _sentence(payment),
     }
+
+
+def _surplus(payment: Payment) -> str | None:
+    surplus = surplus_of(payment)
+    return plain(surplus) if is_noticeable(payment, surplus) else None
 
 
 def _sentence(payment: Payment) -> str | None:

@@ -17,16 +17,16 @@ from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind, OrderReason
 from orders.models import Email, Order
 from orders.services import queue_email
+from payments import overpaid
 from payments.acceptance import binding_objection, is_late, objection
 from payments.balance import amount_due, credit_of, credited
-from payments.choices import PaymentStatus, ReviewReason
+from payments.choices import BY_THE_PROVIDER, PaymentStatus, ReviewReason
 from payments.models import Payment, Refund
 from payments.nowpayments import PaymentFacts, ProviderStatus, is_known_word
 
 PAYABLE = (Order.Status.PENDING, Order.Status.UNDERPAID)
 # Once more, for a refund or a second deposit whose IPN was lost.
 LOOK_AFTER_FINISH = 3600
-BY_THE_PROVIDER = "sent by the provider"
 # Not delivered in full: stop when the money goes back.
 REFUNDABLE = (Order.Status.PAID, Order.Status.FULFILLING, Order.Status.PARTIALLY_FULFILLED, Order.Status.HELD)
 # Money in a payment that had ended is for staff.
@@ -119,7 +119,7 @@ def apply(payment: Payment, facts: PaymentFacts, *, still_covers: bool | None = 
         if payment.status == Payment.Status.REFUNDED and payment.refunds.filter(status=Refund.Status.DONE).exists():
             return "staff sent this money back"
         if is_finished:
-            return "already finished" if why_not is None else _to_review(order, payment, why_not)
+            return _known_already(order, payment, facts) if why_not is None else _to_review(order, payment, why_not)
         if facts.status in _STEPS:
             return _apply_step(payment, _STEPS[facts.status])
         return _apply_aside(order, payment, facts)
@@ -128,6 +128,12 @@ def apply(payment: Payment, facts: PaymentFacts, *, still_covers: bool | None = 
 def _close_unknown_word(payment: Payment, facts: PaymentFacts) -> None:
     if facts.status is not ProviderStatus.UNKNOWN and not is_known_word(payment.provider_status):
         close_alert(AlertKind.PAYMENT_UNKNOWN_STATUS, payment, by="automatic: the provider says a word we know")
+
+
+def _known_already(order: Order, payment: Payment, facts: PaymentFacts) -> str:
+    if facts.actually_paid > payment.actually_paid:  # more came to its address since it finished
+        overpaid.notice(order, payment, arrived=facts.actually_paid)
+    return "already finished"
 
 
 def _seen(payment: Payment, facts: PaymentFacts) -> dict[str, Any]:
@@ -189,9 +195,7 @@ def _pay(order: Order, payment: Payment, facts: PaymentFacts) -> None:
     order.mark_paid(message=f"Paid in full with {coins_in}.")
     queue_email(order, Email.Kind.PAYMENT_RECEIVED)
     failpoint("payment.moved")
-    if payment.pay_amount and facts.actually_paid > payment.pay_amount * (1 + settings.PAYMENT_TOLERANCE):
-        surplus = plain(facts.actually_paid - payment.pay_amount)
-        order.note("payment", f"{surplus} {payment.pay_currency.upper()} more than asked arrived.")
+    overpaid.notice(order, payment, arrived=facts.actually_paid)
     _close_partial_alerts(order, payment, was_partial=was_partial)
 
 

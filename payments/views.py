@@ -3,11 +3,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.core.api import answers, answers_with, json_body
-from orders.access import order_for
+from bitloot.core.api import answers, answers_with, client_network, json_body
+from orders.access import order_and_token_for, order_for
 from orders.views import IDEMPOTENCY_KEY
 from payments import creation, exceptions, refunds
-from payments.models import Coin, Payment
+from payments.models import Coin, Payment, Refund
+from payments.refund_addresses import give_address
 from payments.serializers import (
     CoinSerializer,
     CoinsSerializer,
@@ -16,6 +17,7 @@ from payments.serializers import (
     RefundAddressSerializer,
     RefundSerializer,
     StartPaymentSerializer,
+    SurplusSerializer,
     payment_body,
 )
 
@@ -27,6 +29,7 @@ answers(
     "provider_unavailable",
     "The payment provider did not answer. Nothing was charged; try it again.",
 )
+answers(exceptions.NoSurplus, 409, "no_surplus", "Nothing came beyond the price that does not go back already.")
 answers_with(exceptions.AddressRefused, lambda err: (422, "address_refused", str(err), None))
 answers_with(exceptions.TooSmall, lambda err: (422, "below_minimum", _minimum_sentence(err), None))
 
@@ -71,15 +74,32 @@ class RefundAddress(APIView):
 
     @extend_schema(request=RefundAddressSerializer, responses=RefundSerializer)
     def post(self, request: Request) -> Response:
-        """Say where the coins of a refund go to; may be changed until they are sent."""
+        """Give the address that the coins of a refund go to; one that replaces another rests before it is paid."""
         asked = RefundAddressSerializer(data=json_body(request))
         asked.is_valid(raise_exception=True)
         wanted = asked.validated_data
-        order = order_for(request, wanted["order_id"])
-        refund = refunds.set_refund_address(
-            order=order, refund_id=wanted["refund_id"], address=wanted["address"], extra_id=wanted.get("extra_id", "")
+        order, token = order_and_token_for(request, wanted["order_id"])
+        refund = give_address(
+            order=order,
+            refund_id=wanted["refund"],
+            address=wanted["address"],
+            extra_id=wanted.get("extra_id", ""),
+            link=(token.purpose, token.generation),
+            client=client_network(request),
         )
         return Response(RefundSerializer(refund).data)
+
+
+class RefundSurplus(APIView):
+    throttle_scope = "payments"
+
+    @extend_schema(request=SurplusSerializer, responses={201: RefundSerializer})
+    def post(self, request: Request) -> Response:
+        """Ask for what came beyond the price; its refund then waits for an address."""
+        asked = SurplusSerializer(data=json_body(request))
+        asked.is_valid(raise_exception=True)
+        refund = refunds.ask_for_surplus(order_for(request, asked.validated_data["order_id"]))
+        return Response(RefundSerializer(Refund.objects.to_show().get(pk=refund.pk)).data, status=201)
 
 
 def _minimum_sentence(err: exceptions.TooSmall) -> str:

@@ -126,7 +126,7 @@ def list_keys(call: Call, order_id: str) -> Response:
     unseen = [row["id"] for row in shown if not row["claimed"]]
     if unseen:
         call.world.write(lambda tx: [tx.run("UPDATE licence SET claimed = 1 WHERE id = ?", key) for key in unseen])
-    return respond([_key(row) for row in shown])
+    return respond([_key(row) | json.loads(purchase["odd"] or "{}") for row in shown])
 
 
 def return_keys(call: Call, order_id: str) -> Response:

@@ -9,7 +9,7 @@ On a call (before = nothing happens, after = it happens and the answer suffers):
   after   5xx_after, accept_then_silent, garbage (HTML with 200), truncated, unknown_status
   other   slow; accept_late (silent now, the order appears `late_s` later); search_lag (absent from search)
 On a webhook      lost, repeated, reordered, delayed, lying (it says more than the API does)
-On kinguin.delivery  one_by_one, key_duplicate, cancel, never
+On kinguin.delivery  one_by_one, key_duplicate, odd_keys, cancel, never
 """
 
 import hashlib
@@ -25,7 +25,7 @@ BEFORE = frozenset({"refuse", "insufficient_balance", "out_of_stock", "5xx_befor
 SILENT = frozenset({"accept_then_silent", "accept_late"})
 CALL_FAULTS = BEFORE | SILENT | {"5xx_after", "garbage", "truncated", "unknown_status", "slow", "search_lag"}
 WEBHOOK_FAULTS = frozenset({"lost", "repeated", "reordered", "delayed", "lying"})
-DELIVERY_FAULTS = frozenset({"one_by_one", "key_duplicate", "cancel", "never"})
+DELIVERY_FAULTS = frozenset({"one_by_one", "key_duplicate", "odd_keys", "cancel", "never"})
 
 CREATE_OPS = ("kinguin.order.create", "kinguin.reservation.create", "kinguin.reservation.give")
 READ_OPS = (

@@ -247,6 +247,9 @@ def _plan_delivery(world: World, tx: Tx, purchase: Row) -> None:
     fault = world.fault("kinguin.delivery", lambda: subject)
     if fault.name == "key_duplicate":
         tx.run("UPDATE purchase SET duplicate_key = 1 WHERE id = ?", purchase["id"])
+    if fault.name == "odd_keys":
+        # Every key of this purchase is shown with these members, such as another "serial" or "type".
+        tx.run("UPDATE purchase SET odd = ? WHERE id = ?", json.dumps(dict(fault.args)), purchase["id"])
     if world.config.deliver != "auto" or fault.name == "never":
         return
     payload: dict[str, Any] = {"purchase_id": purchase["id"]}

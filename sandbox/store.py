@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS product (
 CREATE TABLE IF NOT EXISTS purchase (
     id TEXT PRIMARY KEY, dialect TEXT NOT NULL, external_id TEXT, status TEXT NOT NULL, lines TEXT NOT NULL,
     cents INTEGER NOT NULL, held INTEGER NOT NULL DEFAULT 0, sold INTEGER NOT NULL DEFAULT 0,
-    return_asked INTEGER NOT NULL DEFAULT 0, duplicate_key INTEGER NOT NULL DEFAULT 0,
+    return_asked INTEGER NOT NULL DEFAULT 0, duplicate_key INTEGER NOT NULL DEFAULT 0, odd TEXT,
     searchable REAL NOT NULL, created REAL NOT NULL, updated REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS purchase_external_id ON purchase (external_id);
 CREATE INDEX IF NOT EXISTS purchase_created ON purchase (created);

@@ -6,7 +6,7 @@ from django.http import HttpRequest
 
 from bitloot.core.admin.base import ReadOnlyAdmin, ReadOnlyInline
 from bitloot.core.admin.formatting import NOTHING, age_of, link, link_to, list_link, short
-from orders.admin import OrderAdmin
+from orders.admin import OrderAdmin, SecondedAdmin
 from orders.models import Order
 from storage.models import Key, KeyAccess, KeyDeliveryLog
 
@@ -15,7 +15,9 @@ SEALED = ("ciphertext", "nonce", "wrapped_data_key")
 
 
 @admin.register(Key)
-class KeyAdmin(ReadOnlyAdmin):
+class KeyAdmin(SecondedAdmin):
+    """The key as this app knows it; fulfillment.admin adds what staff may decide about it."""
+
     is_live = True
     list_display = (
         "reference",
@@ -37,7 +39,18 @@ class KeyAdmin(ReadOnlyAdmin):
     fieldsets = (
         (
             None,
-            {"fields": ("id", "state", "order_link", "item_link", "delivery_link", "content_type", "supplier_key_id")},
+            {
+                "fields": (
+                    "id",
+                    "state",
+                    "order_link",
+                    "item_link",
+                    "delivery_link",
+                    "content_type",
+                    "supplier_key_id",
+                    ("replaces_link", "replaced_by_link"),
+                )
+            },
         ),
         (
             "Sealed",
@@ -78,6 +91,15 @@ class KeyAdmin(ReadOnlyAdmin):
     @admin.display(description="delivery log")
     def delivery_link(self, key: Key) -> str:
         return link(KeyDeliveryLog.objects.filter(key=key).first())
+
+    @admin.display(description="replaces")
+    def replaces_link(self, key: Key) -> str:
+        return link(Key(pk=key.replaces_id)) if key.replaces_id else NOTHING
+
+    @admin.display(description="replaced by")
+    def replaced_by_link(self, key: Key) -> str:
+        newer = Key.objects.filter(replaces=key.pk).values_list("pk", flat=True).first()
+        return link(Key(pk=newer)) if newer else NOTHING
 
     @admin.display(description="ciphertext in our database", boolean=True)
     def copy_here(self, key: Any) -> bool:

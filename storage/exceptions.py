@@ -1,5 +1,17 @@
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orders.models import OrderItem
+    from storage.models import Key
+
+
 class KeyBelongsElsewhere(Exception):
-    """The supplier's key was sold to another order item, or the key asked for is not of this order."""
+    """The same key was given to another unit already, or the key asked for is not of this order."""
+
+    def __init__(self, message: str, *, key: "Key | None" = None, item: "OrderItem | None" = None) -> None:
+        super().__init__(message)
+        self.key = key  # that has it
+        self.item = item  # that was refused it
 
 
 class KeyShredded(Exception):

@@ -33,6 +33,13 @@ class Key(StatusRow, QueueRow):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     item = models.ForeignKey(OrderItem, on_delete=models.PROTECT, related_name="keys")
     supplier_key_id = models.CharField(max_length=128, unique=True, editable=False)
+    # It outlives the key itself: what was sold once must never be sold again.
+    fingerprint = models.CharField(
+        max_length=64, unique=True, editable=False, help_text="Keyed: the same code twice is noticed."
+    )
+    replaces = models.OneToOneField(
+        "self", null=True, blank=True, on_delete=models.PROTECT, related_name="replaced_by", editable=False
+    )
     status = models.CharField(max_length=10, choices=KeyStatus.choices, default=Status.RECEIVED, editable=False)
     content_type = models.CharField(max_length=40, editable=False)
     object_name = models.CharField(max_length=80, unique=True, editable=False)
@@ -53,6 +60,7 @@ class Key(StatusRow, QueueRow):
 
     class Meta(QueueRow.Meta):
         ordering = ["received_at", "id"]
+        permissions = [("shred_key", "May shred a key for good")]
         constraints = [
             models.CheckConstraint(condition=Q(status__in=KeyStatus.values), name="key_status_known"),
             models.CheckConstraint(
@@ -92,6 +100,10 @@ class Key(StatusRow, QueueRow):
     @property
     def timeline_order_id(self) -> uuid.UUID:
         return self.item.order_id
+
+    @property
+    def order(self) -> Order:
+        return self.item.order
 
 
 class DeliveryQuerySet(models.QuerySet["KeyDeliveryLog"]):

@@ -1,6 +1,7 @@
 """Sealing: one random data key per licence key, wrapped under a master key that lives in the environment only."""
 
 import hashlib
+import hmac
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ NONCE_BYTES = 12
 TAG_BYTES = 16
 _MASTER_KEY_INFO = b"bitloot/master/v1"
 _MASTER_KEY_ID_INFO = b"bitloot/master-id/v1"
+_FINGERPRINT_INFO = b"bitloot/fingerprint/v1"
 
 
 class SealBroken(Exception):
@@ -74,6 +76,7 @@ class Sealed:
 class MasterKey:
     id: str
     secret: bytes = field(repr=False)
+    fingerprint_secret: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,15 @@ class MasterKeys:
     def rewrap(self, data_key: WrappedKey) -> WrappedKey:
         return self.wrap(self.unwrap(data_key))
 
+    def fingerprints(self, plaintext: bytes) -> list[str]:
+        """Return what tells that two licence keys are the same: under the primary, then under each older secret.
+
+        Without the secret nobody can find out, by trying, which key a fingerprint in a copy of the database is of.
+        """
+        # The same code with and without a line's end is one code.
+        code = plaintext.strip()
+        return [hmac.digest(key.fingerprint_secret, code, "sha256").hex() for key in (self.primary, *self.fallbacks)]
+
 
 def seal(plaintext: bytes, binding: Binding, *, keys: MasterKeys) -> Sealed:
     data_key, nonce = os.urandom(DATA_KEY_BYTES), os.urandom(NONCE_BYTES)
@@ -146,7 +158,7 @@ def _derive(secret: str) -> MasterKey:
     # The id names the key in every row, so that opening never tries one key after another. It is derived apart from
     # the key itself: publishing it says nothing about the key.
     name = hashlib.sha256(_expand(secret, _MASTER_KEY_ID_INFO)).hexdigest()[:8]
-    return MasterKey(name, _expand(secret, _MASTER_KEY_INFO))
+    return MasterKey(name, _expand(secret, _MASTER_KEY_INFO), _expand(secret, _FINGERPRINT_INFO))
 
 
 def _expand(secret: str, info: bytes) -> bytes:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Count, QuerySet
 from django.db.models.functions import Coalesce, Now
 
@@ -65,39 +65,67 @@ class Opener:
 
 
 def store_key(
-    *, item: OrderItem, supplier_key_id: str, plaintext: bytes, content_type: str, claim: UUID | None = None
+    *,
+    item: OrderItem,
+    supplier_key_id: str,
+    plaintext: bytes,
+    content_type: str,
+    claim: UUID | None = None,
+    replaces: UUID | None = None,
 ) -> Key:
     """Seal one licence key of `item`; the same supplier's key again returns the row that is there.
 
     A new key is uploaded by the storage queue; or, with `claim`, born claimed by the caller under this token, who
-    calls `upload` after the commit.
+    calls `upload` after the commit. `replaces` is the key in whose place it is given.
 
     The caller holds the order's lock: two items of one order would otherwise wait for each other. Raises
-    KeyBelongsElsewhere if another item has it, with an alert that only stays if the caller's transaction does.
+    KeyBelongsElsewhere if another item, or another unit of this one, has the same key; once the caller's transaction
+    is undone, the caller reports that with `report_sold_twice`.
     """
     if not 0 < len(plaintext) <= MAX_KEY_BYTES:
         raise ValueError(f"a key has 1 to {MAX_KEY_BYTES} bytes, not {len(plaintext)}")
     key = _sealed_row(item, supplier_key_id, plaintext, content_type)
+    key.replaces_id = replaces
     if claim is not None:
         for name, value in Key.claim_fields(claim).items():
             setattr(key, name, value)
     failpoint("key.sealed")
-    return key if _insert(key, item) else _known(item, supplier_key_id)
+    fingerprints = MasterKeys.from_settings().fingerprints(plaintext)
+    key.fingerprint = fingerprints[0]
+    if not _known_under_older_secrets(fingerprints[1:]) and _insert(key, item):
+        return key
+    return _known(item, supplier_key_id, fingerprints)
 
 
-def _known(item: OrderItem, supplier_key_id: str) -> Key:
-    (key,) = queries.select(Key, {"supplier_key_id": supplier_key_id})
-    if key.item_id != item.pk:
-        raise_alert(
-            AlertKind.KEY_SOLD_TWICE,
-            key,
-            f"The supplier delivered one key for two order items: {key.item_id} has it, {item.pk} was refused it."
-            " Ask the supplier for another key.",
-            order=item.order,
-        )
-        raise KeyBelongsElsewhere(f"{key} belongs to order item {key.item_id}")
+def _known_under_older_secrets(fingerprints: list[str]) -> bool:
+    # The unique constraint sees those of the primary secret only. An older secret stays in the fallbacks for a while,
+    # and until then what was sold under it is recognised here.
+    return any(queries.select(Key, {"fingerprint": fingerprint}) for fingerprint in fingerprints)
+
+
+def _known(item: OrderItem, supplier_key_id: str, fingerprints: list[str]) -> Key:
+    """Return the row of this very key. Raises KeyBelongsElsewhere for any other row that has its id or its code."""
+    names = [{"supplier_key_id": supplier_key_id}, *({"fingerprint": known} for known in fingerprints)]
+    key = next((found for name in names for found in queries.select(Key, name)), None)
+    if key is None:
+        raise IntegrityError("another key has a value of this one that is neither its id nor its code")
+    if key.item_id != item.pk or key.supplier_key_id != supplier_key_id:
+        raise KeyBelongsElsewhere(f"{key} belongs to order item {key.item_id}", key=key, item=item)
     key.item = item
     return key
+
+
+def report_sold_twice(err: KeyBelongsElsewhere) -> None:
+    """Tell staff that a key was to be given a second time. Called after the transaction that tried it was undone."""
+    if err.key is None or err.item is None:
+        return
+    raise_alert(
+        AlertKind.KEY_SOLD_TWICE,
+        err.key,
+        f"One key came for two units: order item {err.key.item_id} has it, a unit of {err.item.pk} was refused it. Ask"
+        " the supplier for another key, or type one by hand.",
+        order=err.item.order,
+    )
 
 
 def _sealed_row(item: OrderItem, supplier_key_id: str, plaintext: bytes, content_type: str) -> Key:
@@ -117,7 +145,7 @@ def _sealed_row(item: OrderItem, supplier_key_id: str, plaintext: bytes, content
 
 def _insert(key: Key, item: OrderItem) -> bool:
     with transaction.atomic(savepoint=False):
-        if not queries.insert(key, unless_taken="supplier_key_id"):
+        if not queries.insert_if_unique(key):
             return False
         message = "The key has come and was sealed."
         event = OrderEvent(order_id=item.order_id, kind="key", to_status=key.status, message=message)
@@ -323,12 +351,12 @@ def _base64url(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def shred(key: Key, *, reason: str) -> bool:
+def shred(key: Key, *, reason: str, actor: str = "") -> bool:
     """Destroy a key for good. Return False if it was destroyed before.
 
     The data key goes first, so no copy of the object opens from then on; the object itself is removed by the queue.
     """
-    return _shred(key, KeyDeliveryLog.Status.DELETED, f"The key was destroyed: {reason}")
+    return _shred(key, KeyDeliveryLog.Status.DELETED, f"The key was destroyed: {reason}", actor=actor)
 
 
 def expire_deliveries() -> int:
@@ -341,11 +369,12 @@ def expire_deliveries() -> int:
     return sum(_shred(delivery.key, KeyDeliveryLog.Status.EXPIRED, message) for delivery in batch)
 
 
-def _shred(key: Key, outcome: str, message: str) -> bool:
+def _shred(key: Key, outcome: str, message: str, *, actor: str = "") -> bool:
     with transaction.atomic():
         changed = key.move(
             Key.Status.SHREDDED,
             message=message[:300],
+            actor=actor,
             wrapped_data_key=None,
             ciphertext=None,
             shredded_at=Now(),

@@ -10,13 +10,14 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Case, Count, DecimalField, Exists, F, OuterRef, Q, Sum, Value, When
-from django.db.models.functions import Now
+from django.db.models import Case, Count, DecimalField, Exists, F, OuterRef, Q, Subquery, Sum, Value, When
+from django.db.models.functions import Coalesce, Now
 
 from bitloot.core.money import cents, plain
 from fulfillment.choices import HoldReason
-from fulfillment.models import Reservation
+from fulfillment.models import UNITS, Reservation
 from orders.models import Order
+from payments.choices import ReviewReason
 from payments.models import Payment, Refund
 from storage.models import Key
 
@@ -144,11 +145,13 @@ def books(scope: Scope) -> dict[str, Book]:
 def value_of(payment: str = "") -> Case:
     """What a payment counts, in its price's currency: its price once finished, its credit while only a part came.
 
-    What came and went back again still came. `payment` is the path to it.
+    One that staff accepted below its price counts with what arrived, too. What came and went back again still came.
+    `payment` is the path to it.
     """
     status, price, credit = f"{payment}status", F(f"{payment}price_amount"), F(f"{payment}credit")
     was_finished = Q(**{status: Payment.Status.REFUNDED, f"{payment}finished_at__isnull": False})
     return Case(
+        When(Q(**{f"{payment}reason": ReviewReason.ACCEPTED}), then=credit),
         When(Q(**{status: Payment.Status.FINISHED}) | was_finished, then=price),
         When(Q(**{f"{status}__in": [Payment.Status.PARTIALLY_PAID, Payment.Status.REFUNDED]}), then=credit),
         default=Value(Decimal(0)),
@@ -183,15 +186,31 @@ def _payments(scope: Scope) -> Any:
         output_field=COINS,
     )
     groups = came.annotate(where=_whereabouts()).values("price_currency", "pay_currency", "where", "status")
-    return groups.annotate(number=Count("pk"), worth=Sum(value_of()), arrived=Sum("actually_paid"), surplus=Sum(beyond))
+    return groups.annotate(
+        number=Count("pk"),
+        worth=Sum(value_of()),
+        owed_back=Sum(_refunded(Q(status__in=[Refund.Status.REQUESTED, Refund.Status.SENT]))),
+        went_back=Sum(_refunded(Q(status=Refund.Status.DONE))),
+        arrived=Sum("actually_paid"),
+        surplus=Sum(beyond),
+    )
+
+
+def _refunded(which: Q) -> Any:
+    """What refunds take off what a payment counts; the provider's own refund (where it is “went back”) takes it all."""
+    sums = Refund.objects.filter(which, payment=OuterRef("pk")).order_by().values("payment").annotate(sum=Sum("worth"))
+    worth = Coalesce(Subquery(sums.values("sum"), output_field=MONEY), Value(Decimal(0)), output_field=MONEY)
+    return Case(When(status=Payment.Status.REFUNDED, then=Value(Decimal(0))), default=worth, output_field=MONEY)
 
 
 def _whereabouts() -> Case:
     """Where the money of a payment is now, by what became of its order."""
-    open_refund = Refund.objects.filter(payment=OuterRef("pk")).exclude(status=Refund.Status.DONE)
+    refunds = Refund.objects.filter(payment=OuterRef("pk")).exclude(kind=Refund.Kind.SURPLUS)
+    returned = [Order.Status.REFUND_DUE, Order.Status.REFUNDED]
     return Case(
         When(status=Payment.Status.REFUNDED, then=Value("went_back")),
-        When(Exists(open_refund), then=Value("owed_back")),
+        # What its refund does not take is the price of what was delivered.
+        When(Exists(refunds), order__status__in=returned, then=Value("delivered")),
         When(order__status=Order.Status.REFUND_DUE, then=Value("owed_back")),
         When(order__status=Order.Status.REFUNDED, then=Value("went_back")),
         When(order__status=Order.Status.FULFILLED, then=Value("delivered")),
@@ -226,8 +245,11 @@ def _enter_payment(book: Book, row: dict[str, Any]) -> None:
     if row["status"] == Payment.Status.REVIEW:
         coin.in_review += row["arrived"]
     worth = cents(row["worth"])
-    if worth:
-        book.came_in[row["where"]] = book.came_in.get(row["where"], Decimal(0)) + worth
+    back = {where: cents(row[where]) for where in ("owed_back", "went_back")}
+    parts = [(row["where"], worth - sum(back.values())), *back.items()]
+    for where, part in parts:
+        if part:
+            book.came_in[where] = book.came_in.get(where, Decimal(0)) + part
     coin.payments += row["number"]
     coin.price += worth
     coin.arrived += row["arrived"]
@@ -242,7 +264,7 @@ def _enter_refund(book: Book, row: dict[str, Any]) -> None:
 
 def _enter_keys(scope: Scope, book: Any) -> None:
     delivered = Reservation.objects.filter(scope.of("item__order__"), status=Reservation.Status.DELIVERED).order_by()
-    sold = delivered.values("item__order__currency", "manual").annotate(number=Sum("item__quantity"))
+    sold = delivered.values("item__order__currency", "manual").annotate(number=Sum(UNITS))
     for row in sold:
         entry = book(row["item__order__currency"])
         entry.keys_sold += row["number"]

@@ -32,7 +32,6 @@ from payments.acceptance import objection
 from payments.choices import ReviewReason
 from payments.models import Payment
 from payments.nowpayments import NowPaymentsClient, PaymentFacts, PaymentNotFound, ProviderStatus
-from storage.models import Key
 
 WINDOW = timedelta(days=7)
 FAILURES_TO_STOP = 3
@@ -311,7 +310,7 @@ def _look(client: KinguinClient, reservation: Reservation) -> Iterator[Said]:
             raise
         yield _say("unknown_at_supplier", purchase=purchase, reservation=reservation.external_id)
     else:
-        keys = Key.objects.filter(item=reservation.item_id).count()
+        keys = reservation.keys.count()
         yield from purchase_doubts(reservation, seen, keys)
 
 

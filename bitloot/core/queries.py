@@ -114,6 +114,11 @@ def insert(row: models.Model, *, unless_taken: str = "") -> bool:
     return bool(_insert([row], end))
 
 
+def insert_if_unique(row: models.Model) -> bool:
+    """Save a new row as `insert` would. Return False, with nothing done, if any unique value of it is taken."""
+    return bool(_insert([row], " ON CONFLICT DO NOTHING"))
+
+
 def insert_all(rows: Sequence[models.Model]) -> None:
     """Save new rows of one model as `insert` would, in one statement.
 

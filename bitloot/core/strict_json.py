@@ -25,6 +25,14 @@ def parse_json(raw: bytes, *, max_depth: int = 8, max_members: int = 200) -> Any
     Raises MalformedJson on what json.loads lets pass: duplicate members, NaN and infinities, huge numbers, a byte
     order mark, NUL characters and lone surrogates (PostgreSQL refuses both), too deep or too wide documents.
     """
+    document = parse_any_text(raw, max_depth=max_depth, max_members=max_members)
+    if b"\\u" in raw or b"\x00" in raw:
+        _check_strings(document)
+    return document
+
+
+def parse_any_text(raw: bytes, *, max_depth: int = 8, max_members: int = 200) -> Any:
+    """Parse as `parse_json` does, with strings that PostgreSQL cannot store: for what is only kept sealed."""
     try:
         text = raw.decode("utf-8")
         document = json.loads(
@@ -39,8 +47,6 @@ def parse_json(raw: bytes, *, max_depth: int = 8, max_members: int = 200) -> Any
     except (UnicodeDecodeError, RecursionError, ValueError) as err:
         raise MalformedJson("The body is not valid JSON in UTF-8.") from err
     _check_shape(document, max_depth, max_members)
-    if "\\u" in text or "\x00" in text:
-        _check_strings(document)
     return document
 
 

@@ -84,7 +84,7 @@ def order_body(order: Order, version: Version) -> dict[str, Any]:
 
 
 def _refunds(order: Order) -> Any:
-    return RefundSerializer(Refund.objects.with_needs_memo().filter(order=order), many=True).data
+    return RefundSerializer(Refund.objects.to_show().filter(order=order), many=True).data
 
 
 def _timeline(order: Order) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ SELECT 'item', item.id, purchase.status,
     item.title || '|' || item.quantity || '|' || item.unit_price || '|' || product.slug || '|' || product.cover
 FROM orders_orderitem item
 JOIN orders_product product ON product.id = item.product_id
-LEFT JOIN fulfillment_reservation purchase ON purchase.item_id = item.id
+LEFT JOIN fulfillment_reservation purchase ON purchase.item_id = item.id AND purchase.replaces_id IS NULL
 WHERE item.order_id = %s
 UNION ALL
 SELECT 'timeline', NULL, NULL, NULL, '' || coalesce(max(id), 0)
@@ -33,9 +33,11 @@ SELECT 'payment', NULL, NULL, NULL, id || '|' || status || '|' || reason || '|' 
 FROM payments_payment WHERE order_id = %s
 UNION ALL
 SELECT 'refund', NULL, NULL, NULL, refund.id || '|' || refund.status || '|' || refund.amount || '|' || refund.currency
-    || '|' || refund.address || '|' || refund.extra_id || '|' || refund.transaction_id
-    || '|' || coalesce(coin.needs_memo, FALSE)
-FROM payments_refund refund LEFT JOIN payments_coin coin ON coin.code = refund.currency WHERE refund.order_id = %s
+    || '|' || coalesce(refund.destination_id, 0) || '|' || refund.transaction_id || '|' || refund.kind
+    || '|' || coalesce('' || refund.sent_at, '') || '|' || coalesce('' || refund.done_at, '')
+    || '|' || coalesce(coin.needs_memo, FALSE) || '|' || coalesce(coin.takes_memo, FALSE)
+FROM payments_refund refund
+LEFT JOIN payments_coin coin ON coin.code = refund.currency WHERE refund.order_id = %s
 """
 
 

@@ -35,7 +35,7 @@ class Section:
 # In the order of the work. The header leads to these; what no section names goes to the last one, "System".
 SECTIONS = (
     Section("Orders", ("orders.order", "orders.alert", "orders.approval", "orders.email")),
-    Section("Money", ("payments.payment", "payments.refund")),
+    Section("Money", ("payments.payment", "payments.refund", "payments.refundaddress")),
     Section("Delivery", ("fulfillment.reservation", "storage.key")),
     Section("Providers", ("webhooks.webhooklog",)),
     Section("Shop", ("orders.product",)),

@@ -12,7 +12,7 @@ from fulfillment.models import ForeignPurchase, Reservation, ReservationAttempt,
 from orders.alerts import raise_alert
 from orders.models import AccessCode, AlertChannel, Approval, Email, IdempotencyRecord, Notification
 from orders.tests.factories import make_paid_order, make_product
-from payments.models import Coin, Payment, Refund
+from payments.models import Coin, Payment, Refund, RefundAddress
 from storage.models import KeyAccess, KeyDeliveryLog
 from storage.services import store_key
 from webhooks.tests.factories import ipn, make_log
@@ -35,6 +35,7 @@ LISTS = {
     "payments.coin": "coin",
     "payments.payment": "payment",
     "payments.refund": "refund",
+    "payments.refundaddress": "refund_address",
     "fulfillment.reservation": "reservation",
     "fulfillment.reservationattempt": "permit",
     "fulfillment.suppliercall": "call",
@@ -74,7 +75,13 @@ def make_rows(title="Ember Drift", **order_fields):
     reservation = Reservation.objects.get(item=item)
     Reservation.objects.filter(pk=reservation.pk).update(supplier_order_id=f"SUPPLIER{number}")
     reservation.refresh_from_db()
-    key = store_key(item=item, supplier_key_id=f"ecommerce:{number}", plaintext=SERIAL, content_type="text/plain")
+    key = store_key(
+        item=item, supplier_key_id=f"ecommerce:{number}", plaintext=SERIAL + b"-%d" % number, content_type="text/plain"
+    )
+    refund = Refund.objects.create(
+        order=order, payment=payment, amount=Decimal("0.001"), currency="btc", transaction_id=f"tx{number:062}",
+        reason=title,
+    )  # fmt: skip
     alert = raise_alert("payment_review", payment, f"{title} needs a person.", order=order)
     return SimpleNamespace(
         product=product, order=order, item=item, payment=payment, reservation=reservation, key=key,
@@ -92,10 +99,8 @@ def make_rows(title="Ember Drift", **order_fields):
         ),
         code=AccessCode.objects.create(order=order, kind="mail"),
         coin=Coin.objects.create(code=f"coin{number}", name=title),
-        refund=Refund.objects.create(
-            order=order, payment=payment, amount=Decimal("0.001"), currency="btc", transaction_id=f"tx{number:062}",
-            reason=title,
-        ),
+        refund=refund,
+        refund_address=RefundAddress.objects.create(refund=refund, address=f"{ADDRESS}{number}", client="192.0.2.0/24"),
         permit=ReservationAttempt.objects.create(reservation=reservation, number=1, detail=title),
         call=SupplierCall.objects.create(
             reservation=reservation, call="quote", outcome="ok", milliseconds=7, detail=title

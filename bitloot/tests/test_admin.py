@@ -589,6 +589,7 @@ def test_header_leads_to_the_lists_in_the_order_of_the_work(boss, client):
         "Emails",
         "Payments",
         "Refunds",
+        "Refund addresses",
         "Reservations",
         "Keys",
         "Webhook logs",

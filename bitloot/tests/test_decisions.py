@@ -13,12 +13,15 @@ from django.test import RequestFactory
 from django.urls import reverse
 
 from bitloot.core.admin.decisions import DecisionAdmin
-from bitloot.core.decisions import DecisionRefused
+from bitloot.core.decisions import DecisionRefused, Secret, SecretField
 from bitloot.tests.staff import LISTS, make_rows, make_staff, page_of
+from fulfillment.by_hand import Code, deliver_by_hand, objection_to_delivery_by_hand, objection_to_typed_codes
 from fulfillment.models import Reservation, SupplierGate
-from fulfillment.services import Code, deliver_by_hand, objection_to_delivery_by_hand, objection_to_typed_codes
-from orders.models import Alert, Order, OrderEvent
-from payments.models import Payment, Refund
+from orders.models import Alert, Approval, Order, OrderEvent, OrderItem
+from payments.models import Payment, Refund, RefundAddress
+from payments.tests.factories import make_refund_address
+from storage.models import Key
+from storage.services import shred
 from webhooks.models import WebhookLog
 
 pytestmark = pytest.mark.django_db
@@ -26,6 +29,9 @@ FIELDS = {
     "ReasonForm": {"reason": "The customer asked for it."},
     "SentForm": {"transaction_id": "f4184fc596403b9d"},
     "ConfirmForm": {},
+    "RebuyForm": {"reason": "The customer used it.", "old_key": "shred"},
+    "ReplaceByHandForm": {"reason": "It does not work.", "old_key": "keep", "code": Secret("AAAA-REPLACED")},
+    "SentElsewhereForm": {"transaction_id": "f4184fc596403b9d", "address": "bc1qexample", "reason": "Sent before."},
     "CorrectionForm": {"email": "right@example.org", "reason": "The customer asked for it."},
     None: {},
 }
@@ -62,31 +68,40 @@ def accepts(act, *args, **fields):
         return False
 
 
-def decisions_accepted(row):
+def fields_of(decision, row):
+    """What is typed into the decision's form; a code of its own into each field for one."""
+    own = decision.form_for(type(row).objects.get(pk=row.pk)).base_fields if decision.form_for else {}
+    codes = {name: Secret(f"CODE-{name}") for name, field in own.items() if isinstance(field, SecretField)}
+    return {**FIELDS[decision.form.__name__ if decision.form else None], **codes}
+
+
+def decisions_accepted(row, actor):
     return {
         decision.name
         for decision in admin.site.get_model_admin(type(row)).decisions
         if accepts(
             decision.carry_out,
             type(row).objects.get(pk=row.pk),
-            actor="kim",
-            **FIELDS[decision.form.__name__ if decision.form else None],
+            actor=actor,
+            **fields_of(decision, row),
+            **(decision.initial(row) if decision.initial else {}),
         )
     }
 
 
 def check(boss, row, **fields):
     """Set the row's fields; return the decisions that are possible then, which are those that the services accept."""
-    type(row).objects.filter(pk=row.pk).update(**fields)
+    if fields:
+        type(row).objects.filter(pk=row.pk).update(**fields)
     request = RequestFactory().get("/")
     request.user = boss.user
     page = admin.site.get_model_admin(type(row))
     possible = {decision.name for decision in page.possible(request, type(row).objects.get(pk=row.pk))}
-    assert possible == decisions_accepted(row), fields
+    assert possible == decisions_accepted(row, boss.user.username), fields
     return possible
 
 
-@pytest.mark.parametrize("name", ["order", "alert", "payment", "refund", "reservation", "gate", "log"])
+@pytest.mark.parametrize("name", ["order", "alert", "payment", "reservation", "gate", "log"])
 def test_page_shows_a_button_or_a_link_for_each_possible_decision(boss, name):
     row = getattr(make_rows(), name)
     for status in row.Status.values:
@@ -100,11 +115,13 @@ def test_every_page_with_decisions_is_in_this_file():
     assert with_decisions == {
         "order",
         "alert",
+        "approval",
         "email",
         "payment",
         "refund",
         "reservation",
         "suppliergate",
+        "key",
         "webhooklog",
     }
 
@@ -121,12 +138,24 @@ def test_order(boss, status):
     assert ("release" in seen) == (status == "held")
 
 
+@pytest.mark.parametrize("status", Reservation.Status.values)
+def test_order_with_a_missing_key(boss, status):
+    rows = make_rows()
+    OrderItem.objects.update(quantity=2)
+    seen = set()
+    for order_status, supplier_order in itertools.product(("paid", "held", "fulfilled", "refund_due"), (None, "S1")):
+        Reservation.objects.update(status=status, supplier_order_id=supplier_order)
+        seen |= check(boss, rows.order, status=order_status)
+    assert ("deliver-by-hand" in seen) == (status in ("pending", "held", "cancelled", "failed"))
+
+
 @pytest.mark.parametrize("status", Payment.Status.values)
 def test_payment(boss, status):
     rows = make_rows()
     seen = set()
     for has_refund, paid, order_status in itertools.product((True, False), (0, 1), ("underpaid", "held", "refund_due")):
         if not has_refund:
+            RefundAddress.objects.all().delete()
             Refund.objects.all().delete()
         Order.objects.update(status=order_status, paid_at=None)
         seen |= check(boss, rows.payment, status=status, actually_paid=paid)
@@ -136,9 +165,13 @@ def test_payment(boss, status):
 @pytest.mark.parametrize("status", Refund.Status.values)
 def test_refund(boss, status):
     rows = make_rows()
-    for address in ("", "bc1qexample"):
-        shown = check(boss, rows.refund, status=status, address=address, transaction_id="")
-        assert shown == {"requested": {"sent"} if address else set(), "sent": {"done"}, "done": set()}[status]
+    RefundAddress.objects.all().delete()
+    sendable = (set(), {"sent"}, {"sent", "sent-elsewhere"})
+    for number, address in enumerate(("", "bc1qexample", "bc1qanother")):
+        if address:
+            make_refund_address(rows.refund, address)
+        shown = check(boss, rows.refund, status=status, transaction_id="")
+        assert shown == {"requested": sendable[number], "sent": {"done"}, "done": set()}[status]
 
 
 @pytest.mark.parametrize("status", Reservation.Status.values)
@@ -152,6 +185,25 @@ def test_reservation(boss, status):
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("status", Key.Status.values)
+def test_key(boss, status):
+    rows = make_rows()
+    if status == "shredded":
+        shred(rows.key, reason="The customer asked for it.")
+    for order_status, purchase, sent in itertools.product(
+        ("fulfilling", "fulfilled", "refund_due"), ("delivered", "held"), (None, "sending", "held")
+    ):
+        Order.objects.update(status=order_status)
+        Reservation.objects.filter(replaces=None).update(status=purchase)
+        Reservation.objects.filter(replaces=rows.key).delete()
+        if sent:
+            Reservation.objects.create(
+                item=rows.item, replaces=rows.key, external_id=str(rows.key.pk), dialect="ecommerce", status=sent
+            )
+        seen = check(boss, rows.key)
+        assert ("rebuy" in seen) == (order_status == "fulfilled" and purchase == "delivered" and sent is None)
+
+
 @pytest.mark.parametrize("status", SupplierGate.Status.values)
 def test_gate(boss, status):
     shown = check(boss, make_rows().gate, status=status)
@@ -161,6 +213,17 @@ def test_gate(boss, status):
 @pytest.mark.parametrize("status", Alert.Status.values)
 def test_alert(boss, status):
     assert check(boss, make_rows().alert, status=status) == ({"close"} if status == "open" else set())
+
+
+@pytest.mark.parametrize("status", Approval.Status.values)
+def test_approval(boss, status):
+    approval = make_rows().approval
+    page = admin.site.get_model_admin(Payment)
+    digest = page.digest(approval.about)
+    approved = {"approved_by": boss.user, "approved_at": Now()} if status == "approved" else {}
+    shown = check(boss, approval, status=status, digest=digest, **approved)
+    assert shown == (set() if status != "waiting" else {"approve", "decline"} if shown != {"decline"} else shown)
+    assert check(boss, approval, digest="0" * 64) == ({"decline"} if status == "waiting" else set())
 
 
 @pytest.mark.parametrize("status", WebhookLog.Status.values)
@@ -173,8 +236,9 @@ def test_webhook(boss, status):
 
 @pytest.mark.parametrize("order_status", Order.Status.values)
 def test_codes_by_hand(order_status):
-    """No page offers this yet; the API does."""
+    """What the API takes; the order's page offers it for the items of which it takes codes."""
     rows = make_rows()
+    OrderItem.objects.update(quantity=2)  # of which one has its key
     for status, supplier_order, unknown_at in itertools.product(Reservation.Status, (None, "S1"), (None, Now())):
         Order.objects.update(status=order_status)
         Reservation.objects.update(status=status, supplier_order_id=supplier_order, unknown_at=unknown_at)

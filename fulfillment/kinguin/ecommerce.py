@@ -183,7 +183,8 @@ class EcommerceClient:
         params = {"page": str(page), "limit": str(KEYS_PER_PAGE)}
         path = f"/v2/order/{wire.path_id(order_id, 'order')}/keys"
         try:
-            return _list(self._endpoint.call("GET", path, params=params), "keys")
+            found = self._endpoint.call("GET", path, params=params)
+            return _list(found, "keys")
         except KinguinRejected as err:
             if err.kind == "OrderNotDispatchedYet":  # until 2024
                 return []
@@ -249,17 +250,8 @@ def _key(key_id: str, row: Any) -> SupplierKey | None:
         raise UnreadableKey(key_id, str(row))
     if not _key_id(row):
         raise UnreadableKey(key_id, "it has no id")
-    serial, product_id = row.get("serial"), wire.safe_id(row.get("productId"))
-    if serial is None or serial == "":
-        return None
-    if not isinstance(serial, str):
-        raise UnreadableKey(key_id, "not a text")
-    if not serial.strip():
-        return None
-    content_type = wire.word(row, "type").partition(";")[0].strip().lower()
-    if content_type == wire.TEXT:
-        return wire.text_key(key_id, serial, product_id)
-    return wire.image_key(key_id, serial, content_type, product_id)
+    product_id = wire.safe_id(row.get("productId"))
+    return wire.read_key(key_id, row.get("serial"), label=wire.word(row, "type"), product_id=product_id)
 
 
 def _list(document: Any, what: str) -> list[Any]:

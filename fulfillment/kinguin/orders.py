@@ -89,7 +89,8 @@ class OrdersClient:
         return SupplierEvent("order", event, order_id, status=EVENTS[event])
 
     def _read(self, order_id: str) -> Any:
-        document = self._endpoint.call("GET", f"/v1/orders/{wire.path_id(order_id, 'order')}")
+        path = f"/v1/orders/{wire.path_id(order_id, 'order')}"
+        document = self._endpoint.call("GET", path)
         if Fields(document, what="order").raw("id") != order_id:
             raise UnreadableAnswer(f"The supplier answered with another order than {order_id}")
         return document

@@ -124,8 +124,9 @@ class ReservationsClient:
 
     def _send(self, method: str, path: str, token: str, kept: _Token | None, *, document: Any = None) -> Any:
         """Make a call with this token; `kept` is the one that we had before, if we had one. Raises TokenExpired."""
+        headers = {"Authorization": f"Bearer {token}"}
         try:
-            return self._endpoint.call(method, path, document=document, headers={"Authorization": f"Bearer {token}"})
+            return self._endpoint.call(method, path, document=document, headers=headers)
         except KinguinRejected as err:
             if err.status == 401:
                 self._forget(token)

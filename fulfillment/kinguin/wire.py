@@ -1,7 +1,5 @@
 """What the dialects share below their words: one call, strict ids, keys as bytes, secrets compared in constant time."""
 
-import base64
-import binascii
 import hmac
 import re
 import time
@@ -11,6 +9,7 @@ from typing import Any
 
 from bitloot.core.providers import Answer, ProviderError, Transport, UnreadableAnswer
 from bitloot.core.strict_json import MalformedJson, dump_json, is_storable, parse_answer, parse_object
+from fulfillment.kinguin import keys
 from fulfillment.kinguin.protocol import (
     Health,
     KinguinCredentialsRefused,
@@ -22,10 +21,7 @@ from fulfillment.kinguin.protocol import (
     logger,
 )
 
-MAX_TEXT_SERIAL = 4096
-TEXT = "text/plain"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_IMAGE_MAGIC = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/gif": b"GIF8"}
 
 
 class Endpoint:
@@ -77,38 +73,27 @@ def status_of(word: Any, words: Mapping[str, SupplierStatus]) -> SupplierStatus:
     return status
 
 
-def text_key(key_id: str, serial: str, product_id: str = "") -> SupplierKey:
-    if not is_storable(serial):
-        raise UnreadableKey(key_id, "it holds a character that is none")
-    encoded = serial.encode()
-    if len(encoded) > MAX_TEXT_SERIAL:
-        raise UnreadableKey(key_id, f"longer than {MAX_TEXT_SERIAL} bytes")
-    return SupplierKey(key_id, encoded, TEXT, product_id)
-
-
-def image_key(key_id: str, serial: str, content_type: str, product_id: str) -> SupplierKey:
-    magic = _IMAGE_MAGIC.get(content_type)
-    if magic is None:
-        raise UnreadableKey(key_id, "neither text nor an image we show")
-    try:
-        image = base64.b64decode(serial, validate=True)
-    except (binascii.Error, ValueError):
-        # Without a cause: its traceback would hold the serial.
-        raise UnreadableKey(key_id, "not base64") from None
-    if not image.startswith(magic):
-        raise UnreadableKey(key_id, f"not the {content_type} it says it is")
-    return SupplierKey(key_id, image, content_type, product_id)
+def read_key(key_id: str, serial: Any, *, label: str = keys.TEXT, product_id: str = "") -> SupplierKey | None:
+    """Return the key, or None while there is nothing in it. Raises UnreadableKey if it is neither text nor number."""
+    if isinstance(serial, int | Decimal) and not isinstance(serial, bool):
+        serial = str(serial)
+    if serial is None or (isinstance(serial, str) and not serial.strip()):
+        return None
+    if not isinstance(serial, str):
+        raise UnreadableKey(key_id, "neither a text nor a number")
+    content, content_type = keys.read_serial(serial, label)
+    return SupplierKey(key_id, content, content_type, product_id)
 
 
 def numbered_keys(order_id: str, serials: Sequence[Any]) -> list[SupplierKey]:
     """Make keys of a plain list of codes, whose place in the list is all the identity they have."""
     rows = [(f"{order_id}:{number}", serial) for number, serial in enumerate(serials, 1)]
-    return read_keys(rows, _plain_code)
+    return read_keys(rows, read_key)
 
 
 def read_keys(rows: Iterable[tuple[str, Any]], read: Callable[[str, Any], SupplierKey | None]) -> list[SupplierKey]:
     """Read all rows before complaining about a bad one, so that its neighbours can still be delivered."""
-    keys: dict[str, SupplierKey] = {}
+    found: dict[str, SupplierKey] = {}
     bad: UnreadableKey | None = None
     for key_id, row in rows:
         try:
@@ -117,17 +102,11 @@ def read_keys(rows: Iterable[tuple[str, Any]], read: Callable[[str, Any], Suppli
             bad = bad or err
             continue
         if key:
-            keys.setdefault(key_id, key)
+            found.setdefault(key_id, key)
     if bad:
-        bad.readable = list(keys.values())
+        bad.readable = list(found.values())
         raise bad
-    return list(keys.values())
-
-
-def _plain_code(key_id: str, code: Any) -> SupplierKey | None:
-    if not isinstance(code, str):
-        raise UnreadableKey(key_id, "not a text")
-    return text_key(key_id, code) if code.strip() else None
+    return list(found.values())
 
 
 def measured(ask: Callable[[], Decimal | None]) -> Health:
@@ -143,10 +122,10 @@ def measured(ask: Callable[[], Decimal | None]) -> Health:
 
 
 def require_secrets(secrets: Sequence[str]) -> list[bytes]:
-    keys = [secret.strip().encode() for secret in secrets if secret.strip()]
-    if not keys:
+    given = [secret.strip().encode() for secret in secrets if secret.strip()]
+    if not given:
         raise WebhookNotConfigured("KINGUIN_WEBHOOK_SECRET is empty; set it to the secret given to Kinguin.")
-    return keys
+    return given
 
 
 def header(headers: Mapping[str, str], name: str) -> str:

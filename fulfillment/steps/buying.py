@@ -4,8 +4,10 @@ A purchase leaves at most once per committed permit, and nothing of it happens i
 """
 
 import logging
+from typing import Any
 
 from django.db import transaction
+from django.db.models.functions import Now
 
 from bitloot.core import queries
 from bitloot.core.clock import delay
@@ -16,14 +18,17 @@ from fulfillment.call_log import CallLog
 from fulfillment.choices import HoldReason
 from fulfillment.kinguin import KinguinClient, Outcome, SupplierOrder, classify
 from fulfillment.models import Reservation, ReservationAttempt, SupplierGate
-from fulfillment.steps.holding import NOT_WANTED, Next, StepResult, Wait, hold, later
-from fulfillment.steps.quoting import objection_to_buying, price_cap
+from fulfillment.steps.holding import NOT_WANTED, Next, StepResult, Wait, hold, later, wait_or_give_up
+from fulfillment.steps.quoting import Objection, objection_to_buying, price_cap
 from fulfillment.steps.searching import FIRST_SEARCH_SECONDS, adopt, become_unknown
 from orders.models import Order, Product
 
 logger = logging.getLogger(__name__)
 
 Status = Reservation.Status
+# A replacement is bought for what is delivered already.
+REPLACEABLE = (Order.Status.FULFILLED, Order.Status.PARTIALLY_FULFILLED)
+FOUND_AT_SUPPLIER = "The supplier has an order for it already, so it is searched for and not bought."
 BUYABLE = (Order.Status.PAID, Order.Status.FULFILLING, Order.Status.PARTIALLY_FULFILLED)
 # How soon an order that staff let go on is bought.
 STOPPED_SECONDS = 60
@@ -41,25 +46,42 @@ def send(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Ste
     if order.status in NOT_WANTED:
         reservation.record(Status.CANCELLED, message="Not bought: the order's money goes back.")
         return Next.NOTHING
-    if order.status not in BUYABLE:
+    if not _may_be_bought_for(reservation, order):
         return Wait(delay(STOPPED_SECONDS))
     open_gate = gate.find_open(client)
     if open_gate is None:
         return Wait(delay(gate.PAUSE_SECONDS))
     try:
         objection = objection_to_buying(reservation, product, client, calls)
+        is_bought = reservation.is_replacement and _is_bought(reservation, client, calls)
     except ProviderError as err:
         return later(reservation, err)
+    if is_bought:
+        hold(reservation, HoldReason.FOUND_AT_SUPPLIER, FOUND_AT_SUPPLIER, unknown_at=Now())
+        return Wait(delay(FIRST_SEARCH_SECONDS))
+    objection = objection or _lack_of_money(reservation, open_gate, client)
     if objection:
-        return hold(reservation, objection.reason, objection.sentence)
-    needed = price_cap(reservation) * reservation.item.quantity
-    if (has := balance.lacks(needed, open_gate, client)) is not None:
-        sentence = f"{REFUSALS[Outcome.REFUSED_FUNDS][1]} It has {has} EUR, {needed} may be needed."
-        result = hold(reservation, HoldReason.NO_FUNDS, sentence)
-        _pause_for_money(reservation, client)
-        return result
+        return wait_or_give_up(reservation, objection.reason, objection.sentence)
     failpoint("purchase.quoted")
     return _send_once(reservation, open_gate, client, calls)
+
+
+def _may_be_bought_for(reservation: Reservation, order: Order) -> bool:
+    return order.status in (REPLACEABLE if reservation.is_replacement else BUYABLE)
+
+
+def _is_bought(reservation: Reservation, client: KinguinClient, calls: CallLog) -> bool:
+    """A second purchase for one unit leaves only after a search, made now, that finds nothing under its name."""
+    return calls.ask("find", lambda: client.find(reservation.external_id)) is not None
+
+
+def _lack_of_money(reservation: Reservation, seen: SupplierGate, client: KinguinClient) -> Objection | None:
+    needed = price_cap(reservation) * reservation.quantity
+    has = balance.lacks(needed, seen, client)
+    if has is None:
+        return None
+    sentence = f"{REFUSALS[Outcome.REFUSED_FUNDS][1]} It has {has} EUR, {needed} may be needed."
+    return Objection(HoldReason.NO_FUNDS, sentence)
 
 
 def _send_once(reservation: Reservation, open_gate: SupplierGate, client: KinguinClient, calls: CallLog) -> StepResult:
@@ -83,18 +105,28 @@ def _commit_permit(reservation: Reservation, client: KinguinClient) -> Reservati
     """Commit the right to send this purchase once, or None if order or gate changed. Raises LeaseLost."""
     with transaction.atomic():
         order = reservation.item.order.lock()
-        if order.status not in BUYABLE:
+        if not _may_be_bought_for(reservation, order):
             return None
         number = 1 if reservation.sent_at is None else reservation.permits.count() + 1
         message = f"Buying “{reservation.item.title}”, attempt {number}."
-        if not reservation.begin_sending(message=message, host=client.host):
+        if not reservation.begin_sending(message=message, host=client.host, **_asked(reservation)):
             return None
         permit = ReservationAttempt(reservation=reservation, number=number, price=price_cap(reservation))
         queries.insert(permit)
-        if order.status != Order.Status.FULFILLING:
+        if order.status != Order.Status.FULFILLING and not reservation.is_replacement:
             order.mark_fulfilling()
         failpoint("purchase.permit.recorded")
     return permit
+
+
+def _asked(reservation: Reservation) -> dict[str, Any]:
+    """What is remembered of a purchase: a product that is re-mapped later changes nothing for this one."""
+    product = reservation.item.product
+    return {
+        "supplier_product_id": product.supplier_product_id,
+        "title": product.title,
+        "price_cap": price_cap(reservation),
+    }
 
 
 def _buy(reservation: Reservation, client: KinguinClient) -> SupplierOrder:
@@ -104,7 +136,7 @@ def _buy(reservation: Reservation, client: KinguinClient) -> SupplierOrder:
         external_id=reservation.external_id,
         product_id=product.supplier_product_id,
         offer_id=product.supplier_offer_id if needs_offer else "",
-        quantity=reservation.item.quantity,
+        quantity=reservation.quantity,
         price=price_cap(reservation),
         text_only=product.key_type == Product.KeyType.TEXT,
     )
@@ -142,20 +174,13 @@ def _record_refusal(
     with transaction.atomic():
         _close_permit(permit, ReservationAttempt.Outcome.REFUSED, str(err))
         reason, sentence = REFUSALS[outcome]
-        result = hold(reservation, reason, f"{sentence} {err}"[:300])
+        result = wait_or_give_up(reservation, reason, f"{sentence} {err}"[:300])
         failpoint("purchase.refused.recorded")
     failpoint("purchase.refused.committed")
     if outcome is Outcome.REFUSED_CONFIG:
         gate.credentials_refused(client.host)
-    if outcome is Outcome.REFUSED_FUNDS:
-        _pause_for_money(reservation, client)
+    # A balance that is too low for this purchase may do for the next: each one is compared with it by itself.
     return result
-
-
-def _pause_for_money(reservation: Reservation, client: KinguinClient) -> None:
-    """Pause every other purchase until our balance covers this one: the next would only be refused, too."""
-    needed = price_cap(reservation) * reservation.item.quantity
-    gate.pause(client, reason="low_balance", needed_balance=needed)
 
 
 def _close_permit(permit: ReservationAttempt, outcome: str, detail: str = "") -> None:

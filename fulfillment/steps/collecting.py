@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import dataclass
+from enum import Enum
 
 from django.db import connection, transaction
 from django.db.models.functions import Now
@@ -40,7 +41,7 @@ from orders.models import Email, Order
 from orders.services import queue_email
 from storage.exceptions import KeyBelongsElsewhere
 from storage.models import Key
-from storage.services import store_key, upload
+from storage.services import report_sold_twice, shred, store_key, upload
 
 Status = Reservation.Status
 TAKEN_BACK = {SupplierStatus.CANCELED: HoldReason.CANCELED, SupplierStatus.REFUNDED: HoldReason.REFUNDED}
@@ -49,7 +50,7 @@ FAST_POLL_SECONDS = 2
 # As plain SQL, because every delivery asks for it.
 _STATUSES = """
 SELECT DISTINCT status FROM fulfillment_reservation
-WHERE item_id IN (SELECT id FROM orders_orderitem WHERE order_id = %s)
+WHERE replaces_id IS NULL AND item_id IN (SELECT id FROM orders_orderitem WHERE order_id = %s)
 """
 
 
@@ -84,35 +85,42 @@ def collect(reservation: Reservation, client: KinguinClient, calls: CallLog) -> 
     if order.is_without_money:
         return Wait(delay(LOOK_AGAIN_SECONDS))  # keys that nobody has fetched can still be given back
     try:
-        settled = take_keys(reservation, client, calls)
+        taken = take_keys(reservation, client, calls)
     except ProviderError as err:
         return later(reservation, err)
-    return Next.NOTHING if settled else _still_waiting(reservation, client, calls)
+    return Next.NOTHING if taken is Taken.SETTLED else _still_waiting(reservation, taken, client, calls)
 
 
-def take_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -> bool:
-    """Fetch and seal the keys that are there. Return whether that settled it: all delivered, or in a person's hands.
+class Taken(Enum):
+    """How far the keys that are there bring a reservation."""
 
-    Raises ProviderError.
-    """
+    SETTLED = "all delivered, or held for staff"
+    WAITING = "some are not there yet"
+    UNUSABLE = "one of them cannot be used"
+
+
+def take_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Taken:
+    """Fetch and seal the keys that are there. Raises ProviderError."""
     fetched = _fetch(reservation, client, calls)
     failpoint("keys.fetched")
-    mine = [key for key in fetched.keys if key.product_id in ("", reservation.item.product.supplier_product_id)]
+    mine = [key for key in fetched.keys if key.product_id in ("", reservation.bought_product_id)]
     unusable = fetched.unreadable is not None or len(mine) != len(fetched.keys)
     if unusable:
         why = fetched.unreadable or "other product"
         alert(reservation, Notice.UNREADABLE_KEY, f"A key of {reservation} cannot be used: {why}.")
     try:
-        if len(mine) >= reservation.item.quantity:
-            return _deliver(reservation, mine, calls, had_trouble=unusable or _had_trouble(reservation))
+        if len(mine) >= reservation.quantity:
+            done = _deliver(reservation, mine, calls, had_trouble=unusable or _had_trouble(reservation))
+            return Taken.SETTLED if done else Taken.WAITING
         if mine:
             _keep(reservation, mine)
             failpoint("keys.kept")
     except KeyBelongsElsewhere as err:
-        sentence = f"The supplier sent a key that another order has: {err}"[:300]
+        report_sold_twice(err)
+        sentence = f"The supplier sent a key that was given to another unit before: {err}."[:300]
         hold(reservation, HoldReason.FOREIGN_KEY, sentence)
-        return True
-    return False
+        return Taken.SETTLED
+    return Taken.UNUSABLE if unusable else Taken.WAITING
 
 
 @dataclass(frozen=True)
@@ -139,16 +147,16 @@ def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog, 
 
     Return False, with nothing done, if the order lost its money while the keys were fetched.
     """
-    surplus, claim = keys[reservation.item.quantity :], uuid.uuid4()
+    surplus, claim = keys[reservation.quantity :], uuid.uuid4()
     with transaction.atomic():
         order = reservation.item.order.lock()
         if order.status in NOT_WANTED or order.is_without_money:
             return False
-        stored = [_store(reservation, key, claim=claim) for key in keys[: reservation.item.quantity]]
+        stored = [_store(reservation, key, claim=claim) for key in keys[: reservation.quantity]]
         failpoint("keys.sealed")
         done = {**reservation.release_fields(None), "delivered_at": Now(), "reason": "", "last_error": ""}
         reservation.record(Status.DELIVERED, message="Every key is sealed and kept.", **done)
-        finish_order(order)
+        finish(reservation, order)
         calls.flush()
         if had_trouble:
             close_alert(AlertKind.RESERVATION, reservation)
@@ -161,6 +169,18 @@ def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog, 
         if stored_key.claim_token == claim:
             upload(stored_key)
     return True
+
+
+def finish(reservation: Reservation, order: Order) -> None:
+    """Do what follows a delivery. The caller holds the order's lock."""
+    if reservation.replaces is None:
+        finish_order(order)
+        return
+    # The order was fulfilled before and stays so. The old key goes only now, so that the customer always has one.
+    if not reservation.keeps_replaced:
+        shred(reservation.replaces, reason="another key was given in its place.")
+    order.note("key", "A key of this order was replaced.")
+    queue_email(order, Email.Kind.KEY_REPLACED)
 
 
 def finish_order(order: Order) -> None:
@@ -180,11 +200,11 @@ def _keep(reservation: Reservation, keys: list[SupplierKey]) -> None:
     """Seal what is there already; the customer may open it while the rest is awaited."""
     with transaction.atomic():
         order = reservation.item.order.lock()
-        before = Key.objects.filter(item=reservation.item).count()
+        before = reservation.keys.count()
         for key in keys:
             _store(reservation, key)
         if len(keys) > before and order.status == Order.Status.FULFILLING:
-            order.mark_partially_fulfilled(message=f"{len(keys)} of {reservation.item.quantity} keys are ready.")
+            order.mark_partially_fulfilled(message=f"{len(keys)} of {reservation.quantity} keys are ready.")
 
 
 def _store(reservation: Reservation, key: SupplierKey, *, claim: uuid.UUID | None = None) -> Key:
@@ -194,16 +214,21 @@ def _store(reservation: Reservation, key: SupplierKey, *, claim: uuid.UUID | Non
         plaintext=key.serial,
         content_type=key.content_type,
         claim=claim,
+        replaces=reservation.replaces_id,
     )
 
 
-def _still_waiting(reservation: Reservation, client: KinguinClient, calls: CallLog) -> StepResult:
+def _still_waiting(reservation: Reservation, taken: Taken, client: KinguinClient, calls: CallLog) -> StepResult:
     try:
         seen = calls.ask("read", lambda: client.read(_order_id(reservation)))
     except ProviderError as err:
         return later(reservation, err)
     if seen.status in TAKEN_BACK:
         return _supplier_took_back(reservation, seen)
+    if taken is Taken.UNUSABLE and seen.status is SupplierStatus.COMPLETED:
+        # Nothing more comes of it, so staff need not wait for a day before they may type a code.
+        sentence = "The supplier sent every key, and one cannot be used. Type the missing codes, or ask for others."
+        return hold(reservation, HoldReason.UNREADABLE_KEY, sentence)
     Reservation.objects.filter(pk=reservation.pk, claim_token=reservation.claim_token).update(
         polls=reservation.polls + 1
     )
@@ -217,7 +242,7 @@ def _still_waiting(reservation: Reservation, client: KinguinClient, calls: CallL
 
 def _supplier_took_back(reservation: Reservation, seen: SupplierOrder) -> StepResult:
     """The supplier cancelled or refunded what we bought: the customer's money is owed back, unless keys did arrive."""
-    if Key.objects.filter(item=reservation.item).exists():
+    if reservation.keys.exists():
         sentence = f"The supplier ended it as {seen.status} after some keys came."
         return hold(reservation, HoldReason.PARTLY_CANCELLED, sentence)
     with transaction.atomic():
@@ -225,16 +250,18 @@ def _supplier_took_back(reservation: Reservation, seen: SupplierOrder) -> StepRe
         reservation.record(
             Status.CANCELLED, message=f"The supplier ended the order: {seen.status}.", reason=TAKEN_BACK[seen.status]
         )
-        owe_back(order, HoldReason.SUPPLIER_CANCELLED, "The supplier cancelled the purchase.")
+        sentence = f"{reservation} was {seen.status}. Replace the key by hand."
+        if not reservation.is_replacement:
+            owe_back(order, HoldReason.SUPPLIER_CANCELLED, "The supplier cancelled the purchase.")
+            sentence = f"{reservation} was {seen.status}. The customer is owed the money."
         # Here, or nobody would be told if the worker died after the commit: a cancelled row is not looked at again.
-        sentence = f"{reservation} was {seen.status}. The customer is owed the money."
         alert(reservation, HoldReason.SUPPLIER_CANCELLED, sentence)
     return Next.NOTHING
 
 
 def _return_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -> StepResult:
     """Give back keys nobody needs and nobody fetched, where the supplier takes them; they do within a day, and once."""
-    if isinstance(client, EcommerceClient) and not Key.objects.filter(item=reservation.item).exists():
+    if isinstance(client, EcommerceClient) and not reservation.keys.exists():
         try:
             returned = calls.ask("return", lambda: client.return_keys(_order_id(reservation)))
         except ProviderError as err:

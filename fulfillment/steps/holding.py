@@ -3,18 +3,21 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from typing import Any
 
 from django.db import transaction
+from django.db.models.functions import Now
 
 from bitloot.core.clock import GIVE_UP_AFTER, backoff, delay
 from bitloot.core.faults import failpoint
 from bitloot.core.providers import Cause, ProviderError
 from fulfillment.choices import HoldReason, Notice
 from fulfillment.models import Reservation
-from orders.alerts import raise_alert
+from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
-from orders.models import Email, Order
+from orders.models import Alert, Email, Order
 from orders.services import queue_email
+from orders.state import Step
 from storage.models import Key
 
 Status = Reservation.Status
@@ -23,20 +26,23 @@ REFUSED_SECONDS = 300
 # Twenty minutes of backoff.
 LEAST_TRIES = 10
 NOT_WANTED = frozenset({Order.Status.REFUND_DUE, Order.Status.REFUNDED, Order.Status.CANCELLED})
+MAX_LOOK_AGAIN_SECONDS = 7200
+# What may pass: it is tried again until the product's patience ends.
 RESUMABLE = frozenset(
-    {HoldReason.OUT_OF_STOCK, HoldReason.TOO_EXPENSIVE, HoldReason.NO_FUNDS, HoldReason.SUPPLIER_CONFIG}
+    {
+        HoldReason.OUT_OF_STOCK,
+        HoldReason.TOO_EXPENSIVE,
+        HoldReason.NO_FUNDS,
+        HoldReason.SUPPLIER_CONFIG,
+        HoldReason.SUPPLIER_UNAVAILABLE,
+        HoldReason.REFUSED,
+    }
 )
-CUSTOMER_SENTENCE = "Something about the delivery needs a person. Your money and your order are safe."
-CUSTOMER_SENTENCES: dict[str, str] = {
-    HoldReason.PARTLY_DELIVERED: (
-        "A part of your order cannot be delivered. You keep the rest; we write to you about the money."
-    ),
-    HoldReason.OUT_OF_STOCK: (
-        "Our supplier is out of stock. We buy your key as soon as it is back, or return your money."
-    ),
-    HoldReason.TOO_EXPENSIVE: (
-        "The price at our supplier rose. We buy your key as soon as we can, or return your money."
-    ),
+CUSTOMER_SENTENCE = "Our staff are looking at the delivery of your key. Your money and your order are safe."
+PARTLY_DELIVERED = "A part of your order cannot be delivered. You keep the rest; we write to you about the money."
+WHY_IT_WAITS: dict[str, str] = {
+    HoldReason.OUT_OF_STOCK: "Our supplier is out of stock.",
+    HoldReason.TOO_EXPENSIVE: "The price at our supplier rose.",
 }
 
 
@@ -68,6 +74,8 @@ def later(reservation: Reservation, err: ProviderError) -> StepResult:
     # Its age alone says little: the row may have waited for stock, or for the end of SAFE_MODE.
     if attempts > LEAST_TRIES and age(reservation, reservation.reserved_at or reservation.created_at) > GIVE_UP_AFTER:
         sentence = f"The supplier gave no usable answer for a day: {err}"[:300]
+        if reservation.supplier_order_id is None:
+            return wait_or_give_up(reservation, HoldReason.SUPPLIER_UNAVAILABLE, sentence)
         return hold(reservation, HoldReason.SUPPLIER_UNAVAILABLE, sentence)
     Reservation.objects.filter(pk=reservation.pk, claim_token=reservation.claim_token).update(
         attempts=attempts, last_error=str(err)[:300]
@@ -81,20 +89,72 @@ def age(reservation: Reservation, since: datetime | None) -> float:
     return 0.0 if since is None else (reservation.claimed_at - since) / delay(1)
 
 
-def hold(reservation: Reservation, reason: HoldReason, message: str) -> StepResult:
-    """Stop for a person: reservation and order held, alert opened, customer told. RESUMABLE reasons look again."""
+def hold(
+    reservation: Reservation, reason: HoldReason, message: str, *, sentence: str = CUSTOMER_SENTENCE, **fields: Any
+) -> StepResult:
+    """Stop: reservation and order held, alert opened, customer told. The order of a replacement stays as it is."""
     with transaction.atomic():
         order = reservation.item.order.lock()
         if reservation.status != Status.HELD:
-            reservation.record(Status.HELD, message=message, reason=reason, last_error=message[:300])
+            reservation.record(Status.HELD, message=message, reason=reason, last_error=message[:300], **fields)
             failpoint("hold.recorded")
-        if Order.Status.HELD in Order.TRANSITIONS[order.status] and order.status not in NOT_WANTED:
-            sentence = CUSTOMER_SENTENCES.get(reason, CUSTOMER_SENTENCE)
+        if _can_hold(order) and not reservation.is_replacement:
             order.hold(reason=reason, message=sentence)
-            queue_email(order, Email.Kind.PROBLEM, reason=sentence)
+            _tell_customer(order, sentence)
         alert(reservation, reason, f"{message} Open the reservation in the admin to decide.")
     failpoint("hold.committed")
-    return Wait(delay(LOOK_AGAIN_SECONDS)) if reason in RESUMABLE else Next.NOTHING
+    return Next.NOTHING
+
+
+def wait_or_give_up(reservation: Reservation, reason: HoldReason, message: str) -> StepResult:
+    """It cannot be bought now: hold and look again later, or owe the money back once the product's patience is over.
+
+    The only place that decides between the two, whatever refused it: patience counts from the first refusal on, and a
+    yes of the catalogue in between does not begin it anew.
+    """
+    patience = reservation.item.product.stock_wait_hours * 3600
+    held_since = reservation.changed_at if reservation.status == Status.HELD else None
+    rest = patience - age(reservation, reservation.waiting_since or held_since)
+    if rest <= 0:
+        _give_up_buying(reservation, reason, message)
+        return Next.NOTHING
+    why = WHY_IT_WAITS.get(reason, "Our supplier cannot sell us your key at the moment.")
+    hours = reservation.item.product.stock_wait_hours
+    sentence = (
+        f"{why} We buy your key as soon as we can. If that takes longer than {hours} hours, we return your money."
+    )
+    since = reservation.waiting_since or Now()
+    hold(reservation, reason, message, sentence=sentence, waiting_since=since)
+    return Wait(delay(min(_pause(reservation), rest)))
+
+
+def _pause(reservation: Reservation) -> float:
+    """A quarter of an hour; longer the more purchases were refused, which costs the supplier more than a quote."""
+    refused = reservation.permits.count()
+    return float(min(LOOK_AGAIN_SECONDS * 2 ** min(max(refused - 1, 0), 10), MAX_LOOK_AGAIN_SECONDS))
+
+
+def _give_up_buying(reservation: Reservation, reason: HoldReason, message: str) -> None:
+    why = "The key did not become available in time."
+    # Nothing was bought, but only a row that was held says so of a purchase that was being sent.
+    via = Step(Status.HELD, message) if reservation.status == Status.SENDING else None
+    remedy = "Replace the key by hand." if reservation.is_replacement else "Settle the order."
+    with transaction.atomic():
+        order = reservation.item.order.lock()
+        reservation.record(Status.CANCELLED, message=why, via=via, reason=reason, last_error=message[:300])
+        if not reservation.is_replacement:
+            owe_back(order, reason, why)
+        alert(reservation, Notice.NEVER_AVAILABLE, f"{reservation} did not become available in time. {remedy}")
+
+
+def _can_hold(order: Order) -> bool:
+    return Order.Status.HELD in Order.TRANSITIONS[order.status] and order.status not in NOT_WANTED
+
+
+def _tell_customer(order: Order, sentence: str) -> None:
+    """Mail the customer, once for each cause: an order may be held, bought again and held many times over."""
+    if not Email.objects.filter(order=order, kind=Email.Kind.PROBLEM, reason=sentence).exists():
+        queue_email(order, Email.Kind.PROBLEM, reason=sentence)
 
 
 def waits_for_a_purchase(order: Order) -> bool:
@@ -104,16 +164,15 @@ def waits_for_a_purchase(order: Order) -> bool:
     """
     if order.status != Order.Status.HELD or not order.reason:
         return False
-    return Reservation.objects.filter(item__order=order, reason=order.reason).exists()
+    return Reservation.objects.filter(item__order=order, replaces=None, reason=order.reason).exists()
 
 
 def owe_back(order: Order, reason: HoldReason, message: str) -> None:
     """Owe the customer the money; a person decides about an order of which some keys were delivered already."""
     if Key.objects.filter(item__order=order).exists():
         if Order.Status.HELD in Order.TRANSITIONS[order.status]:
-            sentence = CUSTOMER_SENTENCES[HoldReason.PARTLY_DELIVERED]
-            order.hold(reason=HoldReason.PARTLY_DELIVERED, message=sentence)
-            queue_email(order, Email.Kind.PROBLEM, reason=sentence)
+            order.hold(reason=HoldReason.PARTLY_DELIVERED, message=PARTLY_DELIVERED)
+            _tell_customer(order, PARTLY_DELIVERED)
         return
     if Order.Status.REFUND_DUE in Order.TRANSITIONS[order.status]:
         order.mark_refund_due(reason=reason, message=message)
@@ -121,4 +180,12 @@ def owe_back(order: Order, reason: HoldReason, message: str) -> None:
 
 
 def alert(reservation: Reservation, about: HoldReason | Notice, message: str) -> None:
+    """Open an alert about the reservation: staff get one mail for each cause, however often it comes back."""
+    mine = Alert.objects.filter(kind=AlertKind.RESERVATION, **Alert.key_of(reservation))
+    if not mine.filter(message__startswith=f"[{about}]").exists():
+        close_alert(AlertKind.RESERVATION, reservation)  # of another cause; it would take this one up in silence
+    elif mine.filter(status=Alert.Status.OPEN).exclude(message__startswith=f"[{about}]").exists():
+        # Told before, and an alert about this reservation is open. Its message stays: the messages are what remembers
+        # which causes were told.
+        return
     raise_alert(AlertKind.RESERVATION, reservation, f"[{about}] {message}", order=reservation.item.order)

@@ -33,8 +33,8 @@ def objection_to_buying(
     if quote is None:
         return None
     stock = quote.text_qty if product.key_type == Product.KeyType.TEXT else quote.qty
-    if stock < reservation.item.quantity:
-        sentence = f"The supplier has {stock} of “{product.title}”, {reservation.item.quantity} are needed."
+    if stock < reservation.quantity:
+        sentence = f"The supplier has {stock} of “{product.title}”, {reservation.quantity} are needed."
         return Objection(HoldReason.OUT_OF_STOCK, sentence)
     if quote.price > product.max_cost:
         sentence = f"“{product.title}” costs {quote.price} EUR now, the cap is {product.max_cost} EUR."

@@ -9,7 +9,7 @@ from bitloot.core.clock import delay
 from bitloot.core.faults import failpoint
 from bitloot.core.providers import ProviderError
 from fulfillment.call_log import CallLog
-from fulfillment.choices import HoldReason, Notice
+from fulfillment.choices import HoldReason
 from fulfillment.kinguin import KinguinClient
 from fulfillment.models import Reservation
 from fulfillment.steps.collecting import hand_over, take_keys
@@ -20,21 +20,15 @@ from fulfillment.steps.holding import (
     Next,
     StepResult,
     Wait,
-    age,
-    alert,
-    owe_back,
+    wait_or_give_up,
     waits_for_a_purchase,
 )
-from fulfillment.steps.quoting import objection_to_buying, price_cap
+from fulfillment.steps.quoting import Objection, objection_to_buying, price_cap
 from fulfillment.steps.searching import SEARCH_HOURLY, find_out
-from orders.alerts import close_alert
-from orders.choices import AlertKind
 
 logger = logging.getLogger(__name__)
 
 Status = Reservation.Status
-# What the product's patience is for.
-PATIENT = frozenset({HoldReason.OUT_OF_STOCK, HoldReason.TOO_EXPENSIVE})
 
 
 def look_again(reservation: Reservation, client: KinguinClient, calls: CallLog) -> StepResult:
@@ -51,8 +45,14 @@ def look_again(reservation: Reservation, client: KinguinClient, calls: CallLog) 
         return Next.NOTHING
     if reservation.dialect != client.dialect:
         return Wait(delay(LOOK_AGAIN_SECONDS))
-    if not _can_be_bought(reservation, client, calls):
-        return _wait_or_refund(reservation)
+    try:
+        objection = _objection(reservation, client, calls)
+    except ProviderError as err:
+        # Their silence says nothing about the key: it ends no patience.
+        logger.warning("%s: no quote while it is held: %s", reservation, err)
+        return Wait(delay(LOOK_AGAIN_SECONDS))
+    if objection:
+        return wait_or_give_up(reservation, HoldReason(reservation.reason), objection.sentence)
     _resume(reservation)
     return Next.STEP
 
@@ -79,17 +79,15 @@ def _look_for_keys(reservation: Reservation, client: KinguinClient, calls: CallL
         take_keys(reservation, client, calls)
 
 
-def _can_be_bought(reservation: Reservation, client: KinguinClient, calls: CallLog) -> bool:
-    try:
-        if objection_to_buying(reservation, reservation.item.product, client, calls):
-            return False
-    except ProviderError as err:
-        logger.warning("%s: no quote while it is held: %s", reservation, err)
-        return False
-    if reservation.reason != HoldReason.NO_FUNDS:
-        return True
-    balance = client.health().balance
-    return balance is None or balance >= price_cap(reservation) * reservation.item.quantity
+def _objection(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Objection | None:
+    """Return why it still cannot be bought. Raises ProviderError."""
+    objection = objection_to_buying(reservation, reservation.item.product, client, calls)
+    if objection or reservation.reason != HoldReason.NO_FUNDS:
+        return objection
+    balance, needed = client.health().balance, price_cap(reservation) * reservation.quantity
+    if balance is None or balance >= needed:
+        return None
+    return Objection(HoldReason.NO_FUNDS, f"Our balance is {balance} EUR, {needed} may be needed.")
 
 
 def _resume(reservation: Reservation) -> None:
@@ -100,21 +98,5 @@ def _resume(reservation: Reservation) -> None:
         if goes_on:
             order.mark_fulfilling()
         failpoint("resume.recorded")
+    # The alert stays open: the catalogue says yes, and the purchase itself may be refused all the same.
     reservation.item.order.refresh_from_db()
-    close_alert(AlertKind.RESERVATION, reservation)
-
-
-def _wait_or_refund(reservation: Reservation) -> StepResult:
-    patience = reservation.item.product.stock_wait_hours * 3600
-    if reservation.reason in PATIENT and age(reservation, reservation.created_at) > patience:
-        with transaction.atomic():
-            order = reservation.item.order.lock()
-            reservation.record(Status.CANCELLED, message="It did not become available in time.")
-            owe_back(order, HoldReason(reservation.reason), "The key did not become available in time.")
-            alert(
-                reservation,
-                Notice.NEVER_AVAILABLE,
-                f"{reservation} did not become available in time. Settle the order.",
-            )
-        return Next.NOTHING
-    return Wait(delay(LOOK_AGAIN_SECONDS))

@@ -124,6 +124,8 @@ def adopt(
         else:
             reservation.record(Status.RESERVED, message=bought, **fields)
         calls.flush()
+        if reservation.waiting_since is not None:
+            close_alert(AlertKind.RESERVATION, reservation)
         if goes_on:
             order.mark_fulfilling()
         if found.cost is not None:

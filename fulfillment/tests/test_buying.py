@@ -135,20 +135,13 @@ def test_margin_below_the_minimum_holds_like_a_price_that_is_too_high(reservatio
     assert reservation.permits.get().price == Decimal("7.49")
 
 
-def test_low_balance_pauses_the_gate_for_everybody_until_there_is_enough(product, sandbox):
-    first = Reservation.objects.get(item__order=paid((product, 1)))
-    second = Reservation.objects.get(item__order=paid((product, 1)))
-    sandbox.control("balance", {"balance": 1})
-    run(first)
-    gate_row = SupplierGate.objects.get()
-    assert (gate_row.status, gate_row.reason, gate_row.needed_balance) == ("paused", "low_balance", Decimal("8.50"))
-    assert Alert.objects.get(kind="reservation").times == 1
-    run(second)
-    assert (second.status, posts(sandbox, second)) == ("pending", [])
-    SupplierGate.objects.update(probe_at=Now() - HOUR)
-    run(second)
-    assert SupplierGate.objects.get().balance == Decimal("1.00")
+def test_low_balance_stops_only_what_it_does_not_cover(product, picture, sandbox):
+    dear = Reservation.objects.get(item__order=paid((picture, 1)))
+    cheap = Reservation.objects.get(item__order=paid((product, 1)))
+    sandbox.control("balance", {"balance": 9})
+    run(dear)
+    assert (dear.status, dear.reason) == ("held", "no_funds")
+    assert SupplierGate.objects.get().status == "open"
+    finish(cheap)
     sandbox.control("balance", {"balance": 1000})
-    SupplierGate.objects.update(probe_at=Now() - HOUR)
-    finish(second)
-    finish(first)
+    finish(dear)

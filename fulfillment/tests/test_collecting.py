@@ -7,7 +7,7 @@ from fulfillment import kinguin
 from fulfillment.models import Reservation
 from fulfillment.services import keys_of
 from fulfillment.tests.world import HOUR, age, finish, paid, run
-from orders.models import Alert, Order
+from orders.models import Alert, Order, Product
 from orders.tests.database import dying_at
 from storage.models import Key
 
@@ -156,3 +156,41 @@ def test_order_that_is_partly_delivered_is_not_taken_back_by_the_machine(product
     assert (order.status, order.reason) == ("held", "partly_delivered")
     assert Alert.objects.filter(order=order, status="open").exists()
     assert len(keys_of(order)) == 1
+
+
+def test_keys_of_what_was_bought_are_delivered_though_the_product_was_mapped_anew(reservation, sandbox):
+    sandbox.control("config", {"deliver": "manual"})
+    run(reservation)
+    assert (reservation.supplier_product_id, reservation.title) == ("64b000000000000000000001", "Ember Drift")
+    assert reservation.price_cap == reservation.permits.get().price
+    Product.objects.update(supplier_product_id="64b000000000000000000002", max_cost="1.00", title="Another")
+    sandbox.control(f"orders/{reservation.supplier_order_id}/deliver", {})
+    run(reservation)
+    assert (reservation.status, reservation.item.order.status) == ("delivered", "fulfilled")
+    assert reservation.title == "Ember Drift"
+
+
+def test_a_product_that_is_mapped_right_before_it_is_bought_is_bought_as_it_is_now(reservation, sandbox):
+    Product.objects.update(supplier_product_id="64b0000000000000000000ff")
+    run(reservation)
+    assert (reservation.status, reservation.reason) == ("held", "out_of_stock")
+    Product.objects.update(supplier_product_id="64b000000000000000000001")
+    finish(reservation)
+
+
+@pytest.mark.parametrize(
+    ("odd", "content_type"),
+    [
+        ({"type": None}, "application/octet-stream"),
+        ({"type": "application/pdf"}, "application/octet-stream"),
+        ({"serial": "x" * 65536}, "text/plain"),
+        ({"serial": "one\r\ntwo\u0000three"}, "text/plain"),
+        ({"serial": "half a pair \ud83d"}, "application/octet-stream"),
+        ({"serial": "data:image/png;base64,iVBORw0KGgo=", "type": "image/jpg"}, "image/png"),
+    ],
+)
+def test_key_is_never_kept_from_its_buyer_because_of_its_form(reservation, sandbox, odd, content_type):
+    sandbox.fault("kinguin.delivery", "odd_keys", times=1, args=odd)
+    finish(reservation)
+    assert (reservation.keys.get().content_type, reservation.item.order.status) == (content_type, "fulfilled")
+    assert not Alert.objects.exists()

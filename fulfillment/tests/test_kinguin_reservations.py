@@ -316,7 +316,7 @@ def test_a_blank_code_keeps_the_others_in_their_places(client, wire, token):
     assert [key.key_id for key in client.delivered(ID)] == [f"{ID}:2"]
 
 
-@pytest.mark.parametrize("code", [7, None, {}, ["SECRET"], "SECRET" * 700])
+@pytest.mark.parametrize("code", [True, {}, ["SECRET"]])
 def test_an_unreadable_code_is_named_and_its_neighbours_are_kept(client, wire, token, code):
     wire.get(DELIVERED, json=reservation(codes=[code, "FAKE3-FAKE4"]))
     with pytest.raises(UnreadableKey) as caught:

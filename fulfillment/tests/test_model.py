@@ -106,10 +106,10 @@ def _does(state: State, worker: int, what: str) -> State:
     return replace(state, doing=(doing[0], doing[1]))
 
 
-def explore(protocol: Protocol) -> dict[State, list[State]]:
+def explore(protocol: Protocol, start: State | None = None) -> dict[State, list[State]]:
     """Return every reachable state with its successors."""
     seen: dict[State, list[State]] = {}
-    waiting = deque([State()])
+    waiting = deque([start or State()])
     while waiting:
         state = waiting.popleft()
         if state in seen:
@@ -170,3 +170,10 @@ def test_what_was_bought_can_always_still_be_adopted():
 
 def test_nothing_is_called_bought_that_was_not():
     assert [state for state in explore(Protocol()) if state.row == "reserved" and not state.bought] == []
+
+
+def test_replacement_needs_a_name_of_its_own():
+    """Under the item's name the first purchase would be taken for the second; under its own, all of the above holds."""
+    under_the_items_name = explore(Protocol(), State(bought=1, listed=1))
+    assert any(state.row == "reserved" and state.bought == 1 for state in under_the_items_name)
+    assert any(state.bought == 2 for state in under_the_items_name)

@@ -2,11 +2,13 @@ import uuid
 from itertools import product
 
 import pytest
+from django.db import IntegrityError, transaction
 
 from bitloot.core.queue import LeaseLost
 from fulfillment.models import Reservation, SupplierGate
 from orders.exceptions import InvalidTransition
 from orders.tests.factories import make_paid_order
+from storage.tests.factories import make_key
 
 pytestmark = pytest.mark.django_db
 STATUSES = Reservation.Status.values
@@ -121,3 +123,18 @@ def test_a_move_that_is_repeated_changes_nothing(status):
         token,
         [],
     )
+
+
+def test_item_is_bought_once_and_so_is_the_replacement_of_each_key():
+    item = make_paid_order().items.get()
+    key = make_key(item)
+    first = {"item": item, "external_id": str(key.pk), "dialect": "ecommerce", "replaces": key}
+    Reservation.objects.create(**first)
+    for again in (
+        {**first, "external_id": "another"},
+        {**first, "replaces": None},
+        {**first, "replaces": None, "external_id": "x"},
+    ):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Reservation.objects.create(**again)
+    assert Reservation.objects.filter(item=item).count() == 2

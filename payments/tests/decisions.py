@@ -4,7 +4,9 @@ from decimal import Decimal
 
 from orders.models import Email
 from payments import refunds, review
-from payments.tests.factories import make_payment
+from payments.models import Refund
+from payments.refund_addresses import give_address
+from payments.tests.factories import ADDRESS, make_payment
 
 WHY = "looked at the chain"
 TXID = "0x" + "12" * 32
@@ -21,6 +23,16 @@ def accept(payment, reason=WHY):
 
 def refund_of(payment):
     return refunds.request_refund(payment, actor="ada", reason=WHY)
+
+
+def give(refund, address=ADDRESS, extra_id=""):
+    return give_address(order=refund.order, refund_id=refund.pk, address=address, extra_id=extra_id)
+
+
+def send(refund, transaction_id=TXID, *, actor="ada"):
+    """Record it as sent to the address that is the newest now."""
+    newest = Refund.objects.get(pk=refund.pk).destination_id
+    refunds.mark_sent(refund, actor=actor, transaction_id=transaction_id, destination=newest)
 
 
 def now(row):

@@ -7,7 +7,7 @@ from django.conf import settings
 
 from orders.models import Alert
 from orders.tests.factories import make_order
-from payments.models import Coin, Payment
+from payments.models import Coin, Payment, Refund, RefundAddress
 from payments.nowpayments import PaymentFacts, ProviderStatus
 
 _ids = itertools.count(5_077_125_000)
@@ -35,6 +35,14 @@ def make_payment(order=None, status="waiting", **fields):
             **fields,
         },
     )
+
+
+def make_refund_address(refund, address=ADDRESS, extra_id=""):
+    """An address that the customer gave, without telling anybody."""
+    row = RefundAddress.objects.create(refund=refund, address=address, extra_id=extra_id)
+    Refund.objects.filter(pk=refund.pk).update(destination=row)
+    refund.refresh_from_db()
+    return row
 
 
 def make_facts(payment, status="finished", **changes):

@@ -4,7 +4,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 # Alerts that are no reviews.
-OWN_KINDS = ("ipn_", "payment_un", "payments_down")
+OWN_KINDS = ("ipn_", "payment_un", "payments_down", "overpaid", "accepted_below_price")
 BRING_IPNS = ("says", "lies", "deposit", "choose_overtaken", "choose_unanswered")
 
 
@@ -97,7 +97,7 @@ FINISHED, PART = says("finished", paid=1), says("partially_paid", paid="0.5")
 NUMBERED = ("first", "second", "third")
 PAID = (choose(), FINISHED)
 HALF = (choose(), PART)
-GIVEN_BACK = "refund: An address for the refund was given., refund sent, refund done"
+GIVEN_BACK = "refund: The address for the refund was given: it ends in …qqqqqq., refund sent, refund done"
 OTHER_ORDER = "5f0f2e8c-6ad3-4b0e-8d7b-2f6f0a6f4a11"
 OVERTAKEN, UNANSWERED = Event("choose_overtaken", ("btc",)), Event("choose_unanswered", ("btc",))
 LOST = Event("choose_unanswered", ("btc",), {"lost": True})
@@ -401,7 +401,8 @@ STORIES = (
     ),
     ends(
         "two parts that make a whole are accepted",
-        "paid | finished: accepted + partially_paid: too_little | problem, problem, payment_received | partially_paid",
+        "paid | finished: accepted + partially_paid: too_little | problem, problem, payment_received"
+        " | accepted_below_price; partially_paid",
         "partially_paid 0.6, second partially_paid 0.6",
         before=(choose(), choose("eth")),
         after=(staff("accept"),),
@@ -468,7 +469,7 @@ STORIES = (
     ),
     ends(
         "a part is accepted by staff",
-        "paid | finished: accepted | problem, payment_received | —",
+        "paid | finished: accepted | problem, payment_received | accepted_below_price",
         "partially_paid 0.5",
         after=(staff("accept"), says("partially_paid"), says("finished")),
         told="waiting, partially_paid, order underpaid, staff: Accepted as paid: looked at the chain, "
@@ -484,7 +485,7 @@ STORIES = (
     ),
     ends(
         "a part is refunded by staff",
-        "refunded | refunded: too_little | problem, problem | —",
+        "refunded | refunded: too_little | problem, problem, problem | —",
         "partially_paid 0.5",
         after=(staff("refund"), *REFUND_FLOW),
         told="waiting, partially_paid, order underpaid, refund: 0.000215435 BTC go back to the customer., "
@@ -493,7 +494,7 @@ STORIES = (
     ),
     ends(
         "a part is refunded, then the rest comes all the same",
-        "refunded | refunded: too_little + review: order_refunded | problem, problem | order_refunded",
+        "refunded | refunded: too_little + review: order_refunded | problem, problem, problem | order_refunded",
         "second finished 1",
         before=(*HALF, choose("eth"), staff("refund"), *REFUND_FLOW),
         told="waiting, partially_paid, order underpaid, second waiting, "
@@ -502,15 +503,16 @@ STORIES = (
         refunds=("done 0.000215435 btc",),
     ),
     # --- too much, too often
-    pays(
+    ends(
         "too much",
+        "paid | finished | payment_received, problem | overpaid",
         "finished 1.2",
         told="waiting, finished, order paid, payment: 0.000086174 BTC more than asked arrived.",
     ),
     pays("a little too much", "finished 1.004"),
     ends(
         "too much for the rest",
-        "paid | partially_paid: too_little + finished | problem, payment_received | —",
+        "paid | partially_paid: too_little + finished | problem, payment_received, problem | overpaid",
         says("finished", paid="2", of=1),
         before=(*HALF, choose("eth")),
         told="waiting, partially_paid, order underpaid, second waiting, second finished, order paid, "
@@ -539,7 +541,7 @@ STORIES = (
     ),
     ends(
         "a second payment for a delivered order is sent back",
-        "fulfilled | finished + refunded: second_payment | payment_received, problem | —",
+        "fulfilled | finished + refunded: second_payment | payment_received, problem, problem | —",
         "second finished 1",
         before=(choose("eth"), choose(), FINISHED, *DELIVERED),
         after=(staff("refund", of=1), *REFUND_FLOW, says("finished", of=1)),
@@ -563,7 +565,7 @@ STORIES = (
     held("the quote ends with money in it", "expired_with_money", "expired 0.3"),
     ends(
         "the quote ends with money, staff accept",
-        "paid | finished: accepted | problem, payment_received | —",
+        "paid | finished: accepted | problem, payment_received | accepted_below_price",
         "expired 0.9",
         after=(staff("accept"), says("expired")),
         told="waiting, review, order held, staff: Accepted as paid: looked at the chain, finished, order paid",
@@ -589,7 +591,7 @@ STORIES = (
     ),
     ends(
         "money for a cancelled order goes back",
-        "refunded | refunded: order_cancelled | problem | —",
+        "refunded | refunded: order_cancelled | problem, problem | —",
         "finished 1",
         before=(choose(), order_moves("cancel", message="Cancelled.")),
         after=(staff("refund"), *REFUND_FLOW),
@@ -599,7 +601,7 @@ STORIES = (
     ),
     ends(
         "money for an order that is refunded already",
-        "refunded | refunded + review: second_payment | payment_received, problem | second_payment",
+        "refunded | refunded + review: second_payment | payment_received, problem, problem | second_payment",
         "second finished 1",
         before=(
             choose("eth"),
@@ -609,8 +611,8 @@ STORIES = (
             *REFUND_FLOW,
         ),
         told="waiting, second waiting, finished, order paid, order refund_due, "
-        f"refund: 0.0104125 ETH go back to the customer., {GIVEN_BACK}, refunded, order refunded, "
-        "second review",
+        f"refund: 0.0104125 ETH go back to the customer., {GIVEN_BACK.replace('qqqqqq', 'ababab')}, refunded, "
+        "order refunded, second review",
         refunds=("done 0.0104125 eth",),
     ),
     # --- other deposits
@@ -685,7 +687,7 @@ STORIES = (
     held("failed with money in it", "failed_with_money", "failed 0.1"),
     ends(
         "failed, staff send the money back",
-        "refunded | refunded: failed_with_money | problem, problem | —",
+        "refunded | refunded: failed_with_money | problem, problem, problem | —",
         "failed 0.1",
         after=(staff("refund"), *REFUND_FLOW, says("failed")),
         told="waiting, review, order held, refund: 0.000043087 BTC go back to the customer., order refund_due, "
@@ -781,7 +783,7 @@ STORIES = (
     ),
     ends(
         "refunded by staff before delivery",
-        "refunded | refunded | payment_received, problem | —",
+        "refunded | refunded | payment_received, problem, problem | —",
         "finished",
         before=(*PAID, staff("refund"), *REFUND_FLOW),
         told="waiting, finished, order paid, refund: 0.00043087 BTC go back to the customer., "

@@ -8,12 +8,13 @@ from django.db import connection
 
 from bitloot.core.decisions import DecisionRefused
 from orders.models import Order
-from orders.tests.factories import timeline
+from orders.tests.factories import make_order, timeline
 from payments import refunds, sync
 from payments.exceptions import AddressRefused
 from payments.models import Payment, Refund
-from payments.tests.decisions import TXID, accept, mails, money_in, now, refund_of
-from payments.tests.factories import ADDRESS
+from payments.refund_addresses import give_address
+from payments.tests.decisions import TXID, accept, mails, money_in, now, refund_of, send
+from payments.tests.factories import ADDRESS, make_payment
 
 pytestmark = [pytest.mark.postgres, pytest.mark.django_db(transaction=True)]
 
@@ -85,14 +86,49 @@ def test_a_payment_is_given_back_once():
 def test_an_address_and_its_sending_at_once_do_not_stop_each_other():
     refund = refund_of(money_in())
     order = refund.order
-    refunds.set_refund_address(order=order, refund_id=refund.pk, address=ADDRESS)
+    shown = give_address(order=order, refund_id=refund.pk, address=ADDRESS).destination_id
 
-    def give():
-        return refunds.set_refund_address(order=order, refund_id=refund.pk, address=ADDRESS[:-1] + "p").status
+    def give(last):
+        return give_address(order=order, refund_id=refund.pk, address=ADDRESS[:-1] + last).status
 
-    def send():
-        return refunds.mark_sent(Refund.objects.get(pk=refund.pk), actor="ada", transaction_id=TXID)
+    def mark_sent():
+        row = Refund.objects.get(pk=refund.pk)
+        return refunds.mark_sent(row, actor="ada", transaction_id=TXID, destination=shown)
 
-    outcomes = at_once(give, send, give, send, give, send)
-    assert set(map(str, outcomes)) <= {"requested", "None", "AddressRefused"}
-    assert now(refund) == "sent"
+    outcomes = at_once(lambda: give("p"), mark_sent, lambda: give("r"), mark_sent, lambda: give("s"), mark_sent)
+    assert set(map(str, outcomes)) <= {"requested", "None", "AddressRefused", "DecisionRefused"}
+    # Whoever came first: the books name the address that staff saw, or nothing was sent.
+    refund.refresh_from_db()
+    assert (refund.status, refund.destination_id == shown) in (("sent", True), ("requested", False))
+
+
+def test_refunds_at_once_never_exceed_what_arrived():
+    payment = make_payment(make_order(status="fulfilled"), "finished", pay_amount=2, actually_paid=3)
+
+    def surplus():
+        return refunds.request_surplus(Payment.objects.get(pk=payment.pk), actor="ada", reason="too much").kind
+
+    def rest():
+        return refund_of(Payment.objects.get(pk=payment.pk)).kind
+
+    at_once(surplus, rest, surplus, rest, surplus, rest)
+    assert sum(refund.amount for refund in payment.refunds.all()) == 3
+
+
+def test_a_transaction_entered_for_two_refunds_at_once_pays_one():
+    pair = [refund_of(money_in()) for _ in range(2)]
+    for refund in pair:
+        give_address(order=refund.order, refund_id=refund.pk, address=ADDRESS)
+    outcomes = at_once(*(lambda r=refund: send(r) for refund in pair))
+    assert sorted(map(str, outcomes)) == ["DecisionRefused", "None"]
+    assert sorted(now(refund) for refund in pair) == ["requested", "sent"]
+
+
+def test_addresses_at_once_all_rest_but_the_first():
+    refund = refund_of(money_in())
+    calls = [
+        lambda n=n: give_address(order=refund.order, refund_id=refund.pk, address=f"bc1address{n}").status
+        for n in range(4)
+    ]
+    at_once(*calls)
+    assert [row.rests_until is None for row in refund.addresses.all()] == [True, False, False, False]

@@ -111,10 +111,13 @@ def test_one_payment_of_the_provider_is_one_row():
     make_payment(external_id=None)
 
 
-def test_one_payment_has_one_refund_that_waits():
-    refund = make_refund()
+def test_a_transaction_belongs_to_one_refund():
+    refund = make_refund(transaction_id="0xAB12cd")
+    for _ in range(2):  # what the provider sent back has no transaction that we know
+        make_refund(transaction_id="sent by the provider")
     with pytest.raises(IntegrityError), transaction.atomic():
-        Refund.objects.create(order=refund.order, payment=refund.payment, amount=1, currency="btc", reason="r")
+        make_refund(transaction_id="0xab12CD")
+    assert Refund.objects.filter(transaction_id=refund.transaction_id).count() == 1
 
 
 def test_names_for_people():

@@ -167,8 +167,18 @@ def test_merchant_coins_of_another_shape_are_unavailable(client, wire):
 def test_coins_are_those_that_can_be_paid_with(client, wire):
     wire.get(f"{BASE}/full-currencies", json=recorded("full_currencies_response"))
     assert client.coins() == [
-        Coin("usdttrc20", "Tether USD (Tron)", "trx", "^T[1-9A-HJ-NP-Za-km-z]{33}$", needs_memo=False),
-        Coin("xrp", "Ripple", "xrp", "^r[1-9A-HJ-NP-Za-km-z]{25,34}$", needs_memo=True),
+        Coin(
+            "usdttrc20", "Tether USD (Tron)", "trx", "^T[1-9A-HJ-NP-Za-km-z]{33}$", takes_memo=False, needs_memo=False
+        ),
+        Coin(
+            "xrp",
+            "Ripple",
+            "xrp",
+            "^r[1-9A-HJ-NP-Za-km-z]{25,34}$",
+            takes_memo=True,
+            needs_memo=True,
+            memo_regex=r"^((?!0)(?!.*^\.)([0-9]{1,10}))$",
+        ),
     ]
 
 
@@ -181,7 +191,7 @@ def test_coins_leaves_out_what_it_cannot_read(client, wire, caplog):
         "LTC",
     ]
     wire.get(f"{BASE}/full-currencies", json={"currencies": coins})
-    assert client.coins() == [Coin("btc", "Bitcoin", "", "", needs_memo=False)]
+    assert client.coins() == [Coin("btc", "Bitcoin", "", "", takes_memo=False, needs_memo=False)]
     assert [record.getMessage() for record in caplog.records if record.name == "payments.nowpayments"] == [
         "Left out a coin: NOWPayments coin: code is missing or not what was expected",
         "Left out a coin: NOWPayments coin: enable is missing or not what was expected",

@@ -1,18 +1,20 @@
-import uuid
+import itertools
 from decimal import Decimal
 
 import pytest
 
 from bitloot.core.decisions import DecisionRefused
 from orders.models import Alert
-from orders.tests.factories import make_order, timeline
+from orders.tests.factories import make_order, make_product, timeline
 from payments import refunds, settlement
-from payments.exceptions import AddressRefused
-from payments.models import Payment, Refund
-from payments.tests.decisions import HALF, TXID, WHY, mails, money_in, now, refund_of, story
-from payments.tests.factories import ADDRESS, make_coin, make_payment
+from payments.exceptions import NoSurplus
+from payments.models import Payment, Refund, RefundAddress
+from payments.tests.decisions import HALF, TXID, WHY, give, mails, money_in, now, refund_of, send, story
+from payments.tests.factories import ADDRESS, make_payment
+from storage.services import store_key
 
 pytestmark = pytest.mark.django_db
+_numbers = itertools.count(1)
 
 # --- give back
 
@@ -105,111 +107,33 @@ def test_money_that_the_machine_owes_back_keeps_the_orders_reason(reason, kept):
     assert story(payment.order) == [("refund", "0.0012 BTC go back to the customer.", "")]
 
 
-# --- the address
-
-
-def test_an_address_may_be_changed_until_the_coins_are_sent():
-    make_coin(wallet_regex="^bc1[a-z0-9]{39}$")
-    refund = refund_of(money_in())
-    for last in "qp":
-        address = "bc1" + "q" * 38 + last
-        refunds.set_refund_address(order=refund.order, refund_id=refund.pk, address=f" {address}\n")
-    refund.refresh_from_db()
-    assert (refund.address, refund.extra_id) == ("bc1" + "q" * 38 + "p", "")
-    assert story(refund.order)[-2:] == [("refund", "An address for the refund was given.", "")] * 2
-    alert = Alert.objects.get(kind="refund_to_send")
-    assert (alert.status, alert.times, alert.about_pk) == ("open", 2, str(refund.pk))
-    assert alert.message == (
-        f"The customer gave an address for refund {refund.pk}. Send 0.0012 BTC, then enter the transaction id."
-    )
-    refunds.mark_sent(refund, actor="ada", transaction_id=TXID)
-    with pytest.raises(AddressRefused, match="does not wait for an address"):
-        refunds.set_refund_address(order=refund.order, refund_id=refund.pk, address=ADDRESS)
-
-
-@pytest.mark.parametrize(
-    "address",
-    ["", "bc1", "bc1" + "q" * 40, "BC1" + "q" * 39, "bc1" + "q" * 38 + "é", "bc1 " + "q" * 39, "x" * 201, "<script>"],
-)
-def test_what_is_no_address_of_the_coin_is_refused(address):
-    make_coin(wallet_regex="^bc1[a-z0-9]{39}$")
-    refund = refund_of(money_in())
-    with pytest.raises(AddressRefused, match="not an address"):
-        refunds.set_refund_address(order=refund.order, refund_id=refund.pk, address=address)
-    assert not Refund.objects.exclude(address="").exists()
-
-
-@pytest.mark.parametrize(
-    ("address", "is_one"),
-    [("x" * 7, False), ("x" * 8, True), ("x" * 200, True), ("x" * 201, False), ("x x" * 3, False), ("é" * 9, False)],
-)
-def test_without_a_pattern_an_address_is_8_to_200_visible_characters(address, is_one):
-    refund = refund_of(money_in())
-    if is_one:
-        refunds.set_refund_address(order=refund.order, refund_id=refund.pk, address=address)
-    else:
-        with pytest.raises(AddressRefused, match="This is not an address"):
-            refunds.set_refund_address(order=refund.order, refund_id=refund.pk, address=address)
-    refund.refresh_from_db()
-    assert refund.address == (address if is_one else "")
-
-
-@pytest.mark.parametrize("pattern", ["", "([", "(?<name"])
-def test_a_pattern_that_says_nothing_stops_nobody(pattern):
-    make_coin(wallet_regex=pattern)
-    refund = refund_of(money_in())
-    assert refunds.set_refund_address(order=refund.order, refund_id=refund.pk, address=ADDRESS).address == ADDRESS
-
-
-def test_a_coin_we_no_longer_know_takes_any_address():
-    refund = refund_of(money_in())
-    assert refunds.set_refund_address(order=refund.order, refund_id=refund.pk, address=ADDRESS).address == ADDRESS
-
-
-@pytest.mark.parametrize("memo", ["", " ", "a b", "m" * 101])
-def test_a_coin_with_memos_needs_one(memo):
-    make_coin(needs_memo=True)
-    refund = refund_of(money_in())
-    with pytest.raises(AddressRefused, match="memo or tag"):
-        refunds.set_refund_address(order=refund.order, refund_id=refund.pk, address=ADDRESS, extra_id=memo)
-    kept = refunds.set_refund_address(order=refund.order, refund_id=refund.pk, address=ADDRESS, extra_id=" 12345 ")
-    assert kept.extra_id == "12345"
-
-
-def test_an_address_is_for_a_refund_of_the_same_order():
-    refund, other = refund_of(money_in()), make_order()
-    for order, refund_id in ((other, refund.pk), (refund.order, uuid.uuid4())):
-        with pytest.raises(AddressRefused):
-            refunds.set_refund_address(order=order, refund_id=refund_id, address=ADDRESS)
-
-
 # --- sent and done
 
 
 @pytest.fixture
 def addressed():
     refund = refund_of(money_in())
-    return refunds.set_refund_address(order=refund.order, refund_id=refund.pk, address=ADDRESS)
+    return give(refund)
 
 
 @pytest.mark.parametrize("transaction_id", ["", "12345", "with space", "x" * 201, "ümläut"])
 def test_sent_needs_a_transaction_id(addressed, transaction_id):
     with pytest.raises(DecisionRefused, match="transaction id"):
-        refunds.mark_sent(addressed, actor="ada", transaction_id=transaction_id)
+        send(addressed, transaction_id)
     assert now(addressed) == "requested"
 
 
 def test_sent_needs_an_address():
     refund = refund_of(money_in())
     with pytest.raises(DecisionRefused, match="not given an address"):
-        refunds.mark_sent(refund, actor="ada", transaction_id=TXID)
+        send(refund, TXID)
 
 
 def test_two_who_sent_the_same_refund_are_told(addressed):
-    refunds.mark_sent(addressed, actor="ada", transaction_id=TXID)
-    refunds.mark_sent(addressed, actor="ada", transaction_id=f" {TXID} ")
+    send(addressed, TXID)
+    send(addressed, f" {TXID} ")
     with pytest.raises(DecisionRefused, match="sent twice"):
-        refunds.mark_sent(addressed, actor="bob", transaction_id=TXID[:-1] + "3")
+        send(addressed, TXID[:-1] + "3", actor="bob")
     addressed.refresh_from_db()
     assert (addressed.status, addressed.transaction_id, addressed.sent_at is None) == ("sent", TXID, False)
     assert timeline(addressed.order).count(("refund", "requested", "sent")) == 1
@@ -228,8 +152,8 @@ def test_the_order_is_refunded_with_its_last_refund():
     refund_of(payments[0])
     for refund in order.refunds.all():
         assert now(order) == "refund_due"
-        refunds.set_refund_address(order=order, refund_id=refund.pk, address=ADDRESS)
-        refunds.mark_sent(refund, actor="ada", transaction_id=TXID)
+        give(refund)
+        send(refund, f"{TXID}{refund.pk}")
         refunds.mark_done(refund, actor="ada")
         with pytest.raises(DecisionRefused, match="cannot become “done”"):
             refunds.mark_done(refund, actor="ada")
@@ -245,9 +169,10 @@ def test_the_order_is_refunded_with_its_last_refund():
 
 def test_a_refund_without_a_payment_or_of_an_odd_one_is_done_all_the_same(addressed):
     Payment.objects.filter(pk=addressed.payment_id).update(status="waiting")
-    by_hand = Refund.objects.create(order=addressed.order, amount=1, currency="btc", address=ADDRESS, reason="by hand")
+    by_hand = Refund.objects.create(order=addressed.order, amount=1, currency="btc", reason="by hand")
+    give(by_hand)
     for refund in (addressed, by_hand):
-        refunds.mark_sent(refund, actor="ada", transaction_id=TXID)
+        send(refund, f"{TXID}{refund.pk}")
         refunds.mark_done(refund, actor="ada")
     assert now(addressed.order) == "refunded"
 
@@ -261,6 +186,163 @@ def test_coins_that_the_provider_sent_back_are_not_sent_again(world):
     assert world.refunds() == ("sent 0.00043087 btc",)
     assert not Alert.objects.filter(kind="refund_to_send", status="open").exists()
     with pytest.raises(DecisionRefused, match="sent twice"):
-        refunds.mark_sent(Refund.objects.get(), actor="ada", transaction_id=TXID)
+        send(Refund.objects.get(), TXID)
     world.finish_refunds()
     assert (world.refunds(), world.order_now()) == (("done 0.00043087 btc",), "refunded")
+
+
+# --- how much
+
+
+def parts_of(order, *units):
+    """Deliver keys for the order's items: as many of each as given."""
+    for item, number in zip(order.items.order_by("title"), units, strict=True):
+        for _ in range(number):
+            code = f"S{next(_numbers)}"
+            store_key(item=item, supplier_key_id=code, plaintext=code.encode(), content_type="text/plain")
+
+
+def paid(order, paid="0.0024", asked="0.0024", **fields):
+    coins = {
+        "pay_amount": Decimal(asked),
+        "actually_paid": Decimal(paid),
+        "reason": "",
+        "finished_at": order.created_at,
+    }
+    return money_in(order, "finished", **{**coins, **fields})
+
+
+def test_a_surplus_goes_back_beside_the_order():
+    payment = paid(make_order(status="fulfilled"), "0.0030")
+    refund = refunds.request_surplus(payment, actor="ada", reason=WHY)
+    assert (refund.kind, refund.amount, refund.worth) == ("surplus", Decimal("0.0006"), 0)
+    assert refund.order.emails.get(kind="problem").reason == (
+        "You paid more than we asked for, and we return 0.0006 BTC to you."
+        " Open your order and tell us the address they go to."
+    )
+    give(refund), send(refund), refunds.mark_done(refund, actor="ada")
+    assert (now(payment), now(payment.order)) == ("finished", "fulfilled")
+    with pytest.raises(DecisionRefused, match="Nothing came beyond"):
+        refunds.request_surplus(payment, actor="ada", reason=WHY)
+
+
+def test_several_refunds_of_a_payment_never_exceed_what_arrived():
+    payment = paid(make_order(status="fulfilled"), "0.0030")
+    refunds.request_surplus(payment, actor="ada", reason=WHY)
+    rest = refund_of(payment)
+    assert (rest.kind, rest.amount, rest.worth) == ("all", Decimal("0.0024"), payment.price_amount)
+    with pytest.raises(DecisionRefused, match="has a refund already"):
+        refund_of(payment)
+    Payment.objects.filter(pk=payment.pk).update(actually_paid=Decimal("0.0031"))
+    late = refund_of(Payment.objects.get(pk=payment.pk))
+    assert (late.amount, late.worth) == (Decimal("0.0001"), 0)
+    for number, refund in enumerate(payment.refunds.order_by("created_at")):
+        assert now(payment) == "finished"
+        give(refund), send(refund, f"{TXID}{number}"), refunds.mark_done(refund, actor="ada")
+    assert now(payment) == "refunded"
+
+
+@pytest.mark.parametrize("status", ["paid", "fulfilling", "partially_fulfilled", "held", "failed"])
+def test_the_share_that_was_not_delivered_goes_back(status):
+    order = make_order(make_product(price="10.00"), quantity=4, status=status)
+    parts_of(order, 3)
+    payment = paid(order, "0.0030")
+    refunds.request_share(payment, actor="ada", reason=WHY)
+    refund = order.refunds.get()
+    assert (refund.kind, refund.amount, refund.worth) == ("share", Decimal("0.0012"), Decimal("10.00"))
+    assert now(order) == "refund_due"
+    assert not Alert.objects.filter(kind="refund_of_delivered").exists()
+    give(refund), send(refund), refunds.mark_done(refund, actor="ada")
+    assert (now(payment), now(order)) == ("finished", "refunded")
+
+
+@pytest.mark.parametrize("units", [0, 4])
+def test_a_share_is_less_than_all(units):
+    order = make_order(make_product(price="10.00"), quantity=4, status="held")
+    parts_of(order, units)
+    payment = paid(order)
+    with pytest.raises(DecisionRefused, match="Only a part"):
+        refunds.request_share(payment, actor="ada", reason=WHY)
+
+
+def test_an_order_that_is_owed_back_in_parts_returns_a_share_of_each_payment():
+    order = make_order(make_product(price="10.00"), quantity=4, status="partially_fulfilled")
+    parts_of(order, 1)
+    part = make_payment(order, "partially_paid", actually_paid=1, pay_amount=2, credit=Decimal("20.00"))
+    paid(order, "0.0012", "0.0012", price_amount=Decimal("20.00"))
+    stray = money_in(order, "review", actually_paid=Decimal("0.5"))
+    order.mark_refund_due(reason="supplier_cancelled", message="Owed back.")
+    assert sorted(order.refunds.values_list("kind", "amount", "worth")) == [
+        ("all", Decimal("0.5"), 0),
+        ("share", Decimal("0.0009"), Decimal("15.00")),
+        ("share", Decimal("0.75"), Decimal("15.00")),
+    ]
+    assert stray.refunds.get().kind == "all"
+    assert part.refunds.get().amount == Decimal("0.75")
+
+
+def test_staff_are_mailed_about_a_refund_of_delivered_keys():
+    order = make_order(make_product(price="10.00"), quantity=4, status="fulfilled")
+    parts_of(order, 4)
+    refund = refund_of(paid(order))
+    alert = Alert.objects.get(kind="refund_of_delivered")
+    assert (alert.about_pk, alert.emails.count()) == (str(refund.pk), 1)
+    assert alert.message == (f"0.0024 BTC go back to the customer of {order}, who keeps keys of 40.00 EUR. ada: {WHY}")
+
+
+def test_a_second_payment_of_a_delivered_order_goes_back_without_alarm():
+    order = make_order(make_product(price="10.00"), quantity=1, status="fulfilled")
+    parts_of(order, 1)
+    paid(order)
+    refund_of(money_in(order, reason="second_payment"))
+    assert not Alert.objects.filter(kind="refund_of_delivered").exists()
+
+
+# --- which transaction, to which address
+
+
+def test_a_transaction_pays_one_refund(addressed):
+    other = give(refund_of(money_in()))
+    send(addressed)
+    with pytest.raises(DecisionRefused, match="entered for another refund"):
+        send(other, TXID.upper())
+    assert now(other) == "requested"
+
+
+def test_what_was_sent_to_an_address_that_was_replaced_is_not_marked_as_sent(addressed):
+    seen = addressed.destination_id
+    give(addressed, ADDRESS[:-1] + "p")
+    RefundAddress.objects.update(rests_until=None)
+    with pytest.raises(DecisionRefused, match="another address meanwhile"):
+        refunds.mark_sent(addressed, actor="ada", transaction_id=TXID, destination=seen)
+    assert now(addressed) == "requested"
+    refunds.mark_sent_elsewhere(addressed, actor="ada", transaction_id=TXID, address=ADDRESS, reason=WHY)
+    addressed.refresh_from_db()
+    assert (addressed.status, addressed.destination_id, addressed.address) == ("sent", seen, ADDRESS)
+
+
+def test_an_address_that_nobody_gave_cannot_have_been_paid(addressed):
+    with pytest.raises(DecisionRefused, match="one address at most"):
+        refunds.mark_sent_elsewhere(addressed, actor="ada", transaction_id=TXID, address=ADDRESS, reason=WHY)
+    give(addressed, ADDRESS[:-1] + "p")
+    with pytest.raises(DecisionRefused, match="never gave this address"):
+        refunds.mark_sent_elsewhere(addressed, actor="ada", transaction_id=TXID, address="bc1other", reason=WHY)
+
+
+# --- the customer asks
+
+
+def test_a_customer_asks_for_the_surplus_once():
+    payment = paid(make_order(status="paid"), "0.0030")
+    refund = refunds.ask_for_surplus(payment.order)
+    assert (refund.kind, refund.amount, refund.reason) == (
+        "surplus", Decimal("0.0006"), "The customer asked for the surplus."
+    )  # fmt: skip
+    with pytest.raises(NoSurplus):
+        refunds.ask_for_surplus(payment.order)
+
+
+@pytest.mark.parametrize("arrived", ["0.0024", "0.00249", "0.0025"])
+def test_a_few_coins_more_are_no_surplus_to_ask_for(arrived):
+    with pytest.raises(NoSurplus):
+        refunds.ask_for_surplus(paid(make_order(status="paid"), arrived).order)

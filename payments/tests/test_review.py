@@ -38,7 +38,22 @@ def test_accepting_closes_the_alert():
     payment = money_in()
     settlement.alert(payment.order, payment, "too_little")
     accept(payment)
-    assert list(Alert.objects.values_list("status", "closed_by")) == [("closed", "ada")]
+    of_the_payment = Alert.objects.filter(kind="payment_review")
+    assert list(of_the_payment.values_list("status", "closed_by")) == [("closed", "ada")]
+
+
+def test_staff_are_mailed_about_what_was_accepted_below_its_price():
+    payment = money_in(pay_amount=Decimal("0.0024"))
+    accept(payment)
+    payment.refresh_from_db()
+    alert = Alert.objects.get(kind="accepted_below_price")
+    assert (payment.credit, alert.emails.count()) == (Decimal("12.49"), 1)
+    assert alert.message == f"ada accepted {payment} below its price: 12.49 of 24.99 EUR arrived. Reason: {WHY}"
+
+
+def test_what_came_in_full_is_accepted_without_a_mail():
+    accept(money_in(pay_amount=Decimal("0.0012")))
+    assert not Alert.objects.filter(kind="accepted_below_price").exists()
 
 
 @pytest.mark.parametrize(

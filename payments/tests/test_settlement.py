@@ -114,7 +114,8 @@ def test_a_paid_order_has_its_rows_and_its_mail():
         ("payment", "", ""),
     ]
     assert payment.order.events.last().message == "0.0012345 BTC more than asked arrived."
-    assert kinds(payment.order) == ["payment_received"]
+    assert kinds(payment.order) == ["payment_received", "problem", "alert"]
+    assert alerts() == ["overpaid"]
     assert [payment.actually_paid, payment.finished_at is not None] == [ASKED * 2, True]
     assert payment.evidence == {
         "status": "finished",

@@ -14,7 +14,7 @@ from orders.access import make_token
 from orders.models import Order
 from orders.tests.factories import make_order
 from payments.models import Coin, Payment, Refund
-from payments.tests.factories import ADDRESS, ASKED, make_coin, make_payment, on_create, url
+from payments.tests.factories import ADDRESS, ASKED, make_coin, make_payment, make_refund_address, on_create, url
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("patient_customers")]
 JSON = "application/json"
@@ -153,9 +153,9 @@ def refund():
     return Refund.objects.create(order=payment.order, payment=payment, amount=ASKED, currency="btc", reason="r")
 
 
-def name_address(client, refund, order=None, **changes):
+def name_address(client, refund, /, order=None, **changes):
     order = order or refund.order
-    body = {"order_id": str(order.id), "refund_id": str(refund.id), "address": ADDRESS, **changes}
+    body = {"order_id": str(order.id), "refund": str(refund.id), "address": ADDRESS, **changes}
     return client.post("/api/payments/refund-address", body, content_type=JSON, headers=bearer(order))
 
 
@@ -173,7 +173,7 @@ def test_a_customer_says_where_a_refund_goes(client, refund):
     "changes",
     [
         {"address": "short"}, {"address": "with a space in it"}, {"address": "bc2" + "q" * 39}, {"address": "é" * 20},
-        {"refund_id": str(uuid.UUID(int=7))}, {"address": ADDRESS + "\n" + ADDRESS},
+        {"refund": str(uuid.UUID(int=7))}, {"address": ADDRESS + "\n" + ADDRESS},
     ],
 )  # fmt: skip
 def test_an_address_that_cannot_be_used_is_refused_and_not_quoted(client, refund, changes):
@@ -186,7 +186,7 @@ def test_an_address_that_cannot_be_used_is_refused_and_not_quoted(client, refund
 
 @pytest.mark.parametrize(
     "changes",
-    [{"address": None}, {"address": 1}, {"address": "b" * 201}, {"extra_id": 1}, {"refund_id": "x"}, {"amount": 1}],
+    [{"address": None}, {"address": 1}, {"address": "b" * 201}, {"extra_id": 1}, {"refund": "x"}, {"amount": 1}],
 )
 def test_a_body_that_says_nothing_about_an_address_is_refused(client, refund, changes):
     answer = name_address(client, refund, **changes)
@@ -194,7 +194,8 @@ def test_a_body_that_says_nothing_about_an_address_is_refused(client, refund, ch
 
 
 def test_a_refund_that_was_sent_keeps_its_address(client, refund):
-    Refund.objects.update(status="sent", address="bc1qold")
+    make_refund_address(refund, "bc1qold")
+    Refund.objects.update(status="sent")
     answer = name_address(client, refund)
     refund.refresh_from_db()
     assert [answer.status_code, refund.address] == [422, "bc1qold"]
@@ -203,7 +204,7 @@ def test_a_refund_that_was_sent_keeps_its_address(client, refund):
 def test_nobody_else_says_where_a_refund_goes(client, refund):
     answer = name_address(client, refund, make_order())
     assert [answer.status_code, answer.json()["code"]] == [422, "address_refused"]
-    body = {"order_id": str(refund.order_id), "refund_id": str(refund.id), "address": ADDRESS}
+    body = {"order_id": str(refund.order_id), "refund": str(refund.id), "address": ADDRESS}
     assert client.post("/api/payments/refund-address", body, content_type=JSON).status_code == 404
     refund.refresh_from_db()
     assert [refund.address, Order.objects.get(pk=refund.order_id).events.filter(kind="refund").count()] == ["", 0]

@@ -91,7 +91,8 @@ def signed(body):
 
 def make_coins():
     for code, needs_memo in (("btc", False), ("eth", False), ("ltc", False), ("xrp", True)):
-        Coin.objects.create(code=code, name=code.upper(), network=code, needs_memo=needs_memo)
+        memo = {"takes_memo": needs_memo, "needs_memo": needs_memo}
+        Coin.objects.create(code=code, name=code.upper(), network=code, **memo)
 
 
 class World:
@@ -280,13 +281,15 @@ class World:
 
     def give_addresses(self):
         for refund in Refund.objects.filter(status="requested"):
-            body = {"order_id": str(self.order.pk), "refund_id": str(refund.pk), "address": ADDRESSES[refund.currency]}
+            body = {"order_id": str(self.order.pk), "refund": str(refund.pk), "address": ADDRESSES[refund.currency]}
             answer = self.api("/api/payments/refund-address", body)
             assert answer.status_code == 200, answer.content
 
     def send_refunds(self):
         for refund in Refund.objects.filter(status="requested"):
-            refunds.mark_sent(refund, actor=STAFF, transaction_id="0x" + "12" * 32)
+            refunds.mark_sent(
+                refund, actor=STAFF, transaction_id=f"0x{refund.pk.hex}", destination=refund.destination_id
+            )
 
     def finish_refunds(self):
         for refund in Refund.objects.filter(status="sent"):

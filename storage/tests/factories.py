@@ -25,11 +25,14 @@ def make_item(email: str = "ada@example.org", order: Order | None = None) -> Ord
     )
 
 
-def make_key(item: OrderItem | None = None, plaintext: bytes = SERIAL, content_type: str = "text/plain") -> Key:
+def make_key(item: OrderItem | None = None, plaintext: bytes | None = None, content_type: str = "text/plain") -> Key:
+    """Store a key: SERIAL if it is the first one, and another code each time after that."""
+    number = next(_numbers)
+    another = SERIAL + b"-%d" % number if Key.objects.exists() else SERIAL
     return store_key(
         item=item or make_item(),
-        supplier_key_id=f"kinguin-{next(_numbers)}",
-        plaintext=plaintext,
+        supplier_key_id=f"kinguin-{number}",
+        plaintext=another if plaintext is None else plaintext,
         content_type=content_type,
     )
 

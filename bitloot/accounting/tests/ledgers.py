@@ -9,6 +9,7 @@ from fulfillment.models import Reservation, ReservationAttempt
 from orders.tests.factories import make_order, make_product
 from payments import refunds
 from payments.models import Payment
+from payments.tests.factories import make_refund_address
 from storage.services import store_key
 
 _numbers = itertools.count(1)
@@ -63,7 +64,8 @@ def bought(order, status="given", **fields):
 def add_keys(order, count):
     item = order.items.get()
     for _ in range(count):
-        store_key(item=item, supplier_key_id=f"k{next(_numbers)}", plaintext=b"AAAA", content_type="text/plain")
+        number = next(_numbers)
+        store_key(item=item, supplier_key_id=f"k{number}", plaintext=b"AAAA-%d" % number, content_type="text/plain")
 
 
 def delivered_order(quantity=1):
@@ -83,7 +85,9 @@ def refunded_order():
     order = paid_order()
     put(reservation_of(order), status="cancelled", next_attempt_at=None)
     order.mark_refund_due(reason="out_of_stock", message="Owed back.")
-    refund = put(order.refunds.get(), address="LTC-address-1", status="sent", transaction_id="a1b2c3d4")
+    refund = order.refunds.get()
+    make_refund_address(refund, "LTC-address-1")
+    put(refund, status="sent", transaction_id=f"a1b2c3d4{refund.pk}")
     refunds.mark_done(refund, actor="kim")
     order.refresh_from_db()
     return order

@@ -16,7 +16,9 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
 from django.utils.text import capfirst
+from django.views.decorators.debug import sensitive_post_parameters
 
 from bitloot.core.admin.base import ReadOnlyAdmin
 from bitloot.core.decisions import Decision, DecisionRefused
@@ -84,6 +86,8 @@ class DecisionAdmin(ReadOnlyAdmin):
             }
         return super().change_view(request, object_id, form_url, {**own, **(extra_context or {})})
 
+    # Typed keys must not be in the error report that a bug in here would send.
+    @method_decorator(sensitive_post_parameters())
     def decision_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
         decision = next((decision for decision in self.decisions if decision.name == name), None)
         row = self.get_object(request, unquote(object_id)) if self.has_view_permission(request) else None
@@ -93,8 +97,9 @@ class DecisionAdmin(ReadOnlyAdmin):
             self._forbid(request, decision.label, str(row.pk), str(row))
         if decision.form is None:
             return self._press(request, row, decision)
+        form_class = decision.form_for(row) if decision.form_for is not None else decision.form
         initial = dict(decision.initial(row)) if decision.initial else None
-        form = decision.form(request.POST if request.method == "POST" else None, initial=initial)
+        form = form_class(request.POST if request.method == "POST" else None, initial=initial)
         if form.is_valid():
             self._decide(request, row, decision, form.cleaned_data)
         elif request.method == "POST" or (objection := decision.objection(row)) is None:
@@ -127,11 +132,12 @@ class DecisionAdmin(ReadOnlyAdmin):
                 row.refresh_from_db()
                 self._demand_unchanged(row, request.POST.get("seen", ""))
                 done = self.carry_out(request, row, decision, fields)
-                words = [decision.label, *(str(value) for value in fields.values() if value)]
+                words = [decision.label, *_typed(decision, fields)]
                 if done != decision.done:  # it waits for a second member of staff
                     words.append(capfirst(done))
                 LogEntry.objects.log_actions(_user_id(request), [row], CHANGE, ". ".join(words))
         except DecisionRefused as err:
+            err.afterwards()
             self.message_user(request, f"{self.named(row)}: {err}", messages.ERROR)
         else:
             self.message_user(request, f"{self.named(row)}: {done}", messages.SUCCESS)
@@ -231,6 +237,12 @@ def _as_action(decision: Decision[Any]) -> Action:
         page.decide_about(request, rows, decision)
 
     return decide
+
+
+def _typed(decision: Decision[Any], fields: dict[str, Any]) -> list[str]:
+    """Return what was typed into the form, for the log; hidden fields only carry what was shown."""
+    shown = decision.form.base_fields if decision.form else {}
+    return [str(fields[name]) for name, field in shown.items() if fields.get(name) and not field.widget.is_hidden]
 
 
 def _user_id(request: HttpRequest) -> Any:

@@ -157,7 +157,7 @@ async function giveAddress(event) {
   event.preventDefault();
   const row = event.target.closest("[data-refund]");
   const { address, extra_id: memo } = Object.fromEntries(new FormData(event.target));
-  const asked = { order_id: api.orderId, refund_id: row.dataset.refund, address, extra_id: memo };
+  const asked = { order_id: api.orderId, refund: row.dataset.refund, address, extra_id: memo };
   if (isBusy(one("[type=submit]", row))) return;
   tellError(one(".field-error", row), "");
   busy(one("[type=submit]", row), true);

@@ -246,7 +246,7 @@ export function renderRefund(row, refund, coins) {
   }
   const form = one("form", row);
   show(form, asks);
-  show(one('[data-field="memo"]', row), refund.needs_memo);
+  show(one('[data-field="memo"]', row), refund.takes_memo || refund.needs_memo);
   form.elements.extra_id.required = refund.needs_memo;
   show(one("[data-edit]", row), refund.status === "requested" && !asks);
   show(one("[data-leave]", row), Boolean(refund.address));
