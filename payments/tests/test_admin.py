@@ -345,7 +345,7 @@ def test_only_an_order_without_money_is_cancelled(client, settler):
     short.payments.get().move("review", message="To a person.")
     assert choices(client, order) == ["Hold", "Cancel"]
     assert choices(client, short) == ["Hold", "Give the money back"]
-    assert "Money for it was seen" in send(client, short, "cancel", **REASON, seen=seen_now(short))[0]
+    assert "A payment of it is in review" in send(client, short, "cancel", **REASON, seen=seen_now(short))[0]
     decide(client, order, "cancel", **REASON)
     order.refresh_from_db()
     assert (order.status, order.reason) == ("cancelled", "cancelled")

@@ -24,7 +24,7 @@ ALLOWED = {
     "failed": {"review", "refunded"},
     "cancelled": {"review", "refunded"},
     "refunded": {"review"},
-    "review": {"finished", "refunded"},
+    "review": {"finished", "refunded", "cancelled"},
 }
 
 

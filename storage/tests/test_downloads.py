@@ -6,14 +6,14 @@ from storage.downloads import report_download
 from storage.exceptions import KeyBelongsElsewhere
 from storage.models import Key, KeyDeliveryLog
 from storage.services import reveal
-from storage.tests.factories import make_item, make_key
+from storage.tests.factories import OPENER, make_item, make_key
 
 pytestmark = pytest.mark.django_db
 
 
 def handed_out(**fields):
     key = make_key()
-    reveal(order=key.item.order, keys=[key])
+    reveal(order=key.item.order, keys=[key], by=OPENER)
     Key.objects.filter(pk=key.pk).update(**fields)
     return key
 
@@ -61,7 +61,7 @@ def test_a_key_that_does_not_open_at_all_is_an_alert_until_it_does():
 def test_what_was_opened_stays_opened_when_it_is_handed_out_again():
     key = handed_out()
     report(key, "opened")
-    reveal(order=key.item.order, keys=[key])
+    reveal(order=key.item.order, keys=[key], by=OPENER)
     log = KeyDeliveryLog.objects.get()
     assert [log.status, log.times_accessed, log.opened_at is None] == ["opened", 2, False]
 
