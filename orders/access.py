@@ -1,4 +1,4 @@
-"""The order's bearer: derived from the order, never stored. Who holds it may read and open the order."""
+"""The order's bearer: derived from the order, never stored. Anyone who holds it may read and open the order."""
 
 import time
 import uuid

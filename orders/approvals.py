@@ -47,7 +47,7 @@ def _request(decision: Decision[Any], row: Any, *, user: Any, fields: Mapping[st
     order = row if isinstance(row, Order) else row.order
     about = {**Alert.key_of(row), "decision": decision.name}
     if Approval.objects.filter(**about, status=Approval.Status.WAITING).exists():
-        raise DecisionRefused("It waits for a second member of staff already. They find it on the home page.")
+        raise DecisionRefused("It is waiting for a second member of staff already. They find it on the home page.")
     approval = Approval.objects.create(
         **about, order=order, label=decision.label, fields=_as_typed(fields), digest=digest, requested_by=user
     )

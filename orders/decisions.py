@@ -20,7 +20,7 @@ ARRIVED = ("partially_paid", "finished")
 SEEN = ("confirming", "confirmed", "sending", *ARRIVED)
 CLOSED_ALREADY = "It is closed already."
 SAME_ADDRESS = "The order has this address already. To mail a link there, press “Mail a fresh link”."
-ON_ITS_WAY = "It has not left yet. It is tried until it does, for a day."
+ON_ITS_WAY = "It has not left yet. BitLoot keeps trying for a day."
 
 
 class CorrectionForm(ReasonForm):

@@ -82,7 +82,7 @@ def reap() -> int:
 
 
 def _at_rest(route: str, key: str, body: bytes) -> tuple[str, str]:
-    """Return the digests that stand for key and body: whoever reads the database cannot repeat the request.
+    """Return the digests that stand for key and body: anyone who reads the database still cannot repeat the request.
 
     A change of ORDER_TOKEN_SECRET forgets the keys of the last days; a repeat then makes another unpaid order.
     """

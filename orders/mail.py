@@ -128,7 +128,7 @@ def _in_words(err: BaseException) -> str:
 
 def give_up(mail: Email) -> None:
     """End a mail that crashed its worker again and again."""
-    _give_up(mail, "Sending it crashed three times.")
+    _give_up(mail, "Sending it crashed the worker three times.")
 
 
 def _give_up(mail: Email, error: str) -> None:

@@ -120,11 +120,11 @@ class Order(StatusRow):
         Status.FULFILLED: "fulfilled",
     }
     CUSTOMER_ERRORS: dict[str, str] = {
-        Status.HELD: "Our staff are looking at this order. You need not do anything; we write to you when it moves on.",
+        Status.HELD: "Our staff are looking at this order. You don't need to do anything; we'll write to you when it moves on.",
         Status.FAILED: "We could not get this key. Our staff will write to you about your money.",
-        Status.EXPIRED: "Nobody paid for this order in time. Place a new one; if you did pay, write to us.",
+        Status.EXPIRED: "This order was not paid in time. Place a new one; if you did pay, write to us.",
         Status.CANCELLED: "This order was cancelled. Place a new one if you still want the key.",
-        Status.REFUND_DUE: "We could not deliver this order and owe you your money. Our staff will write to you.",
+        Status.REFUND_DUE: "We could not deliver this order and will return your money. Our staff will write to you.",
         Status.REFUNDED: "Your money for this order was sent back.",
     }
 
@@ -178,7 +178,7 @@ class Order(StatusRow):
 
     @property
     def customer_error(self) -> str | None:
-        """Return a sentence for the customer whenever the order failed or waits for a person."""
+        """Return a sentence for the customer whenever the order failed or waits for staff."""
         return self.CUSTOMER_ERRORS.get(self.status)
 
     @property
@@ -217,7 +217,7 @@ class Order(StatusRow):
         )
 
     def hold(self, *, reason: str, message: str, actor: str = "") -> bool:
-        """Stop the order until a person decides. Return False if it is held already."""
+        """Stop the order until staff decide. Return False if it is held already."""
         return self.move(self.Status.HELD, message=message, reason=reason, actor=actor)
 
     def hold_unpaid(self, *, message: str) -> None:

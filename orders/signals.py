@@ -1,4 +1,4 @@
-"""How news travels upwards: sent inside the transition's transaction; receivers open a row or ring, nothing else."""
+"""How news travels upwards: sent inside the transition's transaction; receivers open a row or send a wake-up, nothing else."""
 
 from django.dispatch import Signal
 

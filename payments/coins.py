@@ -78,7 +78,7 @@ def refresh() -> int:
 
 
 def check_payable(*, price: Decimal, coin: str) -> None:
-    """Raise UnknownCoin or TooSmall. `price` is in the store's currency."""
+    """Raise UnknownCoin or TooSmall. `price` is in the shop's currency."""
     known = Coin.objects.filter(code=coin, is_offered=True).first()
     if known is None:
         raise UnknownCoin(coin)

@@ -1,4 +1,4 @@
-"""From a customer's wish to pay to an address: one call that is not idempotent, claimed before and recorded after."""
+"""From "I want to pay" to an address: one call that is not idempotent, claimed before and recorded after."""
 
 import logging
 import uuid

@@ -1,4 +1,4 @@
-"""NOWPayments' IPN: the signature over it and the few words we take from it. docs/nowpayments.md tells the rules."""
+"""NOWPayments' IPN: the signature over it and the few words we take from it. docs/nowpayments.md has the rules."""
 
 import hashlib
 import hmac

@@ -18,7 +18,7 @@ USUAL_QUOTE = timedelta(minutes=20)
 
 
 class Coin(models.Model):
-    """A coin that customers may pay with, as the provider last told; our pages read it here and never wait for them."""
+    """A coin that customers may pay with, as the provider last listed it; our pages read it here and never wait for them."""
 
     code = models.CharField(primary_key=True, max_length=32)
     name = models.CharField(max_length=80)
@@ -29,7 +29,7 @@ class Coin(models.Model):
     memo_regex = models.CharField(max_length=300, blank=True)
     is_offered = models.BooleanField(default=True)
     minimum = models.DecimalField(
-        max_digits=12, decimal_places=2, null=True, blank=True, help_text="In the store's currency."
+        max_digits=12, decimal_places=2, null=True, blank=True, help_text="In the shop's currency."
     )
     refreshed_at = models.DateTimeField(db_default=Now())
 
@@ -177,7 +177,7 @@ class RefundQuerySet(models.QuerySet["Refund"]):
 
 
 class Refund(StatusRow):
-    """Money owed back to a customer. BitLoot keeps the books of it; staff send the coins.
+    """Money owed back to a customer. BitLoot keeps the ledger; staff send the coins.
 
     A payment may have several, together at most what arrived; `refunds.left_of` counts that under the payment's lock.
     """

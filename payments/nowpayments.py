@@ -1,4 +1,4 @@
-"""NOWPayments' API in our words. docs/nowpayments.md tells what is documented, seen live or merely assumed."""
+"""NOWPayments' API in our words. docs/nowpayments.md lists what is documented, seen live or merely assumed."""
 
 import logging
 import re
@@ -223,7 +223,7 @@ class NowPaymentsClient:
 @lru_cache(maxsize=4)
 def _client(base_url: str, api_key: str) -> NowPaymentsClient:
     if not base_url or not api_key:
-        raise ImproperlyConfigured("Set NOWPAYMENTS_BASE_URL and NOWPAYMENTS_API_KEY; docs/nowpayments.md tells where.")
+        raise ImproperlyConfigured("Set NOWPAYMENTS_BASE_URL and NOWPAYMENTS_API_KEY; see docs/nowpayments.md.")
     return NowPaymentsClient(
         Transport(provider="nowpayments", base_url=base_url, headers={"x-api-key": api_key}, read_timeout=READ_TIMEOUT)
     )

@@ -56,7 +56,7 @@ def objection_to_share(payment: Payment) -> str | None:
     if _has_gone(payment):
         return HAS_REFUND
     if payment.status not in (Payment.Status.FINISHED, Payment.Status.PARTIALLY_PAID) or _other_money(order, payment):
-        return "The order does not stand on this payment."
+        return "This payment is not what the order was paid with."
     return None if NOTHING < delivered_worth(order) < order.total else "Only a part that was delivered can be kept."
 
 
@@ -332,7 +332,7 @@ REFUND_SHARE = Decision(
     carry_out=request_share,
     form=ReasonForm,
     consequence="The customer keeps the keys that they have and gets the money for the others, which will not be"
-    " bought any more. The order ends with it.",
+    " bought. The order ends with it.",
     done="the money for the rest goes back. The customer is asked for an address; an alert tells you when it is there.",
 )
 MARK_SENT = Decision(
@@ -354,7 +354,7 @@ MARK_SENT_ELSEWHERE = Decision(
     carry_out=mark_sent_elsewhere,
     form=SentElsewhereForm,
     needs_second=lambda _refund, _fields: True,
-    consequence="Only if the customer gave another address after you had sent the coins. The books then name the"
+    consequence="Only if the customer gave another address after you had sent the coins. The ledger then names the"
     " address that was paid; nothing goes to the newest one.",
     done="sent, to the earlier address. The customer sees the transaction; mark it done when the coins have arrived.",
 )

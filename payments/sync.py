@@ -1,4 +1,4 @@
-"""How the store learns of a payment: an IPN or the sweep names it, and the provider is asked for the truth."""
+"""How BitLoot learns of a payment: an IPN or the sweep names it, and the provider is asked for the truth."""
 
 import dataclasses
 import logging
@@ -39,7 +39,7 @@ WATCHED_FOR = timedelta(days=7, hours=6)
 
 
 def handle_ipn(hint: IpnHint) -> Outcome:
-    """Re-read the payment that an authentic IPN names and apply what the provider says; return what came of it.
+    """Re-read the payment that an authentic IPN names and apply what the provider says; return the outcome.
 
     Raises UnknownPayment for a payment we may still be creating, and ProviderError.
     """
@@ -82,7 +82,7 @@ def read_again(payment: Payment, *, actor: str = "") -> None:
 
 
 def watch(payment: Payment) -> None:
-    """Re-read one claimed payment whose turn has come: the road for IPNs that never arrive."""
+    """Re-read one claimed payment that is due: the fallback for IPNs that never arrive."""
     if payment.external_id is None:
         _end_unanswered(payment)
         return
@@ -93,7 +93,7 @@ def watch(payment: Payment) -> None:
         logger.warning("%s could not be re-read: %s", payment, err)
         pause = backoff(payment.attempts + 1)
         left = note_failure(payment, err)
-        # Staff are to hear of it in time, not a backoff later.
+        # Staff must hear of it in time, not a backoff later.
         payment.release(min(pause, left) if left else pause, attempts=F("attempts") + 1)
     else:
         payment.release(next_look(queries.get(Payment, payment.pk)), attempts=0)
@@ -111,7 +111,7 @@ def give_up(payment: Payment) -> None:
 
 
 def next_look(payment: Payment) -> timedelta | None:
-    """Return when to re-read, or None once nothing can come of this payment any more."""
+    """Return when to re-read, or None once nothing more can come of this payment."""
     age = payment.claimed_at - payment.created_at
     if payment.status in (Payment.Status.EXPIRED, Payment.Status.PARTIALLY_PAID):
         return delay(3600) if age < WATCHED_FOR else None

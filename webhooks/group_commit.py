@@ -24,7 +24,7 @@ class _Place(Generic[Item]):
 class Group(Generic[Item]):
     """Hands the items of callers in several threads to `write`, many at a time.
 
-    A caller that finds nobody writing writes at once, so a lone one never waits. Whoever comes meanwhile waits, and the
+    A caller that finds nobody writing writes at once, so a lone one never waits. Those who come meanwhile wait, and the
     first of them then writes for all. If a write for several fails, each of them writes its own item alone: the error
     of one is not the others', so `write` has to bear being repeated.
     """

@@ -39,7 +39,7 @@ def nowpayments(request: HttpRequest) -> HttpResponse:
     except SignatureNotConfigured:
         return _answer("nowpayments", 503)
     except UnstorableText:
-        document = {}  # authentic: kept as bytes for a person to look at
+        document = {}  # authentic: kept as bytes for staff to look at
     except MalformedJson:
         return _answer("nowpayments", 400)
     event_type, external_id = event_type_and_id(document)

@@ -56,7 +56,7 @@ def make_payment(order=None, **fields):
             **fields,
         }
     )  # fmt: skip
-    raise_alert("payment_review", payment, f"{payment} needs a person.", order=order)
+    raise_alert("payment_review", payment, f"{payment} needs attention.", order=order)
     return payment
 
 
@@ -299,7 +299,7 @@ def test_payment_that_was_never_read_has_no_evidence(client, settler):
         ("partially_paid_other_coin", "A part arrived. The payment is in another coin than the one asked for."),
         ("finished_after_failed", "The money arrived for a payment that had ended: failed."),
         ("partially_paid_after_cancelled", "A part arrived for a payment that had ended: cancelled."),
-        ("order_refund_due", "The money arrived for an order that takes none any more: refund due."),
+        ("order_refund_due", "The money arrived for an order that no longer takes any: refund due."),
         ("expired_with_money", "The provider ended the payment (expired) although coins had come."),
         ("something_new", "Something new"),
     ],

@@ -373,4 +373,4 @@ def _line(event):
 
 
 def _why(message):
-    return ": " + message.split(" needs a person: ")[1].split(".")[0] if " needs a person: " in message else ""
+    return ": " + message.split(" needs attention: ")[1].split(".")[0] if " needs attention: " in message else ""
