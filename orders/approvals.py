@@ -46,6 +46,7 @@ def decide(decision: Decision[Any], row: Any, *, user: Any, fields: Mapping[str,
 def _request(decision: Decision[Any], row: Any, *, user: Any, fields: Mapping[str, Any], digest: str) -> None:
     order = row if isinstance(row, Order) else row.order
     about = {**Alert.key_of(row), "decision": decision.name}
+    # Safe under the order's lock, which the caller holds; `approval_waits_once` is the second line.
     if Approval.objects.filter(**about, status=Approval.Status.WAITING).exists():
         raise DecisionRefused("It is waiting for a second member of staff already. They find it on the home page.")
     approval = Approval.objects.create(

@@ -120,7 +120,7 @@ class Order(StatusRow):
         Status.FULFILLED: "fulfilled",
     }
     CUSTOMER_ERRORS: dict[str, str] = {
-        Status.HELD: "Our staff are looking at this order. You don't need to do anything; we'll write to you when it moves on.",
+        Status.HELD: "Our staff are looking at this order. You don't need to do anything: we'll write to you.",
         Status.FAILED: "We could not get this key. Our staff will write to you about your money.",
         Status.EXPIRED: "This order was not paid in time. Place a new one; if you did pay, write to us.",
         Status.CANCELLED: "This order was cancelled. Place a new one if you still want the key.",
@@ -198,6 +198,7 @@ class Order(StatusRow):
         """Record full payment and tell the upper apps. Return False if the order was already paid."""
         with one_transaction():
             changed = self.move(self.Status.PAID, message=message, actor=actor, reason="", paid_at=Now())
+            # Inside the transaction: a paid order without the rows that its receivers open would never be delivered.
             if changed:
                 order_paid.send(sender=Order, order=self)
         return changed

@@ -85,7 +85,9 @@ def send_fresh_link(*, order_id: uuid.UUID, email: str) -> None:
         hour_ago = Now() - timedelta(hours=1)
         recent = Email.objects.filter(order_id=order_id, kind=Email.Kind.FRESH_LINK, created_at__gt=hour_ago).count()
         matches = order is not None and order.email.lower() == email.strip().lower()
-        _renew(order_id if matches and recent < FRESH_LINKS_PER_HOUR else uuid.UUID(int=0))
+        is_allowed = matches and recent < FRESH_LINKS_PER_HOUR
+        # The nil id belongs to no order, so a stranger's guess runs the same statements and changes nothing.
+        _renew(order_id if is_allowed else uuid.UUID(int=0))
 
 
 def renew_link(order: Order, *, actor: str = "") -> None:
@@ -104,6 +106,7 @@ def correct_address(order: Order, *, email: str, actor: str, reason: str) -> Non
     Order.objects.filter(pk=order.pk).update(email=new, link_generation=F("link_generation") + 1)
     order.refresh_from_db(fields=["email", "link_generation"])
     end_codes(order.pk)
+    # What is queued goes to the new address. A mail that a worker has already claimed reads the order when it is sent.
     queued = order.emails.filter(status=Email.Status.QUEUED).exclude(kind__in=Email.WITHOUT_LINK)
     queued.update(to=new)
     queries.insert(Email(order=order, kind=Email.Kind.ADDRESS_CORRECTED, to=new))

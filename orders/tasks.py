@@ -26,7 +26,7 @@ def housekeeping() -> None:
     codes.reap()
     # An underpaid order holds money, so only the customer or staff may end it.
     unpaid = Order.objects.filter(status=Order.Status.PENDING, expires_at__lte=Now())
-    for order in unpaid.order_by("expires_at")[:500]:
+    for order in unpaid.order_by("expires_at")[:500]:  # the next run takes the rest
         try:
             order.expire()
         except InvalidTransition:

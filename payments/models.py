@@ -18,7 +18,7 @@ USUAL_QUOTE = timedelta(minutes=20)
 
 
 class Coin(models.Model):
-    """A coin that customers may pay with, as the provider last listed it; our pages read it here and never wait for them."""
+    """A coin that customers may pay with, as the provider last listed it; our pages read it here and never wait."""
 
     code = models.CharField(primary_key=True, max_length=32)
     name = models.CharField(max_length=80)

@@ -250,6 +250,7 @@ def _refusal(answer: Answer) -> ProviderRejected | ProviderUnavailable:
 def _rejection(status: int, code: str, detail: str) -> type[ProviderRejected]:
     if code == "AMOUNT_MINIMAL_ERROR":
         return BelowMinimum
+    # Besides the code they refuse a coin in prose, in this spelling.
     if code == "CURRENCY_UNAVAILABLE" or re.search("not convertable|can ?not get estimate", detail, re.IGNORECASE):
         return CoinUnavailable
     return PaymentNotFound if status == 404 else ProviderRejected

@@ -111,7 +111,7 @@ def ask_for_surplus(order: Order) -> Refund:
     with transaction.atomic():
         order = order.lock()
         for payment in order.payments.filter(status=Payment.Status.FINISHED):
-            locked = payment.lock()
+            locked = payment.lock()  # two clicks at once: the second finds that no surplus is left
             if is_noticeable(locked, surplus_of(locked)):
                 return _open_refund(order, locked, kind=RefundKind.SURPLUS, reason=BY_THE_CUSTOMER, actor="")
     raise NoSurplus
@@ -225,6 +225,7 @@ def mark_sent(refund: Refund, *, actor: str, transaction_id: str, destination: i
     transaction_id = _clean(transaction_id)
     with transaction.atomic():
         refund.order.lock()
+        # Compared under the lock: the customer may give another address while staff send the coins.
         current = Refund.objects.select_for_update(of=("self",)).select_related("destination").get(pk=refund.pk)
         if current.destination_id == destination and current.transaction_id == transaction_id:
             return

@@ -95,7 +95,7 @@ def ask_for_rest(payment: Payment, *, actor: str) -> None:
 
 def objection_to_ending(payment: Payment) -> str | None:
     if payment.status != Payment.Status.REVIEW or payment.reason != ReviewReason.CREATE_MISMATCH:
-        return "Only a payment that the provider made differently from what we asked, and that nobody was shown, can be ended."
+        return "Only a payment that the provider made differently from our request, and that nobody saw, can be ended."
     return "Coins arrived for it. Accept or refund them instead." if payment.actually_paid > 0 else None
 
 

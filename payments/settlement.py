@@ -104,17 +104,19 @@ def apply(payment: Payment, facts: PaymentFacts, *, still_covers: bool | None = 
     `still_covers` says whether coins that came after the quote's end make up the price at today's rate.
     """
     with transaction.atomic():
+        # Order before payment, as everywhere: an IPN, the sweep and staff may settle the same order at once.
         order = payment.order.lock()
         payment = payment.lock()
         is_finished = facts.status is ProviderStatus.FINISHED
         known_already = payment.status == Payment.Status.FINISHED
-        why_not = (
-            _why_it_pays_nothing(order, payment, facts, still_covers) if is_finished and not known_already else None
-        )
+        why_not = None
+        if is_finished and not known_already:
+            why_not = _why_it_pays_nothing(order, payment, facts, still_covers)
         _close_unknown_word(payment, facts)
         if is_finished and not known_already and why_not is None:
             _pay(order, payment, facts)
             return "paid"
+        # What they say is kept even where it moves nothing: staff decide on it.
         queries.update(Payment, {"pk": payment.pk}, _seen(payment, facts))
         if payment.status == Payment.Status.REFUNDED and payment.refunds.filter(status=Refund.Status.DONE).exists():
             return "staff sent this money back"
@@ -202,13 +204,16 @@ def _pay(order: Order, payment: Payment, facts: PaymentFacts) -> None:
 def _close_partial_alerts(order: Order, payment: Payment, *, was_partial: bool) -> None:
     """Partial payments that made up the price need no review; beside a full price they are owed back."""
     partial = order.payments.filter(status=Payment.Status.PARTIALLY_PAID)
-    completed = partial if payment.price_amount < order.total else ()
-    for counted in (*completed, *((payment,) if was_partial else ())):
+    completed = [*partial] if payment.price_amount < order.total else []
+    if was_partial:
+        completed.append(payment)
+    for counted in completed:
         close_alert(AlertKind.PAYMENT_REVIEW, counted, by="automatic: the order is paid")
 
 
 def _apply_step(payment: Payment, step: str) -> str:
     current = Payment.RANK.get(payment.status)
+    # An expired payment may come alive again: coins that were sent late are still seen and confirmed.
     if payment.status == Payment.Status.EXPIRED and step == Payment.Status.WAITING:
         return "still without coins"
     if payment.status != Payment.Status.EXPIRED and (current is None or Payment.RANK[step] <= current):
@@ -340,7 +345,7 @@ def _to_review(order: Order, payment: Payment, reason: ReviewReason) -> str:
         queue_email(
             order,
             Email.Kind.PROBLEM,
-            reason="Your payment did not arrive as expected, so our staff are checking it. You don't need to do anything.",
+            reason="Your payment did not arrive as expected. Our staff are checking it; you don't need to do anything.",
         )
     alert(order, payment, reason)
     return f"review: {reason}"

@@ -66,6 +66,7 @@ def refresh(payment: Payment) -> str:
         return "the provider has not named this payment yet"
     facts = _read(payment.external_id)
     failpoint("payment.read")
+    # The parts first: what this payment covers depends on them.
     if facts.status is ProviderStatus.FINISHED and payment.price_amount < payment.order.total:
         _reread_parts(payment)
     outcome = _settle(payment, facts)
@@ -136,7 +137,7 @@ def _end_unanswered(payment: Payment) -> None:
     with transaction.atomic():
         payment.order.lock()
         if payment.lock().external_id is not None:
-            payment.release(delay(0))  # an IPN named it just now
+            payment.release(delay(0))  # an IPN named it just now: read it instead of ending it
             return
         payment.release(None)
         payment.move(Payment.Status.EXPIRED, message="The provider never answered this payment's creation.")
@@ -231,6 +232,7 @@ def _adopt(order: Order, facts: PaymentFacts) -> Payment:
             status=Payment.Status.CREATING, pay_currency=facts.pay_currency, price_amount=facts.price_amount
         )
         if not facts.parent_payment_id and (payment := waiting.order_by("created_at").first()) is not None:
+            # An IPN may overtake the answer to our own call, which also brings the memo and the quote's end.
             if waiting.filter(pk=payment.pk, reason="", created_at__gt=Now() - timedelta(seconds=30)).exists():
                 raise UnknownPayment("our own call has not returned yet")
             had_trouble = payment.reason != ""

@@ -108,6 +108,7 @@ def handle_row(log: WebhookLog) -> None:
         return
     else:
         log.mark_done(outcome)
+        # Only after trouble can there be an alert: the usual row saves the statement.
         if log.attempts or log.replays or log.repeats:
             close_alert(AlertKind.WEBHOOK_FAILED, log, by="automatic: it was handled")
 
@@ -121,7 +122,9 @@ def give_up(log: WebhookLog) -> None:
 
 
 def objection_to_replay(log: WebhookLog) -> str | None:
-    return TAMPERED if _is_tampered(log) else IN_HAND if log.claim_token is not None else None
+    if _is_tampered(log):
+        return TAMPERED
+    return None if log.claim_token is None else IN_HAND
 
 
 def replay(log: WebhookLog, *, actor: str = "") -> None:

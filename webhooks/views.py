@@ -94,6 +94,7 @@ def _keep(
     try:
         store(Received(WebhookLog.Provider(provider).value, body, headers, external_id, event_type))
     except DatabaseFailure as err:
+        # Not stored, so not acknowledged: a 200 would end the provider's retries.
         logger.error("a webhook of %s could not be stored: %s", provider, type(err).__name__)
         response = _answer(provider, 503)
         response["Retry-After"] = "5"
