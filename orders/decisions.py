@@ -204,7 +204,7 @@ GIVE_BACK = Decision(
     form=ReasonForm,
     consequence="Every payment of this order gets a refund, and keys not bought yet will not be bought. Keys that the"
     " customer has stay with them.",
-    done="the refund is due. The customer is asked for an address for every payment.",
+    done="the refund is due. The customer is asked for an address for each payment.",
 )
 CORRECT_EMAIL = Decision(
     name="correct-email",

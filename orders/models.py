@@ -109,7 +109,7 @@ class Order(StatusRow):
         Status.REFUND_DUE: frozenset({"refunded", "held"}),
         Status.REFUNDED: frozenset(),
     }
-    # What the customer's API says of fulfilment.
+    # The word for fulfilment in the customer's API.
     FULFILLMENT_WORD: dict[str, str] = {
         Status.PENDING: "pending",
         Status.UNDERPAID: "pending",
@@ -230,7 +230,7 @@ class Order(StatusRow):
                 self.refresh_from_db()
 
     def undo_hold(self, *, to: str, actor: str) -> bool:
-        """Let an order that is not paid be paid again, for as long as a new one."""
+        """Let an unpaid order be paid again, with as much time as a new one."""
         message = "Our staff let this order be paid again."
         # An underpaid one passes through PENDING: with a direct way back, a part that arrives would end a hold.
         via = Step(self.Status.PENDING, message) if to == self.Status.UNDERPAID else None

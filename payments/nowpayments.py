@@ -331,7 +331,7 @@ def _children(answer: Fields) -> tuple[str, ...]:
 
 
 def is_known_word(word: str) -> bool:
-    """Return whether a stored status is one of theirs that we know; nothing was read yet where there is none."""
+    """Whether a stored status is one of theirs that we know; an empty one was never read."""
     return not word or word in STATUSES
 
 

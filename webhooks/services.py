@@ -128,7 +128,7 @@ def objection_to_replay(log: WebhookLog) -> str | None:
 
 
 def replay(log: WebhookLog, *, actor: str = "") -> None:
-    """Hand the row to its handler once more. Raises TamperedBody, and DecisionRefused while a worker is at it."""
+    """Hand the row to its handler once more. Raises TamperedBody, and DecisionRefused while a worker has it."""
     demand(TAMPERED if _is_tampered(log) else None, TamperedBody)
     # Instead of a lock: a worker that claimed the row since it was read keeps it.
     demand(None if log.mark_replayed() else IN_HAND)

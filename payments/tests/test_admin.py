@@ -1,4 +1,4 @@
-"""The desk in the admin: who may decide about money, what a decision does, and that it is done once."""
+"""Review in the admin: who may decide about money, what a decision does, and that it is done once."""
 
 from decimal import Decimal
 
@@ -171,7 +171,7 @@ def test_acceptance_without_a_reason_asks_again(client, settler, reason):
     assert Payment.objects.get().status == "partially_paid"
 
 
-def test_what_the_desk_refuses_is_said_and_changes_nothing(client, settler):
+def test_what_review_refuses_is_explained_and_changes_nothing(client, settler):
     payment = make_payment()
     Order.objects.update(status="fulfilled")
     assert send(client, payment, "accept", **REASON, seen=seen_now(payment)) == [
@@ -342,7 +342,7 @@ def test_held_order_is_let_go_on(client, settler):
 
 def test_only_an_order_without_money_is_cancelled(client, settler):
     order, short = make_order(), make_payment().order
-    short.payments.get().move("review", message="To a person.")
+    short.payments.get().move("review", message="To review.")
     assert choices(client, order) == ["Hold", "Cancel"]
     assert choices(client, short) == ["Hold", "Give the money back"]
     assert "A payment of it is in review" in send(client, short, "cancel", **REASON, seen=seen_now(short))[0]

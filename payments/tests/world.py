@@ -295,7 +295,7 @@ class World:
         for refund in Refund.objects.filter(status="sent"):
             refunds.mark_done(refund, actor=STAFF)
 
-    # --- what became of it
+    # --- the outcome
 
     def amount_due(self):
         """Return what is left of the price, counted here anew."""
