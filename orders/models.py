@@ -105,6 +105,7 @@ class Order(StatusRow):
         Status.EXPIRED: frozenset({"paid", "underpaid", "held", "refund_due"}),
         Status.CANCELLED: frozenset({"held", "refund_due"}),
         Status.FAILED: frozenset({"held", "refund_due"}),
+        # Keys that were handed out cannot come back, so no refund moves a delivered order.
         Status.FULFILLED: frozenset(),
         Status.REFUND_DUE: frozenset({"refunded", "held"}),
         Status.REFUNDED: frozenset(),

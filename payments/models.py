@@ -65,16 +65,19 @@ class Payment(StatusRow, QueueRow):
         Status.SENDING: frozenset({"finished"}) | _ASIDE,
         Status.PARTIALLY_PAID: frozenset({"finished", "refunded", "review", "cancelled"}),
         Status.EXPIRED: (_ON_THE_WAY | _ASIDE) - {"creating", "waiting", "expired"},
+        # Coins can still arrive for a payment that has ended; then staff decide.
         Status.FAILED: frozenset({"review", "refunded"}),
         Status.CANCELLED: frozenset({"review", "refunded"}),
         Status.REFUNDED: frozenset({"review"}),
         Status.REVIEW: frozenset({"finished", "refunded", "cancelled"}),
+        # Not back to review: its keys may be out already, so a contradiction raises an alert instead.
         Status.FINISHED: frozenset({"refunded"}),
     }
     OPEN = (Status.CREATING, Status.WAITING, Status.CONFIRMING, Status.CONFIRMED, Status.SENDING)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="payments")
+    # Null, not empty, until the provider names it: unique, yet many payments may wait for their name.
     external_id = models.CharField(max_length=32, null=True, blank=True, unique=True, editable=False)
     status = models.CharField(max_length=16, choices=PaymentStatus.choices, default=Status.CREATING, editable=False)
     reason = models.CharField(

@@ -206,6 +206,7 @@ class NowPaymentsClient:
         if not _PAYMENT_ID.fullmatch(payment_id):
             raise PaymentNotFound("not a payment id of NOWPayments, so it was not asked for")
         facts = _payment_facts(self._get(f"/payment/{quote(payment_id)}"))
+        # Money moves on this answer, so it must be about the payment that was asked for.
         if facts.payment_id != payment_id:
             raise UnreadableAnswer(f"NOWPayments answered with another payment than {payment_id}")
         return facts

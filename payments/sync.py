@@ -123,6 +123,7 @@ def next_look(payment: Payment) -> timedelta | None:
         return None
     if age > WATCHED_FOR:
         return delay(6 * 3600)
+    # IPNs bring the news; this only catches lost ones, sooner while a customer is likely to be waiting.
     for limit, pause in ((1800, 30), (7200, 120), (86_400, 900)):
         if age < timedelta(seconds=limit):
             return delay(pause)
@@ -196,7 +197,7 @@ def _still_covers(payment: Payment, facts: PaymentFacts) -> bool:
             raise
         except ProviderRejected as err:
             logger.warning("what %s is worth in %s is not known: %s", payment, coin, err)
-            continue
+            continue  # they quote no price for this pair: judge by the next coin
         return amount >= needed * share * (1 - settings.PAYMENT_TOLERANCE)
     return False
 

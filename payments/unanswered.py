@@ -31,6 +31,7 @@ def note_failure(payment: Payment, err: ProviderError) -> timedelta | None:
     """
     since = payment.unread_since
     if since is None:
+        # Filtered on the null: of several readers that fail at once the first one counts.
         Payment.objects.filter(pk=payment.pk, unread_since=None).update(unread_since=Now())
     if err.cause is Cause.CREDENTIALS:
         credentials_refused(err)

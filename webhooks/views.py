@@ -32,6 +32,7 @@ def nowpayments(request: HttpRequest) -> HttpResponse:
         return body
     signature = request.META.get("HTTP_X_NOWPAYMENTS_SIG")
     try:
+        # The signature first, over the bytes as they came: nothing in an unsigned body is read.
         verify_ipn(body, signature, settings.NOWPAYMENTS_IPN_SECRET)
         document = parse_object(body)
     except BadSignature:
