@@ -77,7 +77,7 @@ def correct_email(order: Order, *, actor: str, email: str, reason: str) -> None:
     """Correct the customer's address. Raises DecisionRefused."""
     with transaction.atomic():
         order = order.lock()
-        # Under the lock: of two who correct it at once only one ends the links and mails a new one.
+        # Under the lock: of two who make the same correction at once only one mails the new link.
         demand(SAME_ADDRESS if email.strip().lower() == order.email.lower() else None)
         try:
             correct_address(order, email=email, actor=actor, reason=reason)
