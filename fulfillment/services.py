@@ -174,7 +174,7 @@ def is_open_question(reservation: Reservation) -> bool:
 
 def _in_hand(reservation: Reservation) -> str | None:
     is_claimed = reservation.claimed_until is not None and reservation.claimed_until > timezone.now()
-    return "A worker is at it right now; look again in a moment." if is_claimed else None
+    return "A worker is handling it right now; try again in a moment." if is_claimed else None
 
 
 def _named(event: SupplierEvent) -> Reservation | None:

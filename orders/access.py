@@ -1,4 +1,4 @@
-"""The order's bearer: derived from the order, never stored. Who holds it may read and open the order."""
+"""The order's bearer: derived from the order, never stored. Anyone who holds it may read and open the order."""
 
 import time
 import uuid
@@ -57,9 +57,9 @@ def open_with(order_id: uuid.UUID | str, token: str) -> tuple[Order, Token]:
         wanted = uuid.UUID(str(order_id))
     except ValueError as err:
         raise OrderNotFound from err
-    if str(wanted) != str(order_id):
+    if str(wanted) != str(order_id):  # UUID() also reads braces, capitals and URNs: one order has one address
         raise OrderNotFound
-    genuine = _read(wanted, token)
+    genuine = _read(wanted, token)  # before the row: guesses cost no query, and take as long for unknown orders
     order = _load(wanted)
     if genuine.generation != order.link_generation:
         raise LinkReplaced

@@ -274,12 +274,10 @@ class ApprovalAdmin(DecisionAdmin):
         return link(approval.about)
 
     def concern(self, approval: Approval) -> str:
-        return (
-            ""
-            if approval.status != Approval.Status.WAITING
-            else approvals.objection_to_approval(approval)
-            or (f"{approval.requested_by.get_username()} asks for it. Someone else has to approve or decline it.")
-        )
+        if approval.status != Approval.Status.WAITING:
+            return ""
+        asked = f"{approval.requested_by.get_username()} asks for it. Someone else has to approve or decline it."
+        return approvals.objection_to_approval(approval) or asked
 
     def facts(self, approval: Approval) -> str:
         """Show what the one who asked saw and typed."""

@@ -38,6 +38,7 @@ def decide(decision: Decision[Any], row: Any, *, user: Any, fields: Mapping[str,
     if decision.needs_second is None or not decision.needs_second(row, fields):
         decision.carry_out(row, actor=user.get_username(), **fields)
         return decision.done
+    # Refused now, not after a colleague has spent time on it; asked again at the approval, when things may differ.
     demand(decision.objection(row))
     _request(decision, row, user=user, fields=fields, digest=digest)
     return WAITS
@@ -46,8 +47,9 @@ def decide(decision: Decision[Any], row: Any, *, user: Any, fields: Mapping[str,
 def _request(decision: Decision[Any], row: Any, *, user: Any, fields: Mapping[str, Any], digest: str) -> None:
     order = row if isinstance(row, Order) else row.order
     about = {**Alert.key_of(row), "decision": decision.name}
+    # Safe under the order's lock, which the caller holds; `approval_waits_once` is the second line.
     if Approval.objects.filter(**about, status=Approval.Status.WAITING).exists():
-        raise DecisionRefused("It waits for a second member of staff already. They find it on the home page.")
+        raise DecisionRefused("It is waiting for a second member of staff already. They find it on the home page.")
     approval = Approval.objects.create(
         **about, order=order, label=decision.label, fields=_as_typed(fields), digest=digest, requested_by=user
     )
@@ -69,6 +71,7 @@ def objection_to_approval(approval: Approval) -> str | None:
     page, row = page_of(approval), approval.about
     if (objection := decision_of(approval).objection(row)) is not None:
         return f"{objection} Decline this request."
+    # The approval covers what the requester saw and nothing else.
     if page.digest(row) != approval.digest:
         return "What was shown when this was asked for has changed. Decline it; they can ask again."
     return None

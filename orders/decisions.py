@@ -16,11 +16,12 @@ from orders.models import Alert, Email, Order
 from orders.services import correct_address, renew_link
 
 CAN_BE_HELD = ("pending", "underpaid", "paid", "fulfilling", "partially_fulfilled")
+# Statuses of payments, as the timeline has them: this app must not import the one above it.
 ARRIVED = ("partially_paid", "finished")
 SEEN = ("confirming", "confirmed", "sending", *ARRIVED)
 CLOSED_ALREADY = "It is closed already."
 SAME_ADDRESS = "The order has this address already. To mail a link there, press “Mail a fresh link”."
-ON_ITS_WAY = "It has not left yet. It is tried until it does, for a day."
+ON_ITS_WAY = "It has not left yet. BitLoot keeps trying for a day."
 
 
 class CorrectionForm(ReasonForm):
@@ -66,6 +67,7 @@ def release(order: Order, *, actor: str, reason: str) -> None:
 
 
 def _status_before_hold(order: Order) -> str:
+    # Only the timeline remembers where a held order came from.
     held = order.events.filter(kind=Order.TIMELINE_KIND, to_status=Order.Status.HELD).order_by("-pk").first()
     was_underpaid = held is not None and held.from_status == Order.Status.UNDERPAID
     return Order.Status.UNDERPAID if was_underpaid else Order.Status.PENDING
@@ -75,6 +77,7 @@ def correct_email(order: Order, *, actor: str, email: str, reason: str) -> None:
     """Correct the customer's address. Raises DecisionRefused."""
     with transaction.atomic():
         order = order.lock()
+        # Under the lock: of two who make the same correction at once only one mails the new link.
         demand(SAME_ADDRESS if email.strip().lower() == order.email.lower() else None)
         try:
             correct_address(order, email=email, actor=actor, reason=reason)
@@ -204,7 +207,7 @@ GIVE_BACK = Decision(
     form=ReasonForm,
     consequence="Every payment of this order gets a refund, and keys not bought yet will not be bought. Keys that the"
     " customer has stay with them.",
-    done="the refund is due. The customer is asked for an address for every payment.",
+    done="the refund is due. The customer is asked for an address for each payment.",
 )
 CORRECT_EMAIL = Decision(
     name="correct-email",

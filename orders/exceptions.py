@@ -1,5 +1,5 @@
 class InvalidTransition(Exception):
-    """A status change that the state machine forbids: a bug, or a caller that did not look first."""
+    """A status change that the state machine forbids: a bug, or a caller that did not check first."""
 
 
 class OrderRefused(Exception):
@@ -31,7 +31,7 @@ class KeySpent(Exception):
 
 
 class KeyReused(Exception):
-    """The Idempotency-Key came before with another body."""
+    """The Idempotency-Key was used before with another body."""
 
 
 class StillRunning(Exception):

@@ -44,6 +44,8 @@ def once(*, route: str, key: str, body: bytes, make: Callable[[uuid.UUID], objec
     key, digest = _at_rest(route, key, body)
     try:
         with transaction.atomic():
+            # The record first: a second request with this key waits at the unique constraint for the first to commit,
+            # and then gets its row instead of making another.
             queries.insert(IdempotencyRecord(route=route, key=key, body_sha256=digest, object_id=object_id))
             make(object_id)
     except IntegrityError as err:
@@ -60,6 +62,7 @@ def once_outside(*, route: str, key: str, body: bytes, make: Callable[[], uuid.U
         return Once(make(), replayed=False)
     key, digest = _at_rest(route, key, body)
     mine = IdempotencyRecord.objects.filter(route=route, key=key)
+    # A process that died in `make` left its record behind, and would otherwise keep the key for 72 hours.
     mine.filter(object_id=None, created_at__lt=Now() - ABANDONED_AFTER).delete()
     try:
         with transaction.atomic():
@@ -68,7 +71,7 @@ def once_outside(*, route: str, key: str, body: bytes, make: Callable[[], uuid.U
         return Once(_first(route, key, digest, err), replayed=True)
     try:
         object_id = make()
-    except BaseException:
+    except BaseException:  # also when the process is told to stop: the key must not stay taken
         mine.delete()
         raise
     mine.update(object_id=object_id)
@@ -82,7 +85,7 @@ def reap() -> int:
 
 
 def _at_rest(route: str, key: str, body: bytes) -> tuple[str, str]:
-    """Return the digests that stand for key and body: whoever reads the database cannot repeat the request.
+    """Return the digests that stand for key and body: anyone who reads the database still cannot repeat the request.
 
     A change of ORDER_TOKEN_SECRET forgets the keys of the last days; a repeat then makes another unpaid order.
     """

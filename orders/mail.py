@@ -128,12 +128,12 @@ def _in_words(err: BaseException) -> str:
 
 def give_up(mail: Email) -> None:
     """End a mail that crashed its worker again and again."""
-    _give_up(mail, "Sending it crashed three times.")
+    _give_up(mail, "Sending it crashed the worker three times.")
 
 
 def _give_up(mail: Email, error: str) -> None:
     _record(mail, error=error)
-    # One alert for every mail to staff that fails: an alert of its own would owe them the next mail, without end.
+    # One alert for all failed mails to staff: one for each would owe them another mail, and so on without end.
     about: Email | str = STAFF_MAIL if mail.kind == Email.Kind.ALERT else mail
     with transaction.atomic():
         mail.mark_failed(error=error)

@@ -105,11 +105,12 @@ class Order(StatusRow):
         Status.EXPIRED: frozenset({"paid", "underpaid", "held", "refund_due"}),
         Status.CANCELLED: frozenset({"held", "refund_due"}),
         Status.FAILED: frozenset({"held", "refund_due"}),
+        # Keys that were handed out cannot come back, so no refund moves a delivered order.
         Status.FULFILLED: frozenset(),
         Status.REFUND_DUE: frozenset({"refunded", "held"}),
         Status.REFUNDED: frozenset(),
     }
-    # What the customer's API says of fulfilment.
+    # The word for fulfilment in the customer's API.
     FULFILLMENT_WORD: dict[str, str] = {
         Status.PENDING: "pending",
         Status.UNDERPAID: "pending",
@@ -120,11 +121,11 @@ class Order(StatusRow):
         Status.FULFILLED: "fulfilled",
     }
     CUSTOMER_ERRORS: dict[str, str] = {
-        Status.HELD: "Our staff are looking at this order. You need not do anything; we write to you when it moves on.",
+        Status.HELD: "Our staff are looking at this order. You don't need to do anything: we'll write to you.",
         Status.FAILED: "We could not get this key. Our staff will write to you about your money.",
-        Status.EXPIRED: "Nobody paid for this order in time. Place a new one; if you did pay, write to us.",
+        Status.EXPIRED: "This order was not paid in time. Place a new one; if you did pay, write to us.",
         Status.CANCELLED: "This order was cancelled. Place a new one if you still want the key.",
-        Status.REFUND_DUE: "We could not deliver this order and owe you your money. Our staff will write to you.",
+        Status.REFUND_DUE: "We could not deliver this order and will return your money. Our staff will write to you.",
         Status.REFUNDED: "Your money for this order was sent back.",
     }
 
@@ -178,7 +179,7 @@ class Order(StatusRow):
 
     @property
     def customer_error(self) -> str | None:
-        """Return a sentence for the customer whenever the order failed or waits for a person."""
+        """Return a sentence for the customer whenever the order failed or waits for staff."""
         return self.CUSTOMER_ERRORS.get(self.status)
 
     @property
@@ -198,6 +199,7 @@ class Order(StatusRow):
         """Record full payment and tell the upper apps. Return False if the order was already paid."""
         with one_transaction():
             changed = self.move(self.Status.PAID, message=message, actor=actor, reason="", paid_at=Now())
+            # Inside the transaction: a paid order without the rows that its receivers open would never be delivered.
             if changed:
                 order_paid.send(sender=Order, order=self)
         return changed
@@ -217,7 +219,7 @@ class Order(StatusRow):
         )
 
     def hold(self, *, reason: str, message: str, actor: str = "") -> bool:
-        """Stop the order until a person decides. Return False if it is held already."""
+        """Stop the order until staff decide. Return False if it is held already."""
         return self.move(self.Status.HELD, message=message, reason=reason, actor=actor)
 
     def hold_unpaid(self, *, message: str) -> None:
@@ -229,7 +231,7 @@ class Order(StatusRow):
                 self.refresh_from_db()
 
     def undo_hold(self, *, to: str, actor: str) -> bool:
-        """Let an order that is not paid be paid again, for as long as a new one."""
+        """Let an unpaid order be paid again, with as much time as a new one."""
         message = "Our staff let this order be paid again."
         # An underpaid one passes through PENDING: with a direct way back, a part that arrives would end a hold.
         via = Step(self.Status.PENDING, message) if to == self.Status.UNDERPAID else None

@@ -46,7 +46,7 @@ def send(row: Notification) -> None:
 
 def give_up(row: Notification) -> None:
     """End a notification that crashed its worker again and again."""
-    _give_up(row, "Sending it crashed three times.")
+    _give_up(row, "Sending it crashed the worker three times.")
 
 
 def deliver(url: str, *, title: str, body: str) -> None:

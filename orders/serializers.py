@@ -7,7 +7,7 @@ from orders.services import Line
 
 
 class StrictSerializer(serializers.Serializer):
-    """Refuses members that it does not know, so that a price or a status in the body is an error, not a wish."""
+    """Refuses unknown members, so that a price or a status in the body is an error instead of being ignored."""
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict) and (unknown := set(data) - set(self.fields)):
@@ -69,7 +69,7 @@ class OwnOrderSerializer(StrictSerializer):
 
 
 class TokenSerializer(serializers.Serializer):
-    access_token = serializers.CharField(help_text="Bearer for everything about this order. Keep it.")
+    access_token = serializers.CharField(help_text="Bearer token for everything about this order. Keep it safe.")
 
 
 class OrderItemSerializer(serializers.Serializer):
@@ -82,7 +82,7 @@ class OrderItemSerializer(serializers.Serializer):
 
 class PlacedOrderSerializer(serializers.ModelSerializer):
     items = OrderItemSerializer(many=True)
-    access_token = serializers.CharField(help_text="Bearer for everything about this order. Keep it.")
+    access_token = serializers.CharField(help_text="Bearer token for everything about this order. Keep it safe.")
 
     class Meta:
         model = Order

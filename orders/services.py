@@ -76,7 +76,7 @@ def queue_email(order: Order, kind: str, *, reason: str = "") -> None:
 
 
 def send_fresh_link(*, order_id: uuid.UUID, email: str) -> None:
-    """Mail a new link to the stored address if the order is that person's; say nothing either way.
+    """Mail a new link to the stored address if the order is theirs; the caller cannot tell which.
 
     Ends the links and tokens before. At most three an hour. The statements are the same whether it matches or not.
     """
@@ -85,7 +85,9 @@ def send_fresh_link(*, order_id: uuid.UUID, email: str) -> None:
         hour_ago = Now() - timedelta(hours=1)
         recent = Email.objects.filter(order_id=order_id, kind=Email.Kind.FRESH_LINK, created_at__gt=hour_ago).count()
         matches = order is not None and order.email.lower() == email.strip().lower()
-        _renew(order_id if matches and recent < FRESH_LINKS_PER_HOUR else uuid.UUID(int=0))
+        is_allowed = matches and recent < FRESH_LINKS_PER_HOUR
+        # The nil id belongs to no order, so a stranger's guess runs the same statements and changes nothing.
+        _renew(order_id if is_allowed else uuid.UUID(int=0))
 
 
 def renew_link(order: Order, *, actor: str = "") -> None:
@@ -104,13 +106,14 @@ def correct_address(order: Order, *, email: str, actor: str, reason: str) -> Non
     Order.objects.filter(pk=order.pk).update(email=new, link_generation=F("link_generation") + 1)
     order.refresh_from_db(fields=["email", "link_generation"])
     end_codes(order.pk)
+    # What is queued goes to the new address. A mail that a worker has already claimed reads the order when it is sent.
     queued = order.emails.filter(status=Email.Status.QUEUED).exclude(kind__in=Email.WITHOUT_LINK)
     queued.update(to=new)
     queries.insert(Email(order=order, kind=Email.Kind.ADDRESS_CORRECTED, to=new))
     queries.insert(Email(order=order, kind=Email.Kind.ADDRESS_REPLACED, to=old))
     order.note("mail", "The e-mail address was corrected; older links no longer open the order.", actor=actor)
     order.note("staff", f"{old} became {new}: {reason}"[:300], actor=actor)
-    # What failed to reach the old address needs nobody any more: the new one gets a link to all of it.
+    # Mails that failed to reach the old address no longer need attention: the new one gets a link to all of it.
     for mail in order.emails.filter(status=Email.Status.FAILED):
         close_alert(AlertKind.MAIL_FAILED, mail, by=actor)
     wakeup.notify("orders")
@@ -120,7 +123,7 @@ def close_other_links(order: Order) -> None:
     """End every link, token and code but the one that this answer brings; the mail tells the customer of it."""
     with transaction.atomic():
         recent = order.lock().emails.filter(kind=Email.Kind.FRESH_LINK, created_at__gt=Now() - timedelta(hours=1))
-        # Whoever holds a leaked token may ask for this as well: never refused, but the mails are counted.
+        # Anyone who holds a leaked token may ask for this as well: never refused, but the mails are counted.
         _renew(order.pk, mails=recent.count() < FRESH_LINKS_PER_HOUR)
     order.refresh_from_db(fields=["link_generation"])
 
@@ -140,7 +143,9 @@ def _clean_email(email: str) -> str:
     try:
         validate_mailbox(address)
     except ValidationError as err:
-        raise OrderRefused({"email": ["This is not an e-mail address. Check it: the key is sent there."]}) from err
+        raise OrderRefused(
+            {"email": ["This is not an e-mail address. Check it: we send the link to your key there."]}
+        ) from err
     if len(address) > 254:
         raise OrderRefused({"email": ["This address is too long."]})
     name, _, host = address.rpartition("@")
@@ -152,7 +157,7 @@ def _priced(lines: Sequence[Line]) -> list[tuple[Product, int]]:
     for number, line in enumerate(lines):
         product = _find_product(line.product)
         if product is None:
-            raise OrderRefused({f"items.{number}.product": ["We do not sell this product (any more)."]})
+            raise OrderRefused({f"items.{number}.product": ["This product is not for sale."]})
         quantity = merged.get(product.slug, (product, 0))[1] + line.quantity
         if not 1 <= line.quantity <= MAX_QUANTITY or quantity > MAX_QUANTITY:
             raise OrderRefused({f"items.{number}.quantity": [f"Order 1 to {MAX_QUANTITY} keys of one product."]})
@@ -189,11 +194,11 @@ def _create(order_id: uuid.UUID, email: str, priced: Sequence[tuple[Product, int
 
 def _check_limits(email: str) -> None:
     if is_mailed_too_often(email):
-        raise OrderRefused({"email": ["There were very many orders for this address. Try again in an hour."]})
+        raise OrderRefused({"email": ["There were too many orders for this address. Try again in an hour."]})
     hour_ago = Now() - timedelta(hours=1)
     unpaid = Order.objects.filter(email__iexact=email, status=Order.Status.PENDING, created_at__gt=hour_ago)
     if settings.THROTTLE_SCALE and unpaid.count() >= UNPAID_PER_HOUR * settings.THROTTLE_SCALE:
-        sentence = "There are many unpaid orders for this address. Pay one, or try in an hour."
+        sentence = "There are too many unpaid orders for this address. Pay one, or try again in an hour."
         raise OrderRefused({"email": [sentence]})
 
 

@@ -1,4 +1,4 @@
-"""How news travels upwards: sent inside the transition's transaction; receivers open a row or ring, nothing else."""
+"""How news travels upwards: sent inside the transition's transaction; receivers only open a row or wake a queue."""
 
 from django.dispatch import Signal
 

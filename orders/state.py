@@ -153,6 +153,6 @@ def _write(
     if not made:
         return {} if queries.update(model, where, values, if_exists=only_if) else None
     # Now() is the database's clock, so its answer comes back with the same statement. Nothing is read later: an
-    # attribute that runs a query hides it from whoever counts them.
+    # attribute that runs a query hides it from anyone who counts them.
     found = queries.update_returning(model, where, values, names=made, if_exists=only_if)
     return None if found is None else dict(zip(made, found, strict=True))

@@ -24,9 +24,9 @@ def housekeeping() -> None:
     """Expire orders nobody paid, and forget old Idempotency-Keys and codes."""
     idempotency.reap()
     codes.reap()
-    # An underpaid order holds money, so it is for the customer or a person to end.
+    # An underpaid order holds money, so only the customer or staff may end it.
     unpaid = Order.objects.filter(status=Order.Status.PENDING, expires_at__lte=Now())
-    for order in unpaid.order_by("expires_at")[:500]:
+    for order in unpaid.order_by("expires_at")[:500]:  # the next run takes the rest
         try:
             order.expire()
         except InvalidTransition:

@@ -35,16 +35,19 @@ answers(
     exceptions.CodeRefused,
     422,
     "code_refused",
-    "This code does not open the order (any more). Check it, or ask for another one.",
+    "This code does not open the order, or no longer does. Check it, or ask for a new one.",
 )
 answers(
     exceptions.KeySpent,
     409,
     "order_is_placed",
-    "The order of this Idempotency-Key is paid, or its links were ended. Open it with the link that we mailed.",
+    "The order behind this Idempotency-Key is paid, or its links were closed. Open it with the link that we mailed.",
 )
 answers(
-    exceptions.KeyReused, 422, "idempotency_key_reused", "This Idempotency-Key came with another body. Use another."
+    exceptions.KeyReused,
+    422,
+    "idempotency_key_reused",
+    "This Idempotency-Key was already used with another body. Use a new one.",
 )
 answers(exceptions.StillRunning, 409, "in_progress", "The first request with this Idempotency-Key is still running.")
 answers(idempotency.BadKey, 400, "bad_idempotency_key", "An Idempotency-Key has 16 to 255 visible ASCII characters.")
@@ -66,7 +69,7 @@ PRODUCTS_KEPT_SECONDS = 5
 
 
 class ProductList(ListAPIView):
-    """What is for sale. It is the same for everybody, so a process keeps each page for seconds."""
+    """What is for sale: the same for everybody, so each process keeps a page for a few seconds."""
 
     throttle_scope = "read"
     serializer_class = ProductSerializer
@@ -97,7 +100,7 @@ class OrderCreate(APIView):
         request=PlaceOrderSerializer, responses={201: PlacedOrderSerializer}, parameters=[IDEMPOTENCY_KEY], auth=[]
     )
     def post(self, request: Request) -> Response:
-        """Place an order. The answer holds the bearer for everything about it."""
+        """Place an order. The answer holds the bearer token for everything about it."""
         asked = PlaceOrderSerializer(data=json_body(request))
         asked.is_valid(raise_exception=True)
         placed = services.place_order(
@@ -147,7 +150,7 @@ class CodeByMail(APIView):
 
     @extend_schema(request=LookupSerializer, responses={202: None}, auth=[])
     def post(self, request: Request) -> Response:
-        """Mail six digits to the order's own address, for a link that lost its end. The answer is always the same."""
+        """Mail six digits to the order's own address, for a link that was cut off. The answer is always the same."""
         order_id, email = _looked_up(request)
         codes.mail_code(order_id=order_id, email=email)
         return Response({"message": "If this is your order, a code is on its way to its address."}, status=202)

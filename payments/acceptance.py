@@ -17,6 +17,7 @@ def objection(payment: Payment, facts: PaymentFacts, *, tolerance: Decimal) -> R
     """
     if facts.status is not ProviderStatus.FINISHED:
         return ReviewReason.NOT_FINISHED
+    # Identity before amounts: the amounts of another payment prove nothing.
     return binding_objection(payment, facts) or _amount_objection(payment, facts, tolerance)
 
 
@@ -29,6 +30,7 @@ def binding_objection(payment: Payment, facts: PaymentFacts) -> ReviewReason | N
     """Return why these facts are not about the payment that we created for this order, or None if they are."""
     if not payment.external_id or facts.payment_id != payment.external_id:
         return ReviewReason.OTHER_PAYMENT
+    # NOWPayments opens a separate payment for a second deposit, or for one in another coin; nobody agreed on its price.
     if facts.parent_payment_id:
         return ReviewReason.CHILD_PAYMENT
     if facts.order_id != str(payment.order_id):

@@ -47,7 +47,7 @@ class CoinAdmin(ReadOnlyAdmin):
             },
         ),
     )
-    refreshed = age_of("refreshed_at", "as the provider told")
+    refreshed = age_of("refreshed_at", "last refreshed")
 
 
 class RefundAddressInline(ReadOnlyInline):
@@ -116,8 +116,8 @@ class PaymentAdmin(SecondedAdmin):
     fieldsets = (
         (None, {"fields": ("id", "external_id", "order_link", ("state", "reason"), ("webhooks", "alerts"))}),
         ("Money", {"fields": ("price", "asked", "arrived", "outcome")}),
-        ("Where to", {"fields": ("pay_address", "payin_extra_id", "network", "purchase_id", "parent_external_id")}),
-        ("As the provider said when last asked", {"fields": ("provider_status", "evidence_text", "read")}),
+        ("Pay to", {"fields": ("pay_address", "payin_extra_id", "network", "purchase_id", "parent_external_id")}),
+        ("The provider's last answer", {"fields": ("provider_status", "evidence_text", "read")}),
         ("Times", {"fields": ("created", ("quote_ends", "ends"), "finished", ("due", "attempts"))}),
     )
     order_link = link_to("order", "order")
@@ -216,7 +216,7 @@ class RefundAdmin(SecondedAdmin):
 
     def concern(self, refund: Refund) -> str:
         if refund.status == Refund.Status.SENT:
-            return "The coins are on their way. Look whether they have arrived."
+            return "The coins are on their way. Check whether they have arrived."
         if refund.status != Refund.Status.REQUESTED:
             return ""
         if refund.destination is None:

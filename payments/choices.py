@@ -26,7 +26,7 @@ class RefundStatus(StatusChoices):
     DONE = "done", Tone.GOOD
 
 
-BY_THE_PROVIDER = "sent by the provider"  # in place of a transaction id, which nobody tells us then
+BY_THE_PROVIDER = "sent by the provider"  # in place of a transaction id, which they do not report to us
 
 
 class RefundKind(models.TextChoices):
@@ -43,7 +43,7 @@ class ReviewReason(ReasonChoices):
     # The amounts.
     TOO_LITTLE = "too_little", "Less than asked arrived. The customer was asked for the rest.", "Too little"
     PARTIALLY_PAID = "partially_paid", "Less than asked arrived. The customer was asked for the rest.", "Partially paid"
-    NO_AMOUNT = "no_amount", "The provider's amounts are none that can be compared.", "No amount"
+    NO_AMOUNT = "no_amount", "The provider's amounts cannot be compared.", "No amount"
     NOTHING_PAID = "nothing_paid", "The provider says finished, and that nothing was paid.", "Nothing paid"
     ORDER_NOT_COVERED = (
         "order_not_covered",
@@ -52,7 +52,7 @@ class ReviewReason(ReasonChoices):
     )
     LATE_RATE = (
         "late_rate",
-        "The coins came after the quote had ended, and are not worth the price any more.",
+        "The coins came after the quote had ended, and are no longer worth the price.",
         "Late, at an old rate",
     )
     # Whose payment it is.
@@ -117,28 +117,28 @@ class ReviewReason(ReasonChoices):
         "A part arrived. The payment is in another coin than the one asked for.",
         "Part in other coin",
     )
-    # Money where none was expected any more.
+    # Money where none was expected.
     SECOND_PAYMENT = "second_payment", "The order is paid already: this came on top of it.", "Second payment"
     CHILD_UNREADABLE = (
         "child_unreadable",
         "The provider lists a second deposit beside this payment, which could not be read.",
         "Child unreadable",
     )
-    ORDER_HELD = "order_held", "The money arrived for an order that takes none any more: held.", "Order held"
+    ORDER_HELD = "order_held", "The money arrived for an order that no longer takes any: held.", "Order held"
     ORDER_CANCELLED = (
         "order_cancelled",
-        "The money arrived for an order that takes none any more: cancelled.",
+        "The money arrived for an order that no longer takes any: cancelled.",
         "Order cancelled",
     )
-    ORDER_FAILED = "order_failed", "The money arrived for an order that takes none any more: failed.", "Order failed"
+    ORDER_FAILED = "order_failed", "The money arrived for an order that no longer takes any: failed.", "Order failed"
     ORDER_REFUND_DUE = (
         "order_refund_due",
-        "The money arrived for an order that takes none any more: refund due.",
+        "The money arrived for an order that no longer takes any: refund due.",
         "Order refund due",
     )
     ORDER_REFUNDED = (
         "order_refunded",
-        "The money arrived for an order that takes none any more: refunded.",
+        "The money arrived for an order that no longer takes any: refunded.",
         "Order refunded",
     )
     FINISHED_AFTER_FAILED = (
@@ -208,7 +208,7 @@ class ReviewReason(ReasonChoices):
         "Cancelled after finished",
     )
     REFUNDED = "refunded", "The provider sent the customer's coins back.", "Refunded"
-    NOT_FINISHED = "not_finished", "The provider does not say finished any more.", "Not finished"
+    NOT_FINISHED = "not_finished", "The provider no longer says finished.", "Not finished"
     # Not in review.
     NO_ANSWER = "no_answer", "The provider did not answer when this payment was created.", "No answer"
     REFUSED = "refused", "The provider refused to create this payment.", "Refused"

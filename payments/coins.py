@@ -71,6 +71,8 @@ def refresh() -> int:
         "name", "network", "wallet_regex", "takes_memo", "needs_memo", "memo_regex", "is_offered", "minimum",
         "refreshed_at",
     ]  # fmt: skip
+    # In one transaction, so that no page finds a moment without coins. Coins that are gone stay as rows: refunds of
+    # old payments still need their rules for addresses.
     with transaction.atomic():
         Coin.objects.update(is_offered=False)
         Coin.objects.bulk_create(offered, update_conflicts=True, unique_fields=["code"], update_fields=fields)
@@ -78,7 +80,7 @@ def refresh() -> int:
 
 
 def check_payable(*, price: Decimal, coin: str) -> None:
-    """Raise UnknownCoin or TooSmall. `price` is in the store's currency."""
+    """Raise UnknownCoin or TooSmall. `price` is in the shop's currency."""
     known = Coin.objects.filter(code=coin, is_offered=True).first()
     if known is None:
         raise UnknownCoin(coin)

@@ -1,4 +1,4 @@
-"""From a customer's wish to pay to an address: one call that is not idempotent, claimed before and recorded after."""
+"""From "I want to pay" to an address: one call that is not idempotent, claimed before and recorded after."""
 
 import logging
 import uuid
@@ -70,6 +70,7 @@ def start_payment(*, order: Order, coin: str) -> Payment:
     try:
         answer = call.result(timeout=CUSTOMER_WAITS)
     except StillRunning:
+        # The call cannot be taken back, and it may have made a payment: its answer is recorded when it comes.
         call.add_done_callback(lambda done: _record_later(payment, done))
         return payment
     except ProviderError as err:
@@ -95,6 +96,7 @@ def _open_payment(order: Order, coin: str, price: Decimal) -> Payment | None:
     open_quote = order.payments.filter(
         pay_currency=coin, price_amount=price, status=Payment.Status.WAITING, expires_at__gt=Now()
     ) | order.payments.filter(pay_currency=coin, status__in=PAID_INTO)
+    # A call that has not returned yet: a second click gets the row of the first.
     asking = order.payments.filter(
         pay_currency=coin, status=Payment.Status.CREATING, reason="", created_at__gt=Now() - timedelta(seconds=60)
     )
@@ -123,7 +125,7 @@ def _record_later(payment: Payment, done: "Future[CreatedPayment]") -> None:
     except NoAnswer as err:
         logger.error("creating %s: %s", payment, err)
     finally:
-        connection.close()
+        connection.close()  # this thread serves no request, so Django does not close it for us
 
 
 def _record_created(payment: Payment, answer: CreatedPayment) -> None:
@@ -158,6 +160,7 @@ def _record_created(payment: Payment, answer: CreatedPayment) -> None:
             else:
                 payment.move(Payment.Status.WAITING, message=STEP_MESSAGES[Payment.Status.WAITING], **fields)
     except IntegrityError as err:
+        # Their id is unique in our table, so one payment never counts for two orders.
         Payment.objects.filter(pk=payment.pk).update(reason=ReviewReason.NO_ANSWER)
         alert(payment.order, payment, ReviewReason.BOUND_TWICE)
         raise NoAnswer("the provider named a payment that is bound already") from err

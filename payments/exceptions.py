@@ -10,7 +10,7 @@ class UnknownCoin(Exception):
 
 
 class TooSmall(Exception):
-    """The price lies below what the provider takes in this coin. `minimum` is in the store's currency, if known."""
+    """The price lies below what the provider takes in this coin. `minimum` is in the shop's currency, if known."""
 
     def __init__(self, coin: str, minimum: Decimal | None) -> None:
         super().__init__(coin)

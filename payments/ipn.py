@@ -1,4 +1,4 @@
-"""NOWPayments' IPN: the signature over it and the few words we take from it. docs/nowpayments.md tells the rules."""
+"""NOWPayments' IPN: the signature over it and the few words we take from it. docs/nowpayments.md has the rules."""
 
 import hashlib
 import hmac
@@ -53,6 +53,7 @@ def verify_ipn(raw: bytes, header: str | None, secrets: Sequence[str]) -> None:
         raise BadSignature("x-nowpayments-sig is not 128 hexadecimal digits.")
     claimed = bytes.fromhex(header)
     for text in _signed_texts(raw):
+        # A list, not a generator: every secret is tried, so the time does not show which one fits.
         if any([hmac.compare_digest(hmac.digest(key, text, hashlib.sha512), claimed) for key in keys]):
             return
     raise BadSignature("x-nowpayments-sig does not fit the body.")
@@ -99,7 +100,10 @@ def _signed_texts(raw: bytes) -> Iterator[bytes]:
     # The service signs what JavaScript prints. Other senders keep their number tokens, and the documented Node sample
     # turns arrays into objects: nobody has published which one the service does, so each is accepted.
     without_arrays = _arrays_as_objects(document)
-    for shaped in (document, without_arrays) if without_arrays != document else (document,):
+    shapes = [document]
+    if without_arrays != document:
+        shapes.append(without_arrays)
+    for shaped in shapes:
         for javascript in (True, False):
             yield "".join(_emit(shaped, javascript)).encode()
 
@@ -142,6 +146,7 @@ def _member_order(name: str) -> tuple[int, int, bytes]:
 
 
 def _is_payout(body: dict[str, Any]) -> bool:
+    # Payouts are announced at the same address, with an id of their own in place of payment_id.
     return "payment_id" not in body and ("batch_withdrawal_id" in body or "id" in body)
 
 

@@ -18,7 +18,7 @@ USUAL_QUOTE = timedelta(minutes=20)
 
 
 class Coin(models.Model):
-    """A coin that customers may pay with, as the provider last told; our pages read it here and never wait for them."""
+    """A coin that customers may pay with, as the provider last listed it; our pages read it here and never wait."""
 
     code = models.CharField(primary_key=True, max_length=32)
     name = models.CharField(max_length=80)
@@ -29,7 +29,7 @@ class Coin(models.Model):
     memo_regex = models.CharField(max_length=300, blank=True)
     is_offered = models.BooleanField(default=True)
     minimum = models.DecimalField(
-        max_digits=12, decimal_places=2, null=True, blank=True, help_text="In the store's currency."
+        max_digits=12, decimal_places=2, null=True, blank=True, help_text="In the shop's currency."
     )
     refreshed_at = models.DateTimeField(db_default=Now())
 
@@ -65,16 +65,19 @@ class Payment(StatusRow, QueueRow):
         Status.SENDING: frozenset({"finished"}) | _ASIDE,
         Status.PARTIALLY_PAID: frozenset({"finished", "refunded", "review", "cancelled"}),
         Status.EXPIRED: (_ON_THE_WAY | _ASIDE) - {"creating", "waiting", "expired"},
+        # Coins can still arrive for a payment that has ended; then staff decide.
         Status.FAILED: frozenset({"review", "refunded"}),
         Status.CANCELLED: frozenset({"review", "refunded"}),
         Status.REFUNDED: frozenset({"review"}),
         Status.REVIEW: frozenset({"finished", "refunded", "cancelled"}),
+        # Not back to review: its keys may be out already, so a contradiction raises an alert instead.
         Status.FINISHED: frozenset({"refunded"}),
     }
     OPEN = (Status.CREATING, Status.WAITING, Status.CONFIRMING, Status.CONFIRMED, Status.SENDING)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="payments")
+    # Null, not empty, until the provider names it: unique, yet many payments may wait for their name.
     external_id = models.CharField(max_length=32, null=True, blank=True, unique=True, editable=False)
     status = models.CharField(max_length=16, choices=PaymentStatus.choices, default=Status.CREATING, editable=False)
     reason = models.CharField(
@@ -177,7 +180,7 @@ class RefundQuerySet(models.QuerySet["Refund"]):
 
 
 class Refund(StatusRow):
-    """Money owed back to a customer. BitLoot keeps the books of it; staff send the coins.
+    """Money owed back to a customer. BitLoot keeps the ledger; staff send the coins.
 
     A payment may have several, together at most what arrived; `refunds.left_of` counts that under the payment's lock.
     """

@@ -1,4 +1,4 @@
-"""NOWPayments' API in our words. docs/nowpayments.md tells what is documented, seen live or merely assumed."""
+"""NOWPayments' API in our words. docs/nowpayments.md lists what is documented, seen live or merely assumed."""
 
 import logging
 import re
@@ -206,6 +206,7 @@ class NowPaymentsClient:
         if not _PAYMENT_ID.fullmatch(payment_id):
             raise PaymentNotFound("not a payment id of NOWPayments, so it was not asked for")
         facts = _payment_facts(self._get(f"/payment/{quote(payment_id)}"))
+        # Money moves on this answer, so it must be about the payment that was asked for.
         if facts.payment_id != payment_id:
             raise UnreadableAnswer(f"NOWPayments answered with another payment than {payment_id}")
         return facts
@@ -223,7 +224,7 @@ class NowPaymentsClient:
 @lru_cache(maxsize=4)
 def _client(base_url: str, api_key: str) -> NowPaymentsClient:
     if not base_url or not api_key:
-        raise ImproperlyConfigured("Set NOWPAYMENTS_BASE_URL and NOWPAYMENTS_API_KEY; docs/nowpayments.md tells where.")
+        raise ImproperlyConfigured("Set NOWPAYMENTS_BASE_URL and NOWPAYMENTS_API_KEY; see docs/nowpayments.md.")
     return NowPaymentsClient(
         Transport(provider="nowpayments", base_url=base_url, headers={"x-api-key": api_key}, read_timeout=READ_TIMEOUT)
     )
@@ -250,6 +251,7 @@ def _refusal(answer: Answer) -> ProviderRejected | ProviderUnavailable:
 def _rejection(status: int, code: str, detail: str) -> type[ProviderRejected]:
     if code == "AMOUNT_MINIMAL_ERROR":
         return BelowMinimum
+    # Besides the code they refuse a coin in prose, in this spelling.
     if code == "CURRENCY_UNAVAILABLE" or re.search("not convertable|can ?not get estimate", detail, re.IGNORECASE):
         return CoinUnavailable
     return PaymentNotFound if status == 404 else ProviderRejected
@@ -330,7 +332,7 @@ def _children(answer: Fields) -> tuple[str, ...]:
 
 
 def is_known_word(word: str) -> bool:
-    """Return whether a stored status is one of theirs that we know; nothing was read yet where there is none."""
+    """Whether a stored status is one of theirs that we know; an empty one was never read."""
     return not word or word in STATUSES
 
 

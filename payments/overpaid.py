@@ -12,7 +12,7 @@ from payments.models import Payment
 
 
 def notice(order: Order, payment: Payment, *, arrived: Decimal) -> None:
-    """Tell the customer and staff of a surplus, if it is worth it. The caller holds the locks of order and payment."""
+    """Tell the customer and staff of a surplus, if it is large enough. The caller has locked order and payment."""
     surplus = surplus_of(payment, arrived=arrived)
     if not is_noticeable(payment, surplus):
         return

@@ -20,7 +20,7 @@ MATCH_SECONDS = 0.1
 NO_MEMO = frozenset({"none", "null", "no", "n/a", "na", "nil", "empty", "-", "undefined"})
 _ADDRESS = regex.compile(r"[\x21-\x7e]{8,200}")
 _MEMO = regex.compile(r"[\x21-\x7e]{1,100}")
-NOT_WAITING = "This refund does not wait for an address (any more)."
+NOT_WAITING = "This refund is not waiting for an address."
 
 
 def give_address(
@@ -53,7 +53,7 @@ def give_address(
 
 def _add(order: Order, refund: Refund, given: RefundAddress) -> None:
     if refund.addresses.count() >= MOST_ADDRESSES:
-        raise AddressRefused("This address was changed too often. Write to us and we settle it with you.")
+        raise AddressRefused("This address was changed too often. Write to us and we'll sort it out with you.")
     if refund.destination is not None:
         given.rests_until = timezone.now() + delay(settings.REFUND_REST_HOURS * 3600)
     given.save(force_insert=True)

@@ -56,7 +56,7 @@ def objection_to_share(payment: Payment) -> str | None:
     if _has_gone(payment):
         return HAS_REFUND
     if payment.status not in (Payment.Status.FINISHED, Payment.Status.PARTIALLY_PAID) or _other_money(order, payment):
-        return "The order does not stand on this payment."
+        return "This payment is not what the order was paid with."
     return None if NOTHING < delivered_worth(order) < order.total else "Only a part that was delivered can be kept."
 
 
@@ -111,7 +111,7 @@ def ask_for_surplus(order: Order) -> Refund:
     with transaction.atomic():
         order = order.lock()
         for payment in order.payments.filter(status=Payment.Status.FINISHED):
-            locked = payment.lock()
+            locked = payment.lock()  # two clicks at once: the second finds that no surplus is left
             if is_noticeable(locked, surplus_of(locked)):
                 return _open_refund(order, locked, kind=RefundKind.SURPLUS, reason=BY_THE_CUSTOMER, actor="")
     raise NoSurplus
@@ -225,6 +225,7 @@ def mark_sent(refund: Refund, *, actor: str, transaction_id: str, destination: i
     transaction_id = _clean(transaction_id)
     with transaction.atomic():
         refund.order.lock()
+        # Compared under the lock: the customer may give another address while staff send the coins.
         current = Refund.objects.select_for_update(of=("self",)).select_related("destination").get(pk=refund.pk)
         if current.destination_id == destination and current.transaction_id == transaction_id:
             return
@@ -332,7 +333,7 @@ REFUND_SHARE = Decision(
     carry_out=request_share,
     form=ReasonForm,
     consequence="The customer keeps the keys that they have and gets the money for the others, which will not be"
-    " bought any more. The order ends with it.",
+    " bought. The order ends with it.",
     done="the money for the rest goes back. The customer is asked for an address; an alert tells you when it is there.",
 )
 MARK_SENT = Decision(
@@ -354,7 +355,7 @@ MARK_SENT_ELSEWHERE = Decision(
     carry_out=mark_sent_elsewhere,
     form=SentElsewhereForm,
     needs_second=lambda _refund, _fields: True,
-    consequence="Only if the customer gave another address after you had sent the coins. The books then name the"
+    consequence="Only if the customer gave another address after you had sent the coins. The ledger then names the"
     " address that was paid; nothing goes to the newest one.",
     done="sent, to the earlier address. The customer sees the transaction; mark it done when the coins have arrived.",
 )

@@ -22,7 +22,7 @@ from payments.nowpayments import is_known_word
 
 ACCEPTABLE = (Payment.Status.REVIEW, Payment.Status.PARTIALLY_PAID)
 TAKES_MONEY = (Order.Status.PENDING, Order.Status.UNDERPAID, Order.Status.EXPIRED, Order.Status.HELD)
-HAS_REFUND = "This payment has a refund already; look at it."
+HAS_REFUND = "This payment already has a refund; look at that one."
 
 
 def objection_to_acceptance(payment: Payment) -> str | None:
@@ -59,7 +59,7 @@ def accept_as_paid(payment: Payment, *, actor: str, reason: str) -> None:
             actor=actor,
             finished_at=Now(),
             reason=ReviewReason.ACCEPTED,
-            credit=worth_of(payment),  # the books count what arrived, not what was waived
+            credit=worth_of(payment),  # the ledger counts what arrived, not what was waived
         )
         if payment.credit < payment.price_amount:
             _tell_staff(order, payment, actor=actor, reason=reason)
@@ -95,7 +95,7 @@ def ask_for_rest(payment: Payment, *, actor: str) -> None:
 
 def objection_to_ending(payment: Payment) -> str | None:
     if payment.status != Payment.Status.REVIEW or payment.reason != ReviewReason.CREATE_MISMATCH:
-        return "Only a payment that the provider made otherwise than we asked, and that nobody was shown, can be ended."
+        return "Only a payment that the provider made differently from our request, and that nobody saw, can be ended."
     return "Coins arrived for it. Accept or refund them instead." if payment.actually_paid > 0 else None
 
 
@@ -116,7 +116,7 @@ def end(payment: Payment, *, actor: str, reason: str) -> None:
 
 def demand_reason(reason: str) -> None:
     if len(reason.strip()) < 5:
-        raise DecisionRefused("Say why, in a few words: it is kept with the decision.")
+        raise DecisionRefused("Give a reason, in a few words: it is kept with the decision.")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ CUSTOMER_SENTENCES: dict[str, str] = {
     ReviewReason.TOO_LITTLE: "Less than the asked amount arrived. Choose a coin to pay the rest, or write to us.",
 }
 QR_KEPT_SECONDS = 2 * 3600  # longer than a quote runs
-REVIEW_SENTENCE = "Our staff are looking at this payment. You need not do anything."
+REVIEW_SENTENCE = "Our staff are looking at this payment. You don't need to do anything."
 
 
 class CoinSerializer(serializers.ModelSerializer):

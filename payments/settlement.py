@@ -94,7 +94,7 @@ STEP_MESSAGES = {
     Payment.Status.WAITING: "The payment waits for coins.",
     Payment.Status.CONFIRMING: "The coins were seen; the network is confirming them.",
     Payment.Status.CONFIRMED: "The network confirmed the coins.",
-    Payment.Status.SENDING: "The coins are on their way to the store.",
+    Payment.Status.SENDING: "The coins are on their way to us.",
 }
 
 
@@ -104,17 +104,19 @@ def apply(payment: Payment, facts: PaymentFacts, *, still_covers: bool | None = 
     `still_covers` says whether coins that came after the quote's end make up the price at today's rate.
     """
     with transaction.atomic():
+        # Order before payment, as everywhere: an IPN, the sweep and staff may settle the same order at once.
         order = payment.order.lock()
         payment = payment.lock()
         is_finished = facts.status is ProviderStatus.FINISHED
         known_already = payment.status == Payment.Status.FINISHED
-        why_not = (
-            _why_it_pays_nothing(order, payment, facts, still_covers) if is_finished and not known_already else None
-        )
+        why_not = None
+        if is_finished and not known_already:
+            why_not = _why_it_pays_nothing(order, payment, facts, still_covers)
         _close_unknown_word(payment, facts)
         if is_finished and not known_already and why_not is None:
             _pay(order, payment, facts)
             return "paid"
+        # What they say is kept even where it moves nothing: staff decide on it.
         queries.update(Payment, {"pk": payment.pk}, _seen(payment, facts))
         if payment.status == Payment.Status.REFUNDED and payment.refunds.filter(status=Refund.Status.DONE).exists():
             return "staff sent this money back"
@@ -168,13 +170,13 @@ def _why_it_pays_nothing(
 
 
 def _covers(payment: Payment, order: Order) -> bool:
-    """Say whether the payment, with the parts that came before, makes up the order's price."""
+    """Whether the payment and the parts before it make up the order's price."""
     missing = order.total - payment.price_amount
     return missing <= 0 or credited(order.payments.exclude(pk=payment.pk)) >= missing
 
 
 def _takes_money(order: Order) -> bool:
-    """Say whether a finished payment pays this order. One held for another payment, such as a deposit in the wrong
+    """Whether a finished payment pays this order. One held for another payment, such as a deposit in the wrong
     coin, still waits for the right one: which of the two comes first must not matter.
     """
     if order.status in (*PAYABLE, Order.Status.EXPIRED):
@@ -189,9 +191,9 @@ def _pay(order: Order, payment: Payment, facts: PaymentFacts) -> None:
     coins_in = f"{plain(facts.actually_paid)} {payment.pay_currency.upper()}"
     was_partial = payment.status == Payment.Status.PARTIALLY_PAID
     fields: dict[str, Any] = {**_seen(payment, facts), "finished_at": Now(), "reason": ""}
-    if payment.claim_token is None:  # whoever is asking right now decides that when they are done
+    if payment.claim_token is None:  # else the worker that is asking right now decides that
         fields["next_attempt_at"] = Now() + delay(LOOK_AFTER_FINISH)
-    payment.move(Payment.Status.FINISHED, message=f"The store has the money: {coins_in}.", **fields)
+    payment.move(Payment.Status.FINISHED, message=f"We have the money: {coins_in}.", **fields)
     order.mark_paid(message=f"Paid in full with {coins_in}.")
     queue_email(order, Email.Kind.PAYMENT_RECEIVED)
     failpoint("payment.moved")
@@ -200,15 +202,18 @@ def _pay(order: Order, payment: Payment, facts: PaymentFacts) -> None:
 
 
 def _close_partial_alerts(order: Order, payment: Payment, *, was_partial: bool) -> None:
-    """Partial payments that made up the price need nobody any more; beside a full price they are owed back."""
+    """Partial payments that made up the price need no review; beside a full price they are owed back."""
     partial = order.payments.filter(status=Payment.Status.PARTIALLY_PAID)
-    completed = partial if payment.price_amount < order.total else ()
-    for counted in (*completed, *((payment,) if was_partial else ())):
+    completed = [*partial] if payment.price_amount < order.total else []
+    if was_partial:
+        completed.append(payment)
+    for counted in completed:
         close_alert(AlertKind.PAYMENT_REVIEW, counted, by="automatic: the order is paid")
 
 
 def _apply_step(payment: Payment, step: str) -> str:
     current = Payment.RANK.get(payment.status)
+    # An expired payment may come alive again: coins that were sent late are still seen and confirmed.
     if payment.status == Payment.Status.EXPIRED and step == Payment.Status.WAITING:
         return "still without coins"
     if payment.status != Payment.Status.EXPIRED and (current is None or Payment.RANK[step] <= current):
@@ -219,7 +224,7 @@ def _apply_step(payment: Payment, step: str) -> str:
 
 def _apply_aside(order: Order, payment: Payment, facts: PaymentFacts) -> str:
     if payment.status == Payment.Status.FINISHED and payment.provider_status == facts.raw_status:
-        return f"{facts.status} is known already"  # and a person may have accepted it
+        return f"{facts.status} is known already"  # and staff may have accepted it
     if facts.status is ProviderStatus.PARTIALLY_PAID:
         return _apply_partial(order, payment, facts)
     if facts.status is ProviderStatus.REFUNDED:
@@ -296,8 +301,12 @@ def _ask_for_rest(order: Order, sentence: str) -> None:
         queue_email(order, Email.Kind.PROBLEM, reason=f"{sentence} Open your order to pay the rest, or write to us.")
         return
     # No key leaves without a finished payment, and nobody can be asked for the nothing that is missing.
-    order.hold(reason=OrderReason.PAID_IN_PARTS, message="The parts make up the price; a person looks at them.")
-    queue_email(order, Email.Kind.PROBLEM, reason="Your payments together make up the price. A person looks at them.")
+    order.hold(reason=OrderReason.PAID_IN_PARTS, message="The parts make up the price; our staff are checking them.")
+    queue_email(
+        order,
+        Email.Kind.PROBLEM,
+        reason="Your payments together make up the price. Our staff are checking them; you don't need to do anything.",
+    )
 
 
 def _apply_refunded(order: Order, payment: Payment) -> str:
@@ -306,7 +315,7 @@ def _apply_refunded(order: Order, payment: Payment) -> str:
     counted = payment.status in (Payment.Status.FINISHED, Payment.Status.PARTIALLY_PAID)
     payment.move(Payment.Status.REFUNDED, message="The provider sent the coins back.")
     for refund in payment.refunds.filter(status=Refund.Status.REQUESTED):
-        # Nobody may send them a second time. A person still checks that they arrived.
+        # Nobody may send them a second time. Staff still check that they arrived.
         refund.move(
             Refund.Status.SENT, message="The provider sent the coins of this refund itself.",
             transaction_id=BY_THE_PROVIDER, sent_at=Now(),
@@ -315,7 +324,11 @@ def _apply_refunded(order: Order, payment: Payment) -> str:
     if order.paid_at and order.status in REFUNDABLE and amount_due(order) > 0:
         order.hold_unpaid(message="The payment was refunded by the provider.")
     if counted and order.status in (*PAYABLE, Order.Status.HELD):
-        queue_email(order, Email.Kind.PROBLEM, reason="The payment provider sent your coins back. Look at your order.")
+        queue_email(
+            order,
+            Email.Kind.PROBLEM,
+            reason="The payment provider sent your coins back. Your order's page shows what you can do.",
+        )
     alert(order, payment, ReviewReason.REFUNDED)
     return "refunded"
 
@@ -326,10 +339,14 @@ def _to_review(order: Order, payment: Payment, reason: ReviewReason) -> str:
     if Payment.Status.REVIEW not in Payment.TRANSITIONS[payment.status]:
         alert(order, payment, reason)
         return f"alert: {reason}"
-    payment.move(Payment.Status.REVIEW, message="Staff have to look at this payment.", reason=reason)
+    payment.move(Payment.Status.REVIEW, message="Our staff are checking this payment.", reason=reason)
     if order.status in (*PAYABLE, Order.Status.EXPIRED):
-        order.hold(reason=reason, message="The payment needs a person.")
-        queue_email(order, Email.Kind.PROBLEM, reason="Your payment arrived in a form that a person has to look at.")
+        order.hold(reason=reason, message="The payment needs a manual review.")
+        queue_email(
+            order,
+            Email.Kind.PROBLEM,
+            reason="Your payment did not arrive as expected. Our staff are checking it; you don't need to do anything.",
+        )
     alert(order, payment, reason)
     return f"review: {reason}"
 
@@ -338,7 +355,7 @@ def alert(order: Order, payment: Payment, reason: ReviewReason) -> None:
     raise_alert(
         AlertKind.PAYMENT_REVIEW,
         payment,
-        f"{payment} needs a person: {reason}. Open it in the admin and compare our numbers with the provider's.",
+        f"{payment} needs attention: {reason}. Open it in the admin and compare our numbers with the provider's.",
         order=order,
     )
 

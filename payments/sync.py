@@ -1,4 +1,4 @@
-"""How the store learns of a payment: an IPN or the sweep names it, and the provider is asked for the truth."""
+"""How BitLoot learns of a payment: an IPN or the sweep names it, and the provider is asked for the truth."""
 
 import dataclasses
 import logging
@@ -39,7 +39,7 @@ WATCHED_FOR = timedelta(days=7, hours=6)
 
 
 def handle_ipn(hint: IpnHint) -> Outcome:
-    """Re-read the payment that an authentic IPN names and apply what the provider says; return what came of it.
+    """Re-read the payment that an authentic IPN names and apply what the provider says; return the outcome.
 
     Raises UnknownPayment for a payment we may still be creating, and ProviderError.
     """
@@ -66,6 +66,7 @@ def refresh(payment: Payment) -> str:
         return "the provider has not named this payment yet"
     facts = _read(payment.external_id)
     failpoint("payment.read")
+    # The parts first: what this payment covers depends on them.
     if facts.status is ProviderStatus.FINISHED and payment.price_amount < payment.order.total:
         _reread_parts(payment)
     outcome = _settle(payment, facts)
@@ -82,7 +83,7 @@ def read_again(payment: Payment, *, actor: str = "") -> None:
 
 
 def watch(payment: Payment) -> None:
-    """Re-read one claimed payment whose turn has come: the road for IPNs that never arrive."""
+    """Re-read one claimed payment that is due: the fallback for IPNs that never arrive."""
     if payment.external_id is None:
         _end_unanswered(payment)
         return
@@ -93,7 +94,7 @@ def watch(payment: Payment) -> None:
         logger.warning("%s could not be re-read: %s", payment, err)
         pause = backoff(payment.attempts + 1)
         left = note_failure(payment, err)
-        # Staff are to hear of it in time, not a backoff later.
+        # Staff must hear of it in time, not a backoff later.
         payment.release(min(pause, left) if left else pause, attempts=F("attempts") + 1)
     else:
         payment.release(next_look(queries.get(Payment, payment.pk)), attempts=0)
@@ -111,7 +112,7 @@ def give_up(payment: Payment) -> None:
 
 
 def next_look(payment: Payment) -> timedelta | None:
-    """Return when to re-read, or None once nothing can come of this payment any more."""
+    """Return when to re-read, or None once nothing more can come of this payment."""
     age = payment.claimed_at - payment.created_at
     if payment.status in (Payment.Status.EXPIRED, Payment.Status.PARTIALLY_PAID):
         return delay(3600) if age < WATCHED_FOR else None
@@ -122,6 +123,7 @@ def next_look(payment: Payment) -> timedelta | None:
         return None
     if age > WATCHED_FOR:
         return delay(6 * 3600)
+    # IPNs bring the news; this only catches lost ones, sooner while a customer is likely to be waiting.
     for limit, pause in ((1800, 30), (7200, 120), (86_400, 900)):
         if age < timedelta(seconds=limit):
             return delay(pause)
@@ -136,7 +138,7 @@ def _end_unanswered(payment: Payment) -> None:
     with transaction.atomic():
         payment.order.lock()
         if payment.lock().external_id is not None:
-            payment.release(delay(0))  # an IPN named it just now
+            payment.release(delay(0))  # an IPN named it just now: read it instead of ending it
             return
         payment.release(None)
         payment.move(Payment.Status.EXPIRED, message="The provider never answered this payment's creation.")
@@ -195,7 +197,7 @@ def _still_covers(payment: Payment, facts: PaymentFacts) -> bool:
             raise
         except ProviderRejected as err:
             logger.warning("what %s is worth in %s is not known: %s", payment, coin, err)
-            continue
+            continue  # they quote no price for this pair: judge by the next coin
         return amount >= needed * share * (1 - settings.PAYMENT_TOLERANCE)
     return False
 
@@ -231,6 +233,7 @@ def _adopt(order: Order, facts: PaymentFacts) -> Payment:
             status=Payment.Status.CREATING, pay_currency=facts.pay_currency, price_amount=facts.price_amount
         )
         if not facts.parent_payment_id and (payment := waiting.order_by("created_at").first()) is not None:
+            # An IPN may overtake the answer to our own call, which also brings the memo and the quote's end.
             if waiting.filter(pk=payment.pk, reason="", created_at__gt=Now() - timedelta(seconds=30)).exists():
                 raise UnknownPayment("our own call has not returned yet")
             had_trouble = payment.reason != ""

@@ -7,7 +7,7 @@ from payments.models import Payment
 
 @shared_task(name="payments.drain")
 def drain_payments() -> int:
-    """Re-read the payments whose turn has come."""
+    """Re-read the payments that are due."""
     return drain("payments", Payment.objects.all(), sync.watch, give_up=sync.give_up)
 
 

@@ -1,4 +1,4 @@
-"""What NOWPayments does not answer: noted on the payment it was asked about, and told to staff before long."""
+"""What NOWPayments does not answer: noted on the payment it was asked about, and reported to staff in time."""
 
 from datetime import timedelta
 
@@ -31,6 +31,7 @@ def note_failure(payment: Payment, err: ProviderError) -> timedelta | None:
     """
     since = payment.unread_since
     if since is None:
+        # Filtered on the null: of several readers that fail at once the first one counts.
         Payment.objects.filter(pk=payment.pk, unread_since=None).update(unread_since=Now())
     if err.cause is Cause.CREDENTIALS:
         credentials_refused(err)
@@ -75,7 +76,7 @@ def coins_unread(err: ProviderError) -> None:
 
 
 def answers_again(*kinds: AlertKind) -> None:
-    """Close what was said of the provider as a whole."""
+    """Close the alerts about the provider as a whole."""
     for kind in (AlertKind.PAYMENTS_DOWN, AlertKind.PROVIDER_CREDENTIALS, *kinds):
         close_alert(kind, NOWPAYMENTS, by="automatic: it answers again")
 

@@ -21,15 +21,15 @@ from payments.serializers import (
     payment_body,
 )
 
-answers(exceptions.NotPayable, 409, "not_payable", "This order cannot be paid (any more). Look at the order.")
+answers(exceptions.NotPayable, 409, "not_payable", "This order cannot be paid now. See the order for the reason.")
 answers(exceptions.UnknownCoin, 422, "unknown_coin", "This coin is not on offer. See /api/payments/currencies.")
 answers(
     exceptions.NoAnswer,
     503,
     "provider_unavailable",
-    "The payment provider did not answer. Nothing was charged; try it again.",
+    "The payment provider did not answer. Nothing was charged; try again.",
 )
-answers(exceptions.NoSurplus, 409, "no_surplus", "Nothing came beyond the price that does not go back already.")
+answers(exceptions.NoSurplus, 409, "no_surplus", "There is no surplus to send back, or it is going back already.")
 answers_with(exceptions.AddressRefused, lambda err: (422, "address_refused", str(err), None))
 answers_with(exceptions.TooSmall, lambda err: (422, "below_minimum", _minimum_sentence(err), None))
 
@@ -39,7 +39,7 @@ class CoinList(APIView):
 
     @extend_schema(responses=CoinsSerializer, auth=[])
     def get(self, request: Request) -> Response:
-        """List the coins on offer, with their minimum in the store's currency where the provider names one."""
+        """List the coins on offer, with their minimum in the shop's currency where the provider names one."""
         coins = Coin.objects.filter(is_offered=True)
         return Response({"currencies": CoinSerializer(coins, many=True).data})
 

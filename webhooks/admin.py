@@ -54,6 +54,7 @@ class WebhookLogAdmin(DecisionAdmin):
     due = age_of("next_attempt_at", "next try")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookLog]:
+        # Lists show no bodies; a page reads its own one.
         return super().get_queryset(request).defer("body")
 
     @admin.display(description="event", ordering="event_type")

@@ -11,20 +11,21 @@ class _Place(Generic[Item]):
     def __init__(self, item: Item) -> None:
         self.item = item
         self.written = self.leads = False
-        self._turn = threading.Lock()
-        self._turn.acquire()
+        # A bare lock that another thread releases: an Event would make a Condition and two more locks per webhook.
+        self._woken = threading.Lock()
+        self._woken.acquire()
 
     def wait(self) -> None:
-        self._turn.acquire()
+        self._woken.acquire()
 
-    def call(self) -> None:
-        self._turn.release()
+    def wake(self) -> None:
+        self._woken.release()
 
 
 class Group(Generic[Item]):
     """Hands the items of callers in several threads to `write`, many at a time.
 
-    A caller that finds nobody writing writes at once, so a lone one never waits. Whoever comes meanwhile waits, and the
+    A caller that finds nobody writing writes at once, so a lone one never waits. Those who come meanwhile wait, and the
     first of them then writes for all. If a write for several fails, each of them writes its own item alone: the error
     of one is not the others', so `write` has to bear being repeated.
     """
@@ -40,7 +41,8 @@ class Group(Generic[Item]):
         mine = _Place(item)
         with self._lock:
             self._waiting.append(mine)
-            mine.leads, self._is_writing = not self._is_writing, True
+            mine.leads = not self._is_writing
+            self._is_writing = True
         if not mine.leads:
             mine.wait()
         if mine.leads:
@@ -56,17 +58,20 @@ class Group(Generic[Item]):
             for place in batch:
                 place.written = True
         except Exception:
+            # Of several none is marked as written, so each writes its own; alone, the error is this caller's.
             if len(batch) == 1:
                 raise
         finally:
-            self._let_go_on(batch[1:])
+            self._wake_next(batch[1:])
 
-    def _let_go_on(self, others: Sequence[_Place[Item]]) -> None:
+    def _wake_next(self, others: Sequence[_Place[Item]]) -> None:
         with self._lock:
+            # Chosen under the lock, with `_is_writing` left on: a caller that arrives now joins instead of leading too.
             leader = self._waiting[0] if self._waiting else None
             self._is_writing = leader is not None
+        # The next batch first: the others have their answer already and only return.
         if leader is not None:
             leader.leads = True
-            leader.call()
+            leader.wake()
         for place in others:
-            place.call()
+            place.wake()

@@ -30,7 +30,7 @@ class WebhookLog(QueueRow):
     external_id = models.CharField(max_length=64, blank=True, editable=False)
     event_type = models.CharField(max_length=64, blank=True, editable=False)
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.RECEIVED, editable=False)
-    outcome = models.CharField(max_length=300, blank=True, editable=False, help_text="What came of it, or what failed.")
+    outcome = models.CharField(max_length=300, blank=True, editable=False, help_text="The outcome, or what failed.")
     repeats = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     replays = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     received_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -30,7 +30,7 @@ from webhooks.models import WebhookLog
 logger = logging.getLogger(__name__)
 
 TAMPERED = "The stored body is not the one that was verified, so it is not replayed."
-IN_HAND = "A worker is at it right now; look again in a moment."
+IN_HAND = "A worker is handling it right now; try again in a moment."
 TRIES_AFTER_A_FAILURE = 5
 TRIES_WITHOUT_ANSWER = 60
 
@@ -74,7 +74,7 @@ def store(received: Received) -> None:
     One statement, which webhooks that come at the same time share.
     """
     if connection.in_atomic_block:
-        _insert([received])  # others must not depend on what becomes of this transaction
+        _insert([received])  # others must not depend on whether this transaction commits
     else:
         _together(received)
     wakeup.notify("webhooks")
@@ -108,6 +108,7 @@ def handle_row(log: WebhookLog) -> None:
         return
     else:
         log.mark_done(outcome)
+        # Only after trouble can there be an alert: the usual row saves the statement.
         if log.attempts or log.replays or log.repeats:
             close_alert(AlertKind.WEBHOOK_FAILED, log, by="automatic: it was handled")
 
@@ -121,11 +122,13 @@ def give_up(log: WebhookLog) -> None:
 
 
 def objection_to_replay(log: WebhookLog) -> str | None:
-    return TAMPERED if _is_tampered(log) else IN_HAND if log.claim_token is not None else None
+    if _is_tampered(log):
+        return TAMPERED
+    return None if log.claim_token is None else IN_HAND
 
 
 def replay(log: WebhookLog, *, actor: str = "") -> None:
-    """Hand the row to its handler once more. Raises TamperedBody, and DecisionRefused while a worker is at it."""
+    """Hand the row to its handler once more. Raises TamperedBody, and DecisionRefused while a worker has it."""
     demand(TAMPERED if _is_tampered(log) else None, TamperedBody)
     # Instead of a lock: a worker that claimed the row since it was read keeps it.
     demand(None if log.mark_replayed() else IN_HAND)
@@ -146,7 +149,7 @@ def _try_later(log: WebhookLog, err: Exception) -> None:
         raise_alert(
             AlertKind.WEBHOOK_FAILED,
             log,
-            f"{log} waited for an answer of its provider, which never came: {str(err)[:160]}. Mend the cause, then"
+            f"{log} waited for an answer of its provider, which never came: {str(err)[:160]}. Fix the cause, then"
             " replay it.",
             order=payment.order if payment else None,
         )
@@ -162,7 +165,7 @@ def _fail(log: WebhookLog, err: Exception) -> None:
         raise_alert(
             AlertKind.WEBHOOK_FAILED,
             log,
-            f"{log} could not be handled: {type(err).__name__}. Mend it, then replay it.",
+            f"{log} could not be handled: {type(err).__name__}. Fix it, then replay it.",
         )
 
 

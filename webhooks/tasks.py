@@ -20,5 +20,5 @@ def report_refusals() -> None:
         AlertKind.WEBHOOKS_REFUSED,
         WEBHOOKS,
         "Many webhooks came without the right signature. If a secret was changed at a provider, set both here;"
-        " otherwise somebody is trying. Orders are safe: payments are also read without webhooks.",
+        " otherwise somebody may be forging them. Orders are safe: payments are also read without webhooks.",
     )

@@ -32,6 +32,7 @@ def nowpayments(request: HttpRequest) -> HttpResponse:
         return body
     signature = request.META.get("HTTP_X_NOWPAYMENTS_SIG")
     try:
+        # The signature first, over the bytes as they came: nothing in an unsigned body is read.
         verify_ipn(body, signature, settings.NOWPAYMENTS_IPN_SECRET)
         document = parse_object(body)
     except BadSignature:
@@ -39,7 +40,7 @@ def nowpayments(request: HttpRequest) -> HttpResponse:
     except SignatureNotConfigured:
         return _answer("nowpayments", 503)
     except UnstorableText:
-        document = {}  # authentic: kept as bytes for a person to look at
+        document = {}  # authentic: kept as bytes for staff to look at
     except MalformedJson:
         return _answer("nowpayments", 400)
     event_type, external_id = event_type_and_id(document)
@@ -94,6 +95,7 @@ def _keep(
     try:
         store(Received(WebhookLog.Provider(provider).value, body, headers, external_id, event_type))
     except DatabaseFailure as err:
+        # Not stored, so not acknowledged: a 200 would end the provider's retries.
         logger.error("a webhook of %s could not be stored: %s", provider, type(err).__name__)
         response = _answer(provider, 503)
         response["Retry-After"] = "5"

@@ -82,7 +82,7 @@ def make_rows(title="Ember Drift", **order_fields):
         order=order, payment=payment, amount=Decimal("0.001"), currency="btc", transaction_id=f"tx{number:062}",
         reason=title,
     )  # fmt: skip
-    alert = raise_alert("payment_review", payment, f"{title} needs a person.", order=order)
+    alert = raise_alert("payment_review", payment, f"{title} needs attention.", order=order)
     return SimpleNamespace(
         product=product, order=order, item=item, payment=payment, reservation=reservation, key=key,
         event=order.events.first(),

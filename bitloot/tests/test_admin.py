@@ -329,7 +329,7 @@ def test_run_now_wakes_what_waits_and_refuses_what_is_over_or_in_hand(boss, rows
     for fields, why in (
         ({"status": "delivered"}, "It is delivered already"),
         ({"status": "cancelled"}, "It has ended"),
-        ({"status": "sending", "claimed_until": Now() + timedelta(minutes=1)}, "A worker is at it right now"),
+        ({"status": "sending", "claimed_until": Now() + timedelta(minutes=1)}, "A worker is handling it right now"),
         ({"status": "unknown", "claimed_until": None, "supplier_order_id": None}, "Search for it at the supplier"),
     ):
         set_to(**fields)
@@ -555,7 +555,7 @@ def test_first_page_shows_what_needs_a_person(boss, rows):
     assert "<b>1</b> orders held" in shown
     assert "<b>1</b> payments in review" in shown
     assert "<b>0</b> webhooks that failed" in shown
-    assert "Ember Drift needs a person." in shown
+    assert "Ember Drift needs attention." in shown
     assert rows.gate.host in shown
     assert "Is the worker running?" in shown
 
@@ -722,7 +722,7 @@ def test_broken_handler_is_mended_and_replayed(boss, monkeypatch):
 
 def test_webhook_in_a_workers_hand_or_with_a_changed_body_is_not_replayed(boss, rows):
     WebhookLog.objects.filter(pk=rows.log.pk).update(claim_token=uuid.uuid4())
-    assert "A worker is at it right now" in press(boss, rows.log, "replay")[0]
+    assert "A worker is handling it right now" in press(boss, rows.log, "replay")[0]
     WebhookLog.objects.filter(pk=rows.log.pk).update(claim_token=None, body=b"{}")
     assert "not the one that was verified" in press(boss, rows.log, "replay")[0]
     rows.log.refresh_from_db()

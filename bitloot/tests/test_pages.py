@@ -177,7 +177,7 @@ def test_checkout_shows_the_reason_for_which_an_order_was_refused(client, settin
     client.post("/checkout", form_of(client))
     answer = client.post("/checkout", form_of(client))
     assert answer.status_code == 422
-    assert "There are many unpaid orders for this address." in answer.content.decode()
+    assert "There are too many unpaid orders for this address." in answer.content.decode()
 
 
 def test_form_sent_too_often_gets_a_page_that_says_when_to_try_again(client, settings):

@@ -133,7 +133,7 @@ def test_a_mail_that_crashes_its_worker_is_given_up_after_three_times(server):
     for crashes in (1, 2, 3):
         assert [drained(row).crashes, row.status] == [crashes, "queued"]
     drained(row)
-    assert [row.status, row.error] == ["failed", "Sending it crashed three times."]
+    assert [row.status, row.error] == ["failed", "Sending it crashed the worker three times."]
 
 
 def test_a_refused_staff_address_does_not_make_mails_for_ever(server):

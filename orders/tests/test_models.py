@@ -244,7 +244,7 @@ def test_what_an_old_copy_says_is_not_believed():
     old = Order.objects.get(pk=order.pk)
     order.mark_paid(message="Paid.")
     assert old.mark_paid(message="Paid again.") is False
-    order.hold(reason="look", message="A person looks.")
+    order.hold(reason="look", message="Staff are checking.")
     with pytest.raises(InvalidTransition, match="held -> underpaid"):
         Order(pk=order.pk, status="pending").mark_underpaid(message="Too little.")
     lagging = Order(pk=order.pk, status="paid")

@@ -133,7 +133,7 @@ def test_a_notification_that_crashes_is_given_up(receiver):
     raise_alert("order_held", "order 1", "Decide about it.")
     Notification.objects.update(crashes=3)
     drain_notifications()
-    assert Notification.objects.earliest("pk").error == "Sending it crashed three times."
+    assert Notification.objects.earliest("pk").error == "Sending it crashed the worker three times."
 
 
 def test_a_channel_that_was_taken_out_ends_its_rows(receiver, settings):

@@ -98,7 +98,7 @@ NOT_SOLD = ["", "nothing", "../x", "7e564b11-5172-49e3-b5e6-294f2c2defeb", "' OR
 def test_what_is_not_sold_is_refused(reference):
     make_product(slug="inactive", is_active=False)
     lines = [Line(make_product().slug, 1), Line(reference, 1)]
-    assert refused(lines=lines) == {"items.1.product": ["We do not sell this product (any more)."]}
+    assert refused(lines=lines) == {"items.1.product": ["This product is not for sale."]}
 
 
 BAD_ADDRESSES = [
@@ -110,7 +110,7 @@ BAD_ADDRESSES = [
 @pytest.mark.parametrize("email", BAD_ADDRESSES)
 def test_an_address_that_is_none_is_refused(email):
     before = counts()
-    sentence = "This is not an e-mail address. Check it: the key is sent there."
+    sentence = "This is not an e-mail address. Check it: we send the link to your key there."
     assert refused(email=email) == {"email": [sentence]}
     assert counts() == before
 

@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
                 ('needs_memo', models.BooleanField(default=False, help_text='No address of it is complete without one.')),
                 ('memo_regex', models.CharField(blank=True, max_length=300)),
                 ('is_offered', models.BooleanField(default=True)),
-                ('minimum', models.DecimalField(blank=True, decimal_places=2, help_text="In the store's currency.", max_digits=12, null=True)),
+                ('minimum', models.DecimalField(blank=True, decimal_places=2, help_text="In the shop's currency.", max_digits=12, null=True)),
                 ('refreshed_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],
             options={

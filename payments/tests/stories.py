@@ -878,7 +878,7 @@ STORIES = (
         told="waiting, order expired, finished, order paid",
     ),
     pays(
-        "a week late, and what came of it is not said",
+        "a week late, and the outcome is not reported",
         says("finished", paid=1, outcome_amount=None),
         before=(choose(), WEEK),
         told="waiting, order expired, finished, order paid",

@@ -1,4 +1,4 @@
-"""The desk in the admin: who may decide about money, what a decision does, and that it is done once."""
+"""Review in the admin: who may decide about money, what a decision does, and that it is done once."""
 
 from decimal import Decimal
 
@@ -56,7 +56,7 @@ def make_payment(order=None, **fields):
             **fields,
         }
     )  # fmt: skip
-    raise_alert("payment_review", payment, f"{payment} needs a person.", order=order)
+    raise_alert("payment_review", payment, f"{payment} needs attention.", order=order)
     return payment
 
 
@@ -171,7 +171,7 @@ def test_acceptance_without_a_reason_asks_again(client, settler, reason):
     assert Payment.objects.get().status == "partially_paid"
 
 
-def test_what_the_desk_refuses_is_said_and_changes_nothing(client, settler):
+def test_what_review_refuses_is_explained_and_changes_nothing(client, settler):
     payment = make_payment()
     Order.objects.update(status="fulfilled")
     assert send(client, payment, "accept", **REASON, seen=seen_now(payment)) == [
@@ -299,7 +299,7 @@ def test_payment_that_was_never_read_has_no_evidence(client, settler):
         ("partially_paid_other_coin", "A part arrived. The payment is in another coin than the one asked for."),
         ("finished_after_failed", "The money arrived for a payment that had ended: failed."),
         ("partially_paid_after_cancelled", "A part arrived for a payment that had ended: cancelled."),
-        ("order_refund_due", "The money arrived for an order that takes none any more: refund due."),
+        ("order_refund_due", "The money arrived for an order that no longer takes any: refund due."),
         ("expired_with_money", "The provider ended the payment (expired) although coins had come."),
         ("something_new", "Something new"),
     ],
@@ -342,7 +342,7 @@ def test_held_order_is_let_go_on(client, settler):
 
 def test_only_an_order_without_money_is_cancelled(client, settler):
     order, short = make_order(), make_payment().order
-    short.payments.get().move("review", message="To a person.")
+    short.payments.get().move("review", message="To review.")
     assert choices(client, order) == ["Hold", "Cancel"]
     assert choices(client, short) == ["Hold", "Give the money back"]
     assert "A payment of it is in review" in send(client, short, "cancel", **REASON, seen=seen_now(short))[0]

@@ -1,4 +1,4 @@
-"""Nobody without the secret gets anything into the store, and nobody with it gets a 5xx out."""
+"""Nobody without the secret gets anything stored, and nobody with it gets a 5xx out."""
 
 import hashlib
 import hmac
@@ -130,7 +130,7 @@ def _edited_by_all(raw, changes):
 
 
 def is_signed(raw, header):
-    """Say whether the header fits, perhaps because other bytes say the same."""
+    """Whether the header fits, perhaps because other bytes mean the same."""
     signed = [body for body in (raw, *BODIES) if header is not None and header.lower() == mac(body)]
     return raw in signed or any(meaning(raw) == meaning(body) for body in signed)
 

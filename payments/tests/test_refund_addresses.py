@@ -31,7 +31,7 @@ def test_an_address_may_be_changed_until_the_coins_are_sent():
     ]
     RefundAddress.objects.update(rests_until=None)
     send(refund)
-    with pytest.raises(AddressRefused, match="does not wait for an address"):
+    with pytest.raises(AddressRefused, match="is not waiting for an address"):
         give(refund)
 
 

@@ -106,7 +106,7 @@ def test_nothing_is_accepted_without_coins():
 @pytest.mark.parametrize("reason", ["", "   ", "ok", "1234"])
 def test_accepting_needs_a_reason(reason):
     payment = money_in()
-    with pytest.raises(DecisionRefused, match="Say why"):
+    with pytest.raises(DecisionRefused, match="Give a reason"):
         accept(payment, reason)
     assert now(payment) == "review"
 

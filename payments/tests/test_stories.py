@@ -110,7 +110,7 @@ class Tales:
             return self.world.settled()
 
     def _ends(self, position, waiting):
-        """Return every end from here on. A state seen before, on another way, need not be tried again."""
+        """Return every end from here on. A state seen before, on another way, is not tried again."""
         self.world.restore(self.truths[position])
         state = (position, waiting, self.world.rows())
         if state not in self.ends:

@@ -295,7 +295,7 @@ class World:
         for refund in Refund.objects.filter(status="sent"):
             refunds.mark_done(refund, actor=STAFF)
 
-    # --- what became of it
+    # --- the outcome
 
     def amount_due(self):
         """Return what is left of the price, counted here anew."""
@@ -373,4 +373,4 @@ def _line(event):
 
 
 def _why(message):
-    return ": " + message.split(" needs a person: ")[1].split(".")[0] if " needs a person: " in message else ""
+    return ": " + message.split(" needs attention: ")[1].split(".")[0] if " needs attention: " in message else ""

@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
                 ('external_id', models.CharField(blank=True, editable=False, max_length=64)),
                 ('event_type', models.CharField(blank=True, editable=False, max_length=64)),
                 ('status', models.CharField(choices=[('received', 'Received'), ('processed', 'Processed'), ('ignored', 'Ignored'), ('failed', 'Failed')], default='received', editable=False, max_length=10)),
-                ('outcome', models.CharField(blank=True, editable=False, help_text='What came of it, or what failed.', max_length=300)),
+                ('outcome', models.CharField(blank=True, editable=False, help_text='The outcome, or what failed.', max_length=300)),
                 ('repeats', models.PositiveIntegerField(db_default=0, default=0, editable=False)),
                 ('replays', models.PositiveIntegerField(db_default=0, default=0, editable=False)),
                 ('received_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),

@@ -275,7 +275,7 @@ def test_replay_leaves_a_row_that_a_worker_holds(handler):
     handler(Outcome.processed("paid"))
     log = make_log()
     (claimed,) = WebhookLog.objects.claim()
-    with pytest.raises(DecisionRefused, match="A worker is at it"):
+    with pytest.raises(DecisionRefused, match="A worker is handling it"):
         replay(log)
     log.refresh_from_db()
     assert [log.replays, log.claim_token] == [0, claimed.claim_token]
