@@ -185,7 +185,7 @@ CELERY_WORKER_CONCURRENCY = 10
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_IGNORE_RESULT = True
-# Every message is a wake-up, which may get lost: the broker need not remember which ones a worker has taken.
+# Every message is a wake-up, which may get lost: the broker does not have to remember which ones a worker has taken.
 CELERY_TASK_QUEUES = [Queue("celery", Exchange("celery"), routing_key="celery", no_ack=True)]
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_SEND_TASK_EVENTS = False

@@ -1,4 +1,4 @@
-"""News from the orders below: open the rows of work, ring, nothing else."""
+"""News from the orders below: open the rows of work and notify the workers, nothing else."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ def open_reservations(order: Order, **_: Any) -> None:
 
 @receiver(order_refund_due)
 def look_at_reservations(order: Order, **_: Any) -> None:
-    """Let the pipeline see that the order's money goes back: what was not bought is not bought any more."""
+    """Let the pipeline see that the order's money goes back: what is not bought yet will not be bought."""
     for reservation in Reservation.objects.filter(item__order=order).exclude(status=Reservation.Status.DELIVERED):
         reservation.wake()
     wakeup.notify("fulfillment")

@@ -35,7 +35,9 @@ def check_product(product_id: str) -> None:
     client = kinguin.client()
     # They number their products as well, and that number is what the addresses of their shop show.
     if client.dialect == "ecommerce" and not KINGUIN_PRODUCT.fullmatch(product_id):
-        raise UnknownProduct("Kinguin's productId has 24 digits from 0-9 and a-f; the short kinguinId is another one.")
+        raise UnknownProduct(
+            "Kinguin's productId has 24 digits from 0-9 and a-f; the short kinguinId is a different number."
+        )
     try:
         client.quote(product_id)
     except kinguin.OutOfStock as err:
@@ -45,7 +47,7 @@ def check_product(product_id: str) -> None:
 
 
 def handle_supplier_event(event: SupplierEvent) -> Outcome:
-    """Look at the reservation a webhook names, soon; what the webhook claims moves nothing by itself."""
+    """Look at the reservation a webhook names, soon; the webhook is only a hint and moves nothing."""
     if event.kind != "order":
         return Outcome.ignored(event.kind)
     reservation = _named(event)
@@ -73,7 +75,7 @@ def handle_supplier_event(event: SupplierEvent) -> Outcome:
 
 
 def run_now(reservation: Reservation) -> None:
-    """Put the reservation on top of the queue; a worker that is at it looks again when it is done."""
+    """Make the reservation due now; a worker that has it already looks once more afterwards."""
     reservation.wake()
     wakeup.notify("fulfillment")
 
@@ -117,7 +119,7 @@ def run_order(order: Order, *, actor: str) -> None:
     with transaction.atomic():
         order = order.lock()
         demand(objection_to_running_order(order), NotDeliverable)
-        order.note("staff", "Delivery was asked to run now.", actor=actor)
+        order.note("staff", "Staff asked for the delivery to run now.", actor=actor)
         for reservation in Reservation.objects.filter(item__order=order).exclude(status=Status.DELIVERED):
             run_now(reservation)
 
@@ -134,7 +136,7 @@ def resume(reservation: Reservation, *, actor: str) -> None:
     """Let a held reservation be bought as if it were new. Locks order and reservation. Raises DecisionRefused."""
     with transaction.atomic():
         order = reservation.item.order.lock()
-        goes_on = waits_for_a_purchase(order)
+        resumes = waits_for_a_purchase(order)
         # Since staff looked at it a worker may have begun to buy.
         demand(objection_to_resuming(reservation.lock()))
         reservation.move(
@@ -147,7 +149,7 @@ def resume(reservation: Reservation, *, actor: str) -> None:
             waiting_since=None,
         )
         close_alert(AlertKind.RESERVATION, reservation, by=actor)
-        if goes_on:
+        if resumes:
             order.mark_fulfilling()
         run_now(reservation)
 
@@ -166,7 +168,7 @@ def keys_of(order: Order) -> list[Key]:
 
 
 def is_open_question(reservation: Reservation) -> bool:
-    """Whether nobody knows if something was bought: then only a search may follow."""
+    """Return True while nobody knows if something was bought: only a search may follow then."""
     return reservation.supplier_order_id is None and (
         reservation.status == Status.UNKNOWN or reservation.unknown_at is not None
     )
@@ -174,7 +176,7 @@ def is_open_question(reservation: Reservation) -> bool:
 
 def _in_hand(reservation: Reservation) -> str | None:
     is_claimed = reservation.claimed_until is not None and reservation.claimed_until > timezone.now()
-    return "A worker is at it right now; look again in a moment." if is_claimed else None
+    return "A worker is working on it right now; look again in a moment." if is_claimed else None
 
 
 def _named(event: SupplierEvent) -> Reservation | None:
@@ -227,5 +229,5 @@ RUN_ORDER = Decision(
     permission="orders.deliver_order",
     objection=objection_to_running_order,
     carry_out=run_order,
-    done="a worker looks at every item that is not delivered within seconds",
+    done="within seconds a worker looks at every item that is not delivered yet",
 )

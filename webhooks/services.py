@@ -30,7 +30,7 @@ from webhooks.models import WebhookLog
 logger = logging.getLogger(__name__)
 
 TAMPERED = "The stored body is not the one that was verified, so it is not replayed."
-IN_HAND = "A worker is at it right now; look again in a moment."
+IN_HAND = "A worker is working on it right now; look again in a moment."
 TRIES_AFTER_A_FAILURE = 5
 TRIES_WITHOUT_ANSWER = 60
 

@@ -204,7 +204,7 @@ def _refunded(which: Q) -> Any:
 
 
 def _whereabouts() -> Case:
-    """Where the money of a payment is now, by what became of its order."""
+    """Where the money of a payment is now, judging by the state of its order."""
     refunds = Refund.objects.filter(payment=OuterRef("pk")).exclude(kind=Refund.Kind.SURPLUS)
     returned = [Order.Status.REFUND_DUE, Order.Status.REFUNDED]
     return Case(

@@ -63,7 +63,7 @@ class RequestMiddleware:
         if not (unready or isinstance(err, OperationalError | InterfaceError)):
             return None
         logger.error("the database did not answer: %s", unready or type(err).__name__)
-        return problem(503, "unavailable", "The store is busy. Try again in a moment.", request=request, retry_after=5)
+        return problem(503, "unavailable", "The shop is busy. Try again in a moment.", request=request, retry_after=5)
 
 
 @lru_cache(maxsize=16)

@@ -1,7 +1,7 @@
 """How a worker process handles its queues: one drain per queue claims due rows, threads of the process handle them.
 
 Fairness is the seats: no queue can take another's threads. Admission is the pool of database connections, which
-serves whoever has waited longest.
+serves the longest waiting first.
 """
 
 import logging

@@ -216,7 +216,7 @@ def test_a_webhook_in_a_workers_hand_is_not_replayed(desk):
     WebhookLog.objects.update(claim_token=uuid.uuid4())
     answer = desk.ask("replay")
     assert [answer.status_code, answer.json()["code"]] == [409, "refused"]
-    assert answer.json()["detail"] == "A worker is at it right now; look again in a moment."
+    assert answer.json()["detail"] == "A worker is working on it right now; look again in a moment."
     assert WebhookLog.objects.get().replays == 0
 
 

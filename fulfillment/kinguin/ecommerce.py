@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from bitloot.core.providers import Transport, UnreadableAnswer
 from bitloot.core.reader import Fields
@@ -78,7 +78,7 @@ class EcommerceClient:
         return order
 
     def give(self, order_id: str) -> None:
-        """Nothing to do: the purchase was complete with reserve."""
+        """Do nothing: in this dialect reserving already bought the keys."""
 
     def read(self, order_id: str) -> SupplierOrder:
         order = _order(self._endpoint.call("GET", f"/v1/order/{wire.path_id(order_id, 'order')}"))
@@ -116,7 +116,7 @@ class EcommerceClient:
         return next(iter(orders.values()), None)
 
     def list_since(self, moment: datetime) -> Iterator[SupplierOrder]:
-        """Yield every order of our account placed since then, the store's or not.
+        """Yield every order of our account placed since then, ours or not.
 
         Raises ProviderError; UnreadableAnswer at the end if some cannot be read, after all the others.
         """
@@ -162,8 +162,11 @@ class EcommerceClient:
         external_id = wire.safe_id(body.get("orderExternalId"))
         product_id = wire.safe_id(body.get("productId"))
         updated_at = body.get("updatedAt")
+        kind: Literal["order", "product", "unknown"] = "product" if product_id else "unknown"
+        if order_id or external_id:
+            kind = "order"
         return SupplierEvent(
-            kind="order" if order_id or external_id else "product" if product_id else "unknown",
+            kind=kind,
             event_type=name,
             order_id=order_id,
             external_id=external_id,

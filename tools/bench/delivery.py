@@ -137,7 +137,7 @@ def _waiting_payments(stack: Stack, count: int, supplier_ms: int) -> dict[str, d
 
 
 def _money(stack: Stack, payment: dict[str, Any]) -> bytes:
-    """Return the sandbox's own request that finishes a payment: it sends the signed IPN by itself."""
+    """Return the sandbox's own request that finishes a payment: the sandbox then sends the signed IPN."""
     body = json.dumps({"status": "finished", "actually_paid": payment["amount"]}).encode()
     return load.request("POST", f"/control/payments/{payment['id']}/status", host="127.0.0.1", body=body)
 

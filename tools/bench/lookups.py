@@ -94,7 +94,7 @@ def measure(stack: Stack, sizes: list[int]) -> list[Size]:
 
 
 def _drop_other_work(database: psycopg.Connection[Any]) -> None:
-    """Nothing is due any more, so that a sweep finds what it most often finds: nothing."""
+    """Make nothing due, so that a sweep finds what it usually finds: nothing."""
     for table in ("webhooks_webhooklog", "payments_payment", "fulfillment_reservation", "storage_key", "orders_email"):
         database.execute(sql.SQL("UPDATE {} SET next_attempt_at = NULL").format(sql.Identifier(table)))
 

@@ -183,7 +183,7 @@ class DecisionAdmin(ReadOnlyAdmin):
             name = self.named(changed[0]) if len(changed) == 1 else several
             self.message_user(request, f"{name}: {decision.done}", messages.SUCCESS)
         for reason, count in left.items():
-            name = self.named(taken[0]) if len(taken) == 1 else f"{count} left as before"
+            name = self.named(taken[0]) if len(taken) == 1 else f"{count} left unchanged"
             self.message_user(request, f"{name}: {reason}", messages.WARNING)
         if len(taken) > MAX_ROWS:
             text = f"Only the first {MAX_ROWS} were taken. Filter the list and do it again for the others."
