@@ -172,7 +172,7 @@ class Environment:
 
     def _unknown(self, name: str) -> str:
         meant = difflib.get_close_matches(name, sorted(self._asked), n=1)
-        hint = f"; did you mean {meant[0]}?" if meant else " and changes nothing."
+        hint = f"; did you mean {meant[0]}?" if meant else " and has no effect."
         return f"{name} is not a setting of BitLoot{hint}"
 
 
@@ -252,7 +252,7 @@ def email(text: str) -> str:
     try:
         validate_email(text)
     except ValidationError:
-        raise Wrong(f"holds {text[:60]!r}, which is no e-mail address") from None
+        raise Wrong(f"holds {text[:60]!r}, which is not an e-mail address") from None
     return text
 
 

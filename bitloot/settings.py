@@ -170,7 +170,7 @@ if REDIS_URL:
         }
     }
 else:
-    # The embedded store has no broker. The worker finds its rows by sweeping, and beat runs its few tasks itself.
+    # Embedded, there is no broker. The worker finds its rows by sweeping, and beat runs its few tasks itself.
     CELERY_BROKER_URL = "memory://"
     CELERY_BROKER_TRANSPORT_OPTIONS = {}
     CELERY_TASK_ALWAYS_EAGER = True
@@ -373,7 +373,7 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 CSRF_FAILURE_VIEW = "bitloot.ops.errors.form_refused"
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
-# Every staff account needs a one-time code to come in; without DEBUG there is no way around it.
+# Every staff account needs a one-time code to sign in; without DEBUG there is no way around it.
 STAFF_OTP_REQUIRED = not DEBUG
 OTP_TOTP_ISSUER = "BitLoot staff"
 SESSION_ENGINE = "bitloot.core.sessions"

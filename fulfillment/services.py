@@ -35,9 +35,7 @@ def check_product(product_id: str) -> None:
     client = kinguin.client()
     # They number their products as well, and that number is what the addresses of their shop show.
     if client.dialect == "ecommerce" and not KINGUIN_PRODUCT.fullmatch(product_id):
-        raise UnknownProduct(
-            "Kinguin's productId has 24 digits from 0-9 and a-f; the short kinguinId is a different number."
-        )
+        raise UnknownProduct("Kinguin's productId has 24 digits from 0-9 and a-f; the short kinguinId is not the same.")
     try:
         client.quote(product_id)
     except kinguin.OutOfStock as err:

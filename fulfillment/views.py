@@ -27,15 +27,11 @@ from storage.models import Key
 from storage.services import KeyMaterial, Opener, download_url, fallback_url, reveal
 
 answers(exceptions.NothingStored, 404, "not_stored_yet", "No key of this order is ready yet. Ask again in a moment.")
-answers(
-    exceptions.KeysGone, 410, "gone", "The keys of this order are gone: their time is over, or the order was refunded."
-)
-answers(KeyShredded, 410, "gone", "The keys of this order are gone: their time is over, or the order was refunded.")
+answers(exceptions.KeysGone, 410, "gone", "The keys of this order are gone: they expired, or the order was refunded.")
+answers(KeyShredded, 410, "gone", "The keys of this order are gone: they expired, or the order was refunded.")
 answers(KeyBelongsElsewhere, 404, "not_found", "This order has no such key.")
 answers(KeyUnreadable, 503, "integrity", "The key cannot be handed out right now. Our staff know; nothing is lost.")
-answers(
-    OpenedTooOften, 429, "opened_too_often", "This key was opened too often. Try again in an hour; nothing is lost."
-)
+answers(OpenedTooOften, 429, "opened_too_often", "It was opened too often. Try again in an hour; nothing is lost.")
 answers_with(exceptions.PermitOpen, lambda err: (409, "permit_open", str(err), None))
 answers_with(exceptions.NotDeliverable, lambda err: (409, "not_deliverable", str(err), None))
 answers_with(exceptions.CodesRefused, lambda err: (422, "codes_refused", str(err), None))

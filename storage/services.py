@@ -203,7 +203,7 @@ def _copy_and_open(key: Key) -> None:
 
 
 def _mark_stored(key: Key) -> None:
-    # A copy of our own files is no reason to drop ours: web and worker may have different disks.
+    # A copy in our own files is not a reason to drop ours: web and worker may have different disks.
     dropped = {"ciphertext": None} if key_store().signs_urls else {}
     fields = {**Key.release_fields(None), **dropped, "attempts": 0, "error": "", "stored_at": Now()}
     try:

@@ -1,4 +1,4 @@
-"""The books, summed up from the rows themselves: what came in, what the supplier took, what was delivered, is owed."""
+"""The ledger, added up from the rows: what came in, what the supplier took, what was delivered and is owed."""
 
 import uuid
 from collections.abc import Iterator
@@ -93,7 +93,7 @@ class Book:
 
     @property
     def margin(self) -> Decimal | None:
-        """What is left once everybody has theirs; None where the supplier's currency is another."""
+        """The margin once everything owed is paid; None where the supplier's currency is another."""
         if self.currency != "EUR":
             return None
         kept = self.total_in - self.came_in.get("went_back", Decimal(0)) - self.came_in.get("owed_back", Decimal(0))

@@ -207,7 +207,7 @@ def _ask_each(
     look: Callable[[AnyRow], Iterator[Said]],
     state: Callable[[AnyRow], tuple[object, ...]],
 ) -> Answers:
-    """Look at row after row until the provider has had enough; doubts about rows that moved on are dropped."""
+    """Check row after row until the provider refuses more; doubts about rows that moved on are dropped."""
     answers, total, failures = Answers(), rows.count(), 0
     doubts: list[Doubt] = []
     for row in rows.iterator(chunk_size=200):
@@ -333,7 +333,7 @@ def _search(client: KinguinClient, reservation: Reservation) -> Iterator[Said]:
 
 
 def _look_for_strangers(client: EcommerceClient, since: datetime, answers: Answers) -> None:
-    """Name what was bought in the way this store buys, and is in none of its rows."""
+    """Name purchases made the way BitLoot makes them that none of our rows has."""
     try:
         for orders in _in_batches(client.list_since(since)):
             names = {order.order_id: order.external_id for order in orders if _is_ours(order)}

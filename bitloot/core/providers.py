@@ -98,7 +98,7 @@ class Answer:
         return 200 <= self.status < 300
 
     def json(self) -> Any:
-        """Return the parsed body, with Odd for each bad value in it; raises UnreadableAnswer if it is no JSON."""
+        """Return the parsed body, with Odd for each bad value in it; raises UnreadableAnswer if it is not JSON."""
         try:
             return parse_answer(self.body)
         except MalformedJson as err:

@@ -78,7 +78,7 @@ class Worker:
         self._threads.shutdown(wait=True)
 
     def look(self, queue: str) -> bool:
-        """Drain the queue in this process; False if others should: it is no worker, or its seats are taken."""
+        """Drain the queue in this process; False if others should: this is not a worker, or its seats are taken."""
         lane = self._lanes.get(queue)
         if self._threads is None or lane is None or self._stopping.is_set():
             return False

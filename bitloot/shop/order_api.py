@@ -93,7 +93,7 @@ def _timeline(order: Order) -> list[dict[str, Any]]:
 
 
 def _line(event: OrderEvent) -> dict[str, Any]:
-    """Show a line of the timeline; what passes between us and the supplier is told in general words."""
+    """Show a line of the timeline; customers read general words for what passes between us and the supplier."""
     message = _PURCHASE_SENTENCES.get(event.to_status, event.message) if event.kind == "reservation" else event.message
     return {"at": event.at, "kind": event.kind, "event": event.to_status or event.kind, "message": message}
 

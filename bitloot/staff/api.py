@@ -57,7 +57,7 @@ class NumberedPages(Pages):
 
 
 class FilteredList(StaffView, ListAPIView):
-    """A list filtered by the exact values of `filters` and by time; a value that means nothing is an error."""
+    """A list filtered by the exact values of `filters` and by time; an unknown value is an error."""
 
     pagination_class = Pages
     filters: dict[str, str] = {}

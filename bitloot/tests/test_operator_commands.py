@@ -146,7 +146,9 @@ def test_the_environment_s_safe_mode(well, settings):
 
 def test_a_balance_too_small_for_a_product(well):
     make_product(max_cost=Decimal("600.00"))
-    assert problems() == ["The balance of 500 EUR does not buy the dearest product (600 EUR); top it up at Kinguin."]
+    assert problems() == [
+        "The balance of 500 EUR does not cover the most expensive product (600 EUR); top it up at Kinguin."
+    ]
 
 
 def test_a_balance_too_small_for_orders_that_wait(well):

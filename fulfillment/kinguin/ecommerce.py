@@ -106,7 +106,7 @@ class EcommerceClient:
 
     def find(self, external_id: str) -> SupplierOrder | None:
         results = self._search(orderExternalId=external_id)
-        # Whether their search is exact is undocumented.
+        # Undocumented: their search may match more than the exact id.
         exact = [_order(row) for row in results if isinstance(row, dict) and row.get("orderExternalId") == external_id]
         orders = {order.order_id: order for order in exact}
         if len(orders) > 1:
@@ -195,7 +195,7 @@ class EcommerceClient:
 
     def _balance(self) -> Decimal | None:
         answer = Fields(self._endpoint.call("GET", "/v1/balance"), what="Kinguin balance")
-        # A figure that we cannot read is no outage: their refusal of a purchase decides in the end.
+        # A figure that we cannot read is not an outage: their refusal of a purchase decides in the end.
         return answer.aside(answer.optional_amount, "balance", None)
 
 

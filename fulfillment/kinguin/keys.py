@@ -65,5 +65,5 @@ def _from_base64(encoded: str) -> bytes | None:
 
 
 def _as_bytes(serial: str) -> bytes:
-    # A lone half of a surrogate pair is no text in UTF-8, and JSON can carry one all the same.
+    # A lone half of a surrogate pair is not text in UTF-8, and JSON can carry one all the same.
     return serial.encode("utf-8", "surrogatepass")

@@ -123,7 +123,7 @@ def steady(stack: Stack, *, orders: int, supplier_ms: int) -> Mails:
 
 
 def _waiting_payments(stack: Stack, count: int, supplier_ms: int) -> dict[str, dict[str, Any]]:
-    """Return new orders with the payments that wait for coins, once the store has nothing else to do."""
+    """Return new orders with the payments that wait for coins, once BitLoot has nothing else to do."""
     stack.sandbox("config", {"delay_ms": 0})
     orders = http.place(stack, count)
     http.start_payments(stack, orders)

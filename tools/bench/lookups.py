@@ -1,4 +1,4 @@
-"""Whether finding one row stays as cheap with a million orders as with ten thousand, and what a sweep costs then."""
+"""Is finding one row as cheap with a million orders as with ten thousand, and what does a sweep cost then?"""
 
 import json
 import random
@@ -142,7 +142,7 @@ def _lookups(database: psycopg.Connection[Any], size: int) -> dict[str, float]:
 
 
 def _median(database: psycopg.Connection[Any], statement: str, size: int) -> float:
-    drawn = random.Random(size)  # noqa: S311 - which rows are asked for is no secret
+    drawn = random.Random(size)  # noqa: S311 - which rows are asked for is not secret
     times = []
     for number in [drawn.randint(1, size) for _ in range(ASKED)]:
         started = time.perf_counter()

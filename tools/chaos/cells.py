@@ -87,7 +87,7 @@ class Cell:
 
     @property
     def starts_paid(self) -> bool:
-        """Whether the story may begin after the payment: what is killed lies behind it."""
+        """True where the story may begin after the payment, because the kill comes later."""
         return not self.failpoint.startswith(CHECKOUT)
 
     def __str__(self) -> str:

@@ -78,7 +78,7 @@ def act(run: Run) -> None:
 
 
 def pay(run: Run) -> None:
-    """The customer asks for an address and pays; the first the store hears is that coins were seen."""
+    """The customer asks for an address and pays; the first that BitLoot hears is that coins were seen."""
     if run.order.status != Order.Status.PENDING:
         return
     payment = start_payment(order=run.order, coin=COIN)
@@ -198,7 +198,7 @@ def _provider_says(run: Run, payment: Payment) -> str:
 
 
 def _attempt(step: Callable[[], Any]) -> None:
-    """Whoever acts here survives an error of the store's: a customer tries again, a worker takes the next message."""
+    """Survive an error of BitLoot's as a customer, who tries again, or a worker, which takes the next message."""
     try:
         step()
     except Exception as err:  # noqa: BLE001 - a failpoint may raise anything anywhere

@@ -250,7 +250,7 @@ class ReadOnlyInline(admin.TabularInline):
 
 
 def may_view(request: HttpRequest, model: type[Model]) -> bool:
-    """Whether the list of this model is open to them; Django lets those who may change a row view it, too."""
+    """Return True if they may see this model's list; Django lets those who may change a row view it, too."""
     meta = model._meta
     return any(request.user.has_perm(f"{meta.app_label}.{verb}_{meta.model_name}") for verb in ("view", "change"))
 

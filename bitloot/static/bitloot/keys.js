@@ -53,7 +53,7 @@ async function openOne(row, api) {
 }
 
 export function sorry(error) {
-  if (error.status === 429) return "You opened keys very often. Please wait a little and try again; nothing is lost.";
+  if (error.status === 429) return "You opened keys very often. Please wait a few minutes and try again; nothing is lost.";
   if (error.status) return error.message || "We could not hand out the key. Please try again; nothing is lost.";
   if (error.name === "OperationError") {
     return "The key could not be opened: the download was damaged. Please try again, or reply to our e-mail.";
@@ -63,7 +63,7 @@ export function sorry(error) {
 
 /**
  * Download the sealed key: twice from the object store, then once from the shop, which reads the same bytes.
- * Networks that block the store's host, or a bucket without CORS, would otherwise lock the customer out.
+ * Networks that block the object store's host, or a bucket without CORS, would otherwise lock the customer out.
  */
 export async function download(key, { fetch = globalThis.fetch, pause = RETRY_AFTER, onFallback = () => {} } = {}) {
   const urls = [key.download_url, key.download_url, key.fallback_url ?? key.download_url];
