@@ -149,6 +149,7 @@ def _deliver_item(item: OrderItem, serials: list[str], *, reason: str, actor: st
     reservation.item = item
     if reservation.status == Status.DELIVERED:
         raise CodesRefused(f"“{item.title}” is delivered already.")
+    # Under both locks: a worker that began to buy since the page was read must finish first.
     demand(objection_to_typed_codes(reservation), PermitOpen)
     missing = _missing(reservation)
     if len(serials) != missing:
@@ -167,6 +168,7 @@ def _seal(reservation: Reservation, serials: Sequence[str], *, reason: str, acto
             content_type=content_type,
             replaces=reservation.replaces_id,
         )
+    # An ended purchase may not become delivered directly, so the timeline shows who reopened it.
     if reservation.status in (Status.CANCELLED, Status.FAILED):
         reservation.move(Status.HELD, message="Reopened by staff.", actor=actor)
     reservation.move(
@@ -244,6 +246,7 @@ def _begun(key: Key, *, keeps: bool) -> Reservation:
     reservation = Reservation(
         item=key.item, external_id=str(key.pk), dialect=settings.KINGUIN_API, replaces=key, keeps_replaced=keeps
     )
+    # Taken if a replacement was begun before and ended without a key: its row is used again.
     if queries.insert(reservation, unless_taken="external_id"):
         return reservation
     begun = Reservation.objects.select_related("replaces").select_for_update(of=("self",)).get(replaces=key)
@@ -272,6 +275,7 @@ def objection_to_shredding(key: Key) -> str | None:
 def shred_key(key: Key, *, actor: str, reason: str) -> None:
     """Destroy a key for good: the customer can no longer open it. Locks the order. Raises DecisionRefused."""
     with transaction.atomic():
+        # The order first, as everywhere, then read afresh: its delivery may have ended or begun anew.
         key.item.order.lock()
         current = Key.objects.select_related("item__order").get(pk=key.pk)
         demand(objection_to_shredding(current))

@@ -40,6 +40,7 @@ class CallLog:
         return result
 
     def flush(self) -> None:
+        # Together with the step's outcome: writing each call at once would cost a commit for each.
         queries.insert_all(self._rows)
         self._rows = []
 

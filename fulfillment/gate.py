@@ -131,6 +131,7 @@ def _probe(client: KinguinClient) -> bool:
     if not mine.update(probe_at=Now() + delay(PAUSE_SECONDS)):
         return False
     health = client.health()
+    # Overwritten even with None: a balance from before the outage may be out of date.
     SupplierGate.objects.filter(pk=client.host).update(balance=health.balance)
     if health.cause is Cause.CREDENTIALS:
         _tell_once_of_credentials(client.host)

@@ -109,6 +109,7 @@ class Reservation(StatusRow, QueueRow):
     @property
     def quantity(self) -> int:
         """How many keys it is for."""
+        # A replacement is bought for the one key that it replaces, not for all of its item.
         return 1 if self.replaces_id else self.item.quantity
 
     @property
@@ -168,6 +169,7 @@ class ReservationAttempt(models.Model):
         UNKNOWN = "unknown", Tone.LOOK
 
     reservation = models.ForeignKey(Reservation, on_delete=models.PROTECT, related_name="permits")
+    # Unique within its reservation: two workers that both believe they hold the claim cannot both commit a permit.
     number = models.PositiveSmallIntegerField()
     price = models.DecimalField(max_digits=10, decimal_places=2, null=True)
     permitted_at = models.DateTimeField(db_default=Now(), editable=False)

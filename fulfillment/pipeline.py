@@ -93,6 +93,7 @@ def _settled(reservation: Reservation, client: KinguinClient, calls: CallLog) ->
 
 STEPS: dict[str, Callable[[Reservation, KinguinClient, CallLog], StepResult]] = {
     Status.PENDING: buying.send,
+    # Claimed in this status, it was left by a worker that died in mid-send.
     Status.SENDING: searching.after_a_crash,
     Status.UNKNOWN: searching.find_out,
     Status.RESERVED: collecting.give,

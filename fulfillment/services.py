@@ -59,6 +59,7 @@ def handle_supplier_event(event: SupplierEvent) -> Outcome:
             f"The supplier speaks of order {event.order_id} for {reservation}, we know {reservation.supplier_order_id}."
             " Look both up in the supplier's dashboard.",
         )
+    # Staff delivered it, so a purchase that appears now costs us money for keys nobody needs.
     if reservation.manual and event.order_id and event.status.lower() not in TAKEN_BACK:
         raise_alert(
             AlertKind.SURPLUS,

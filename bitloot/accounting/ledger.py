@@ -114,6 +114,7 @@ def one_moment() -> Iterator[None]:
         yield
         return
     with transaction.atomic(), connection.cursor() as cursor:
+        # Sales continue meanwhile; without a snapshot the sums would disagree with each other.
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         cursor.execute("SET LOCAL statement_timeout = 0")
         cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")

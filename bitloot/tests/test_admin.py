@@ -329,7 +329,7 @@ def test_run_now_wakes_what_waits_and_refuses_what_is_over_or_in_hand(boss, rows
     for fields, why in (
         ({"status": "delivered"}, "It is delivered already"),
         ({"status": "cancelled"}, "It has ended"),
-        ({"status": "sending", "claimed_until": Now() + timedelta(minutes=1)}, "A worker is at it right now"),
+        ({"status": "sending", "claimed_until": Now() + timedelta(minutes=1)}, "A worker is working on it right now"),
         ({"status": "unknown", "claimed_until": None, "supplier_order_id": None}, "Search for it at the supplier"),
     ):
         set_to(**fields)
@@ -722,7 +722,7 @@ def test_broken_handler_is_mended_and_replayed(boss, monkeypatch):
 
 def test_webhook_in_a_workers_hand_or_with_a_changed_body_is_not_replayed(boss, rows):
     WebhookLog.objects.filter(pk=rows.log.pk).update(claim_token=uuid.uuid4())
-    assert "A worker is at it right now" in press(boss, rows.log, "replay")[0]
+    assert "A worker is working on it right now" in press(boss, rows.log, "replay")[0]
     WebhookLog.objects.filter(pk=rows.log.pk).update(claim_token=None, body=b"{}")
     assert "not the one that was verified" in press(boss, rows.log, "replay")[0]
     rows.log.refresh_from_db()

@@ -73,6 +73,7 @@ class EcommerceClient:
             line["offerId"] = offer_id
         document = {"products": [line], "orderExternalId": external_id}
         order = _order(self._endpoint.call("POST", "/v2/order", document=document))
+        # Unreadable, not refused: something was bought, and the search by our id finds out what.
         if order.external_id != external_id:
             raise UnreadableAnswer(f"Kinguin answered the purchase {external_id} with another external id")
         return order
@@ -111,6 +112,7 @@ class EcommerceClient:
         orders = {order.order_id: order for order in exact}
         if len(orders) > 1:
             raise AmbiguousSearch(external_id, sorted(orders))
+        # A full page without it proves nothing; "not found" would let it be bought again.
         if not orders and len(results) >= SEARCH_LIMIT:
             raise UnreadableAnswer(f"Kinguin's search for {external_id} is cut off before it found it")
         return next(iter(orders.values()), None)

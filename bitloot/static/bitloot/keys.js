@@ -53,7 +53,7 @@ async function openOne(row, api) {
 }
 
 export function sorry(error) {
-  if (error.status === 429) return "You opened keys very often. Please wait a few minutes and try again; nothing is lost.";
+  if (error.status === 429) return "You opened keys very often. Please wait a little and try again; nothing is lost.";
   if (error.status) return error.message || "We could not hand out the key. Please try again; nothing is lost.";
   if (error.name === "OperationError") {
     return "The key could not be opened: the download was damaged. Please try again, or reply to our e-mail.";
