@@ -15,5 +15,5 @@ if settings.REDIS_URL:
     app = Celery("bitloot-beat", fixups=[])
     app.config_from_object("django.conf:settings", namespace="CELERY")
 else:
-    # The embedded store has no broker to send names to: beat runs the tasks itself, and has to know them.
+    # Embedded, there is no broker to send names to: beat runs the tasks itself, and has to know them.
     from bitloot.celery import app

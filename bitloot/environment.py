@@ -29,7 +29,7 @@ POSTGRES = ("postgres", "postgresql", "psql", "pgsql")
 SMTP = ("smtp", "smtps", "smtp+tls", "smtp+ssl")
 # Kept where somebody finds it; the other schemes of django-environ throw mail away.
 KEEPS_MAIL = (*SMTP, "filemail")
-# Our own secrets. Random ones of this length have more different characters than this, whatever alphabet they use.
+# Our own secrets. Random ones of this length have more different characters than this, in any alphabet.
 OWN_SECRET, OWN_DIFFERENT = 43, 8
 # Secrets that a provider made; theirs are shorter.
 THEIR_SECRET, THEIR_DIFFERENT = 16, 5
@@ -166,13 +166,13 @@ class Environment:
                 self.wrong.append(f"{other} has the same value as {one}; each needs its own")
 
     def misspelt(self) -> list[str]:
-        """Return a sentence for each variable that begins like one of ours and is none."""
+        """Return a sentence for each variable that begins like one of ours but is not one: probably a typing error."""
         set_names = {name.removesuffix("_FILE") for name in self._values if name.startswith(FAMILIES)}
         return [self._unknown(name) for name in sorted(set_names - self._asked)]
 
     def _unknown(self, name: str) -> str:
         meant = difflib.get_close_matches(name, sorted(self._asked), n=1)
-        hint = f"; did you mean {meant[0]}?" if meant else " and changes nothing."
+        hint = f"; did you mean {meant[0]}?" if meant else " and has no effect."
         return f"{name} is not a setting of BitLoot{hint}"
 
 
@@ -252,7 +252,7 @@ def email(text: str) -> str:
     try:
         validate_email(text)
     except ValidationError:
-        raise Wrong(f"holds {text[:60]!r}, which is no e-mail address") from None
+        raise Wrong(f"holds {text[:60]!r}, which is not an e-mail address") from None
     return text
 
 

@@ -170,7 +170,7 @@ if REDIS_URL:
         }
     }
 else:
-    # The embedded store has no broker. The worker finds its rows by sweeping, and beat runs its few tasks itself.
+    # Embedded, there is no broker. The worker finds its rows by sweeping, and beat runs its few tasks itself.
     CELERY_BROKER_URL = "memory://"
     CELERY_BROKER_TRANSPORT_OPTIONS = {}
     CELERY_TASK_ALWAYS_EAGER = True
@@ -185,7 +185,7 @@ CELERY_WORKER_CONCURRENCY = 10
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_IGNORE_RESULT = True
-# Every message is a wake-up, which may get lost: the broker need not remember which ones a worker has taken.
+# Every message is a wake-up, which may get lost: the broker does not have to remember which ones a worker has taken.
 CELERY_TASK_QUEUES = [Queue("celery", Exchange("celery"), routing_key="celery", no_ack=True)]
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
@@ -373,7 +373,7 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 CSRF_FAILURE_VIEW = "bitloot.ops.errors.form_refused"
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
-# Every staff account needs a one-time code to come in; without DEBUG there is no way around it.
+# Every staff account needs a one-time code to sign in; without DEBUG there is no way around it.
 STAFF_OTP_REQUIRED = not DEBUG
 OTP_TOTP_ISSUER = "BitLoot staff"
 SESSION_ENGINE = "bitloot.core.sessions"

@@ -17,7 +17,7 @@ _WAITING = (Reservation.Status.PENDING, Reservation.Status.HELD)
 
 
 def shortage(balance: Decimal) -> str:
-    """Say what a balance in EUR does not cover: orders that wait, or a single key of the dearest product."""
+    """Return what a balance in EUR does not cover, or "": waiting orders, or one key of the most expensive product."""
     waiting = Reservation.objects.filter(
         status__in=_WAITING, supplier_order_id=None, item__order__paid_at__isnull=False
     )
@@ -30,8 +30,8 @@ def shortage(balance: Decimal) -> str:
     dearest = Product.objects.filter(is_active=True).aggregate(most=Max("max_cost"))["most"] or Decimal(0)
     if balance < dearest:
         return (
-            f"The balance of {plain(balance)} EUR does not buy the dearest product ({plain(dearest)} EUR); top it up at"
-            " Kinguin."
+            f"The balance of {plain(balance)} EUR does not cover the most expensive product ({plain(dearest)} EUR);"
+            " top it up at Kinguin."
         )
     return ""
 

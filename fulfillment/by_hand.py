@@ -48,14 +48,14 @@ def objection_to_delivery_by_hand(order: Order) -> str | None:
     if order.is_without_money:
         return "The provider sent its money back. Decide about the payment before anything is delivered."
     if order.status == Order.Status.FULFILLED:
-        return "It is delivered. To give another key in the place of one, use “Replace” on the key's page."
+        return "It is delivered. To give another key in place of one, use “Replace” on the key's page."
     if order.status not in (*BUYABLE, Order.Status.HELD):
         return "Codes can be delivered for a paid order that is not finished. Nothing was changed."
     return None
 
 
 def objection_to_typed_codes(reservation: Reservation) -> str | None:
-    """What stands against codes for one purchase, beside what stands against them for its order."""
+    """Return why codes may not be typed for this purchase; its order has objections of its own."""
     if reservation.status == Status.DELIVERED:
         return "It is delivered already."
     bought_unknown = reservation.unknown_at is not None and reservation.supplier_order_id is None
@@ -130,7 +130,7 @@ def _items_for(order: Order, codes: Sequence[Code]) -> list[tuple[OrderItem, lis
     for code in codes:
         wanted.setdefault(code.item.lower(), []).append(_cleaned(code.serial))
     if [count for count in Counter(code.serial.strip() for code in codes).values() if count > 1]:
-        raise CodesRefused("The same code stands there twice. Each unit needs a code of its own.")
+        raise CodesRefused("The same code was typed twice. Each unit needs a code of its own.")
     items = {str(item.id): item for item in order.items.select_related("product")}
     if unknown := set(wanted) - set(items):
         raise CodesRefused(f"{len(unknown)} of the items do not belong to this order.")
@@ -149,6 +149,7 @@ def _deliver_item(item: OrderItem, serials: list[str], *, reason: str, actor: st
     reservation.item = item
     if reservation.status == Status.DELIVERED:
         raise CodesRefused(f"“{item.title}” is delivered already.")
+    # Under both locks: a worker that began to buy since the page was read must finish first.
     demand(objection_to_typed_codes(reservation), PermitOpen)
     missing = _missing(reservation)
     if len(serials) != missing:
@@ -167,8 +168,9 @@ def _seal(reservation: Reservation, serials: Sequence[str], *, reason: str, acto
             content_type=content_type,
             replaces=reservation.replaces_id,
         )
+    # An ended purchase may not become delivered directly, so the timeline shows who reopened it.
     if reservation.status in (Status.CANCELLED, Status.FAILED):
-        reservation.move(Status.HELD, message="Staff took it up again.", actor=actor)
+        reservation.move(Status.HELD, message="Reopened by staff.", actor=actor)
     reservation.move(
         Status.DELIVERED,
         message=f"Delivered by hand: {reason}"[:300],
@@ -215,7 +217,7 @@ def objection_to_rebuying(key: Key) -> str | None:
 
 
 def replace_by_hand(key: Key, *, actor: str, reason: str, code: Secret, old_key: str) -> None:
-    """Give a typed code in the place of a delivered key. Locks the order. Raises DecisionRefused."""
+    """Give a typed code in place of a delivered key. Locks the order. Raises DecisionRefused."""
     with _known_codes_refused(), transaction.atomic():
         order = key.item.order.lock()
         demand(objection_to_replacing_by_hand(key))
@@ -226,7 +228,7 @@ def replace_by_hand(key: Key, *, actor: str, reason: str, code: Secret, old_key:
 
 
 def rebuy(key: Key, *, actor: str, reason: str, old_key: str) -> None:
-    """Buy another key in the place of a delivered one. Locks the order. Raises DecisionRefused.
+    """Buy another key in place of a delivered one. Locks the order. Raises DecisionRefused.
 
     The purchase is a row of its own, and its name at the supplier is the replaced key's id: however often it is
     asked for, each key is replaced by one purchase at most. A worker searches for that name before it sends it.
@@ -244,6 +246,7 @@ def _begun(key: Key, *, keeps: bool) -> Reservation:
     reservation = Reservation(
         item=key.item, external_id=str(key.pk), dialect=settings.KINGUIN_API, replaces=key, keeps_replaced=keeps
     )
+    # Taken if a replacement was begun before and ended without a key: its row is used again.
     if queries.insert(reservation, unless_taken="external_id"):
         return reservation
     begun = Reservation.objects.select_related("replaces").select_for_update(of=("self",)).get(replaces=key)
@@ -272,6 +275,7 @@ def objection_to_shredding(key: Key) -> str | None:
 def shred_key(key: Key, *, actor: str, reason: str) -> None:
     """Destroy a key for good: the customer can no longer open it. Locks the order. Raises DecisionRefused."""
     with transaction.atomic():
+        # The order first, as everywhere, then read afresh: its delivery may have ended or begun anew.
         key.item.order.lock()
         current = Key.objects.select_related("item__order").get(pk=key.pk)
         demand(objection_to_shredding(current))
@@ -317,7 +321,7 @@ REPLACE_BY_HAND = Decision(
     objection=objection_to_replacing_by_hand,
     carry_out=replace_by_hand,
     form=ReplaceByHandForm,
-    consequence="The customer gets the new code in the place of this key, and a mail. The order stays fulfilled.",
+    consequence="The customer gets the new code in place of this key, and a mail. The order stays fulfilled.",
     done="replaced; the customer gets a mail.",
 )
 REBUY = Decision(
@@ -329,7 +333,7 @@ REBUY = Decision(
     form=RebuyForm,
     needs_second=_is_a_large_cost,
     consequence="One more key is bought from the supplier, at our cost, after a search shows that none was bought for"
-    " this already. The customer gets it in the place of this key, and a mail. The order stays fulfilled.",
+    " this already. The customer gets it in place of this key, and a mail. The order stays fulfilled.",
     done="a worker searches for it at the supplier and buys it within seconds; the customer gets a mail then.",
 )
 SHRED_KEY = Decision(
@@ -339,6 +343,6 @@ SHRED_KEY = Decision(
     objection=objection_to_shredding,
     carry_out=shred_key,
     form=ReasonForm,
-    consequence="The key is destroyed for good: nobody can open it again, and the customer sees it no more.",
-    done="shredded; nobody can open it any more.",
+    consequence="The key is destroyed for good: nobody can open it again, and the customer no longer sees it.",
+    done="shredded; nobody can open it again.",
 )

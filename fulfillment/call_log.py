@@ -14,7 +14,7 @@ ANSWERS = (OutOfStock, NotSupported, UnreadableKey, AmbiguousSearch)
 
 
 class CallLog:
-    """What one worker asked the supplier for a reservation, written down together with what came of it."""
+    """What one worker asked the supplier for a reservation, written down together with their outcomes."""
 
     def __init__(self, reservation: Reservation) -> None:
         self._reservation = reservation
@@ -24,7 +24,7 @@ class CallLog:
         self.trouble: ProviderError | None = None
 
     def ask(self, name: str, call: Callable[[], T]) -> T:
-        """Make the call and note how it ended; errors go on to the caller."""
+        """Make the call and note its outcome; errors reach the caller."""
         started = time.monotonic()
         self.asked = True
         failpoint("call.before")
@@ -40,6 +40,7 @@ class CallLog:
         return result
 
     def flush(self) -> None:
+        # Together with the step's outcome: writing each call at once would cost a commit for each.
         queries.insert_all(self._rows)
         self._rows = []
 

@@ -12,7 +12,7 @@ class CodesRefused(DecisionRefused):
 
 
 class CodeKnown(CodesRefused):
-    """A code that was typed was given to another unit before. Staff are told, whatever becomes of the decision."""
+    """A typed code was given to another unit before. Staff are alerted, although the decision is rolled back."""
 
     def __init__(self, cause: KeyBelongsElsewhere) -> None:
         super().__init__("One of the codes was given to another unit before. Nothing was changed; an alert says which.")

@@ -1,4 +1,4 @@
-"""SupplierGate: one row per provider host decides whether purchases may leave, and the permit reads it."""
+"""SupplierGate, one row per supplier host: a circuit breaker for purchases, and the switch that stops them all."""
 
 from decimal import Decimal
 
@@ -40,6 +40,7 @@ def failed(client: KinguinClient, err: ProviderError) -> None:
     """
     if err.cause is not Cause.UNREACHABLE:
         return
+    # Added up by the database: several workers fail at the same moment, and none may overwrite another's count.
     SupplierGate.objects.filter(pk=client.host).update(failures=F("failures") + 1)
     failpoint("gate.counted")
     failing = SupplierGate.objects.filter(pk=client.host, failures__gte=FAILURES_TO_PAUSE)
@@ -71,7 +72,7 @@ def credentials_refused(host: str) -> None:
         # It may have been paused as unreachable, and they are back with another answer.
         gates.filter(status=SupplierGate.Status.PAUSED).update(reason=CREDENTIALS)
         message = (
-            f"{host} refuses our credentials . Purchases and the keys of bought ones wait. Correct"
+            f"{host} refuses our credentials. Purchases and the keys of bought ones wait. Correct"
             " KINGUIN_API_KEY (or client id and secret) and restart; everything resumes automatically."
         )
         raise_alert(AlertKind.PROVIDER_CREDENTIALS, SupplierGate(pk=host), message)
@@ -79,23 +80,13 @@ def credentials_refused(host: str) -> None:
 
 
 def accepts_us(host: str) -> None:
-    """Close what was said of refused credentials."""
     close_alert(AlertKind.PROVIDER_CREDENTIALS, SupplierGate(pk=host), by="automatic: the credentials are accepted")
 
 
 def succeeded(seen: SupplierGate) -> None:
-    """Let the count of failures start anew, if there were any when this purchase looked at the gate."""
+    # Read before the call, so a purchase through a healthy gate costs no UPDATE of the row that all of them share.
     if seen.failures:
         SupplierGate.objects.filter(pk=seen.pk).update(failures=0)
-
-
-def pause(client: KinguinClient, *, reason: str, needed_balance: Decimal | None = None) -> None:
-    """Stop purchases for everybody until a probe succeeds, for a reason that is not one order's.
-
-    With `needed_balance`, in EUR, the probe also wants to see that much on our account.
-    """
-    gates = SupplierGate.objects.filter(pk=client.host)
-    gates.pause(reason=reason, needed_balance=needed_balance, probe_at=Now() + delay(PAUSE_SECONDS))
 
 
 def stop(host: str, *, reason: str) -> None:
@@ -131,21 +122,20 @@ def open_by_hand(gate: SupplierGate, *, actor: str) -> None:
 
 
 def keep_balance(client: KinguinClient, balance: Decimal) -> None:
-    """Keep what the supplier said of our balance, EUR."""
     SupplierGate.objects.update_or_create(pk=client.host, defaults={"balance": balance})
 
 
 def _probe(client: KinguinClient) -> bool:
+    # Workers that find the pause over race for the next probe; the UPDATE lets one of them ask.
     mine = SupplierGate.objects.filter(pk=client.host, status=SupplierGate.Status.PAUSED, probe_at__lte=Now())
     if not mine.update(probe_at=Now() + delay(PAUSE_SECONDS)):
         return False
     health = client.health()
-    needed = SupplierGate.objects.values_list("needed_balance", flat=True).get(pk=client.host)
-    short = needed is not None and health.balance is not None and health.balance < needed
+    # Overwritten even with None: a balance from before the outage may be out of date.
     SupplierGate.objects.filter(pk=client.host).update(balance=health.balance)
     if health.cause is Cause.CREDENTIALS:
         _tell_once_of_credentials(client.host)
-    if not health.ok or short:
+    if not health.ok:
         return False
     failpoint("gate.probed")
     # Only a pause ends here: while the supplier was asked, somebody may have stopped all purchases.

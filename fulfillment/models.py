@@ -1,5 +1,4 @@
 import uuid
-from decimal import Decimal
 from typing import Any, ClassVar
 
 from django.db import models
@@ -110,6 +109,7 @@ class Reservation(StatusRow, QueueRow):
     @property
     def quantity(self) -> int:
         """How many keys it is for."""
+        # A replacement is bought for the one key that it replaces, not for all of its item.
         return 1 if self.replaces_id else self.item.quantity
 
     @property
@@ -127,7 +127,7 @@ class Reservation(StatusRow, QueueRow):
         return Key.objects.filter(item=self.item_id, replaces=self.replaces_id)
 
     def move(self, to: str, *, message: str, claim: uuid.UUID | None = None, **fields: Any) -> bool:
-        """Change the status as every row does; without `claim` for staff, and then whoever had the claim loses it."""
+        """Change the status as every row does; without `claim` for staff; a worker that has the claim loses it."""
         # A worker in the middle of a step would otherwise record over what staff decided; now its compare-and-set
         # finds another token, and what it wanted to write is void.
         ended = {} if claim else {"claim_token": None, "claimed_until": None}
@@ -169,6 +169,7 @@ class ReservationAttempt(models.Model):
         UNKNOWN = "unknown", Tone.LOOK
 
     reservation = models.ForeignKey(Reservation, on_delete=models.PROTECT, related_name="permits")
+    # Unique within its reservation: two workers that both believe they hold the claim cannot both commit a permit.
     number = models.PositiveSmallIntegerField()
     price = models.DecimalField(max_digits=10, decimal_places=2, null=True)
     permitted_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -204,12 +205,11 @@ class SupplierCall(models.Model):
 class GateQuerySet(models.QuerySet["SupplierGate"]):
     """Moves of gates. Each is one UPDATE of the rows that still are as the filter says, so none undoes another's."""
 
-    def pause(self, *, reason: str, probe_at: Any, needed_balance: Decimal | None = None) -> int:
+    def pause(self, *, reason: str, probe_at: Any) -> int:
         """Pause the gates that are open; one that somebody stopped stays stopped."""
         return self.filter(status=GateStatus.OPEN).update(
             status=GateStatus.PAUSED,
             reason=reason,
-            needed_balance=needed_balance,
             probe_at=probe_at,
             changed_at=Now(),
         )
@@ -218,7 +218,7 @@ class GateQuerySet(models.QuerySet["SupplierGate"]):
         return self.update(status=GateStatus.STOPPED, reason=reason, changed_at=Now())
 
     def open(self) -> int:
-        return self.update(status=GateStatus.OPEN, reason="", failures=0, needed_balance=None, changed_at=Now())
+        return self.update(status=GateStatus.OPEN, reason="", failures=0, changed_at=Now())
 
 
 class SupplierGate(models.Model):
@@ -232,9 +232,6 @@ class SupplierGate(models.Model):
     failures = models.PositiveIntegerField(default=0)
     probe_at = models.DateTimeField(null=True, blank=True, help_text="When a paused gate is tried by a read.")
     balance = models.DecimalField(max_digits=12, decimal_places=2, null=True, blank=True, help_text="EUR, last read.")
-    needed_balance = models.DecimalField(
-        max_digits=12, decimal_places=2, null=True, blank=True, help_text="A low-balance pause ends here, EUR."
-    )
     changed_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects = GateQuerySet.as_manager()
@@ -247,7 +244,7 @@ class SupplierGate(models.Model):
 
 
 class ForeignPurchase(models.Model):
-    """An order at the supplier that is none of our rows; staff dealt with it, and `reconcile` skips it."""
+    """An order at the supplier that matches none of our rows; staff dealt with it, and `reconcile` skips it."""
 
     supplier_order_id = models.CharField(max_length=64, primary_key=True)
     external_id = models.CharField(max_length=64, blank=True)

@@ -1,8 +1,8 @@
-"""The only place that moves a reservation: claim, call, record, from `pending` to `delivered` or to a person.
+"""The only place that moves a reservation: claim, call, record, from `pending` to `delivered` or to staff.
 
-Nothing outside our database happens inside a transaction. A purchase is sent at most once per committed permit; what
-happened to a send without answer is asked for by our external id, and it is never sent again by the machine. What each
-status does next is a step, in `fulfillment.steps`.
+Nothing outside our database happens inside a transaction. A purchase is sent at most once per committed permit. If a
+send gets no answer, a worker searches the supplier by our external id and never sends it again. What each status does
+next is a step, in `fulfillment.steps`.
 """
 
 import uuid
@@ -63,7 +63,7 @@ def _release(reservation: Reservation, result: StepResult) -> None:
 def give_up(reservation: Reservation) -> None:
     """Hold a reservation that crashed its worker three times, so that it stops nobody else.
 
-    What was or may have been bought is looked at again in an hour: the crashes may have been the machine's, not the
+    What was or may have been bought is looked at again in an hour: the crashes may have been the server's, not the
     row's, and the supplier has our money.
     """
     _load_order(reservation)
@@ -82,7 +82,7 @@ def _load_order(reservation: Reservation) -> None:
 
 
 def _see_sending_as_unknown(reservation: Reservation) -> None:
-    """Held while sending it would look as if nothing had been sent, and a person might let it be bought again."""
+    """Held while sending, it would look as if nothing had been sent, and staff might have it bought again."""
     if reservation.status == Status.SENDING:
         become_unknown(reservation, "the worker stopped while sending")
 
@@ -93,6 +93,7 @@ def _settled(reservation: Reservation, client: KinguinClient, calls: CallLog) ->
 
 STEPS: dict[str, Callable[[Reservation, KinguinClient, CallLog], StepResult]] = {
     Status.PENDING: buying.send,
+    # Claimed in this status, it was left by a worker that died in mid-send.
     Status.SENDING: searching.after_a_crash,
     Status.UNKNOWN: searching.find_out,
     Status.RESERVED: collecting.give,

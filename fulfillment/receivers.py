@@ -1,4 +1,4 @@
-"""News from the orders below: open the rows of work, ring, nothing else."""
+"""News from the orders below: open the rows of work and notify the workers, nothing else."""
 
 from typing import Any
 
@@ -15,6 +15,7 @@ from orders.signals import order_paid, order_refund_due
 def open_reservations(order: Order, **_: Any) -> None:
     """Open one reservation per item; an order paid again (after a hold) keeps those it has."""
     for item in queries.select(OrderItem, {"order": order.pk}):
+        # The item's id is the name at the supplier: a repeat finds the row, and a search finds the purchase.
         reservation = Reservation(item=item, external_id=str(item.id), dialect=settings.KINGUIN_API)
         queries.insert(reservation, unless_taken="external_id")
     wakeup.notify("fulfillment")
@@ -22,7 +23,8 @@ def open_reservations(order: Order, **_: Any) -> None:
 
 @receiver(order_refund_due)
 def look_at_reservations(order: Order, **_: Any) -> None:
-    """Let the pipeline see that the order's money goes back: what was not bought is not bought any more."""
+    """Let the pipeline see that the order's money goes back: what is not bought yet will not be bought."""
+    # Woken, not changed: a purchase under way has to end first, and only the worker that sent it knows how.
     for reservation in Reservation.objects.filter(item__order=order).exclude(status=Reservation.Status.DELIVERED):
         reservation.wake()
     wakeup.notify("fulfillment")

@@ -27,11 +27,11 @@ from storage.models import Key
 from storage.services import KeyMaterial, Opener, download_url, fallback_url, reveal
 
 answers(exceptions.NothingStored, 404, "not_stored_yet", "No key of this order is ready yet. Ask again in a moment.")
-answers(exceptions.KeysGone, 410, "gone", "The keys of this order are gone: their time is over or the money went back.")
-answers(KeyShredded, 410, "gone", "The keys of this order are gone: their time is over or the money went back.")
-answers(KeyBelongsElsewhere, 404, "not_found", "This order was not handed such a key.")
+answers(exceptions.KeysGone, 410, "gone", "The keys of this order are gone: they expired, or the order was refunded.")
+answers(KeyShredded, 410, "gone", "The keys of this order are gone: they expired, or the order was refunded.")
+answers(KeyBelongsElsewhere, 404, "not_found", "This order has no such key.")
 answers(KeyUnreadable, 503, "integrity", "The key cannot be handed out right now. Our staff know; nothing is lost.")
-answers(OpenedTooOften, 429, "opened_too_often", "It was opened very often. Try again in an hour; nothing is lost.")
+answers(OpenedTooOften, 429, "opened_too_often", "It was opened too often. Try again in an hour; nothing is lost.")
 answers_with(exceptions.PermitOpen, lambda err: (409, "permit_open", str(err), None))
 answers_with(exceptions.NotDeliverable, lambda err: (409, "not_deliverable", str(err), None))
 answers_with(exceptions.CodesRefused, lambda err: (422, "codes_refused", str(err), None))
@@ -42,7 +42,7 @@ class FulfillmentStatus(APIView):
 
     @extend_schema(responses=StatusSerializer)
     def get(self, request: Request, order_id: str) -> Response:
-        """Say how far the delivery is."""
+        """Show how far the delivery is."""
         return Response(status_body(order_for(request, order_id)))
 
 
@@ -59,7 +59,7 @@ class DownloadLink(APIView):
                 "order_id": order.id,
                 "download_url": links[0][1].url,
                 "expires_at": min(link.expires_at for _, link in links),
-                "message": "The links lead to sealed keys and end soon; ask again for fresh ones.",
+                "message": "These links lead to sealed keys and expire soon; ask again for fresh ones.",
                 "keys": [_stored(key, link.url) for key, link in links],
             }
         )

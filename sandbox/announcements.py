@@ -1,4 +1,4 @@
-"""What Kinguin tells the store of its orders and products, in the dialect the order came in through."""
+"""What Kinguin tells the shop about its orders and products, in the dialect the order came in through."""
 
 import hashlib
 import hmac

@@ -101,7 +101,7 @@ def _wait(call: Call, endpoint: Endpoint) -> None:
 
 
 def _instead(call: Call, endpoint: Endpoint) -> Response:
-    """Answer in the place of the view, so that nothing happens."""
+    """Answer in place of the view, so that nothing happens."""
     name = call.fault.name
     if name == "redirect_307":
         return _redirect(call)

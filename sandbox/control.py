@@ -244,7 +244,7 @@ def _change_product(call: Call, tx: Tx, product_id: str, changes: dict[str, int]
 
 
 def _payment(call: Call, ref: str) -> Row:
-    """Find a payment by its id, its address or the order id the store gave it (the newest)."""
+    """Find a payment by its id, its address or the order id the shop gave it (the newest)."""
     row = call.world.store.read_one(
         "SELECT * FROM payment WHERE parent_id IS NULL AND (CAST(id AS TEXT) = ? OR pay_address = ? OR order_id = ?)"
         " ORDER BY created DESC LIMIT 1",

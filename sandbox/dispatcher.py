@@ -153,5 +153,5 @@ class Dispatcher:
 
 
 def _line_of(job: Job) -> str | None:
-    # Repeated webhooks go out side by side: a store has to stand that too.
+    # Repeated webhooks go out side by side: a shop has to cope with that too.
     return job.payload["subject"] if job.kind == "webhook" and "copy" not in job.payload["extra"] else None

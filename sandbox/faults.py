@@ -151,7 +151,7 @@ class Rule:
 
 
 class Faults:
-    """Rules and call counters, kept in memory and written behind, so that a restart goes on where it was."""
+    """Rules and call counters, kept in memory and written behind, so that a restart continues where it was."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

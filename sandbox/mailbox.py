@@ -1,4 +1,4 @@
-"""A mail server that takes every mail and keeps the newest in memory, for a store that is tried or measured."""
+"""A mail server that takes every mail and keeps the newest in memory, for a shop that is tried out or measured."""
 
 from collections import deque
 from email import message_from_bytes, policy

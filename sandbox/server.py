@@ -41,7 +41,7 @@ def run(config: Config) -> None:
 
 
 def _await_port(host: str, port: int) -> None:
-    # Granian shares its port with whoever listens there already, and calls would go to either.
+    # Granian shares its port with a server that already listens there, and calls would go to either.
     deadline = time.monotonic() + PORT_SECONDS
     while True:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:

@@ -1,6 +1,6 @@
 """One SQLite file: the sandbox's state, its queue and its ledger.
 
-All writes go through one thread, which puts whatever is waiting into one transaction and answers only after
+All writes go through one thread, which puts all that is waiting into one transaction and answers only after
 the commit has reached the disk. So a hundred concurrent callers share one fsync, and an answer never runs ahead of
 what a kill -9 would leave behind.
 """

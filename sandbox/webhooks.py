@@ -1,4 +1,4 @@
-"""Outgoing calls to the store: put into the queue in the transaction that caused them, spoilt as the script says."""
+"""Outgoing calls to the shop: queued in the transaction that caused them, and spoilt as the script says."""
 
 import dataclasses
 from dataclasses import dataclass, field

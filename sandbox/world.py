@@ -60,7 +60,7 @@ def zulu_stamp(moment: float) -> str:
 
 
 def _open(tx: Tx, config: Config) -> Config:
-    """Fill a new file; in a known one go on with what the control page changed, unless started differently."""
+    """Fill a new file; in a known one keep what the control page changed, unless started differently."""
     tx.run("INSERT INTO wallet VALUES (1, ?) ON CONFLICT DO NOTHING", catalogue.OPENING_BALANCE)
     for item in catalogue.ITEMS:
         stock = catalogue.OPENING_STOCK

@@ -15,7 +15,7 @@ class KeyBelongsElsewhere(Exception):
 
 
 class KeyShredded(Exception):
-    """The key was destroyed, or its retention has ended: nobody can open it any more."""
+    """The key was destroyed, or its retention has ended: nobody can open it."""
 
 
 class KeyUnreadable(Exception):

@@ -35,7 +35,7 @@ def sign_own_url(name: str) -> SignedUrl:
 
 
 def is_valid(name: str, expires: str, signature: str) -> bool:
-    # The signature is checked first and over the text as it came: whoever made up a link learns nothing else.
+    # The signature is checked first, over the text as it came: anyone who makes up a link learns nothing else.
     return is_signed(_SALT, f"{name}\n{expires}", signature) and int(expires) > time.time()
 
 

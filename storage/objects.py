@@ -14,7 +14,7 @@ from django.core.files.storage import FileSystemStorage, storages
 
 MAX_OBJECT_BYTES = 4 * 1024 * 1024
 READ_SECONDS = 30
-# Names of objects that are no keys begin with this, which no key's random name does.
+# Names of objects that are not keys begin with this, which no key's random name does.
 PROBES = "probe-"
 CONTENT_TYPE = "application/octet-stream"
 _CHUNK = 64 * 1024
@@ -53,7 +53,7 @@ class KeyStore(abc.ABC):
 
 
 class EmbeddedStorage(KeyStore, FileSystemStorage):
-    """Files of one machine, for a store without a bucket. They are written quicker than a turn is handed over."""
+    """Files on one host, for a shop without a bucket."""
 
     signs_urls = False
 

@@ -144,7 +144,7 @@ def open_sealed(sealed: Sealed, binding: Binding, *, keys: MasterKeys) -> bytes:
 
 
 def master_key_ready() -> bool:
-    """Say whether this process could seal and open a key now."""
+    """Return whether this process can seal and open a key now."""
     place = Binding("self-test", "order", "item", "key", "text/plain")
     try:
         keys = MasterKeys.from_settings()

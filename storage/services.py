@@ -147,7 +147,7 @@ def _insert(key: Key, item: OrderItem) -> bool:
     with transaction.atomic(savepoint=False):
         if not queries.insert_if_unique(key):
             return False
-        message = "The key has come and was sealed."
+        message = "The key arrived and was sealed."
         event = OrderEvent(order_id=item.order_id, kind="key", to_status=key.status, message=message)
         delivery = KeyDeliveryLog(
             key_id=key.pk,
@@ -194,6 +194,7 @@ def _copy_and_open(key: Key) -> None:
     ciphertext, store = bytes(key.ciphertext or b""), key_store()
     store.put(key.object_name, ciphertext)
     failpoint("object.written")
+    # Read back and opened before our copy is dropped: a bucket that loses or changes bytes must not cost a key.
     copy = store.get(key.object_name)
     if copy != ciphertext:
         raise SealBroken("the copy in the object store is not what was written")
@@ -202,7 +203,7 @@ def _copy_and_open(key: Key) -> None:
 
 
 def _mark_stored(key: Key) -> None:
-    # A copy of our own files is no reason to drop ours: web and worker need not share a disk.
+    # A copy in our own files is not a reason to drop ours: web and worker may have different disks.
     dropped = {"ciphertext": None} if key_store().signs_urls else {}
     fields = {**Key.release_fields(None), **dropped, "attempts": 0, "error": "", "stored_at": Now()}
     try:
@@ -222,7 +223,7 @@ def _wait_for_store(key: Key, err: Exception) -> None:
             AlertKind.OBJECT_STORE,
             OBJECT_STORE,
             f"Sealed keys cannot be copied to the object store ({err}). Customers get theirs from our database"
-            " meanwhile. Check R2 and its credentials; uploads go on by themselves.",
+            " meanwhile. Check R2 and its credentials; uploads resume automatically.",
         )
 
 
@@ -249,7 +250,7 @@ def give_up(key: Key) -> None:
 def ready_keys(order: Order) -> list[Key]:
     """Return the keys that can be opened, oldest first.
 
-    Raises KeyShredded if there were keys and none can be opened any more.
+    Raises KeyShredded if there were keys and none can be opened now.
     """
     mine = Key.objects.filter(item__order=order).select_related("item__order", "item__product", "delivery")
     ready = list(mine.filter(delivery__status__in=KeyDeliveryLog.OPENABLE, delivery__expires_at__gt=Now()))

@@ -65,7 +65,7 @@ class Check:
 
 
 def differences(scope: Scope) -> Iterator[Difference]:
-    """Yield whatever two rows say differently. Orders that are being worked on are no difference."""
+    """Yield every contradiction between two rows. Orders that are being worked on do not count."""
     for check in CHECKS:
         for row in check.rows(scope).iterator():
             message = check.message.format_map({**row, "came": cents(row.get("came", Decimal(0)))})
@@ -81,19 +81,19 @@ def _reservations(scope: Scope) -> QuerySet[Reservation]:
 
 
 def _alert(order: str = "pk") -> Exists:
-    """The condition that somebody was told about this order and has not closed it. Some kinds are not about it."""
+    """The condition that staff have an open alert about this order's trouble."""
     open_alerts = Alert.objects.filter(order=OuterRef(order), status=Alert.Status.OPEN)
     return Exists(open_alerts.exclude(kind__in=TELL_OF_NO_TROUBLE))
 
 
 def _work() -> Exists:
-    """The condition that a worker will look at this order by itself."""
+    """The condition that a worker will look at this order without being asked."""
     due = Reservation.objects.filter(item__order=OuterRef("pk"), next_attempt_at__isnull=False)
     return Exists(due)
 
 
 def _paid_without_money(scope: Scope) -> Rows:
-    # Where the keys are out or a person has it, money that came and went back again did come.
+    # Once the keys are out, or staff have it, money that arrived and was returned still counts as having arrived.
     settled = Q(status=Order.Status.FULFILLED) | Q(status=Order.Status.HELD, paid_at__isnull=False)
     same_currency = Q(payments__price_currency=Lower("currency"))
     went_back = Q(payments__status=Payment.Status.REFUNDED)
@@ -281,7 +281,7 @@ CHECKS = (
     Check(
         "held_unnoticed",
         _held_unnoticed,
-        "Order {pk} is held ({reason}) and no open alert says so. Decide about it: let it go on, deliver by hand, or"
+        "Order {pk} is held ({reason}) and no open alert says so. Decide about it: resume it, deliver by hand, or"
         " refund it.",
     ),
     Check(
@@ -396,8 +396,7 @@ CHECKS = (
     Check(
         "payment_unwatched",
         _payment_unwatched,
-        "Payment {pk} is “{status}”, but will not be read again by itself. Use “Read again at the"
-        " provider” in the admin.",
+        "Payment {pk} is “{status}”, but no worker will read it again. Use “Read again at the provider” in the admin.",
         order="order_id",
     ),
     Check(

@@ -1,4 +1,4 @@
-"""The books, summed up from the rows themselves: what came in, what the supplier took, what was delivered, is owed."""
+"""The ledger, added up from the rows: what came in, what the supplier took, what was delivered and is owed."""
 
 import uuid
 from collections.abc import Iterator
@@ -93,7 +93,7 @@ class Book:
 
     @property
     def margin(self) -> Decimal | None:
-        """What is left once everybody has theirs; None where the supplier's currency is another."""
+        """The margin once everything owed is paid; None where the supplier's currency is another."""
         if self.currency != "EUR":
             return None
         kept = self.total_in - self.came_in.get("went_back", Decimal(0)) - self.came_in.get("owed_back", Decimal(0))
@@ -114,6 +114,7 @@ def one_moment() -> Iterator[None]:
         yield
         return
     with transaction.atomic(), connection.cursor() as cursor:
+        # Sales continue meanwhile; without a snapshot the sums would disagree with each other.
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         cursor.execute("SET LOCAL statement_timeout = 0")
         cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -204,7 +205,7 @@ def _refunded(which: Q) -> Any:
 
 
 def _whereabouts() -> Case:
-    """Where the money of a payment is now, by what became of its order."""
+    """Where the money of a payment is now, judging by the state of its order."""
     refunds = Refund.objects.filter(payment=OuterRef("pk")).exclude(kind=Refund.Kind.SURPLUS)
     returned = [Order.Status.REFUND_DUE, Order.Status.REFUNDED]
     return Case(

@@ -69,7 +69,7 @@ MESSAGES = {
         " admin; if it stays so, decide about the payment there."
     ),
     "coins_differ": (
-        "NOWPayments says that {theirs} {coin} came with payment {payment}, here stand {ours}. Use “Read again at the"
+        "NOWPayments says that {theirs} {coin} came with payment {payment}, we have {ours}. Use “Read again at the"
         " provider” in the admin, then decide about what is left over or missing."
     ),
     "child_unknown": (
@@ -95,8 +95,8 @@ MESSAGES = {
         " reservation: the search adopts it."
     ),
     "purchase_without_order": (
-        "The supplier has order {purchase} under the name {reservation}, which is none of our rows, as after restoring"
-        " a backup of before it was placed. Unless another store of yours bought it: return its keys within a day, or"
+        "The supplier has order {purchase} under the name {reservation}, which none of our rows has, as after restoring"
+        " a backup of before it was placed. Unless another shop of yours bought it: return its keys within a day, or"
         " find the customer by the payment and send them the key. Then record it:"
         " `manage.py acknowledge_purchase {purchase} --reason …`."
     ),
@@ -121,7 +121,7 @@ MESSAGES = {
         " what is too many."
     ),
     "cost_differs": (
-        "The supplier took {theirs} EUR for order {purchase}, our books say {ours} EUR. The margin is off by that"
+        "The supplier took {theirs} EUR for order {purchase}, our ledger says {ours} EUR. The margin is off by that"
         " much; complain to the supplier if theirs is wrong."
     ),
 }
@@ -132,7 +132,7 @@ AnyRow = TypeVar("AnyRow", Payment, Reservation)
 
 @dataclass
 class Answers:
-    """What asking one provider brought, and what it did not answer."""
+    """The differences that one provider's answers showed, and the questions it did not answer."""
 
     asked: int = 0
     differences: list[Difference] = field(default_factory=list)
@@ -178,7 +178,7 @@ def ask_supplier(scope: Scope) -> Answers:
 
 
 def let_search(external_id: str, *, actor: str) -> bool:
-    """Let the pipeline adopt a purchase that our rows never heard of. Return False if it is not pending any more.
+    """Let the pipeline adopt a purchase that our rows never heard of. Return False if it is no longer pending.
 
     The reservation is held as unknown, so from here on it is searched for and not bought.
     """
@@ -207,7 +207,7 @@ def _ask_each(
     look: Callable[[AnyRow], Iterator[Said]],
     state: Callable[[AnyRow], tuple[object, ...]],
 ) -> Answers:
-    """Look at row after row until the provider has had enough; doubts about rows that moved on are dropped."""
+    """Check row after row until the provider refuses more; doubts about rows that moved on are dropped."""
     answers, total, failures = Answers(), rows.count(), 0
     doubts: list[Doubt] = []
     for row in rows.iterator(chunk_size=200):
@@ -230,11 +230,11 @@ def _ask_each(
 
 def _why_stop(provider: str, err: ProviderError, failures: int) -> str:
     if err.status == MANY_REQUESTS:
-        return f"{provider} says that these are too many requests, so the asking stopped."
+        return f"{provider} says that these are too many requests, so the check stopped."
     if err.status in REFUSALS:
-        return f"{provider} refuses our credentials, so the asking stopped; correct them in the environment."
+        return f"{provider} refuses our credentials, so the check stopped; correct them in the environment."
     if failures >= FAILURES_TO_STOP:
-        return f"{provider} failed {failures} times in a row, so the asking stopped."
+        return f"{provider} failed {failures} times in a row, so the check stopped."
     return ""
 
 
@@ -333,7 +333,7 @@ def _search(client: KinguinClient, reservation: Reservation) -> Iterator[Said]:
 
 
 def _look_for_strangers(client: EcommerceClient, since: datetime, answers: Answers) -> None:
-    """Name what was bought in the way this store buys, and is in none of its rows."""
+    """Name purchases made the way BitLoot makes them that none of our rows has."""
     try:
         for orders in _in_batches(client.list_since(since)):
             names = {order.order_id: order.external_id for order in orders if _is_ours(order)}
@@ -363,7 +363,7 @@ def _in_batches(orders: Iterable[SupplierOrder]) -> Iterator[list[SupplierOrder]
 
 
 def _is_ours(order: SupplierOrder) -> bool:
-    """Say whether the order is open or done under a name such as we give: the id of an order item."""
+    """Tell our purchases from others on the same account: ours are named after an order item, so by a UUID."""
     try:
         return order.status not in ENDED and str(uuid.UUID(order.external_id)) == order.external_id
     except ValueError:

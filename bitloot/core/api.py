@@ -83,7 +83,7 @@ def json_body(request: Request) -> Any:
 
 
 class Pages(LimitOffsetPagination):
-    """Pages by `limit` and `offset`; a parameter that means nothing here is an error, not a wish."""
+    """Pages by `limit` and `offset`; an unknown or malformed parameter is an error."""
 
     default_limit = 50
     max_limit = 100
@@ -118,7 +118,7 @@ def _check_query(request: Request, known: set[str]) -> None:
 
 
 class JsonOnlyNegotiation(DefaultContentNegotiation):
-    """Whatever the client prefers, we speak JSON."""
+    """Answer in JSON, even to a client that prefers another type."""
 
     def select_renderer(
         self, request: Request, renderers: Any, format_suffix: str | None = None
@@ -173,7 +173,7 @@ def problem_handler(err: Exception, context: Mapping[str, Any]) -> HttpResponse 
             return problem(status, code, detail, errors=errors, request=plain)
     if isinstance(err, OperationalError | InterfaceError):
         logger.error("the database did not answer: %s", type(err).__name__)
-        return problem(503, "unavailable", "The store is busy. Try again in a moment.", request=plain, retry_after=5)
+        return problem(503, "unavailable", "The shop is busy. Try again in a moment.", request=plain, retry_after=5)
     if isinstance(err, DatabaseError):
         return None
     if isinstance(err, Http404):
@@ -189,7 +189,7 @@ _SENTENCES = {
     "method_not_allowed": "This address does not take this method.",
     "unsupported_media_type": "Send the body as application/json in UTF-8.",
     "not_authenticated": "Sign in: this needs a staff token.",
-    "authentication_failed": "The staff token is not valid (any more). Get a new one.",
+    "authentication_failed": "The staff token is not valid or has expired. Get a new one.",
     "permission_denied": "Your account may not do this. Ask an administrator for the permission.",
 }
 

@@ -1,4 +1,4 @@
-"""The broker as we use it: a message that is no task is dropped and counted, and ends no worker."""
+"""The broker as we use it: a message that is not a task is dropped and counted, and stops no worker."""
 
 import logging
 import time
@@ -31,8 +31,8 @@ _NOT_A_MESSAGE = (
 class Channel(redis.Channel):
     def _brpop_read(self, **options: Any) -> Any:
         """Take one message. Raises Empty, also for one that cannot be read: Redis has given it away by then."""
-        # Celery has no switch for this: it takes the error for one of the worker's own and ends. Whoever may write to
-        # Redis could end every worker with one byte.
+        # Celery has no switch for this: it takes the error for one of the worker's own and ends. Anyone who can write
+        # to Redis could stop every worker with one byte.
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]
         except _NOT_A_MESSAGE as err:

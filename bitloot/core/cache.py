@@ -40,7 +40,7 @@ class ForgivingRedisCache(RedisCache):
         return self._try(lambda: bool(super(ForgivingRedisCache, self).delete(key, version)), False)
 
     def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
-        """Return 0 while Redis is away; the caller counts elsewhere then. Raises ValueError if there is none."""
+        """Return 0 while Redis is away; the caller counts elsewhere then. ValueError where none is configured."""
         return self._try(lambda: super(ForgivingRedisCache, self).incr(key, delta, version), 0)
 
     def _try(self, call: Callable[[], T], fallback: T) -> T:

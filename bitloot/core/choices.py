@@ -10,7 +10,7 @@ class Tone(Enum):
     """What a status asks of the reader; the value is the name of the badge's style."""
 
     GOOD = "good"  # done well
-    BUSY = "busy"  # a worker is at it
+    BUSY = "busy"  # a worker has it
     LOOK = "look"  # waits for staff
     BAD = "bad"
     CALM = "calm"  # over, or not begun

@@ -2,7 +2,7 @@ from datetime import timedelta
 
 from django.conf import settings
 
-# 1, 2, 4, 8, 16 s, then growing to a quarter of an hour; a step that fails for a day goes to a person.
+# 1, 2, 4, 8, 16 s, then growing to a quarter of an hour; a step that fails for a day goes to staff.
 _FIRST_STEPS = (1, 2, 4, 8, 16, 30, 60, 120, 300, 600)
 LONGEST_STEP = 900
 GIVE_UP_AFTER = 24 * 3600

@@ -78,7 +78,7 @@ class Decision(Generic[Row]):
     form: type[forms.Form] | None = None
     form_for: Callable[[Row], type[forms.Form]] | None = None  # instead of `form`, where its fields depend on the row
     initial: Callable[[Row], Mapping[str, Any]] | None = None  # what the form begins with, hidden fields included
-    # Whether this row and these fields take a second member of staff; see orders.approvals. Only with a form.
+    # True if this row and these fields need a second member of staff; see orders.approvals. Only with a form.
     needs_second: Callable[[Row, Mapping[str, Any]], bool] | None = None
 
     def __post_init__(self) -> None:

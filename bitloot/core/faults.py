@@ -43,7 +43,7 @@ class FailpointHit(Exception):
 class _Plan:
     def __init__(self, name: str, action: str, nth: int, log: str) -> None:
         if name not in NAMES or action not in ACTIONS or nth < 1:
-            raise ValueError(f"FAILPOINT is name:action[:nth]; {name}:{action}:{nth} is none of ours")
+            raise ValueError(f"FAILPOINT is name:action[:nth]; {name}:{action}:{nth} is not one of ours")
         self.name, self.action, self.nth, self.log = name, action, nth, log
         self.left = nth
 
@@ -86,7 +86,7 @@ def _stop() -> None:
 
 
 def _sleep() -> None:
-    """Outlive the lease: it is lapsed, and perhaps taken over, when this process goes on."""
+    """Outlive the lease: it is lapsed, and perhaps taken over, when this process continues."""
     from bitloot.core.clock import delay
     from bitloot.core.queue import LEASE_SECONDS
 

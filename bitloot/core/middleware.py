@@ -58,12 +58,12 @@ class RequestMiddleware:
         return response
 
     def process_exception(self, request: HttpRequest, err: Exception) -> HttpResponse | None:
-        # A table that is not there yet: the store was started before its migrations.
+        # A table that is not there yet: BitLoot was started before its migrations.
         unready = isinstance(err, ProgrammingError) and what_is_missing()
         if not (unready or isinstance(err, OperationalError | InterfaceError)):
             return None
         logger.error("the database did not answer: %s", unready or type(err).__name__)
-        return problem(503, "unavailable", "The store is busy. Try again in a moment.", request=request, retry_after=5)
+        return problem(503, "unavailable", "The shop is busy. Try again in a moment.", request=request, retry_after=5)
 
 
 @lru_cache(maxsize=16)
@@ -74,7 +74,7 @@ def _match(path: str) -> ResolverMatch:
 def _refuse(request: HttpRequest, *, is_webhook: bool) -> HttpResponse | None:
     status = _limits(request)
     if status is None and not is_webhook and request.method in _UNSAFE and _is_cross_site(request):
-        status = (403, "cross_site", "Another site's page may not send this. Use the store's own pages.")
+        status = (403, "cross_site", "Another site's page may not send this. Use the shop's own pages.")
     if status is None:
         return None
     if is_webhook:

@@ -4,7 +4,7 @@ CENT = Decimal("0.01")
 
 
 def cents(amount: Decimal) -> Decimal:
-    """Round to whole cents, half up: the one place where an amount of the store currency is rounded."""
+    """Round to whole cents, half up: the one place where an amount of the shop's currency is rounded."""
     return amount.quantize(CENT, rounding=ROUND_HALF_UP)
 
 

@@ -67,7 +67,7 @@ class ProviderRejected(ProviderError):
 
 
 class CredentialsRefused(ProviderRejected):
-    """They do not accept our key, whatever we ask: only staff can mend that, and then everything works again."""
+    """They do not accept our key, whatever we ask: only staff can fix that, and then everything works again."""
 
     cause = Cause.CREDENTIALS
 
@@ -98,7 +98,7 @@ class Answer:
         return 200 <= self.status < 300
 
     def json(self) -> Any:
-        """Return the parsed body, with Odd for each bad value in it; raises UnreadableAnswer if it is no JSON."""
+        """Return the parsed body, with Odd for each bad value in it; raises UnreadableAnswer if it is not JSON."""
         try:
             return parse_answer(self.body)
         except MalformedJson as err:
@@ -108,7 +108,7 @@ class Answer:
 class Transport:
     """Requests to one base URL: no retries, no redirects, no proxies, no cookies, bounded in time and size.
 
-    All but the retries are things that a `requests.Session` would add, so there is none: requests' adapter sends.
+    A `requests.Session` would add all of these except the retries, so we use requests' adapter without one.
     Reads share pooled connections. Each write gets a connection of its own: a pooled one may be closed by the other
     side just as the request leaves, and a purchase would be left "unknown" for nothing.
     The time bound holds between two pieces of the body; headers that arrive byte by byte are bounded by size alone.

@@ -71,6 +71,7 @@ class QueueQuerySet(models.QuerySet[Any]):
         )
         # An array is made once; PostgreSQL may run a subquery after IN for each row that is due, and lock more.
         chosen = f"IN ({first_due})" if sqlite else f"= ANY(ARRAY({first_due}))"
+        # The crash is counted before the work, since a worker that is killed counts nothing; a release resets it.
         sql = (
             f"UPDATE {meta.db_table} SET claim_token = %s, claimed_until = {until}, next_attempt_at = {until},"  # noqa: S608
             f" crashes = crashes + 1, woken = FALSE WHERE {pk} {chosen} AND next_attempt_at <= {now}"
@@ -115,20 +116,19 @@ class QueueRow(models.Model):
     @classmethod
     def release_fields(cls, after: timedelta | None) -> dict[str, Any]:
         """Return the columns that end a claim: due again `after` that time, or never."""
-        return {
-            "claim_token": None,
-            "claimed_until": None,
-            "crashes": 0,
+        due: Any = None
+        if after is not None:
             # Nothing is added for "at once": SQLite would print a sum with more digits, and find it a moment too late.
-            "next_attempt_at": None if after is None else Now() + after if after else Now(),
-        }
+            due = Now() + after if after else Now()
+        return {"claim_token": None, "claimed_until": None, "crashes": 0, "next_attempt_at": due}
 
     def release(self, after: timedelta | None, **fields: Any) -> None:
         """Record the outcome of a claim; a row that was woken meanwhile is due now. Raises LeaseLost if it lapsed."""
         mine = {"pk": self.pk, "claim_token": self.claim_token}
         values = self.release_fields(after) | fields
         failpoint("queue.before_release")
-        # Without a token the condition would fit every row that nobody holds.
+        # Without a token the condition would fit every row that nobody holds. The second UPDATE is for a row that was
+        # woken while it was claimed: its news must not wait for the backoff.
         if self.claim_token is None or not (
             queries.update(type(self), mine | {"woken": False}, values)
             or queries.update(type(self), mine, values | {"next_attempt_at": Now()})
@@ -142,8 +142,9 @@ class QueueRow(models.Model):
         self.release(backoff(self.attempts + 1), attempts=F("attempts") + 1, **fields)
 
     def wake(self) -> None:
-        """Make the row due now, or as soon as whoever holds it releases it."""
+        """Make the row due now, or as soon as its current claim is released."""
         db, meta = connections[DEFAULT_DB_ALIAS], self._meta
+        # One statement for both cases: between a look at the claim and an UPDATE, a worker may claim or release it.
         sql = (
             f"UPDATE {meta.db_table} SET woken = claim_token IS NOT NULL, next_attempt_at ="  # noqa: S608
             f" CASE WHEN claim_token IS NULL THEN {now_sql(db)} ELSE next_attempt_at END WHERE {meta.pk.column} = %s"

@@ -1,4 +1,4 @@
-"""How staff come in over REST: a knox token, hashed at rest and expiring, and a Django permission per route."""
+"""How staff sign in over REST: a knox token, hashed at rest and expiring, and a Django permission per route."""
 
 from typing import Any
 

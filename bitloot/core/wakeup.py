@@ -47,6 +47,7 @@ class Messages:
         self._thread: threading.Thread | None = None
 
     def want(self, queue: str) -> None:
+        # In this order: the thread clears the signal before it reads the queues, so it misses neither.
         self._queues.add(queue)
         self._wake.set()
         with self._starting:
@@ -68,7 +69,7 @@ def _send(queue: str) -> None:
     try:
         current_app.send_task(f"{queue}.drain", ignore_result=True, retry=False, expires=EXPIRES_SECONDS)
         sent.labels(queue).inc()
-    except Exception as err:  # noqa: BLE001 - whatever ails the broker, the sweep finds the row
+    except Exception as err:  # noqa: BLE001 - however the broker fails, the sweep finds the row
         lost.labels(queue).inc()
         logger.warning("The broker did not take a wake-up for %s: %s", queue, type(err).__name__)
 

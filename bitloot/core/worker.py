@@ -1,7 +1,7 @@
 """How a worker process handles its queues: one drain per queue claims due rows, threads of the process handle them.
 
 Fairness is the seats: no queue can take another's threads. Admission is the pool of database connections, which
-serves whoever has waited longest.
+serves the longest waiting first.
 """
 
 import logging
@@ -78,7 +78,7 @@ class Worker:
         self._threads.shutdown(wait=True)
 
     def look(self, queue: str) -> bool:
-        """Drain the queue in this process; False if others should: it is no worker, or its seats are taken."""
+        """Drain the queue in this process; False if others should: this is not a worker, or its seats are taken."""
         lane = self._lanes.get(queue)
         if self._threads is None or lane is None or self._stopping.is_set():
             return False

@@ -9,7 +9,7 @@ USAGE = 64  # EX_USAGE of sysexits.h; argparse's own 2 is taken: reconcile could
 
 
 class UsageError(CommandError):
-    """The command was called in a way that means nothing."""
+    """The command was called wrongly."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, returncode=USAGE)

@@ -23,13 +23,13 @@ from payments.serializers import RefundSerializer, payment_body
 
 _ITEM_WORD = {"delivered": "fulfilled", "cancelled": "failed", "failed": "failed"}
 _PURCHASE_SENTENCES = {
-    "pending": "The purchase of a key waits for its turn.",
+    "pending": "A key is waiting to be bought.",
     "sending": "A key is being bought.",
     "reserved": "A key was bought.",
     "given": "The supplier hands the key over.",
     "delivered": "The key is sealed and kept for you.",
-    "unknown": "The supplier did not answer clearly; we are asking what became of the purchase.",
-    "held": "The purchase of a key waits for a person.",
+    "unknown": "The supplier did not answer clearly; we are checking whether the purchase went through.",
+    "held": "Our staff are looking at the purchase of a key.",
     "cancelled": "The purchase of a key was cancelled.",
     "failed": "A key could not be bought.",
 }
@@ -52,7 +52,7 @@ class OrderRead(APIView):
     def get(self, request: Request, order_id: str) -> HttpResponseBase:
         """Show the order, its payment, its items' delivery and its timeline."""
         order = order_for(request, order_id)
-        # Before the rest is read: what changes in between is then shown with an older ETag, and again at the next poll.
+        # Before the rest is read: what changes in between is shown with the older ETag, so the next poll sees it again.
         version = version_of(order)
 
         @condition(etag_func=lambda _request: version.etag)
@@ -93,7 +93,7 @@ def _timeline(order: Order) -> list[dict[str, Any]]:
 
 
 def _line(event: OrderEvent) -> dict[str, Any]:
-    """Show a line of the timeline; what passes between us and the supplier is told in general words."""
+    """Show a line of the timeline; customers read general words for what passes between us and the supplier."""
     message = _PURCHASE_SENTENCES.get(event.to_status, event.message) if event.kind == "reservation" else event.message
     return {"at": event.at, "kind": event.kind, "event": event.to_status or event.kind, "message": message}
 

@@ -85,7 +85,7 @@ def _checkout_page(request: HttpRequest, product: Product, form: CheckoutForm, s
 
 
 def _place(form: CheckoutForm) -> Order | None:
-    """Place the form's order, or say in the form what has to change."""
+    """Place the form's order, or show in the form what has to change."""
     wanted = form.cleaned_data
     line = Line(product=wanted["product"], quantity=wanted["quantity"])
     try:

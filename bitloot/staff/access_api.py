@@ -16,7 +16,7 @@ from bitloot.staff.sign_in import TooManyTries, attempt, passes_second_factor
 
 
 class SignInFailed(Exception):
-    """Name, password or code is wrong, or the account is no staff account; nobody is told which."""
+    """Name, password or code is wrong, or the account is not a staff account; the answer is the same for each."""
 
 
 answers(SignInFailed, 401, "sign_in_failed", "Name, password or code is wrong. Check all three, then try again.")

@@ -57,7 +57,7 @@ class NumberedPages(Pages):
 
 
 class FilteredList(StaffView, ListAPIView):
-    """A list filtered by the exact values of `filters` and by time; a value that means nothing is an error."""
+    """A list filtered by the exact values of `filters` and by time; an unknown value is an error."""
 
     pagination_class = Pages
     filters: dict[str, str] = {}
@@ -158,9 +158,9 @@ def _by_offset(url: str | None) -> str | None:
 
 def _require_known(name: str, value: str, choices: Any) -> None:
     if "\x00" in value:
-        raise ValidationError({name: ["This holds a character that nothing has."]})
+        raise ValidationError({name: ["This holds a character that no value can have."]})
     if choices and value not in (known := [choice for choice, _ in choices]):
-        raise ValidationError({name: [f"This is none of: {', '.join(known)}."]})
+        raise ValidationError({name: [f"Must be one of: {', '.join(known)}."]})
 
 
 def _moment(name: str, value: str) -> datetime:

@@ -9,7 +9,7 @@ class BitLootAdminConfig(AdminConfig):
 
 
 class StaffConfig(AppConfig):
-    """What staff see, and how they come in."""
+    """What staff see, and how they sign in."""
 
     name = "bitloot.staff"
     default_auto_field = "django.db.models.BigAutoField"

@@ -3,7 +3,7 @@ from django.db.models.functions import Now
 
 
 class SignIn(models.Model):
-    """One try of a staff account to come in. The rows are the log, and the counters that lock."""
+    """One attempt to sign in as staff. The rows are the log, and the counters that lock."""
 
     class Outcome(models.TextChoices):
         TRIED = "tried"

@@ -35,7 +35,7 @@ class ProductForm(forms.ModelForm):
                 raise ValidationError({"supplier_product_id": str(err)}) from err
             self.doubt = str(err)
         except (ProviderError, ImproperlyConfigured) as err:
-            self.doubt = f"The supplier could not be asked whether it has this product: {err}."
+            self.doubt = f"We could not ask the supplier whether it has this product: {err}."
 
 
 @admin.register(Product)

@@ -66,7 +66,7 @@ def test_list_freshens_itself_and_rests_when_told(staff, store):
     buy(store)
     wait(staff, lambda page: len(page.find_elements(By.CSS_SELECTOR, ROWS)) > before, "the new webhooks")
     one(staff, ".action-select").click()
-    wait(staff, lambda page: note(page) == "Waits while you work in the list.", "rest")
+    wait(staff, lambda page: note(page) == "Paused while you work in the list.", "rest")
     assert one(staff, ".action-counter").text.startswith("1 of ")  # Django's script knows the new tick boxes
     one(staff, "[data-live-pause]").click()
     staff.refresh()

@@ -1,4 +1,4 @@
-"""Redis goes away and comes back: nobody waits for it meanwhile, and the same worker goes on afterwards."""
+"""Redis goes away and comes back: nobody waits for it meanwhile, and the same worker continues afterwards."""
 
 import time
 from collections.abc import Iterator

@@ -73,7 +73,7 @@ def test_the_worker_waits_for_its_tables_then_survives_its_broker(worker, enviro
     assert said("not a task")
 
     client.set("celery-text", "")
-    client.rename("celery-text", "celery")  # not a list any more
+    client.rename("celery-text", "celery")  # no longer a list
     time.sleep(3)
     client.delete("celery")
     takes(client)

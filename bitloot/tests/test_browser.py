@@ -103,7 +103,7 @@ def test_customer_buys_two_keys_and_opens_them(browser, store):
     assert Decimal(asked.removesuffix(" BTC")) == Decimal(str(paid["pay_amount"]))
 
     wait_for_headline(browser, "Your keys are ready")
-    assert shown(browser, ".key-value code") == []  # nothing opens by itself
+    assert shown(browser, ".key-value code") == []  # nothing opens unasked
     for button in shown(browser, "[data-reveal]"):
         button.click()
     opened = wait(browser, lambda page: len(found := shown(page, ".key-value code")) == 2 and found, "both keys")

@@ -129,13 +129,13 @@ WRONG = {
         "smtp+tls://shop:word@host:port": "is not a URL",
     },
     "DEFAULT_FROM_EMAIL": {
-        "notanaddress": "holds 'notanaddress', which is no e-mail address",
-        "Shop <shop>": "holds 'shop', which is no e-mail address",
+        "notanaddress": "holds 'notanaddress', which is not an e-mail address",
+        "Shop <shop>": "holds 'shop', which is not an e-mail address",
         "Shop <shop@localhost>": "DEFAULT_FROM_EMAIL has to be an address that other mail servers know",
     },
     "STAFF_EMAIL": {
-        "nobody": "holds 'nobody', which is no e-mail address",
-        "a@shop.example;b@shop.example": "holds 'a@shop.example;b@shop.example', which is no e-mail address",
+        "nobody": "holds 'nobody', which is not an e-mail address",
+        "a@shop.example;b@shop.example": "holds 'a@shop.example;b@shop.example', which is not an e-mail address",
         ",".join(f"a{n}@shop.example" for n in range(11)): "has more than ten addresses",
     },
     "STORE_CURRENCY": {"USD": "has to be one of EUR"},
@@ -188,7 +188,7 @@ WRONG = {
         "x" * 61: "is longer than 60 characters",
         "Two\nlines": "holds a line break or another character that cannot be printed",
     },
-    "SUPPORT_EMAIL": {"help": "holds 'help', which is no e-mail address"},
+    "SUPPORT_EMAIL": {"help": "holds 'help', which is not an e-mail address"},
     "COINS_FIRST": {"btc,e t h": "holds 'e t h', which cannot be right"},
     "OVERPAID_ALERT": dict.fromkeys((*NUMBERS, "5"), "has to be a number from 0 to 1"),
     "APPROVAL_LIMIT": dict.fromkeys(NUMBERS, "has to be a number from 0 to 1000000"),
@@ -341,7 +341,7 @@ def test_a_misspelt_name_is_pointed_out(caplog):
         "R2_BUKET is not a setting of BitLoot; did you mean R2_BUCKET?",
     ]
     assert Environment({"STORE_ZZZZZZZZ": "1"}).misspelt() == [
-        "STORE_ZZZZZZZZ is not a setting of BitLoot and changes nothing."
+        "STORE_ZZZZZZZZ is not a setting of BitLoot and has no effect."
     ]
 
 

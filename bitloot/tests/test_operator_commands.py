@@ -12,6 +12,7 @@ import responses
 from django.conf import settings as store_settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db.models.functions import Now
 
 from fulfillment import gate, kinguin, pipeline
 from fulfillment.choices import HoldReason, Notice
@@ -129,13 +130,13 @@ def test_a_provider_without_coins_in_our_account(well):
 
 def test_coins_that_no_worker_has_fetched(well):
     Coin.objects.all().delete()
-    assert problems() == ["No coin is on offer in the store yet; the worker fetches them, so check that it runs."]
+    assert problems() == ["No coin is on offer in the shop yet; the worker fetches them, so check that it runs."]
 
 
 def test_a_paused_gate(well, host):
     SupplierGate.objects.create(host=host)
-    gate.pause(kinguin.client(), reason="credentials")
-    assert problems() == ["Purchases are paused (credentials); they go on by themselves once the supplier is well."]
+    SupplierGate.objects.pause(reason="credentials", probe_at=Now())
+    assert problems() == ["Purchases are paused (credentials); they resume automatically once the supplier is well."]
 
 
 def test_the_environment_s_safe_mode(well, settings):
@@ -145,7 +146,9 @@ def test_the_environment_s_safe_mode(well, settings):
 
 def test_a_balance_too_small_for_a_product(well):
     make_product(max_cost=Decimal("600.00"))
-    assert problems() == ["The balance of 500 EUR does not buy the dearest product (600 EUR); top it up at Kinguin."]
+    assert problems() == [
+        "The balance of 500 EUR does not cover the most expensive product (600 EUR); top it up at Kinguin."
+    ]
 
 
 def test_a_balance_too_small_for_orders_that_wait(well):
@@ -173,7 +176,7 @@ def test_safe_mode_on_stops_purchases_and_tells_staff(well, host):
     alert = Alert.objects.get(kind="safe_mode", about_pk=host, status="open")
     assert alert.message == (
         f"kim turned safe mode on: restoring a backup. Nothing is bought at {host}; paid orders wait."
-        " `manage.py safe_mode off` lets them go on."
+        " `manage.py safe_mode off` resumes them."
     )
     reservation = Reservation.objects.get()
     pipeline.advance(reservation.pk)
@@ -208,11 +211,11 @@ def test_safe_mode_of_the_environment_wins(host, settings):
     assert gate.find_open(kinguin.client()) is None
 
 
-def test_safe_mode_shows_a_pause_that_ends_by_itself(host):
+def test_safe_mode_shows_a_pause_that_ends_automatically(host):
     SupplierGate.objects.create(host=host)
-    gate.pause(kinguin.client(), reason="unreachable")
+    SupplierGate.objects.pause(reason="unreachable", probe_at=Now())
     assert run("safe_mode")[0] == (
-        f"The gate to {host} is paused (unreachable); it opens by itself once the supplier can be used again.\n"
+        f"The gate to {host} is paused (unreachable); it opens automatically once the supplier can be used again.\n"
     )
 
 

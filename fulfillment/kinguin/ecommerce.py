@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from bitloot.core.providers import Transport, UnreadableAnswer
 from bitloot.core.reader import Fields
@@ -73,12 +73,13 @@ class EcommerceClient:
             line["offerId"] = offer_id
         document = {"products": [line], "orderExternalId": external_id}
         order = _order(self._endpoint.call("POST", "/v2/order", document=document))
+        # Unreadable, not refused: something was bought, and the search by our id finds out what.
         if order.external_id != external_id:
             raise UnreadableAnswer(f"Kinguin answered the purchase {external_id} with another external id")
         return order
 
     def give(self, order_id: str) -> None:
-        """Nothing to do: the purchase was complete with reserve."""
+        """Do nothing: in this dialect reserving already bought the keys."""
 
     def read(self, order_id: str) -> SupplierOrder:
         order = _order(self._endpoint.call("GET", f"/v1/order/{wire.path_id(order_id, 'order')}"))
@@ -106,17 +107,18 @@ class EcommerceClient:
 
     def find(self, external_id: str) -> SupplierOrder | None:
         results = self._search(orderExternalId=external_id)
-        # Whether their search is exact is undocumented.
+        # Undocumented: their search may match more than the exact id.
         exact = [_order(row) for row in results if isinstance(row, dict) and row.get("orderExternalId") == external_id]
         orders = {order.order_id: order for order in exact}
         if len(orders) > 1:
             raise AmbiguousSearch(external_id, sorted(orders))
+        # A full page without it proves nothing; "not found" would let it be bought again.
         if not orders and len(results) >= SEARCH_LIMIT:
             raise UnreadableAnswer(f"Kinguin's search for {external_id} is cut off before it found it")
         return next(iter(orders.values()), None)
 
     def list_since(self, moment: datetime) -> Iterator[SupplierOrder]:
-        """Yield every order of our account placed since then, the store's or not.
+        """Yield every order of our account placed since then, ours or not.
 
         Raises ProviderError; UnreadableAnswer at the end if some cannot be read, after all the others.
         """
@@ -162,8 +164,11 @@ class EcommerceClient:
         external_id = wire.safe_id(body.get("orderExternalId"))
         product_id = wire.safe_id(body.get("productId"))
         updated_at = body.get("updatedAt")
+        kind: Literal["order", "product", "unknown"] = "product" if product_id else "unknown"
+        if order_id or external_id:
+            kind = "order"
         return SupplierEvent(
-            kind="order" if order_id or external_id else "product" if product_id else "unknown",
+            kind=kind,
             event_type=name,
             order_id=order_id,
             external_id=external_id,
@@ -192,7 +197,7 @@ class EcommerceClient:
 
     def _balance(self) -> Decimal | None:
         answer = Fields(self._endpoint.call("GET", "/v1/balance"), what="Kinguin balance")
-        # A figure that we cannot read is no outage: their refusal of a purchase decides in the end.
+        # A figure that we cannot read is not an outage: their refusal of a purchase decides in the end.
         return answer.aside(answer.optional_amount, "balance", None)
 
 

@@ -20,7 +20,7 @@ def read_serial(serial: str, label: str) -> tuple[bytes, str]:
         return read_text(serial)
     if picture := _picture(serial):
         return picture
-    # As it came: whoever bought it can still read it, or ask the supplier with it in hand.
+    # As it came: the customer may still be able to read it, or can show it to the supplier.
     return _as_bytes(serial), UNKNOWN
 
 
@@ -65,5 +65,5 @@ def _from_base64(encoded: str) -> bytes | None:
 
 
 def _as_bytes(serial: str) -> bytes:
-    # A lone half of a surrogate pair is no text in UTF-8, and JSON can carry one all the same.
+    # A lone half of a surrogate pair is not text in UTF-8, and JSON can carry one all the same.
     return serial.encode("utf-8", "surrogatepass")

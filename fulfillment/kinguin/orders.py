@@ -1,4 +1,4 @@
-"""The orders dialect of BitLoot's original plan: an order delivers by itself, its webhooks are signed."""
+"""The orders dialect of BitLoot's original plan: an order delivers without a further call, its webhooks are signed."""
 
 import hashlib
 import hmac
@@ -55,7 +55,7 @@ class OrdersClient:
         return _order(self._endpoint.call("POST", "/v1/orders", document=document), external_id)
 
     def give(self, order_id: str) -> None:
-        """Nothing to do: the order delivers by itself."""
+        """Do nothing: in this dialect an order delivers its keys without being told to."""
 
     def read(self, order_id: str) -> SupplierOrder:
         return _order(self._read(order_id), "")

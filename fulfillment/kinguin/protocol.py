@@ -1,4 +1,4 @@
-"""What every Kinguin dialect speaks: the store's words, the errors and the one table that judges a purchase."""
+"""What every Kinguin dialect speaks: our words, the errors and the one table that judges a purchase."""
 
 import logging
 import re
@@ -178,7 +178,7 @@ class KinguinClient(Protocol):
         """Raise BadWebhook or WebhookNotConfigured unless the call carries one of the secrets."""
 
     def parse_webhook(self, headers: Mapping[str, str], raw: bytes) -> SupplierEvent:
-        """Return what a verified call claims; whatever cannot be read is kind "unknown"."""
+        """Return what a verified call claims; anything unreadable is kind "unknown"."""
 
 
 # Kinds that prove that nothing was bought. Everything else, OrderFailed and ResourceLock included, proves nothing.

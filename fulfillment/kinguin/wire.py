@@ -67,6 +67,7 @@ def path_id(value: str, what: str) -> str:
 
 
 def status_of(word: Any, words: Mapping[str, SupplierStatus]) -> SupplierStatus:
+    # An unknown status is never guessed: the purchase waits, and the log names the word.
     status = words.get(word.lower() if isinstance(word, str) else "", SupplierStatus.UNKNOWN)
     if status is SupplierStatus.UNKNOWN:
         logger.warning("Kinguin sent an order status we do not know: %.40r", word)

@@ -30,7 +30,7 @@ Status = Reservation.Status
 REPLACEABLE = (Order.Status.FULFILLED, Order.Status.PARTIALLY_FULFILLED)
 FOUND_AT_SUPPLIER = "The supplier has an order for it already, so it is searched for and not bought."
 BUYABLE = (Order.Status.PAID, Order.Status.FULFILLING, Order.Status.PARTIALLY_FULFILLED)
-# How soon an order that staff let go on is bought.
+# How soon an order that staff resumed is bought.
 STOPPED_SECONDS = 60
 REFUSALS = {
     Outcome.REFUSED_CONFIG: (HoldReason.SUPPLIER_CONFIG, "The supplier refuses our credentials."),
@@ -89,6 +89,7 @@ def _send_once(reservation: Reservation, open_gate: SupplierGate, client: Kingui
     if permit is None:
         return Wait(delay(gate.PAUSE_SECONDS))
     failpoint("purchase.permit.committed")
+    # From here on a crash leaves an open permit: the next worker searches for the purchase and never sends it again.
     try:
         bought = calls.ask("reserve", lambda: _buy(reservation, client))
     except ProviderError as err:
@@ -104,6 +105,7 @@ def _send_once(reservation: Reservation, open_gate: SupplierGate, client: Kingui
 def _commit_permit(reservation: Reservation, client: KinguinClient) -> ReservationAttempt | None:
     """Commit the right to send this purchase once, or None if order or gate changed. Raises LeaseLost."""
     with transaction.atomic():
+        # Under the order's lock: a refund or a hold that committed since the claim must stop the purchase.
         order = reservation.item.order.lock()
         if not _may_be_bought_for(reservation, order):
             return None
@@ -158,12 +160,14 @@ def _record_refusal(
     """The one table of what follows a send that did not simply succeed."""
     outcome = classify(err, reservation.external_id)
     logger.warning("%s: %s (%s)", reservation, outcome, err)
-    if outcome in (Outcome.UNKNOWN, Outcome.DUPLICATE):
-        word = (
-            ReservationAttempt.Outcome.DUPLICATE if outcome is Outcome.DUPLICATE else ReservationAttempt.Outcome.UNKNOWN
-        )
-        become_unknown(reservation, str(err), word)
-        return Wait(delay(FIRST_SEARCH_SECONDS)) if outcome is Outcome.UNKNOWN else Next.STEP
+    if outcome is Outcome.UNKNOWN:
+        become_unknown(reservation, str(err))
+        # A search right away would miss a purchase that the supplier is still writing down.
+        return Wait(delay(FIRST_SEARCH_SECONDS))
+    if outcome is Outcome.DUPLICATE:
+        # They have an order of this name: an earlier send did arrive, and the search finds it now.
+        become_unknown(reservation, str(err), ReservationAttempt.Outcome.DUPLICATE)
+        return Next.STEP
     if outcome is Outcome.NOT_SENT:
         gate.failed(client, err)
         with transaction.atomic():
@@ -179,7 +183,7 @@ def _record_refusal(
     failpoint("purchase.refused.committed")
     if outcome is Outcome.REFUSED_CONFIG:
         gate.credentials_refused(client.host)
-    # A balance that is too low for this purchase may do for the next: each one is compared with it by itself.
+    # Lack of funds closes no gate: a balance that is too low for this purchase may be enough for the next.
     return result
 
 

@@ -60,7 +60,8 @@ def give(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Ste
         hand_over(reservation, client, calls)
     except ProviderError as err:
         return later(reservation, err)
-    reservation.item.order = queries.get(Order, reservation.item.order_id)  # that took its time
+    # The call took a while, and the order may have lost its money meanwhile.
+    reservation.item.order = queries.get(Order, reservation.item.order_id)
     failpoint("give.answered")
     expect_keys(reservation)
     failpoint("give.committed")
@@ -68,7 +69,7 @@ def give(reservation: Reservation, client: KinguinClient, calls: CallLog) -> Ste
 
 
 def hand_over(reservation: Reservation, client: KinguinClient, calls: CallLog) -> None:
-    """Ask the supplier to release the keys, unless it does so by itself. Raises ProviderError."""
+    """Ask the supplier to release the keys, where it does not do so unasked. Raises ProviderError."""
     if client.must_give:
         calls.ask("give", lambda: client.give(_order_id(reservation)))
 
@@ -149,6 +150,7 @@ def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog, 
     """
     surplus, claim = keys[reservation.quantity :], uuid.uuid4()
     with transaction.atomic():
+        # The money may have gone back while the keys were fetched; a key that is not stored can still be returned.
         order = reservation.item.order.lock()
         if order.status in NOT_WANTED or order.is_without_money:
             return False
@@ -164,8 +166,9 @@ def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog, 
             alert(reservation, Notice.SURPLUS, f"The supplier sent {len(surplus)} more keys than {reservation} needs.")
         failpoint("delivery.recorded")
     failpoint("delivery.committed")
+    # Uploaded only after the commit: the sealed bytes are in the database, so a crash here loses nothing.
     for stored_key in stored:
-        # A key that was known already has another token: whoever holds that one uploads it.
+        # A key that was known already carries another worker's token, and that worker uploads it.
         if stored_key.claim_token == claim:
             upload(stored_key)
     return True
@@ -197,7 +200,7 @@ def finish_order(order: Order) -> None:
 
 
 def _keep(reservation: Reservation, keys: list[SupplierKey]) -> None:
-    """Seal what is there already; the customer may open it while the rest is awaited."""
+    """Seal the keys that are there; the customer may open them while the rest is awaited."""
     with transaction.atomic():
         order = reservation.item.order.lock()
         before = reservation.keys.count()
@@ -226,7 +229,7 @@ def _still_waiting(reservation: Reservation, taken: Taken, client: KinguinClient
     if seen.status in TAKEN_BACK:
         return _supplier_took_back(reservation, seen)
     if taken is Taken.UNUSABLE and seen.status is SupplierStatus.COMPLETED:
-        # Nothing more comes of it, so staff need not wait for a day before they may type a code.
+        # Nothing more comes of it, so staff may type a code now instead of after a day.
         sentence = "The supplier sent every key, and one cannot be used. Type the missing codes, or ask for others."
         return hold(reservation, HoldReason.UNREADABLE_KEY, sentence)
     Reservation.objects.filter(pk=reservation.pk, claim_token=reservation.claim_token).update(
@@ -272,7 +275,7 @@ def _return_keys(reservation: Reservation, client: KinguinClient, calls: CallLog
         if returned and set(returned.values()) <= {"RETURNED", "REFUNDED", "CANCELED"}:
             reservation.record(
                 Status.CANCELLED,
-                message="Not needed any more; the supplier took the keys back.",
+                message="No longer needed; the supplier took the keys back.",
                 reason=HoldReason.RETURNED,
             )
             return Next.NOTHING

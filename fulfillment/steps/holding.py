@@ -64,14 +64,14 @@ StepResult = Next | Wait
 
 
 def later(reservation: Reservation, err: ProviderError) -> StepResult:
-    """A step that may be repeated waits out its backoff, and after a day goes to a person."""
+    """A step that may be repeated waits out its backoff, and after a day goes to staff."""
     if err.cause is Cause.CREDENTIALS:
         # Our own trouble: no order is held for it, however long it takes, and no try is counted.
         mine = Reservation.objects.filter(pk=reservation.pk, claim_token=reservation.claim_token)
         mine.update(last_error=str(err)[:300])
         return Wait(delay(REFUSED_SECONDS))
     attempts = reservation.attempts + 1
-    # Its age alone says little: the row may have waited for stock, or for the end of SAFE_MODE.
+    # Age alone proves nothing: the row may have waited for stock, or for the end of SAFE_MODE.
     if attempts > LEAST_TRIES and age(reservation, reservation.reserved_at or reservation.created_at) > GIVE_UP_AFTER:
         sentence = f"The supplier gave no usable answer for a day: {err}"[:300]
         if reservation.supplier_order_id is None:
@@ -109,8 +109,8 @@ def hold(
 def wait_or_give_up(reservation: Reservation, reason: HoldReason, message: str) -> StepResult:
     """It cannot be bought now: hold and look again later, or owe the money back once the product's patience is over.
 
-    The only place that decides between the two, whatever refused it: patience counts from the first refusal on, and a
-    yes of the catalogue in between does not begin it anew.
+    The only place that decides between the two: patience counts from the first refusal on, and a catalogue that says
+    yes in between does not restart it.
     """
     patience = reservation.item.product.stock_wait_hours * 3600
     held_since = reservation.changed_at if reservation.status == Status.HELD else None
@@ -136,7 +136,7 @@ def _pause(reservation: Reservation) -> float:
 
 def _give_up_buying(reservation: Reservation, reason: HoldReason, message: str) -> None:
     why = "The key did not become available in time."
-    # Nothing was bought, but only a row that was held says so of a purchase that was being sent.
+    # A purchase that was sent may not end as `cancelled`; by way of `held` the timeline says that nothing was bought.
     via = Step(Status.HELD, message) if reservation.status == Status.SENDING else None
     remedy = "Replace the key by hand." if reservation.is_replacement else "Settle the order."
     with transaction.atomic():
@@ -158,9 +158,9 @@ def _tell_customer(order: Order, sentence: str) -> None:
 
 
 def waits_for_a_purchase(order: Order) -> bool:
-    """Say whether the order is held only for one of its purchases, so that the machine may let it go on.
+    """Return whether the order is held only for one of its purchases, so that the worker may resume it.
 
-    What staff hold, or what lost its money, is for a person. The caller holds the order's lock.
+    What staff held, or what lost its money, only staff resume. The caller holds the order's lock.
     """
     if order.status != Order.Status.HELD or not order.reason:
         return False
@@ -168,7 +168,7 @@ def waits_for_a_purchase(order: Order) -> bool:
 
 
 def owe_back(order: Order, reason: HoldReason, message: str) -> None:
-    """Owe the customer the money; a person decides about an order of which some keys were delivered already."""
+    """Owe the customer the money; staff decide about an order that was delivered in part."""
     if Key.objects.filter(item__order=order).exists():
         if Order.Status.HELD in Order.TRANSITIONS[order.status]:
             order.hold(reason=HoldReason.PARTLY_DELIVERED, message=PARTLY_DELIVERED)

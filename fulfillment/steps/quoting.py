@@ -30,6 +30,7 @@ def objection_to_buying(
     except ProviderError as err:
         gate.failed(client, err)
         raise
+    # No catalogue in this dialect: the purchase itself carries the price cap.
     if quote is None:
         return None
     stock = quote.text_qty if product.key_type == Product.KeyType.TEXT else quote.qty

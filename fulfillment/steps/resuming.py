@@ -1,4 +1,4 @@
-"""held: what may resolve by itself is looked at again, bought or owed back; the rest waits for a person."""
+"""held: what may pass is tried again, then bought or owed back; the rest waits for staff."""
 
 import logging
 from contextlib import suppress
@@ -32,7 +32,7 @@ Status = Reservation.Status
 
 
 def look_again(reservation: Reservation, client: KinguinClient, calls: CallLog) -> StepResult:
-    """held: what may resolve by itself is looked at again; the rest waits for a person."""
+    """held: what may pass is tried again; the rest waits for staff."""
     if reservation.unknown_at is not None and reservation.supplier_order_id is None:
         return _search_on(reservation, client, calls)
     if reservation.supplier_order_id is not None:
@@ -58,7 +58,7 @@ def look_again(reservation: Reservation, client: KinguinClient, calls: CallLog) 
 
 
 def _search_on(reservation: Reservation, client: KinguinClient, calls: CallLog) -> StepResult:
-    """Nobody knows whether it was bought, so it is searched for as long as it takes, whatever becomes of the order."""
+    """Nobody knows whether it was bought, so the search continues even when the order has ended."""
     if reservation.dialect != client.dialect:
         return Wait(delay(SEARCH_HOURLY))
     if not client.can_find:
@@ -72,7 +72,7 @@ def _look_for_keys(reservation: Reservation, client: KinguinClient, calls: CallL
     order = reservation.item.order
     if order.status in NOT_WANTED or order.is_without_money or reservation.dialect != client.dialect:
         return
-    # It may be held since before this was done; once it is done, saying it again does no harm.
+    # It may have been held before the hand-over; asking for that twice is harmless.
     with suppress(ProviderError):
         hand_over(reservation, client, calls)
     with suppress(ProviderError):
@@ -93,9 +93,9 @@ def _objection(reservation: Reservation, client: KinguinClient, calls: CallLog) 
 def _resume(reservation: Reservation) -> None:
     with transaction.atomic():
         order = reservation.item.order.lock()
-        goes_on = waits_for_a_purchase(order)
+        resumes = waits_for_a_purchase(order)
         reservation.record(Status.PENDING, message="What held it is over; it is bought now.", reason="")
-        if goes_on:
+        if resumes:
             order.mark_fulfilling()
         failpoint("resume.recorded")
     # The alert stays open: the catalogue says yes, and the purchase itself may be refused all the same.

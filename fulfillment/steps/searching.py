@@ -1,4 +1,4 @@
-"""unknown: ask the supplier, by our own external id, what became of a send without answer. It is never sent again."""
+"""unknown: search the supplier by our external id for a send that got no answer. It is never sent again."""
 
 import logging
 from decimal import Decimal
@@ -46,7 +46,7 @@ def become_unknown(
         open_permits.update(outcome=outcome, detail=detail[:300])
         reservation.record(
             Status.UNKNOWN,
-            message="No usable answer to the purchase; asking the supplier what became of it.",
+            message="No usable answer to the purchase; asking the supplier whether it went through.",
             unknown_at=Now(),
             last_error=detail[:300],
         )
@@ -55,7 +55,7 @@ def become_unknown(
 
 
 def find_out(reservation: Reservation, client: KinguinClient, calls: CallLog) -> StepResult:
-    """Ask the supplier, by our own external id, what became of a send without answer."""
+    """Search the supplier by our external id for a send that got no answer."""
     if not client.can_find:
         sentence = "Nobody knows whether it was bought; this supplier has no search."
         return hold(reservation, HoldReason.UNKNOWN_PURCHASE, sentence)
@@ -85,7 +85,9 @@ def _next_search(reservation: Reservation) -> StepResult:
     waited = age(reservation, reservation.unknown_at)
     if waited > ALERT_UNKNOWN_AFTER:
         alert(
-            reservation, Notice.UNKNOWN, f"Nobody knows whether {reservation} was bought. The search goes on by itself."
+            reservation,
+            Notice.UNKNOWN,
+            f"Nobody knows whether {reservation} was bought. The search continues automatically.",
         )
     if reservation.status == Status.UNKNOWN and waited > GIVE_UP_AFTER:
         sentence = "The supplier does not know the purchase after a day of asking."
@@ -105,7 +107,7 @@ def adopt(
     to: ReservationStatus = Status.RESERVED,
     cap: Decimal | None = None,
 ) -> None:
-    """Record the supplier's order as ours; `to` is `given` where the supplier hands the keys over by itself."""
+    """Record the supplier's order as ours; `to` is `given` where the supplier hands the keys over unasked."""
     fields: dict[str, Any] = {
         "supplier_order_id": found.order_id,
         "reserved_at": Now(),
@@ -117,7 +119,7 @@ def adopt(
         fields["cost"] = found.cost
     with transaction.atomic(savepoint=False):
         order = reservation.item.order = reservation.item.order.lock()
-        goes_on = waits_for_a_purchase(order)
+        resumes = waits_for_a_purchase(order)
         bought = f"Bought; the supplier's order is {found.order_id}."
         if to == Status.GIVEN:
             reservation.record(to, message=HANDED_OVER, via=Step(Status.RESERVED, bought), polls=0, **fields)
@@ -126,7 +128,7 @@ def adopt(
         calls.flush()
         if reservation.waiting_since is not None:
             close_alert(AlertKind.RESERVATION, reservation)
-        if goes_on:
+        if resumes:
             order.mark_fulfilling()
         if found.cost is not None:
             _check_cost(reservation, found.cost, cap)

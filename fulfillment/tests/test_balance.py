@@ -24,7 +24,10 @@ def test_a_balance_too_low_for_what_is_sold_is_told_once_and_closed_by_a_top_up(
         watch_funds()
     alert = Alert.objects.get(kind="low_balance")
     assert [alert.status, alert.times, Email.objects.filter(kind="alert").count()] == ["open", 2, 1]
-    assert alert.message == "The balance of 8 EUR does not buy the dearest product (8.5 EUR); top it up at Kinguin."
+    assert (
+        alert.message
+        == "The balance of 8 EUR does not cover the most expensive product (8.5 EUR); top it up at Kinguin."
+    )
     sandbox.control("balance", {"balance": 9})
     watch_funds()
     alert.refresh_from_db()

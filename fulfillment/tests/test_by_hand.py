@@ -360,7 +360,7 @@ def test_of_two_who_replace_one_key_at_once_one_does(delivered):
 def test_shredded_key_is_gone_for_its_customer(delivered, client):
     key = key_of(delivered)
     said = decide(boss(client), key, by_hand.SHRED_KEY, reason="The customer asked for it.")
-    assert "nobody can open it any more" in said
+    assert "nobody can open it again" in said
     key.refresh_from_db()
     event = Order.objects.get().events.filter(kind="key", to_status="shredded").get()
     assert (key.status, bool(event.actor)) == ("shredded", True)

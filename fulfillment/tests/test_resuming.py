@@ -1,4 +1,4 @@
-"""What is held goes on by itself once what held it is over, and not before."""
+"""What is held resumes automatically once its cause is over, and not before."""
 
 import pytest
 import responses

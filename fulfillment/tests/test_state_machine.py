@@ -60,7 +60,7 @@ MINUTES_16, HOURS_25 = 16 * 60, 25 * 3600
 
 @pytest.fixture(scope="module")
 def supplier(tmp_path_factory):
-    """The sandbox as a WSGI application in this process; what it does by itself, a rule does instead."""
+    """The sandbox as a WSGI application in this process; what its threads would do, a rule does instead."""
     secrets = {
         "kinguin_api_key": settings.KINGUIN_API_KEY,
         "kinguin_client_id": settings.KINGUIN_CLIENT_ID,

@@ -139,7 +139,7 @@ def test_a_search_that_our_key_is_refused_for_holds_nothing(reservation, sandbox
 
 def test_an_outage_that_ends_with_a_refused_key_says_so(reservation, settings):
     SupplierGate.objects.create(host=kinguin.client().host)
-    gate.pause(kinguin.client(), reason="unreachable")
+    SupplierGate.objects.pause(reason="unreachable", probe_at=Now())
     gate.unreachable(kinguin.client().host)
     settings.KINGUIN_API_KEY = WRONG_KEY
     for _ in range(2):

@@ -162,7 +162,7 @@ def test_staff_run_a_delivery_at_once(client, staff):
     assert [answer.status_code, answer.json()] == [202, {"order_id": str(order.id), "status": "processing"}]
     assert Reservation.objects.filter(next_attempt_at__lte=Now()).exists()
     note = order.events.filter(kind="staff").get()
-    assert [note.message, note.actor] == ["Delivery was asked to run now.", "grace"]
+    assert [note.message, note.actor] == ["Staff asked for the delivery to run now.", "grace"]
 
 
 def test_staff_deliver_codes_that_they_typed(client, staff):

@@ -123,7 +123,7 @@ def steady(stack: Stack, *, orders: int, supplier_ms: int) -> Mails:
 
 
 def _waiting_payments(stack: Stack, count: int, supplier_ms: int) -> dict[str, dict[str, Any]]:
-    """Return new orders with the payments that wait for coins, once the store has nothing else to do."""
+    """Return new orders with the payments that wait for coins, once BitLoot has nothing else to do."""
     stack.sandbox("config", {"delay_ms": 0})
     orders = http.place(stack, count)
     http.start_payments(stack, orders)
@@ -137,7 +137,7 @@ def _waiting_payments(stack: Stack, count: int, supplier_ms: int) -> dict[str, d
 
 
 def _money(stack: Stack, payment: dict[str, Any]) -> bytes:
-    """Return the sandbox's own request that finishes a payment: it sends the signed IPN by itself."""
+    """Return the sandbox's own request that finishes a payment: the sandbox then sends the signed IPN."""
     body = json.dumps({"status": "finished", "actually_paid": payment["amount"]}).encode()
     return load.request("POST", f"/control/payments/{payment['id']}/status", host="127.0.0.1", body=body)
 

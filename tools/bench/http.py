@@ -36,7 +36,7 @@ class Row:
 
 
 class WrongAnswers(Exception):
-    """The store answered something else than what the row measures."""
+    """BitLoot gave another answer than the one that the row measures."""
 
 
 def measure(stack: Stack, row: Row, *, runs: int, seconds: float, connections: int) -> list[Sample]:

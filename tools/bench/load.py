@@ -21,7 +21,7 @@ class NoAnswer(Exception):
 
 @dataclass
 class Load:
-    """What came of one run: how long it took, each answer's time, and the answers by status."""
+    """The outcome of one run: how long it took, each answer's time, and the answers by status."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)

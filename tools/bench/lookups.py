@@ -1,4 +1,4 @@
-"""Whether finding one row stays as cheap with a million orders as with ten thousand, and what a sweep costs then."""
+"""Is finding one row as cheap with a million orders as with ten thousand, and what does a sweep cost then?"""
 
 import json
 import random
@@ -94,7 +94,7 @@ def measure(stack: Stack, sizes: list[int]) -> list[Size]:
 
 
 def _drop_other_work(database: psycopg.Connection[Any]) -> None:
-    """Nothing is due any more, so that a sweep finds what it most often finds: nothing."""
+    """Make nothing due, so that a sweep finds what it usually finds: nothing."""
     for table in ("webhooks_webhooklog", "payments_payment", "fulfillment_reservation", "storage_key", "orders_email"):
         database.execute(sql.SQL("UPDATE {} SET next_attempt_at = NULL").format(sql.Identifier(table)))
 
@@ -142,7 +142,7 @@ def _lookups(database: psycopg.Connection[Any], size: int) -> dict[str, float]:
 
 
 def _median(database: psycopg.Connection[Any], statement: str, size: int) -> float:
-    drawn = random.Random(size)  # noqa: S311 - which rows are asked for is no secret
+    drawn = random.Random(size)  # noqa: S311 - which rows are asked for is not secret
     times = []
     for number in [drawn.randint(1, size) for _ in range(ASKED)]:
         started = time.perf_counter()

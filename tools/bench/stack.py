@@ -1,4 +1,4 @@
-"""The measured store: PostgreSQL, Redis, granian, one worker, beat and the sandbox, as processes with DEBUG off."""
+"""The measured BitLoot: PostgreSQL, Redis, granian, one worker, beat and the sandbox, as processes with DEBUG off."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ from tools.dev.services import Postgres, Redis
 from tools.dev.supervise import Process, Store, free_port, wait_until, web_command
 
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-# What a production store has; the rest of its environment is made up by tools/dev/devenv.py.
+# What production has; the rest of its environment is made up by tools/dev/devenv.py.
 PRODUCTION = {
     "DEBUG": "0",
     "ALLOWED_HOSTS": "127.0.0.1",
@@ -28,7 +28,7 @@ PRODUCTION = {
 
 
 class Stack:
-    """A whole store on loopback: `web` and `sandbox` run all the time, worker and beat when they are wanted."""
+    """All of BitLoot on loopback: `web` and `sandbox` run all the time, worker and beat when they are wanted."""
 
     def __init__(self, folder: Path, services: ExitStack, *, web_workers: int, web_threads: int, tcp: bool) -> None:
         self.postgres = services.enter_context(Postgres(settings=("synchronous_commit=on", "max_connections=100")))
@@ -138,7 +138,7 @@ def _read_env(path: Path) -> dict[str, str]:
 
 
 def use_settings(stack: Stack) -> None:
-    """Let this process read the measured database through the store's own models."""
+    """Let this process read the measured database through BitLoot's own models."""
     os.environ.update(stack.store.env)
     import django
 

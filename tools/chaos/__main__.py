@@ -1,4 +1,4 @@
-"""`make chaos`: prove that one order item is bought at most once and no paid order is lost, whatever dies when."""
+"""`make chaos`: prove that one order item is bought at most once and no paid order is lost, no matter what dies."""
 
 import argparse
 import signal

@@ -1,4 +1,4 @@
-"""The eight classic mistakes of a shop that buys, planted one at a time: a proof that finds none of them is none.
+"""The eight classic mistakes of a shop that buys, planted one at a time: a proof that cannot find them proves nothing.
 
 They live here and nowhere else. Each replaces a few functions of the running process, as a careless change would.
 """
@@ -85,7 +85,7 @@ def _follow_redirects() -> None:
 
 
 def _transport_retries() -> None:
-    """Let urllib3 repeat a purchase by itself."""
+    """Let urllib3 retry a purchase."""
     retry = Retry(3, allowed_methods=None, status_forcelist=[500, 502, 503, 504], raise_on_status=False)
     _transport()._writes = partial(HTTPAdapter, max_retries=retry)
 
@@ -101,7 +101,7 @@ def _lapsed_send_is_pending() -> None:
 
 
 def _one_look_per_payment() -> None:
-    """Look at a payment once, whatever is said of it later."""
+    """Look at a payment once and ignore all later news of it."""
     really = payment_services.refresh
 
     def refresh(payment: Any) -> str:

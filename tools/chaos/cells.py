@@ -33,7 +33,7 @@ PASSED_UNDER = {
     **dict.fromkeys(("purchase.answered", "purchase.placed.recorded", "purchase.placed.committed"), REPLY),
     **dict.fromkeys(("purchase.failed", "purchase.unknown.recorded", "purchase.unknown.committed"), NO_REPLY),
     **dict.fromkeys(("search.before", "search.answered"), NO_REPLY),
-    # A purchase that is answered expects its keys at once; one that is found goes on with a step of its own.
+    # A purchase that is answered expects its keys at once; one that is found has a step of its own first.
     **dict.fromkeys(
         ("search.adopted", "give.answered", "give.committed"),
         ("executes, no reply", "executes late", "5xx after executing"),
@@ -87,7 +87,7 @@ class Cell:
 
     @property
     def starts_paid(self) -> bool:
-        """Whether the story may begin after the payment: what is killed lies behind it."""
+        """True where the story may begin after the payment, because the kill comes later."""
         return not self.failpoint.startswith(CHECKOUT)
 
     def __str__(self) -> str:

@@ -31,5 +31,5 @@ class Control:
         return lines
 
     def idle(self) -> bool:
-        """Say whether nothing is still to happen at the providers: no late order, no key on its way."""
+        """Return whether nothing is still to happen at the providers: no late order, no key on its way."""
         return bool(self.call("state?limit=1")["jobs"] == 0)

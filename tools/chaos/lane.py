@@ -1,4 +1,4 @@
-"""One lane of the matrix: a process that has loaded the store, and forks one more for everything that may die."""
+"""One lane of the matrix: a process that has loaded BitLoot, and forks one more for everything that may die."""
 
 import contextlib
 import gc
@@ -115,7 +115,7 @@ def make_ready(sandbox: str) -> None:
     options["options"] = options["options"].replace("lock_timeout=5s", f"lock_timeout={LOCK_TIMEOUT_MS}ms")
     wakeup.notify_now = lambda queue: None  # type: ignore[assignment]
     control = Control(sandbox)
-    # The story posts the webhooks by itself, when it wants to.
+    # The story posts the webhooks itself, at moments of its choice.
     for op in ("webhook.kinguin", "webhook.nowpayments"):
         control.fault(op, "lost")
     control.call("config", {"deliver_after_ms": 0, "hold_s": READ_TIMEOUT * 2, "late_s": LATE_SECONDS})
@@ -167,7 +167,7 @@ def _run_cell(cell: Any, order_id: str, item_id: str, control: Any, hits: Path, 
 
 
 def _overtake(run: Any, armed: Callable[[], Any], story: Any) -> None:
-    """A worker stops at the failpoint; others come, wait out its lease and go on; then it wakes and goes on too."""
+    """A worker stops at the failpoint; others wait out its lease and continue; then it wakes and continues too."""
     first = Child(armed)
     stopped = first.stopped_or_ended()
     Child(lambda: _duplicate(run)).result()
@@ -178,7 +178,7 @@ def _overtake(run: Any, armed: Callable[[], Any], story: Any) -> None:
 
 
 def _practise(sandbox: str) -> int:
-    """Live one order here, so that the children need not load everything; return its last line in the ledger."""
+    """Live one order here, so that the children do not each load everything; return its last line in the ledger."""
     from django.db import connections
 
     from fulfillment import kinguin

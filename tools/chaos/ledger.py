@@ -100,14 +100,14 @@ def _at_rest() -> set[str]:
 
 
 def _watched() -> set[str]:
-    """Return the orders about which a person has an open alert."""
+    """Return the orders about which staff have an open alert."""
     from orders.models import Alert
 
     return set(map(str, Alert.objects.filter(status="open", order__isnull=False).values_list("order_id", flat=True)))
 
 
 def _with_a_person() -> set[str]:
-    """Return the orders about which a person has an open alert, and with which the machine is through.
+    """Return the orders about which staff have an open alert, and which no worker will touch again.
 
     What nobody knows to be bought is searched for once an hour for a day; until then the alert is what there is.
     """
@@ -127,7 +127,7 @@ def _paid(control: Any) -> list[str]:
 
 
 def _stuck() -> list[str]:
-    """Return reservations that neither ended nor are in front of a person."""
+    """Return reservations that neither ended nor wait for staff."""
     from fulfillment.models import Reservation
 
     going = Reservation.objects.exclude(status__in=["delivered", "cancelled", "failed"]).select_related("item")

@@ -23,8 +23,8 @@ CHANCES = (
 )
 ACTIONS = ("kill9", "kill9", "kill9", "sleep", "raise", "drop_db", "lose_commit")
 KINDS = frozenset(f"{what} {target}" for _, what, targets in CHANCES for target in targets)
-# A blow falls when so many more orders were paid: the run's own progress is the clock, so that a slow machine sees the
-# same blows at the same places as a fast one.
+# A blow falls each time this many more orders were paid: the run's own progress is the clock, so that a slow computer
+# sees the same blows at the same places as a fast one.
 GAPS = (2, 3, 4, 5, 6)
 
 
@@ -41,7 +41,7 @@ class Blow:
 
 
 def blows(seed: int) -> Iterator[Blow]:
-    """Yield blows for ever."""
+    """Yield blows without end."""
     chance, at = random.Random(seed), 0  # noqa: S311 - a schedule, not a secret
     first = sorted(KINDS)
     chance.shuffle(first)

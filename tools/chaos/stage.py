@@ -1,4 +1,4 @@
-"""What a chaos run stands on: a PostgreSQL and a Redis of its own, never those of the machine, and sandboxes."""
+"""What a chaos run stands on: a PostgreSQL and a Redis of its own, never the host's, and sandboxes."""
 
 import contextlib
 import shutil

@@ -1,4 +1,4 @@
-"""A random run: a whole store of real processes sells while everything it stands on is killed, then is added up."""
+"""A random run: real processes sell while everything they stand on is killed; then every order is checked."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ LEASE_SECONDS = 120 / CLOCK_SCALE
 CUSTOMERS = 8
 SCRIPT = "storm"
 SLUGS = ("ember-drift", "harbour-of-glass", "tiny-orchard-tycoon", "saltmarsh-signals", "lumen-wallet-card-20")
-# Longer than the alert about a purchase that stays unknown needs (15 minutes of the store's clock).
+# Longer than the alert about a purchase that stays unknown needs (15 minutes of BitLoot's clock).
 DRAIN_SECONDS = 240
 OPENING_SECONDS = 120
 CALM = {"script": "calm", "hold_s": 1.0}
@@ -55,7 +55,7 @@ class Outcome:
         return sorted((KINDS - set(self.blows)) | (possible - set(self.faults)))
 
 
-# What this store calls at the providers, and what they send it.
+# What BitLoot calls at the providers, and what they send it.
 USED = frozenset({
     "kinguin.product", "kinguin.order.create", "kinguin.order.get", "kinguin.order.keys", "kinguin.order.search",
     "kinguin.delivery", "nowpayments.payment.create", "nowpayments.payment.get", "webhook.kinguin",

@@ -62,7 +62,7 @@ class Run:
 
 
 def live(run: Run, *, rounds: int = PATIENCE) -> int:
-    """Let everybody act and time pass until nothing changes any more; return how many rounds that took."""
+    """Let everybody act and time pass until nothing changes; return how many rounds that took."""
     for number in range(1, rounds + 1):
         act(run)
         if is_settled(run):
@@ -78,7 +78,7 @@ def act(run: Run) -> None:
 
 
 def pay(run: Run) -> None:
-    """The customer asks for an address and pays; the first the store hears is that coins were seen."""
+    """The customer asks for an address and pays; the first that BitLoot hears is that coins were seen."""
     if run.order.status != Order.Status.PENDING:
         return
     payment = start_payment(order=run.order, coin=COIN)
@@ -121,7 +121,7 @@ def let_time_pass(run: Run, number: int) -> None:
 
 
 def lapse() -> None:
-    """Make everything due that is to be done at some time, whoever holds it; what a stopped worker has locked stays."""
+    """Make all planned work due now, also what is claimed; what a stopped worker has locked stays."""
     for model in QUEUES:
         with transaction.atomic():
             waiting = model._default_manager.filter(next_attempt_at__isnull=False).select_for_update(skip_locked=True)
@@ -137,7 +137,7 @@ def begin(run: Run) -> None:
 
 
 def is_settled(run: Run) -> bool:
-    """Say whether the order has come to rest: fulfilled with all its mails out, or in a person's hands."""
+    """Return whether the order has come to rest: fulfilled with all its mails out, or with staff."""
     order, reservation = run.order, run.reservation
     if order.status == Order.Status.PENDING or reservation is None:
         return False
@@ -162,7 +162,7 @@ def send_ipn(payment: Payment, status: str) -> None:
 
 
 def send_supplier_webhook(run: Run, status: str = "completed") -> None:
-    """Kinguin tells that something happened to the order; it need not be true."""
+    """Kinguin announces that something happened to the order, which may be untrue."""
     body = {"orderExternalId": run.item_id, "status": status, "updatedAt": "2026-01-01T00:00:00+00:00"}
     headers = {"X-Event-Name": "order.status", "X-Event-Secret": settings.KINGUIN_WEBHOOK_SECRET[0]}
     _attempt(lambda: _post("/api/webhooks/kinguin", json.dumps(body).encode(), headers))
@@ -198,7 +198,7 @@ def _provider_says(run: Run, payment: Payment) -> str:
 
 
 def _attempt(step: Callable[[], Any]) -> None:
-    """Whoever acts here survives an error of the store's: a customer tries again, a worker takes the next message."""
+    """Survive an error of BitLoot's as a customer, who tries again, or a worker, which takes the next message."""
     try:
         step()
     except Exception as err:  # noqa: BLE001 - a failpoint may raise anything anywhere
@@ -208,7 +208,7 @@ def _attempt(step: Callable[[], Any]) -> None:
 
 
 def replay(run: Run) -> None:
-    """Staff press every button there is: all webhooks again, delivery again, and let what is held go on."""
+    """Staff press every button there is: all webhooks again, delivery again, and resume what is held."""
     payments = Payment.objects.filter(order_id=run.order_id).exclude(external_id=None)
     named = [run.item_id, *payments.values_list("external_id", flat=True)]
     for log in WebhookLog.objects.filter(external_id__in=named):

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 PATIENCE_SECONDS = 90
 STARTED = time.monotonic()
-# A proxy that the machine is set up with has no business between two programs on loopback.
+# The host's proxy settings must not come between two programs on loopback.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 Json = Any
 
@@ -160,7 +160,7 @@ def _compare(sandbox: str, opened: list[bytes]) -> None:
     serials = {_serial(key) for key in (sold["sold"] if isinstance(sold, dict) else sold)}
     for key in opened:
         if key not in serials:
-            _fail("the opened key is none that the sandbox sold")
+            _fail("the opened key is not one that the sandbox sold")
         shown = key.decode() if key.isascii() and len(key) < 100 else f"a picture of {len(key)} bytes"
         _say(f"Opened: {shown}, which is what the sandbox sold.")
 

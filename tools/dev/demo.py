@@ -138,11 +138,11 @@ def _print_addresses(store: Store, password: str, *, keep: bool) -> None:
 
 
 def _watch(store: Store) -> int:
-    """Wait until interrupted; complain and end if a part ends by itself."""
+    """Wait until interrupted; complain and end if a part ends early."""
     while not (ended := store.ended()):
         time.sleep(0.5)
     for process in ended:
-        print(f"{process.name} ended by itself. The end of {process.log}:\n{process.tail()}", file=sys.stderr)
+        print(f"{process.name} ended early. The end of {process.log}:\n{process.tail()}", file=sys.stderr)
     return 1
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SANDBOX_BASES = {"ecommerce": "/kinguin/esa/api", "reservations": "/kinguin/reservations", "orders": "/kinguin/orders"}
-# What a person may choose for a demo from outside; every other setting is the demo's own.
+# What you may choose for a demo from outside; every other setting is the demo's own.
 KEPT = ("DATABASE_URL", "REDIS_URL", "KINGUIN_API", "LOG_LEVEL")
 
 

@@ -76,7 +76,7 @@ def delivered_order(quantity=1):
 
 
 def stopped(order, status, reason="no_keys"):
-    """An order whose purchase waits for a person."""
+    """An order whose purchase waits for staff."""
     put(reservation_of(order), status="held", reason=reason, next_attempt_at=None)
     return put(order, status=status, reason=reason)
 

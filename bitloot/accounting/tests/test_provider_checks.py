@@ -370,7 +370,7 @@ def test_a_provider_that_has_enough_of_it_is_left_alone(sandbox, delivered, paym
     document = json.loads(out.getvalue())
     assert document["ok"] is False
     assert document["not_asked"][-1] == (
-        "NOWPayments says that these are too many requests, so the asking stopped. 2 more were not asked about. Run"
+        "NOWPayments says that these are too many requests, so the check stopped. 2 more were not asked about. Run"
         " this again later."
     )
     assert len(document["not_asked"]) == 2
@@ -384,7 +384,7 @@ def test_a_provider_that_fails_again_and_again_is_left_alone(sandbox, delivered)
     assert answers.asked == 3
     assert answers.differences == []
     assert answers.complaints[-1] == (
-        "Kinguin failed 3 times in a row, so the asking stopped. 1 more were not asked about. Run this again later."
+        "Kinguin failed 3 times in a row, so the check stopped. 1 more were not asked about. Run this again later."
     )
 
 
@@ -393,7 +393,7 @@ def test_a_provider_that_refuses_our_credentials_is_left_alone(sandbox, delivere
     bought(paid_order())
     answers = provider_checks.ask_supplier(Scope())
     assert answers.asked == 1
-    assert answers.complaints[-1].startswith("Kinguin refuses our credentials, so the asking stopped;")
+    assert answers.complaints[-1].startswith("Kinguin refuses our credentials, so the check stopped;")
 
 
 def test_a_supplier_without_search_is_asked_about_known_purchases_only(sandbox, shop, settings):

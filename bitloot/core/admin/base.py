@@ -118,7 +118,7 @@ class BaseAdmin(admin.ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Find rows by each condition by itself: every one can then use its own index."""
+        """Search by each condition separately, so that every one can use its own index."""
         term = search_term.replace("\x00", "").strip()[:MAX_TERM]
         if not term:
             return queryset, False
@@ -168,7 +168,7 @@ class BaseAdmin(admin.ModelAdmin):
                 raise BadRequest("invalid id of a selected row") from err
 
     def _status_counts(self) -> list[dict[str, Any]]:
-        """Count the rows of each status, no further than a thousand: an index answers each count by itself."""
+        """Count the rows of each status, no further than a thousand: each count is answered from one index."""
         counts = []
         statuses: type[StatusChoices] = self.model.Status
         for status, label in statuses.choices:
@@ -250,7 +250,7 @@ class ReadOnlyInline(admin.TabularInline):
 
 
 def may_view(request: HttpRequest, model: type[Model]) -> bool:
-    """Whether the list of this model is open to them; Django lets those who may change a row view it, too."""
+    """Return True if they may see this model's list; Django lets those who may change a row view it, too."""
     meta = model._meta
     return any(request.user.has_perm(f"{meta.app_label}.{verb}_{meta.model_name}") for verb in ("view", "change"))
 

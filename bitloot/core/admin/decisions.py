@@ -45,7 +45,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         return ""
 
     def facts(self, row: Any) -> str:
-        """Return what to look at while deciding, as HTML."""
+        """Return the facts to decide by, as HTML."""
         return ""
 
     def digest(self, row: Any) -> str:
@@ -127,7 +127,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         """Decide and log in one transaction, under the order's lock, unless what was shown has changed."""
         try:
             with transaction.atomic():
-                # Two who read the same page both sent it: the second waits here, and then finds the first one's line.
+                # Two members of staff sent the same form: the second waits here, then finds the first one's log line.
                 getattr(row, "order", row).lock()
                 row.refresh_from_db()
                 self._demand_unchanged(row, request.POST.get("seen", ""))
@@ -183,7 +183,7 @@ class DecisionAdmin(ReadOnlyAdmin):
             name = self.named(changed[0]) if len(changed) == 1 else several
             self.message_user(request, f"{name}: {decision.done}", messages.SUCCESS)
         for reason, count in left.items():
-            name = self.named(taken[0]) if len(taken) == 1 else f"{count} left as before"
+            name = self.named(taken[0]) if len(taken) == 1 else f"{count} left unchanged"
             self.message_user(request, f"{name}: {reason}", messages.WARNING)
         if len(taken) > MAX_ROWS:
             text = f"Only the first {MAX_ROWS} were taken. Filter the list and do it again for the others."

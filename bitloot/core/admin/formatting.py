@@ -55,7 +55,7 @@ def _span(seconds: float) -> str:
 
 
 def short(row: object) -> str:
-    """Return the row's name with each id in it cut to its first eight characters."""
+    """Return the row's name with each id cut to its first eight characters."""
     return UUID_PATTERN.sub(lambda found: found[0][:8], str(row))
 
 

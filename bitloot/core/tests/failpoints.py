@@ -1,4 +1,4 @@
-"""Let something happen at a failpoint, for tests of what goes on at the same moment."""
+"""Let something happen at a failpoint, for tests of what happens at the same moment."""
 
 import contextlib
 

@@ -41,8 +41,8 @@ def handled(error):
         (exceptions.Throttled(wait=7), 429, "throttled", "Too many requests."),
         (exceptions.ParseError("Why."), 400, "parse_error", "Why."),
         (PayloadTooLarge(), 413, "too_large", "The body is larger than 64 KiB."),
-        (OperationalError("CANARY"), 503, "unavailable", "The store is busy."),
-        (InterfaceError("CANARY"), 503, "unavailable", "The store is busy."),
+        (OperationalError("CANARY"), 503, "unavailable", "The shop is busy."),
+        (InterfaceError("CANARY"), 503, "unavailable", "The shop is busy."),
     ],
 )
 def test_every_error_is_a_problem_with_a_stable_code(error, status, code, detail):

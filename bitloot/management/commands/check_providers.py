@@ -72,7 +72,7 @@ def check_nowpayments(problems: list[str]) -> Finding:
     if not finding.coins_at_provider:
         problems.append("NOWPayments has no coin switched on in your account; choose some in its dashboard.")
     elif not finding.coins_on_offer:
-        problems.append("No coin is on offer in the store yet; the worker fetches them, so check that it runs.")
+        problems.append("No coin is on offer in the shop yet; the worker fetches them, so check that it runs.")
     return finding
 
 
@@ -110,7 +110,7 @@ def _gate(host: str, problems: list[str]) -> str:
     if settings.SAFE_MODE:
         problems.append("SAFE_MODE is set in the environment: nothing is bought until it is taken out.")
     if status == SupplierGate.Status.PAUSED:
-        problems.append(f"Purchases are paused ({reason}); they go on by themselves once the supplier is well.")
+        problems.append(f"Purchases are paused ({reason}); they resume automatically once the supplier is well.")
     if status == SupplierGate.Status.STOPPED:
         problems.append(f"Purchases are stopped ({reason}); `manage.py safe_mode off` lets them leave.")
     return str(status)

@@ -18,7 +18,7 @@ ENVIRONMENT_WINS = (
 
 
 class Command(OperatorCommand):
-    help = "Stop every purchase at the supplier (on), let them leave again (off), or say how it stands."
+    help = "Stop every purchase at the supplier (on), let them leave again (off), or show its state."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("switch", nargs="?", choices=["on", "off"])
@@ -44,7 +44,7 @@ class Command(OperatorCommand):
                 AlertKind.SAFE_MODE,
                 SupplierGate(pk=host),
                 f"{who} turned safe mode on: {reason}. Nothing is bought at {host}; paid orders wait."
-                " `manage.py safe_mode off` lets them go on.",
+                " `manage.py safe_mode off` resumes them.",
             )
 
     def _open(self, host: str) -> None:
@@ -60,4 +60,6 @@ def state_of(host: str) -> str:
         return f"The gate to {host} is open."
     if gate_row.status == SupplierGate.Status.STOPPED:
         return f"The gate to {host} is stopped since {gate_row.changed_at:%Y-%m-%d %H:%M} UTC ({gate_row.reason})."
-    return f"The gate to {host} is paused ({gate_row.reason}); it opens by itself once the supplier can be used again."
+    return (
+        f"The gate to {host} is paused ({gate_row.reason}); it opens automatically once the supplier can be used again."
+    )

@@ -30,7 +30,7 @@ function isInUse(part) {
 async function refresh() {
   if (live.asking) return;
   if (parts(document).some(isInUse)) {
-    say("Waits while you work in the list.");
+    say("Paused while you work in the list.");
     schedule();
     return;
   }

@@ -63,7 +63,7 @@ export function sorry(error) {
 
 /**
  * Download the sealed key: twice from the object store, then once from the shop, which reads the same bytes.
- * Networks that block the store's host, or a bucket without CORS, would otherwise lock the customer out.
+ * Networks that block the object store's host, or a bucket without CORS, would otherwise lock the customer out.
  */
 export async function download(key, { fetch = globalThis.fetch, pause = RETRY_AFTER, onFallback = () => {} } = {}) {
   const urls = [key.download_url, key.download_url, key.fallback_url ?? key.download_url];

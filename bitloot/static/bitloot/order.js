@@ -201,7 +201,7 @@ async function askForAccess(event) {
     write(answer, ASKED + coming);
     if (wanted === "code") show(part("code"), true);
   } catch (error) {
-    const tooOften = "That was asked very often. Please wait a few minutes and try again.";
+    const tooOften = "You asked for that very often. Please wait a few minutes and try again.";
     write(answer, error.status === 429 ? tooOften : error.message || NO_ANSWER);
   }
 }

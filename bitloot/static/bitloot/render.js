@@ -94,7 +94,8 @@ function renderSteps({ step, tone }) {
   show(list, step !== null);
   list.dataset.tone = tone;
   all("li", list).forEach((item, index) => {
-    item.dataset.step = index < step ? "done" : index === step ? "now" : "";
+    item.dataset.step = index < step ? "done" : "";
+    if (index === step) item.dataset.step = "now";
     if (index === step) item.setAttribute("aria-current", "step");
     else item.removeAttribute("aria-current");
   });

@@ -25,7 +25,7 @@ export const keysReady = (order) => sum(order.items, "keys_ready");
 export const keysWanted = (order) => sum(order.items, "quantity");
 const isComplete = (order) => keysReady(order) >= keysWanted(order);
 
-/** Whether nothing can change any more, so that asking again is useless. */
+/** True once nothing can change, so polling can stop. */
 export function isSettled(order) {
   if (!SETTLED.includes(order.status)) return false;
   if (order.status === "fulfilled" && !isComplete(order)) return false;
@@ -186,7 +186,7 @@ function delivering(order, { now }) {
         : "This usually takes a few minutes. You may close this page: we e-mail you when your key is ready.",
     };
   }
-  // Keys come one by one, so a part that is here says nothing against the rest: only a failed item does.
+  // Keys arrive one by one, so a missing one is normal; only a failed item means that the rest will not come.
   const hasFailed = order.items.some(({ status }) => status === "failed");
   return {
     tone: hasFailed ? "" : "busy",
@@ -292,20 +292,20 @@ export function networkLine(payment, coin) {
   return !network || name === network ? name : `${name}, network: ${network}`;
 }
 
-/** What stands under a coin's name, and whether the price is below what the provider takes in it. */
+/** The line under a coin's name; `tooSmall` if the price is below the provider's minimum for that coin. */
 export function coinOffer(coin, price, currency) {
   const tooSmall = Number(coin.minimum) > Number(price);
   const facts = `${coin.code.toUpperCase()} · ${networkName(coin.network, coin.code)}`;
   return { tooSmall, facts: tooSmall ? `${facts}, only from ${coin.minimum} ${currency}` : facts };
 }
 
-/** Whether all words of the search occur, in any order. */
+/** True if every word of the search occurs, in any order. */
 export function matches(text, search) {
   const found = text.toLowerCase();
   return search.toLowerCase().split(/\s+/).every((word) => found.includes(word));
 }
 
-/** The timeline, newest first; a sentence that is there once per key stands there once. */
+/** The timeline, newest first; a sentence repeated for each key is shown once. */
 export function history(timeline) {
   return timeline.filter(({ message }, index) => message !== timeline[index - 1]?.message).toReversed();
 }
