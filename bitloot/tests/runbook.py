@@ -63,6 +63,13 @@ class Operator:
     def fixture(self, name):
         return self._request.getfixturevalue(name)
 
+    def colleague(self):
+        return Operator(self._request)
+
+    @staticmethod
+    def anybody():
+        return Client()
+
     # --- what the store was brought to
 
     def sees(self):
@@ -73,6 +80,15 @@ class Operator:
 
     def decides(self, row, label, **fields):
         """Use the decision that is labelled so on the page of a row; it has to be possible, and to succeed."""
+        decision, said = self._uses(row, label, fields)
+        assert any(decision.done in message for message in said), said
+        row.refresh_from_db()
+
+    def asks_a_second_for(self, row, label, **fields):
+        _, said = self._uses(row, label, fields)
+        assert "a second member of staff has to approve it" in said[0], said
+
+    def _uses(self, row, label, fields):
         page = admin.site.get_model_admin(type(row))
         decision = next(one for one in page.decisions if one.label == label)
         url, sent = button_of(row, decision.name), fields
@@ -83,9 +99,7 @@ class Operator:
             asked = {"reason": WHY} if "reason" in form.context["form"].fields else {}
             sent = {"seen": form.context["seen"], **shown, **asked, **fields}
         answer = self.client.post(url, sent, follow=True)
-        said = [str(message) for message in answer.context["messages"]]
-        assert any(decision.done in message for message in said), said or answer.context["form"].errors
-        row.refresh_from_db()
+        return decision, [str(message) for message in answer.context["messages"]] or [answer.context["form"].errors]
 
     def closes(self, kind):
         self.decides(Alert.objects.get(kind=kind, status="open"), CLOSE.label)

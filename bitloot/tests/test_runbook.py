@@ -1,23 +1,42 @@
 """Each row of the runbook: bring the store there, do what the row says, see the alert close and the order end."""
 
-import re
+import smtplib
 from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
+from unittest import mock
 
 import pytest
-from django.contrib import admin
+import responses
+from django.conf import settings
+from django.core.mail.backends.locmem import EmailBackend
+from django.core.management import call_command
 from django.db.models import F
 from django.db.models.functions import Now
 
-from bitloot.accounting.tests import ledgers, test_checks as breaks
+from bitloot.accounting.tests import ledgers
+from bitloot.accounting.tests import test_checks as breaks
+from bitloot.core.outcome import Outcome
 from bitloot.tests.runbook import Operator, found, open_alerts, rows
+from fulfillment import gate, services
+from fulfillment.kinguin import SupplierEvent
+from fulfillment.models import SupplierGate
 from fulfillment.tasks import watch_funds
 from fulfillment.tests.world import HOUR, age, finish, run
-from orders.tests.factories import make_email, make_order, make_paid_order
-from payments import settlement
-from payments.models import Payment
+from orders.models import Approval, Product
+from orders.tasks import drain_mails
+from orders.tests.factories import make_order
+from payments import coins, overpaid, settlement
+from payments.models import Coin, Payment
+from payments.sync import watch
+from payments.tasks import drain_payments
 from payments.tests.decisions import HALF, money_in
+from payments.tests.factories import make_coin, make_payment, on_read, url
+from payments.tests.test_unanswered import NOT_FOUND, REFUSED_KEY
+from webhooks.models import WebhookLog
+from webhooks.services import HANDLERS
+from webhooks.tasks import drain_webhooks
+from webhooks.tests.factories import ipn, make_log
 
 pytestmark = pytest.mark.django_db
 SCENARIOS = {}
@@ -46,11 +65,13 @@ def refund_of_money_without_order(staff):
 
 
 @row("difference:paid_without_money")
-def accept_what_covers_less(staff):
-    order = breaks.paid_with_money_that_went_back()
+def refund_what_covers_less(staff):
+    order = breaks.paid_without_money()
     staff.sees()
     staff.decides(order, "Hold")
-    return order, "held"
+    staff.decides(order.payments.get(), "Refund all")
+    staff.pays_back(order)
+    return order, "refunded"
 
 
 @row("difference:order_stuck")
@@ -129,7 +150,7 @@ def read_an_unwatched_payment_again(staff):
 @row("difference:accepted_below_price", "alert:accepted_below_price")
 def acknowledge_an_acceptance_below_the_price(staff):
     order = make_order()
-    payment = ledgers.paying(order, "review", credit=Decimal("4.99"), actually_paid=Decimal("0.05"))
+    payment = ledgers.paying(order, "review", actually_paid=Decimal("0.24"))
     staff.decides(payment, "Accept as paid")
     staff.sees()
     staff.closes("accepted_below_price")
@@ -205,6 +226,123 @@ def send_a_refund(staff):
     return order, "refunded"
 
 
+# --- money, more
+
+
+@row("alert:approval_waiting")
+def approve_what_a_colleague_asks_for(staff):
+    payment = money_in(make_order(status="underpaid"), "partially_paid", actually_paid=Decimal("0.00000001"))
+    staff.asks_a_second_for(payment, "Accept as paid")
+    staff.sees()
+    colleague = staff.colleague()
+    colleague.decides(Approval.objects.get(), "Approve")
+    colleague.closes("accepted_below_price")
+    return payment.order, "paid"
+
+
+@row("alert:overpaid")
+def refund_a_surplus(staff):
+    order = ledgers.paid_order()
+    payment = ledgers.put(order.payments.get(), actually_paid=Decimal("0.5"))
+    overpaid.notice(order, payment, arrived=payment.actually_paid)
+    staff.sees()
+    staff.decides(payment, "Refund the surplus")
+    staff.pays_back(order)
+    return order, "paid"
+
+
+@row("alert:refund_of_delivered")
+def look_at_a_refund_of_delivered_keys(staff):
+    order = ledgers.delivered_order()
+    staff.decides(order.payments.get(), "Refund all")
+    staff.sees()
+    staff.closes("refund_of_delivered")
+    staff.pays_back(order)
+    return order, "fulfilled"
+
+
+def look(payment):
+    Payment.objects.filter(pk=payment.pk).update(next_attempt_at=Now())
+    [claimed] = Payment.objects.all().claim(only=payment.pk)
+    watch(claimed)
+    payment.refresh_from_db()
+
+
+def unreadable(staff, **answer):
+    """A payment about which NOWPayments answers this for a quarter of an hour, and then as it should."""
+    payment = make_payment()
+    with responses.RequestsMock() as wire:
+        wire.get(url(f"/payment/{payment.external_id}"), **answer)
+        look(payment)
+        Payment.objects.update(unread_since=F("unread_since") - timedelta(minutes=16))
+        look(payment)
+        staff.sees()
+    with responses.RequestsMock() as wire:
+        on_read(wire, payment)
+        staff.decides(payment, "Read again at the provider")
+        look(payment)
+    return payment.order, "paid"
+
+
+@row("alert:payment_unreadable", "difference:payment_unread")
+def read_nonsense_again(staff):
+    return unreadable(staff, body=b"<html>")
+
+
+@row("alert:payment_refused")
+def read_a_refused_payment_again(staff):
+    return unreadable(staff, **NOT_FOUND)
+
+
+@row("alert:payments_down")
+def wait_for_nowpayments(staff):
+    return unreadable(staff, status=503)
+
+
+@row("alert:provider_credentials")
+def correct_the_key(staff):
+    return unreadable(staff, **REFUSED_KEY)
+
+
+@row("alert:payment_poison")
+def read_a_poisonous_payment_again(staff):
+    payment = make_payment()
+    Payment.objects.filter(pk=payment.pk).update(crashes=3, next_attempt_at=Now())
+    drain_payments()
+    staff.sees()
+    with responses.RequestsMock() as wire:
+        on_read(wire, payment)
+        staff.decides(payment, "Read again at the provider")
+        look(payment)
+    return payment.order, "paid"
+
+
+@row("alert:payment_unknown_status")
+def accept_an_unknown_status(staff):
+    payment = make_payment()
+    with responses.RequestsMock() as wire:
+        on_read(wire, payment, "waiting", payment_status="thinking")
+        look(payment)
+    staff.sees()
+    with responses.RequestsMock() as wire:
+        on_read(wire, payment)
+        look(payment)
+    return payment.order, "paid"
+
+
+@row("alert:coins_unread")
+def wait_for_the_list_of_coins(staff):
+    make_coin("btc")
+    Coin.objects.update(refreshed_at=Now() - timedelta(minutes=26))
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as wire:
+        wire.get(url("/merchant/coins"), body=b"<html>")
+        wire.get(url("/full-currencies"), json={"currencies": []})
+        coins.refresh_if_stale()
+        staff.sees()
+    staff.fixture("sandbox")
+    coins.refresh_if_stale()
+
+
 # --- purchases
 
 
@@ -245,6 +383,7 @@ def pay_back_what_the_supplier_cancelled(staff):
     run(reservation)
     staff.sees()
     staff.pays_back(reservation.item.order)
+    staff.closes("reservation")
     return reservation.item.order, "refunded"
 
 
@@ -263,6 +402,7 @@ def deliver_instead_of_a_foreign_key(staff):
     sandbox.fault("kinguin.delivery", "key_duplicate", times=1)
     reservation = staff.until_held(staff.reservation())
     staff.delivers_by_hand(reservation.item.order)
+    staff.closes("key_sold_twice")
     return reservation.item.order, "fulfilled"
 
 
@@ -314,6 +454,211 @@ def top_up_before_it_is_needed(staff):
     watch_funds()
     finish(reservation)
     return reservation.item.order, "fulfilled"
+
+
+@row("reservation:too_expensive")
+def raise_the_cap(staff):
+    staff.supplier()
+    reservation = staff.reservation()
+    Product.objects.update(max_cost=Decimal("1.00"))
+    staff.until_held(reservation)
+    Product.objects.update(max_cost=Decimal("8.50"))
+    finish(reservation)
+    return reservation.item.order, "fulfilled"
+
+
+@row("reservation:never_available")
+def take_it_off_sale(staff):
+    sandbox = staff.supplier()
+    sandbox.control("products/64b000000000000000000001", {"qty": 0, "textQty": 0})
+    reservation = run(staff.reservation())
+    age(reservation, waiting_since=Now() - 25 * HOUR)
+    run(reservation)
+    sandbox.control("products/64b000000000000000000001", {"qty": 50000, "textQty": 50000})
+    staff.sees()
+    staff.pays_back(reservation.item.order)
+    staff.closes("reservation")
+    return reservation.item.order, "refunded"
+
+
+@row("reservation:refused")
+def let_a_refused_purchase_continue(staff):
+    sandbox = staff.supplier()
+    reservation = staff.reservation()
+    sandbox.fault("kinguin.order.create", "refuse", times=1, args={"kind": "ConstraintViolation"})
+    staff.until_held(reservation)
+    sandbox.calm()
+    staff.decides(reservation, "Let it continue")
+    finish(reservation)
+    return reservation.item.order, "fulfilled"
+
+
+@row("reservation:supplier_unavailable")
+def run_what_had_no_answer_for_a_day(staff):
+    sandbox = staff.supplier()
+    reservation = staff.reservation()
+    sandbox.fault("kinguin.product", "5xx_before", times=1)
+    age(reservation, attempts=10, created_at=Now() - 25 * HOUR)
+    staff.until_held(reservation)
+    staff.decides(reservation, "Run now")
+    finish(reservation)
+    return reservation.item.order, "fulfilled"
+
+
+@row("reservation:other_dialect")
+def switch_the_dialect_back(staff):
+    staff.supplier()
+    reservation = staff.reservation()
+    age(reservation, dialect="orders")
+    staff.until_held(reservation)
+    staff.delivers_by_hand(reservation.item.order)
+    return reservation.item.order, "fulfilled"
+
+
+@row("reservation:poison")
+def let_a_poisonous_purchase_continue(staff):
+    staff.supplier()
+    reservation = staff.reservation()
+    age(reservation, crashes=3)
+    staff.until_held(reservation)
+    staff.decides(reservation, "Let it continue")
+    finish(reservation)
+    return reservation.item.order, "fulfilled"
+
+
+@row("alert:safe_mode")
+def let_purchases_leave_again(staff):
+    staff.supplier()
+    call_command("safe_mode", "on", "--reason", "A test of the runbook.")
+    reservation = run(staff.reservation())
+    assert reservation.status == "pending"
+    staff.sees()
+    call_command("safe_mode", "off")
+    finish(reservation)
+    return reservation.item.order, "fulfilled"
+
+
+@row("alert:supplier_down")
+def wait_for_the_supplier(staff):
+    sandbox = staff.supplier()
+    reservation = staff.reservation()
+    for name in ("kinguin.product", "kinguin.balance"):
+        sandbox.fault(name, "5xx_before")
+    run(reservation, gate.FAILURES_TO_PAUSE)
+    staff.sees()
+    sandbox.calm()
+    SupplierGate.objects.update(probe_at=Now() - HOUR)
+    finish(reservation)
+    return reservation.item.order, "fulfilled"
+
+
+def odd_product(staff, **answer):
+    staff.supplier()
+    reservation = staff.reservation()
+    with responses.RequestsMock() as wire:
+        wire.add_passthru(settings.KINGUIN_BASE_URL)
+        wire.get(f"{settings.KINGUIN_BASE_URL}/v2/products/{reservation.item.product.supplier_product_id}", **answer)
+        run(reservation)
+        age(reservation, unread_since=Now() - timedelta(minutes=16))
+        run(reservation)
+        staff.sees()
+    staff.decides(reservation, "Run now")
+    finish(reservation)
+    return reservation.item.order, "fulfilled"
+
+
+@row("alert:purchase_unreadable")
+def wait_for_a_readable_product(staff):
+    return odd_product(staff, body=b"<html>")
+
+
+@row("alert:purchase_refused")
+def run_a_refused_request_again(staff):
+    return odd_product(staff, status=400, json={"kind": "ConstraintViolation", "detail": "No."})
+
+
+def hears(reservation, **fields):
+    """A webhook of the supplier says this of the purchase."""
+    event = {"kind": "order", "event_type": "order.status", "external_id": reservation.external_id, **fields}
+    services.handle_supplier_event(SupplierEvent(**event))
+
+
+@row("alert:double_purchase")
+def look_up_two_purchases(staff):
+    staff.supplier()
+    reservation = finish(staff.reservation())
+    hears(reservation, order_id="ANOTHER", status="completed")
+    staff.sees()
+    staff.closes("double_purchase")
+    return reservation.item.order, "fulfilled"
+
+
+@row("alert:supplier_after_delivery")
+def replace_a_key_that_was_taken_back(staff):
+    staff.supplier()
+    reservation = finish(staff.reservation())
+    hears(reservation, order_id=reservation.supplier_order_id, status="refunded")
+    staff.sees()
+    staff.decides(reservation.keys.get(), "Replace by hand", code="TYPED-INSTEAD", old_key="shred")
+    staff.closes("supplier_after_delivery")
+    return reservation.item.order, "fulfilled"
+
+
+# --- keys, mails, webhooks
+
+
+class Server(EmailBackend):
+    """The mail server, which refuses the first address that the customer gave."""
+
+    def send_messages(self, messages):
+        for message in messages:
+            if "wrong" in message.to[0]:
+                raise smtplib.SMTPRecipientsRefused({message.to[0]: (550, b"no such user")})
+        return super().send_messages(messages)
+
+
+@row("alert:mail_failed")
+def correct_the_address(staff):
+    staff.fixture("settings").EMAIL_BACKEND = f"{__name__}.Server"
+    order = make_order(email="wrong@example.org")
+    drain_mails()
+    staff.sees()
+    staff.decides(order, "Correct the e-mail address", email="right@example.org")
+    drain_mails()
+    return order, "pending"
+
+
+@row("alert:webhook_failed")
+def mend_and_replay(staff):
+    order = make_order()
+    log = make_log(body=ipn())
+
+    def work(handler):
+        with mock.patch.dict(HANDLERS, nowpayments=handler):
+            WebhookLog.objects.exclude(next_attempt_at=None).update(next_attempt_at=Now())
+            drain_webhooks()
+
+    def broken(log):
+        raise ZeroDivisionError("a bug")
+
+    def mended(log):
+        order.mark_paid(message="Paid.")
+        return Outcome.processed("paid")
+
+    for _ in range(10):
+        work(broken)
+    staff.sees()
+    staff.decides(log, "Replay")
+    work(mended)
+    return order, "paid"
+
+
+@row("alert:staff_locked")
+def look_at_the_sign_ins(staff):
+    for _ in range(12):
+        staff.anybody().post("/admin/login/", {"username": "guess", "password": "wrong"})
+    staff.sees()
+    staff.closes("staff_locked")
 
 
 # --- the runbook as a whole
