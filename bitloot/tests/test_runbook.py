@@ -21,8 +21,10 @@ from bitloot.tests.runbook import Operator, found, open_alerts, rows
 from fulfillment import gate, services
 from fulfillment.kinguin import SupplierEvent
 from fulfillment.models import SupplierGate
-from fulfillment.tasks import watch_funds
+from fulfillment.tasks import drain_fulfillment, watch_funds
+from fulfillment.tests.kinguin_wire import recorded
 from fulfillment.tests.world import HOUR, age, finish, run
+from orders.alerts import raise_alert
 from orders.models import Approval, Product
 from orders.tasks import drain_mails
 from orders.tests.factories import make_order
@@ -33,6 +35,7 @@ from payments.tasks import drain_payments
 from payments.tests.decisions import HALF, money_in
 from payments.tests.factories import make_coin, make_payment, on_read, url
 from payments.tests.test_unanswered import NOT_FOUND, REFUSED_KEY
+from storage.models import Key
 from webhooks.models import WebhookLog
 from webhooks.services import HANDLERS
 from webhooks.tasks import drain_webhooks
@@ -165,6 +168,38 @@ def give_the_surplus_back(staff):
     return order, "paid"
 
 
+@row("difference:refunded_without_refund")
+def finish_a_refund_that_was_only_sent(staff):
+    order = breaks.refunded_but_only_sent()
+    staff.sees()
+    staff.decides(order.refunds.get(), "Mark as done")
+    return order, "refunded"
+
+
+@row("difference:cost_above_cap", "alert:cost_above_cap")
+def accept_a_cost_above_the_cap(staff):
+    order = breaks.cost_above_cap()
+    raise_alert("cost_above_cap", ledgers.reservation_of(order), "It cost more.", order=order)
+    staff.sees()
+    staff.closes("cost_above_cap")
+    return order, "fulfilled"
+
+
+@row("difference:key_for_unpaid_order")
+def shred_the_keys_of_an_unpaid_order(staff):
+    order = breaks.key_for_unpaid_order()
+    put_ended(order)
+    staff.sees()
+    for key in Key.objects.filter(item__order=order):
+        staff.decides(key, "Shred")
+    return order, "cancelled"
+
+
+def put_ended(order):
+    """Its customer never paid, so nothing is being delivered."""
+    ledgers.put(order, status="cancelled")
+
+
 # --- money
 
 
@@ -254,7 +289,8 @@ def refund_a_surplus(staff):
 @row("alert:refund_of_delivered")
 def look_at_a_refund_of_delivered_keys(staff):
     order = ledgers.delivered_order()
-    staff.decides(order.payments.get(), "Refund all")
+    staff.asks_a_second_for(order.payments.get(), "Refund all")
+    staff.colleague().decides(Approval.objects.get(), "Approve")
     staff.sees()
     staff.closes("refund_of_delivered")
     staff.pays_back(order)
@@ -314,6 +350,7 @@ def read_a_poisonous_payment_again(staff):
         on_read(wire, payment)
         staff.decides(payment, "Read again at the provider")
         look(payment)
+    staff.closes("payment_poison")
     return payment.order, "paid"
 
 
@@ -505,6 +542,19 @@ def run_what_had_no_answer_for_a_day(staff):
     return reservation.item.order, "fulfilled"
 
 
+@row("reservation:supplier_config")
+def correct_the_key_of_the_supplier(staff):
+    staff.supplier()
+    reservation = staff.reservation()
+    with responses.RequestsMock() as wire:
+        wire.add_passthru(settings.KINGUIN_BASE_URL)
+        wire.post(f"{settings.KINGUIN_BASE_URL}/v2/order", status=401, json=recorded("error_authorization_401"))
+        staff.until_held(reservation)
+    SupplierGate.objects.update(probe_at=Now() - HOUR)
+    finish(reservation)
+    return reservation.item.order, "fulfilled"
+
+
 @row("reservation:other_dialect")
 def switch_the_dialect_back(staff):
     staff.supplier()
@@ -519,8 +569,10 @@ def switch_the_dialect_back(staff):
 def let_a_poisonous_purchase_continue(staff):
     staff.supplier()
     reservation = staff.reservation()
-    age(reservation, crashes=3)
-    staff.until_held(reservation)
+    age(reservation, crashes=3, next_attempt_at=Now())
+    drain_fulfillment()
+    reservation.refresh_from_db()
+    staff.sees()
     staff.decides(reservation, "Let it continue")
     finish(reservation)
     return reservation.item.order, "fulfilled"
@@ -648,7 +700,7 @@ def mend_and_replay(staff):
     for _ in range(10):
         work(broken)
     staff.sees()
-    staff.decides(log, "Replay")
+    staff.decides(log, "Replay: run the handler again")
     work(mended)
     return order, "paid"
 
