@@ -1,7 +1,10 @@
 """Each row of the runbook: bring the store there, do what the row says, see the alert close and the order end."""
 
 import smtplib
+import sqlite3
+import uuid
 from collections import Counter
+from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
 from unittest import mock
@@ -11,17 +14,21 @@ import responses
 from django.conf import settings
 from django.core.mail.backends.locmem import EmailBackend
 from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.db.models import F
 from django.db.models.functions import Now
 
+from bitloot.accounting import provider_checks
+from bitloot.accounting.ledger import Scope
 from bitloot.accounting.tests import ledgers
 from bitloot.accounting.tests import test_checks as breaks
+from bitloot.accounting.tests.test_provider_checks import buy_again
 from bitloot.core.outcome import Outcome
 from bitloot.tests.runbook import Operator, found, open_alerts, rows
-from fulfillment import gate, services
+from fulfillment import gate, kinguin, services
 from fulfillment.kinguin import SupplierEvent
 from fulfillment.models import SupplierGate
-from fulfillment.tasks import drain_fulfillment, watch_funds
+from fulfillment.tasks import drain_reservations, watch_funds
 from fulfillment.tests.kinguin_wire import recorded
 from fulfillment.tests.world import HOUR, age, finish, run
 from orders.alerts import raise_alert
@@ -35,7 +42,7 @@ from payments.tasks import drain_payments
 from payments.tests.decisions import HALF, money_in
 from payments.tests.factories import make_coin, make_payment, on_read, url
 from payments.tests.test_unanswered import NOT_FOUND, REFUSED_KEY
-from storage.models import Key
+from storage.models import Key, KeyDeliveryLog
 from webhooks.models import WebhookLog
 from webhooks.services import HANDLERS
 from webhooks.tasks import drain_webhooks
@@ -198,6 +205,59 @@ def shred_the_keys_of_an_unpaid_order(staff):
 def put_ended(order):
     """Its customer never paid, so nothing is being delivered."""
     ledgers.put(order, status="cancelled")
+
+
+# --- differences with the providers
+
+
+def asks(staff):
+    """Run `reconcile --ask` for the supplier's side."""
+    kinds = {f"provider:{found.kind}" for found in provider_checks.ask_supplier(Scope()).differences}
+    staff.seen |= kinds
+    return kinds
+
+
+def delivered_at_the_sandbox(staff):
+    """A delivered reservation; what other tests bought at the sandbox was long ago."""
+    staff.supplier()
+    with closing(sqlite3.connect(settings.VAR_DIR / "sandbox.sqlite3", timeout=10)) as theirs, theirs:
+        theirs.execute("UPDATE purchase SET created = created - 5184000")
+    return finish(staff.reservation())
+
+
+@row("provider:purchase_without_order")
+def acknowledge_a_purchase_without_order(staff):
+    reservation = delivered_at_the_sandbox(staff)
+    lost = str(uuid.uuid4())
+    buy_again(reservation, lost)
+    assert asks(staff)
+    purchase = kinguin.client().find(lost).order_id
+    call_command("acknowledge_purchase", purchase, "--reason", "Returned at Kinguin.")
+    assert asks(staff) == set()
+    return reservation.item.order, "fulfilled"
+
+
+@row("provider:bought_not_adopted", "provider:bought_unknown_to_us")
+def adopt_what_is_there(staff):
+    order = None
+    for status, remedy in (("unknown", "press"), ("pending", "adopt")):
+        reservation = delivered_at_the_sandbox(staff)
+        order = reservation.item.order
+        KeyDeliveryLog.objects.filter(key__item=reservation.item).delete()
+        Key.objects.filter(item=reservation.item).delete()
+        reservation.permits.all().delete()
+        ledgers.put(order, status="fulfilling")
+        unknown_at = Now() if status == "unknown" else None
+        age(reservation, status=status, supplier_order_id=None, unknown_at=unknown_at, next_attempt_at=Now())
+        assert asks(staff)
+        if remedy == "press":
+            staff.decides(reservation, "Search at the supplier")
+        else:
+            with pytest.raises(CommandError):
+                call_command("reconcile", "--ask", "--adopt")
+        finish(reservation)
+        assert asks(staff) == set()
+    return order, "fulfilled"
 
 
 # --- money
@@ -570,7 +630,7 @@ def let_a_poisonous_purchase_continue(staff):
     staff.supplier()
     reservation = staff.reservation()
     age(reservation, crashes=3, next_attempt_at=Now())
-    drain_fulfillment()
+    drain_reservations()
     reservation.refresh_from_db()
     staff.sees()
     staff.decides(reservation, "Let it continue")
