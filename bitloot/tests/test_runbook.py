@@ -1,5 +1,6 @@
 """Each row of the runbook: bring the store there, do what the row says, see the alert close and the order end."""
 
+import re
 import smtplib
 import sqlite3
 import uuid
@@ -12,6 +13,7 @@ from unittest import mock
 import pytest
 import responses
 from django.conf import settings
+from django.contrib import admin
 from django.core.mail.backends.locmem import EmailBackend
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -311,6 +313,36 @@ def end_a_payment_that_nobody_was_shown(staff):
     staff.sees()
     staff.decides(payment, "End this payment")
     return payment.order, "pending"
+
+
+# The order that such money came for.
+MONEY_FOR = {
+    "paid_in_parts": "underpaid",
+    "child_payment": "pending",
+    "not_created_by_us": "pending",
+    "order_held": "held",
+    "order_cancelled": "cancelled",
+    "order_failed": "failed",
+    "order_refund_due": "refund_due",
+    "order_not_covered": "underpaid",
+    "other_order": "pending",
+    "other_price_currency": "pending",
+    "late_rate": "expired",
+}
+
+
+@row(*(f"review:{reason}" for reason in MONEY_FOR))
+def refund_what_is_in_review(staff):
+    order = None
+    for reason, status in MONEY_FOR.items():
+        payment = money_in(make_order(status=status, email=f"{reason}@example.org"), reason=reason)
+        order = payment.order
+        settlement.alert(order, payment, reason)
+        staff.sees()
+        staff.decides(payment, "Refund all")
+        staff.pays_back(order)
+        assert order.status in ("refunded", status), reason
+    return order, "refunded"
 
 
 @row("alert:refund_to_send")
@@ -775,15 +807,62 @@ def look_at_the_sign_ins(staff):
 
 # --- the runbook as a whole
 
-# Rows whose remedy no test carries out yet, and what it would take.
-NOT_YET = {}
+# What stands in quotation marks and is no button.
+NO_BUTTONS = {"finished", "mail server"}
+# Rows whose remedy no test carries out yet. "elsewhere": nothing to press, it is settled with the supplier or customer.
+NOT_YET = {
+    "alert:alert_undelivered": "channel",
+    "alert:browser_download": "browser",
+    "alert:ipn_other_order": "IPN",
+    "alert:key_integrity": "R2",
+    "alert:key_not_opened": "browser",
+    "alert:object_store": "R2",
+    "alert:webhooks_refused": "secret",
+    "difference:bought_twice": "elsewhere",
+    "difference:delivered_without_purchase": "elsewhere",
+    "difference:fulfilled_undelivered": "elsewhere",
+    "difference:permit_open": "elsewhere",
+    "difference:refunded_too_much": "elsewhere",
+    "difference:two_for_one_purchase": "elsewhere",
+    "difference:wrong_number_of_keys": "elsewhere",
+    "provider:child_unknown": "elsewhere",
+    "provider:coins_differ": "NOWPayments",
+    "provider:cost_differs": "elsewhere",
+    "provider:finished_here_only": "NOWPayments",
+    "provider:foreign_purchase": "elsewhere",
+    "provider:payment_differs": "NOWPayments",
+    "provider:purchase_ended": "supplier",
+    "provider:purchase_not_ended": "elsewhere",
+    "provider:surplus_keys": "elsewhere",
+    "provider:surplus_purchase": "elsewhere",
+    "provider:taken_back_after_delivery": "elsewhere",
+    "provider:unknown_at_nowpayments": "settings",
+    "provider:unknown_at_supplier": "settings",
+    "reservation:bought_but_refunded": "elsewhere",
+    "reservation:double_purchase": "elsewhere",
+    "reservation:found_at_supplier": "restore",
+    "reservation:surplus": "elsewhere",
+    "review:bound_twice": "undecided",
+    "review:order_refunded": "undecided",
+    "review:refunded": "undecided",
+    "review:…_after_finished": "pattern",
+    "review:…_with_money": "pattern",
+}
 
 
 def test_each_row_has_a_scenario_or_says_that_it_has_none():
     names = [name for name, _ in rows()]
     assert [name for name, times in Counter(names).items() if times > 1] == []
-    assert set(names) == set(SCENARIOS) | set(NOT_YET)
+    assert set(names) ^ (set(SCENARIOS) | set(NOT_YET)) == set()
     assert not set(SCENARIOS) & set(NOT_YET)
+
+
+def test_each_button_that_the_runbook_names_exists():
+    pages = [admin.site.get_model_admin(model) for model in admin.site._registry]
+    labels = {one.label for page in pages for one in getattr(page, "decisions", ())}
+    labels |= {label.partition(":")[0] for label in labels}  # “Replay: run the handler again”
+    named = {name for _, to_do in rows() for name in re.findall("“([^”]+)”", to_do)}
+    assert named - labels - NO_BUTTONS == set()
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
