@@ -83,8 +83,7 @@ def decisions_accepted(row, actor):
             decision.carry_out,
             type(row).objects.get(pk=row.pk),
             actor=actor,
-            **fields_of(decision, row),
-            **(decision.initial(row) if decision.initial else {}),
+            **{**(decision.initial(row) if decision.initial else {}), **fields_of(decision, row)},
         )
     }
 
