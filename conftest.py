@@ -29,6 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Each test's client would look for every static file there is.
     settings.WHITENOISE_AUTOREFRESH = True
     if settings.DATABASE_URL:
+        # Tests of races have each of their threads hold a connection at a barrier; a worker's four would never do.
+        settings.DATABASES["default"]["OPTIONS"]["pool"]["max_size"] = 24
         settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = f"test_bitloot_{RUN}"
 
 
