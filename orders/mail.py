@@ -137,6 +137,9 @@ def _give_up(mail: Email, error: str) -> None:
     about: Email | str = STAFF_MAIL if mail.kind == Email.Kind.ALERT else mail
     with transaction.atomic():
         mail.mark_failed(error=error)
+        # Staff corrected an address because it was wrong: that the farewell to it bounces is no news.
+        if mail.kind == Email.Kind.ADDRESS_REPLACED:
+            return
         raise_alert(
             AlertKind.MAIL_FAILED,
             about,

@@ -80,6 +80,7 @@ def request_refund(payment: Payment, *, actor: str, reason: str) -> Refund:
         refund = _open_refund(order, payment, kind=RefundKind.ALL, reason=reason, actor=actor)
         if Order.Status.REFUND_DUE in Order.TRANSITIONS[order.status] and not _other_money(order, payment):
             order.mark_refund_due(reason=OrderReason.REFUND_REQUESTED, message="The payment goes back.", actor=actor)
+            close_alert(AlertKind.ORDER_HELD, order, by=actor)  # it was held for this decision
     close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)
     return refund
 
@@ -94,6 +95,7 @@ def request_share(payment: Payment, *, actor: str, reason: str) -> None:
         # The receiver of the order's signal, `owe_back`, opens the refund of each payment that it stands on.
         message = "The money for what was not delivered goes back."
         order.mark_refund_due(reason=OrderReason.REFUND_REQUESTED, message=message, actor=actor)
+        close_alert(AlertKind.ORDER_HELD, order, by=actor)
     close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)
 
 

@@ -91,8 +91,8 @@ MESSAGES = {
         " at the supplier within a day."
     ),
     "bought_not_adopted": (
-        "The supplier has order {purchase} for reservation {reservation}, which is “{ours}”. Use “Run now” on the"
-        " reservation: the search adopts it."
+        "The supplier has order {purchase} for reservation {reservation}, which is “{ours}”. Use “Search at the"
+        " supplier” on the reservation: it is adopted."
     ),
     "purchase_without_order": (
         "The supplier has order {purchase} under the name {reservation}, which none of our rows has, as after restoring"
