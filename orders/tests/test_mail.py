@@ -58,7 +58,7 @@ def test_a_mail_is_rendered_when_it_is_sent_and_leads_to_the_page(kind):
     assert mimetype == "text/html"
     # Up to the second at which the link was made.
     assert order_link(order).rsplit(".", 3)[0] + "." in sent.body
-    assert make_token(order, "mail") in html
+    assert make_token(order, "mail").rsplit(".", 3)[0] + "." in html
     assert sent.subject
     assert "\n" not in sent.subject
 
