@@ -65,7 +65,7 @@ def test_a_silent_supplier_stops_nobody_but_is_said(boss, sandbox):
     sandbox.fault("kinguin.product", "5xx_before")
     errors, messages = add(boss)
     assert errors == {}
-    assert any(message.startswith("Saved, but: The supplier could not be asked") for message in messages)
+    assert any(message.startswith("Saved, but: We could not ask the supplier") for message in messages)
     assert Product.objects.get().is_active
 
 
