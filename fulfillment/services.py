@@ -117,7 +117,7 @@ def run_order(order: Order, *, actor: str) -> None:
     with transaction.atomic():
         order = order.lock()
         demand(objection_to_running_order(order), NotDeliverable)
-        order.note("staff", "Delivery was asked to run now.", actor=actor)
+        order.note("staff", "Staff asked for the delivery to run now.", actor=actor)
         for reservation in Reservation.objects.filter(item__order=order).exclude(status=Status.DELIVERED):
             run_now(reservation)
 

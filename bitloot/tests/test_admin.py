@@ -363,7 +363,7 @@ def test_action_on_several_rows_counts_those_that_were_left(boss, rows):
     press(boss, other, "close")
     said = do(boss, "orders.alert", "close", rows.alert, other)
     assert said[0] == f"{short(rows.alert)}: closed; it opens again, with a mail, if the same thing happens again"
-    assert said[1] == "1 left as before: It is closed already."
+    assert said[1] == "1 left unchanged: It is closed already."
 
 
 def test_ids_that_are_none_do_not_crash_an_action(boss, rows):

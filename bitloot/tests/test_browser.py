@@ -229,7 +229,10 @@ def test_customer_says_where_the_money_goes_back_to(browser, store):
     give_address(browser, SECOND_ADDRESS)
     wait(browser, lambda page: given.text == SECOND_ADDRESS, "the new address")
 
-    on_desk(store, order_id, "refunds.mark_sent(order.refunds.get(), actor='kim', transaction_id='f4184fc596403b9d')")
+    # Two days later: until then the second address rests.
+    on_desk(store, order_id, "order.refunds.get().addresses.update(rests_until=None)")
+    sent = "refund, actor='kim', transaction_id='f4184fc596403b9d', destination=refund.destination_id"
+    on_desk(store, order_id, f"refund = order.refunds.get(); refunds.mark_sent({sent})")
     sent = wait(browser, lambda page: shown(page, "[data-given=transaction] code"), "the transaction")[0]
     assert (sent.text, shown(browser, "[data-edit]")) == ("f4184fc596403b9d", [])
     on_desk(store, order_id, "refunds.mark_done(order.refunds.get(), actor='kim')")
