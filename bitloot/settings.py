@@ -343,7 +343,7 @@ ALERT_URL = env.alert_urls("ALERT_URL")
 SENTRY_DSN = env.read("SENTRY_DSN", environment.sentry_dsn, default="")
 OTEL_EXPORTER_OTLP_ENDPOINT = env.read("OTEL_EXPORTER_OTLP_ENDPOINT", environment.collector_url, default="")
 METRICS_TOKEN = env.own_secret("METRICS_TOKEN", least=32, required=False)
-LOG_LEVEL = env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR"), default="INFO")
+LOG_LEVEL = env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), default="INFO")
 env.require(DEBUG or CLOCK_SCALE == 1, "CLOCK_SCALE is for chaos runs only; leave it out in production")
 env.require(
     DEBUG or not os.environ.get("FAILPOINT"), "FAILPOINT kills this process on purpose; leave it out in production"
