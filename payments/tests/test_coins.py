@@ -103,3 +103,12 @@ def test_what_can_be_paid_with():
     for code in ("old", "nothing", "", "BTC"):
         with pytest.raises(UnknownCoin):
             check_payable(price=Decimal(100), coin=code)
+
+
+def test_a_provider_that_refuses_its_coins_takes_none_away(wire, caplog):
+    make_coin("btc")
+    Coin.objects.update(refreshed_at=Now() - timedelta(seconds=FRESH_SECONDS + 1))
+    wire.get(url("/merchant/coins"), status=503)
+    assert refresh_if_stale() == 0
+    assert Coin.objects.get().is_offered
+    assert "the coins could not be refreshed" in caplog.text

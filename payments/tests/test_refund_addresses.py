@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from bitloot.core.decisions import DecisionRefused
 from orders.models import Alert
+from orders.tests.database import between
 from orders.tests.factories import make_order
 from payments.exceptions import AddressRefused
 from payments.models import RefundAddress
@@ -188,3 +189,12 @@ def test_an_address_is_for_a_refund_of_the_same_order():
     for order, refund_id in ((other, refund.pk), (refund.order, uuid.uuid4())):
         with pytest.raises(AddressRefused):
             give_address(order=order, refund_id=refund_id, address=ADDRESS)
+
+
+def test_an_address_that_comes_while_the_coins_are_sent_is_refused():
+    """It fails without the second look, under the lock: the first one still saw a refund that waits."""
+    refund = give(refund_of(money_in()), Q)
+    rows = type(refund).objects.filter(pk=refund.pk)
+    with between("payments_refund", lambda: rows.update(status="sent")), pytest.raises(AddressRefused):
+        give(refund, P)
+    assert list(refund.addresses.values_list("address", flat=True)) == [Q]

@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from bitloot.core.outcome import Outcome, OutcomeKind
-from bitloot.core.providers import ProviderError, ProviderUnavailable
+from bitloot.core.providers import CredentialsRefused, ProviderError, ProviderUnavailable
 from orders.models import Alert, Order
 from orders.tests.factories import make_order, timeline
 from payments import settlement, sync
@@ -237,11 +237,12 @@ def test_an_outcome_in_the_price_s_currency_needs_no_estimate(wire, outcome, sta
     assert [payment.status, len(wire.calls)] == [status, 1]
 
 
-def test_late_coins_wait_for_an_estimate_that_does_not_come(wire):
+@pytest.mark.parametrize(("status", "error"), [(503, ProviderUnavailable), (401, CredentialsRefused)])
+def test_late_coins_wait_for_an_estimate_that_does_not_come(wire, status, error):
     payment = make_payment(expires_at=timezone.now() - timedelta(days=7))
     on_read(wire, payment)
-    wire.get(url("/estimate"), status=503)
-    with pytest.raises(ProviderUnavailable):
+    wire.get(url("/estimate"), status=status)
+    with pytest.raises(error):
         refresh(payment)
     payment.refresh_from_db()
     assert payment.status == "waiting"

@@ -238,3 +238,14 @@ def test_a_picture_is_drawn_once_for_all_processes(client, order):
     assert cache.get(key) == first
     cache.set(key, "data:kept")
     assert client.get(f"/api/orders/{order.id}", headers=bearer(order)).json()["payment"]["qr"] == "data:kept"
+
+
+def test_a_customer_asks_for_what_came_beyond_the_price(client, order):
+    make_payment(order, status="finished", pay_amount=Decimal("0.0024"), actually_paid=Decimal("0.0030"))
+    order.mark_paid(message="Paid.")
+    path, asked = "/api/payments/refund-surplus", {"order_id": str(order.pk)}
+    answer = client.post(path, asked, content_type=JSON, headers=bearer(order))
+    body = answer.json()
+    assert (answer.status_code, body["kind"], body["amount"]) == (201, "surplus", "0.0006")
+    again = client.post(path, asked, content_type=JSON, headers=bearer(order))
+    assert again.status_code == 409
