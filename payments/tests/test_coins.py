@@ -112,3 +112,9 @@ def test_a_provider_that_refuses_its_coins_takes_none_away(wire, caplog):
     assert refresh_if_stale() == 0
     assert Coin.objects.get().is_offered
     assert "the coins could not be refreshed" in caplog.text
+
+
+def test_a_store_without_any_coin_says_what_it_waits_for(wire, caplog):
+    wire.get(url("/merchant/coins"), status=503)
+    assert refresh_if_stale() == 0
+    assert "Nobody can pay before NOWPayments sends its first list of coins" in caplog.text

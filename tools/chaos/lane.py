@@ -26,7 +26,7 @@ AHEAD = 20
 @dataclass
 class Result:
     cell: str
-    faults: str
+    failpoint: str
     behaviour: str
     mode: str
     hits: int
