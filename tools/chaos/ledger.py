@@ -110,20 +110,29 @@ def _with_a_person() -> set[str]:
     """Return the orders about which staff have an open alert, and which no worker will touch again.
 
     What nobody knows to be bought is searched for once an hour for a day; until then the alert is what there is.
+    While an order is held for one of its items, the others are not bought: they wait for the same decision.
     """
     from fulfillment.models import Reservation
 
     ended = ["delivered", "held", "cancelled", "failed", "unknown"]
-    going = Reservation.objects.exclude(status__in=ended).values_list("item__order_id", flat=True)
-    return _watched() - set(map(str, going))
+    going = Reservation.objects.exclude(status__in=ended).exclude(status="pending", item__order__status="held")
+    return _watched() - set(map(str, going.values_list("item__order_id", flat=True)))
 
 
 def _paid(control: Any) -> list[str]:
+    from fulfillment.models import Reservation
     from orders.models import Order
 
-    left = paid_orders(control) - _at_rest() - _with_a_person()
+    left, watched = paid_orders(control) - _at_rest() - _with_a_person(), _watched()
     states = {str(pk): status for pk, status in Order.objects.filter(pk__in=left).values_list("pk", "status")}
-    return [f"lost paid order: {pk} is {states.get(pk, 'unknown to us')} and nobody is told" for pk in sorted(left)]
+    rows: dict[str, list[str]] = defaultdict(list)
+    for row in Reservation.objects.filter(item__order__in=left).select_related("item"):
+        rows[str(row.item.order_id)].append(f"{row.status} {row.reason}, next look {row.next_attempt_at}")
+    return [
+        f"lost paid order: {pk} is {states.get(pk, 'unknown to us')}, purchases {rows[pk]},"
+        f" {'with' if pk in watched else 'without'} an alert"
+        for pk in sorted(left)
+    ]
 
 
 def _stuck() -> list[str]:
