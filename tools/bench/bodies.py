@@ -89,7 +89,9 @@ def kinguin_webhooks(stack: Stack) -> Iterator[bytes]:
 def new_orders(stack: Stack) -> Iterator[bytes]:
     while True:
         number = next(_numbers)
-        body = {"email": f"customer{number}@shop.example", "items": [{"product": PRODUCT, "quantity": 1}]}
+        # Orders are limited by the mailbox's domain, too.
+        email = f"customer{number}@shop{number // 200}.example"
+        body = {"email": email, "items": [{"product": PRODUCT, "quantity": 1}]}
         headers = {"X-Forwarded-For": address(), "Idempotency-Key": uuid.uuid4().hex}
         yield request("POST", "/api/orders", host=stack.host, body=json.dumps(body).encode(), headers=headers)
 
