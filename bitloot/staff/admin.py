@@ -10,14 +10,14 @@ from knox.models import AuthToken
 
 from bitloot.core.admin.base import OneOf, ReadOnlyAdmin
 from bitloot.core.admin.formatting import age_of
-from bitloot.staff import products
+from bitloot.staff import order_page, products
 from bitloot.staff.models import SignIn
 from fulfillment.choices import HoldReason
 from orders.admin import OrderAdmin
 from orders.choices import OrderReason
 from payments.choices import ReviewReason
 
-__all__ = ["products"]  # registers its page
+__all__ = ["order_page", "products"]  # they register their pages
 
 
 class OrderReasonFilter(OneOf):
@@ -27,7 +27,7 @@ class OrderReasonFilter(OneOf):
     words = tuple(dict.fromkeys([*OrderReason.values, *HoldReason.values, *ReviewReason.values]))
 
 
-OrderAdmin.extend(list_filter=[OrderReasonFilter])
+OrderAdmin.extend(list_filter=[OrderReasonFilter], reasons=[HoldReason, ReviewReason])
 
 
 @admin.register(LogEntry)
