@@ -113,7 +113,15 @@ class OrderAdmin(SecondedAdmin):
         Waiting(title="Order held", rows=lambda: Order.objects.filter(status=Order.Status.HELD)),
         Waiting(title="Order failed", rows=lambda: Order.objects.filter(status=Order.Status.FAILED)),
     )
-    list_display = ("reference", "product", "email", "amount", "state_and_why", "placed", "time_to_key")
+    list_display: tuple[str, ...] = (
+        "reference",
+        "product",
+        "email",
+        "amount",
+        "state_and_why",
+        "placed",
+        "time_to_key",
+    )
     list_filter = ("status", "created_at")
     search_fields = ("email__icontains",)
     search_ids = ("id",)
