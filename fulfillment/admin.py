@@ -58,7 +58,7 @@ class CallInline(ReadOnlyInline):
 class ReasonFilter(OneOf):
     title = "reason it is held"
     parameter_name = "reason"
-    words = HoldReason.values
+    words = tuple(HoldReason)
 
 
 def purchases_in(status: str) -> QuerySet[Reservation]:
@@ -271,6 +271,7 @@ OrderAdmin.extend(
     fieldsets=[("Elsewhere", {"fields": (purchases,)})],
     of=Reservation,
     decisions=(services.RUN_ORDER, by_hand.DELIVER_BY_HAND),
+    quiet=(services.RUN_ORDER,),
 )
 KeyAdmin.extend(decisions=(by_hand.REPLACE_BY_HAND, by_hand.REBUY, by_hand.SHRED_KEY))
 

@@ -24,7 +24,7 @@ class OrderReasonFilter(OneOf):
     """An order that stopped for one of its payments or purchases carries the reason of that row."""
 
     title = parameter_name = "reason"
-    words = tuple(dict.fromkeys([*OrderReason.values, *HoldReason.values, *ReviewReason.values]))
+    words = tuple(dict.fromkeys([*OrderReason, *HoldReason, *ReviewReason]))
 
 
 OrderAdmin.extend(list_filter=[OrderReasonFilter], reasons=[HoldReason, ReviewReason])

@@ -125,7 +125,7 @@ def _shown(
             deciding.insert(0, subject)
     return {
         "headings": case.headings,
-        "row": link(order or case.entries[0].row),
+        "row": link(order) if order else link(case.entries[0].row, "Details"),
         "products": order.product_names if order else "",
         "order": order,
         "since": age(case.since),

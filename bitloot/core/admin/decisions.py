@@ -37,10 +37,13 @@ class DecisionAdmin(ReadOnlyAdmin):
     change_form_template = "admin/bitloot/decisions.html"
 
     @classmethod
-    def extend(cls, *, decisions: tuple[Decision[Any], ...] = (), **added: Any) -> None:
+    def extend(
+        cls, *, decisions: tuple[Decision[Any], ...] = (), quiet: tuple[Decision[Any], ...] = (), **added: Any
+    ) -> None:
         """As BaseAdmin.extend; decisions come after those of the lower app."""
         super().extend(**added)
         cls.decisions = (*cls.decisions, *decisions)
+        cls.quiet = (*cls.quiet, *quiet)
 
     def facts(self, row: Any) -> str:
         """Return the facts to decide by, as HTML."""
