@@ -59,6 +59,7 @@ INSTALLED_APPS = [
     "payments",
     "fulfillment",
     "webhooks",
+    "bitloot.accounting.apps.AccountingConfig",
     "bitloot.staff.apps.StaffConfig",
 ]
 MIDDLEWARE = [
@@ -270,6 +271,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Order a game key, pay in crypto, open the key. Errors are application/problem+json (RFC 9457).",
     "VERSION": "1.0.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    "TAGS": [{"name": "Staff", "description": "For staff, with a token from /api/admin/login. See docs/staff.md."}],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
