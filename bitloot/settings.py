@@ -210,6 +210,7 @@ CELERY_BEAT_SCHEDULE = {
     "coins": {"task": "payments.coins", "schedule": max(5.0 / CLOCK_SCALE, 1), "options": {"expires": 30}},
     "funds": {"task": "fulfillment.balance", "schedule": max(300.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
     "retention": {"task": "storage.retention", "schedule": max(600.0 / CLOCK_SCALE, 1), "options": {"expires": 600}},
+    "prune": {"task": "bitloot.prune", "schedule": max(21_600.0 / CLOCK_SCALE, 5), "options": {"expires": 3600}},
 }
 
 # --- Mail -------------------------------------------------------------------------------------------------------------
@@ -330,6 +331,12 @@ KEY_ENVIRONMENT = env.read("KEY_ENVIRONMENT", environment.label, default="produc
 SIGNED_URL_TTL_SECONDS = env.whole("SIGNED_URL_TTL_SECONDS", default=900, least=60, most=604_800)
 KEY_RETENTION_DAYS = env.read("KEY_RETENTION_DAYS", environment.days_or_never, default=365)
 KEY_OPENED_MAIL = env.flag("KEY_OPENED_MAIL", default=True)
+
+# --- Retention --------------------------------------------------------------------------------------------------------
+WEBHOOK_RETENTION_DAYS = env.read("WEBHOOK_RETENTION_DAYS", environment.days_or_never, default=90)
+UNPAID_EMAIL_RETENTION_DAYS = env.read("UNPAID_EMAIL_RETENTION_DAYS", environment.days_or_never, default=30)
+MAIL_RETENTION_DAYS = env.read("MAIL_RETENTION_DAYS", environment.days_or_never, default=365)
+KEY_ACCESS_RETENTION_DAYS = env.read("KEY_ACCESS_RETENTION_DAYS", environment.days_or_never, default=365)
 
 # --- Store ------------------------------------------------------------------------------------------------------------
 STORE_NAME = env.text("STORE_NAME", required=True, most=60)

@@ -25,14 +25,17 @@ LONGEST_DAYS = 36_500
 class Command(OperatorCommand):
     help = (
         "Add up what came in, what the supplier took, what was delivered and what is owed back, from the rows"
-        " themselves, and say what does not fit and what to do. Exits 1 if anything does not fit, 2 if everything fits"
-        " but a provider could not be asked about all of it, 64 if it was called wrongly. Changes nothing, unless"
-        " told to --adopt."
+        " themselves, and say what does not fit and what to do. Changes nothing, unless told to --adopt."
     )
+    has_json = True
+    exit_codes = {
+        0: "everything fits",
+        1: "something does not fit",
+        INCOMPLETE: "everything fits, but a provider could not be asked about all of it",
+    }
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--ask", action="store_true", help="also read payments and purchases at both providers")
-        parser.add_argument("--json", action="store_true", help="one JSON document")
         parser.add_argument("--since", type=_days, metavar="DAYS", help="only orders placed in the last days")
         parser.add_argument("--order", type=uuid.UUID, metavar="ID", help="only this order")
         parser.add_argument(
