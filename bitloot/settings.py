@@ -404,6 +404,7 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "filters": ["facts"], "formatter": "line"}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
+        "django": {"handlers": []},  # its own would write a second, plain line while DEBUG is on
         "django.request": {"level": "ERROR"},
         # A line for each scanner that comes by an address: the proxy has it already.
         "django.security.DisallowedHost": {"level": "CRITICAL"},

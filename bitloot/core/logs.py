@@ -71,6 +71,9 @@ class Facts(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         facts = known_facts()
+        # Django logs the answer of a request after the outermost middleware, and with it our block, has ended.
+        if not facts and (request_id := getattr(getattr(record, "request", None), "request_id", "")):
+            facts = {"request": request_id}
         record.facts = "".join(f" {name}={facts[name]}" for name in FACTS if name in facts)
         return True
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 HEADERS = frozenset({"Accept", "Content-Type", "Content-Length", "Host", "User-Agent", "X-Forwarded-Proto"})
 # Anyone can cause them, as often as they like: a wrong Host, too many fields, a forged cookie.
-STRANGERS = ("django.security.*", "django.security.DisallowedHost")
+STRANGERS = "django.security.*"
 _CRUMB = ("method", "status_code", "reason")
 
 
@@ -24,7 +24,8 @@ class Scrubber:
         if request := shown.get("request"):
             shown["request"] = _request(request)
         shown.pop("user", None)
-        shown.get("extra", {}).pop("sys.argv", None)
+        shown["extra"] = {}  # the command line, and what log records carry besides their text
+        shown.get("logentry", {}).pop("params", None)  # the formatted text has them, in a shape that can be recognised
         for frame in _frames(shown):
             frame.pop("vars", None)
         shown["tags"] = {**shown.get("tags", {}), **known_facts()}
@@ -52,8 +53,7 @@ def start(dsn: str, *, secrets: tuple[str, ...]) -> None:
     import sentry_sdk
     from sentry_sdk.integrations.logging import ignore_logger
 
-    for name in STRANGERS:
-        ignore_logger(name)
+    ignore_logger(STRANGERS)
     scrubber = Scrubber(secrets)
     sentry_sdk.init(
         dsn=dsn,

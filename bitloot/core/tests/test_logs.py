@@ -3,6 +3,7 @@ import threading
 import uuid
 
 import pytest
+from django.http import HttpRequest
 
 from bitloot.core import logs
 from bitloot.core.logs import HIDDEN, Facts, Line, Redactor
@@ -47,6 +48,13 @@ def test_facts_end_with_their_block_and_stay_in_their_thread():
 def test_a_fact_noted_outside_of_a_block_stays_in_no_thread():
     logs.note(order="o1")
     assert logs.known_facts() == {}
+
+
+def test_what_django_logs_after_the_request_has_its_id():
+    record = logging.makeLogRecord({"name": "django.request", "msg": "Not Found", "request": HttpRequest()})
+    record.request.request_id = "r1"
+    Facts().filter(record)
+    assert record.facts == " request=r1"
 
 
 def test_nobodys_text_makes_a_second_line_or_a_second_fact():
