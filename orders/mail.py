@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 # A day of backoff takes about this many tries.
 MAX_ATTEMPTS = 10 + GIVE_UP_AFTER // 900
+LISTED = 50  # orders in one mail
 # Said before a mail was offered: about us, not about the mail.
 _ABOUT_US = (SMTPConnectError, SMTPHeloError, SMTPAuthenticationError)
 
@@ -172,6 +173,9 @@ def _context(mail: Email, order: Order | None, items: list[OrderItem]) -> dict[s
         context |= {"items": sorted(items, key=lambda item: item.title), "link": order_link(order)}
     if order is not None and mail.kind == Email.Kind.ACCESS_CODE and (code := latest_code(order)) is not None:
         context |= {"code": digits_of(code), "code_ends_at": code.expires_at}
+    if mail.kind == Email.Kind.YOUR_ORDERS:
+        newest = Order.objects.filter(email=mail.to).prefetch_related("items").order_by("-created_at")[:LISTED]
+        context["found"] = [(found, order_link(found)) for found in newest]
     if mail.alert_id is not None:
         alert = Alert.objects.get(pk=mail.alert_id)
         about_url = settings.SITE_URL + alert.about_path if alert.about_path else ""

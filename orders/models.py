@@ -339,10 +339,11 @@ class Email(QueueRow):
         ADDRESS_REPLACED = "address_replaced"
         ACCESS_CODE = "access_code"
         KEY_OPENED = "key_opened"
+        YOUR_ORDERS = "your_orders"
         ALERT = "alert"
 
     # All others go to the address that their order has when they are sent, and link to it.
-    WITHOUT_LINK = (Kind.ALERT, Kind.ADDRESS_REPLACED)
+    WITHOUT_LINK = (Kind.ALERT, Kind.ADDRESS_REPLACED, Kind.YOUR_ORDERS)
 
     order = models.ForeignKey(Order, null=True, blank=True, on_delete=models.PROTECT, related_name="emails")
     kind = models.CharField(max_length=20, choices=Kind.choices)

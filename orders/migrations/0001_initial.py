@@ -188,7 +188,7 @@ class Migration(migrations.Migration):
                 ('claimed_until', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('claim_token', models.UUIDField(blank=True, editable=False, null=True)),
                 ('woken', models.BooleanField(db_default=False, editable=False, help_text='Somebody wants another look while a worker has it.')),
-                ('kind', models.CharField(choices=[('order_received', 'Order Received'), ('payment_received', 'Payment Received'), ('key_ready', 'Key Ready'), ('key_replaced', 'Key Replaced'), ('problem', 'Problem'), ('fresh_link', 'Fresh Link'), ('address_corrected', 'Address Corrected'), ('address_replaced', 'Address Replaced'), ('access_code', 'Access Code'), ('key_opened', 'Key Opened'), ('alert', 'Alert')], max_length=20)),
+                ('kind', models.CharField(choices=[('order_received', 'Order Received'), ('payment_received', 'Payment Received'), ('key_ready', 'Key Ready'), ('key_replaced', 'Key Replaced'), ('problem', 'Problem'), ('fresh_link', 'Fresh Link'), ('address_corrected', 'Address Corrected'), ('address_replaced', 'Address Replaced'), ('access_code', 'Access Code'), ('key_opened', 'Key Opened'), ('your_orders', 'Your Orders'), ('alert', 'Alert')], max_length=20)),
                 ('to', models.EmailField(max_length=254)),
                 ('reason', models.CharField(blank=True, help_text='A sentence for the reader, where the kind has one.', max_length=300)),
                 ('status', models.CharField(choices=[('queued', 'Queued'), ('sending', 'Sending'), ('sent', 'Sent'), ('failed', 'Failed')], default='queued', editable=False, max_length=10)),
