@@ -60,6 +60,7 @@ INSTALLED_APPS = [
     "payments",
     "fulfillment",
     "webhooks",
+    "bitloot.accounting.apps.AccountingConfig",
     "bitloot.staff.apps.StaffConfig",
 ]
 MIDDLEWARE = [
@@ -211,6 +212,7 @@ CELERY_BEAT_SCHEDULE = {
     "coins": {"task": "payments.coins", "schedule": max(5.0 / CLOCK_SCALE, 1), "options": {"expires": 30}},
     "funds": {"task": "fulfillment.balance", "schedule": max(300.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
     "retention": {"task": "storage.retention", "schedule": max(600.0 / CLOCK_SCALE, 1), "options": {"expires": 600}},
+    "prune": {"task": "bitloot.prune", "schedule": max(21_600.0 / CLOCK_SCALE, 5), "options": {"expires": 3600}},
 }
 
 # --- Mail -------------------------------------------------------------------------------------------------------------
@@ -270,6 +272,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Order a game key, pay in crypto, open the key. Errors are application/problem+json (RFC 9457).",
     "VERSION": "1.0.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    "TAGS": [{"name": "Staff", "description": "For staff, with a token from /api/admin/login. See docs/staff.md."}],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
@@ -331,6 +334,12 @@ KEY_ENVIRONMENT = env.read("KEY_ENVIRONMENT", environment.label, default="produc
 SIGNED_URL_TTL_SECONDS = env.whole("SIGNED_URL_TTL_SECONDS", default=900, least=60, most=604_800)
 KEY_RETENTION_DAYS = env.read("KEY_RETENTION_DAYS", environment.days_or_never, default=365)
 KEY_OPENED_MAIL = env.flag("KEY_OPENED_MAIL", default=True)
+
+# --- Retention --------------------------------------------------------------------------------------------------------
+WEBHOOK_RETENTION_DAYS = env.read("WEBHOOK_RETENTION_DAYS", environment.days_or_never, default=90)
+UNPAID_EMAIL_RETENTION_DAYS = env.read("UNPAID_EMAIL_RETENTION_DAYS", environment.days_or_never, default=30)
+MAIL_RETENTION_DAYS = env.read("MAIL_RETENTION_DAYS", environment.days_or_never, default=365)
+KEY_ACCESS_RETENTION_DAYS = env.read("KEY_ACCESS_RETENTION_DAYS", environment.days_or_never, default=365)
 
 # --- Store ------------------------------------------------------------------------------------------------------------
 STORE_NAME = env.text("STORE_NAME", required=True, most=60)

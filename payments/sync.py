@@ -267,7 +267,7 @@ def _read(external_id: str) -> PaymentFacts:
 READ_AGAIN = Decision(
     name="read_again",
     label="Read again at the provider",
-    permission="orders.settle_order",
+    permission="payments.read_again",
     objection=nothing_against,
     carry_out=read_again,
     done="the provider is asked again within seconds",

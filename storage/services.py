@@ -325,8 +325,10 @@ def _reveal(order: Order, keys: list[Key], by: Opener) -> list[KeyMaterial]:
         found = {key.pk: key for key in mine.select_for_update(of=("self",))}
         if len(found) != len(set(wanted)):
             raise KeyBelongsElsewhere(f"{order} does not have all of these keys")
+        # By the deliveries, not the accesses: those are forgotten after a while.
+        is_first = not KeyDeliveryLog.objects.filter(order=order, times_accessed__gt=0).exists()
         _count_access(mine, len(found))
-        _record_access(order, list(found), by)
+        _record_access(order, list(found), by, is_first=is_first)
         return [_material(found[pk], master_keys) for pk in wanted]
 
 
@@ -336,13 +338,12 @@ def _count_access(keys: QuerySet[Key], expected: int) -> None:
     Key.objects.filter(pk__in=keys.values("pk")).update(viewed_at=Coalesce("viewed_at", Now()))
 
 
-def _record_access(order: Order, keys: Sequence[UUID], by: Opener) -> None:
+def _record_access(order: Order, keys: Sequence[UUID], by: Opener, *, is_first: bool) -> None:
     # Under the keys' locks, so that parallel requests cannot pass the limit together.
     in_an_hour = KeyAccess.objects.filter(key__in=keys, at__gt=Now() - timedelta(hours=1)).order_by()
     often = in_an_hour.values("key").annotate(times=Count("pk")).filter(times__gte=OPENINGS_PER_HOUR)
     if settings.THROTTLE_SCALE and often.exists():
         raise OpenedTooOften
-    is_first = not KeyAccess.objects.filter(order=order).exists()
     queries.insert_all([KeyAccess(order=order, key_id=key, **asdict(by)) for key in keys])
     # Two keys opened at the same moment for the first time may owe two mails, which is harmless.
     if is_first and settings.KEY_OPENED_MAIL:
