@@ -11,6 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 from bitloot.accounting import provider_checks
 from bitloot.accounting.checks import Difference, differences
 from bitloot.accounting.ledger import Book, Scope, books, lines, one_moment
+from bitloot.accounting.models import Acknowledgement
 from bitloot.core import wakeup
 from bitloot.core.money import plain
 from bitloot.management.operator import OperatorCommand, UsageError
@@ -72,6 +73,11 @@ class Command(OperatorCommand):
             self.stdout.write("\n".join(lines(book)))
         for difference in found:
             self.stdout.write(self.style.ERROR(f"DIFFERENCE {difference.kind}: {difference.message}"))
+            if difference.facts:
+                command = f"manage.py acknowledge_difference {difference.kind} {difference.external_id} --reason …"
+                self.stdout.write(f"  Once it is dealt with, and stays all the same: {command}")
+        if acknowledged := Acknowledgement.objects.count():
+            self.stdout.write(f"{acknowledged} differences were acknowledged; the admin lists them.")
         for complaint in complaints:
             self.stdout.write(self.style.WARNING(complaint))
         if not found and not complaints:
