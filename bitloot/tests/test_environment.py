@@ -209,6 +209,7 @@ WRONG = {
     "SENTRY_DSN": {"sentry": "is not a DSN; Sentry shows it in the project's settings"},
     "OTEL_EXPORTER_OTLP_ENDPOINT": {"ftp://collector": "has to be an http or https URL"},
     "METRICS_TOKEN": {"x": "has to have 32 to 200 characters"},
+    "HSTS": {"yes": "has to be one of host, subdomains, preload"},
     "LOG_LEVEL": {"verbose": "has to be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"},
     "CLOCK_SCALE": {
         "20": "CLOCK_SCALE is for chaos runs only; leave it out in production",
