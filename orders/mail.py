@@ -28,6 +28,7 @@ from orders.access import order_link
 from orders.alerts import MAIL_SERVER, STAFF_MAIL, close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.codes import digits_of, latest_code
+from orders.erasure import is_erased
 from orders.mailboxes import deliverable
 from orders.models import Alert, Email, Order, OrderItem
 
@@ -66,6 +67,9 @@ def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None
             # The address beside the link, out of one reading of the order: a mail that was owed to an address that
             # staff have corrected since must not carry the new link there.
             mail.to = mail.order.email
+        if is_erased(mail.to):
+            # Some mail servers take it and send a bounce to nobody who reads it.
+            return _give_up(mail, "The customer's address was erased.")
         message = _message(mail, items)
         failpoint("mail.rendered")
         leave_connection()

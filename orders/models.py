@@ -155,10 +155,13 @@ class Order(StatusRow):
             models.Index(fields=["expires_at"], name="order_unpaid", condition=Q(status__in=["pending", "underpaid"])),
         ]
         permissions = [
-            ("deliver_order", "May run a delivery or deliver codes by hand"),
-            ("settle_order", "May accept a payment or hold, release and refund an order"),
+            ("hold_order", "May hold an order"),
+            ("release_order", "May let an order continue that staff held"),
+            ("cancel_order", "May cancel an order for which no money came"),
+            ("refund_order", "May decide that an order's money goes back"),
+            ("deliver_order", "May deliver typed codes"),
+            ("renew_link", "May mail a fresh link, which ends the older ones"),
             ("correct_email", "May correct the e-mail address of an order"),
-            ("approve_decision", "May approve what another member of staff has asked for"),
         ]
 
     def __str__(self) -> str:
@@ -368,6 +371,7 @@ class Email(QueueRow):
 
     class Meta(QueueRow.Meta):
         ordering = ["-id"]
+        permissions = [("resend_email", "May send a mail once more")]
 
     def __str__(self) -> str:
         return f"{self.kind} to {self.to}"
@@ -413,6 +417,7 @@ class Alert(models.Model):
 
     class Meta:
         ordering = ["status", "-last_at"]
+        permissions = [("close_alert", "May close an alert")]
         constraints = [
             models.UniqueConstraint(
                 fields=["kind", "about_model", "about_pk"], condition=Q(status="open"), name="alert_open_once"
@@ -495,6 +500,10 @@ class Approval(StatusRow):
 
     class Meta:
         ordering = ["-requested_at"]
+        permissions = [
+            ("approve_decision", "May approve what another member of staff has asked for"),
+            ("decline_decision", "May decline what another member of staff has asked for"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["about_model", "about_pk", "decision"],

@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from bitloot.core import queries, wakeup
+from bitloot.core import logs, queries, wakeup
 from bitloot.core.limits import count
 from bitloot.core.signing import keyed_digest
 from orders import idempotency
@@ -64,6 +64,7 @@ def place_order(*, email: str, lines: Sequence[Line], idempotency_key: str = "",
     made: list[tuple[Order, list[OrderItem]]] = []
 
     def make(order_id: uuid.UUID) -> None:
+        logs.note(order=order_id)
         made.append(_create(order_id, _clean_email(email), _priced(lines)))
 
     once = idempotency.once(route="orders", key=idempotency_key, body=body or _fingerprint(email, lines), make=make)
