@@ -156,7 +156,7 @@ def _code(payment: Payment) -> dict[str, str | None]:
 def _qr_note(payment: Payment, uri: str | None) -> str:
     memo = payment.payin_extra_id
     if uri:
-        return f"The code holds the address, the amount{' and the memo' if memo else ''}."
+        return f"The code holds the address{', the amount and the memo' if memo else ' and the amount'}."
     chosen = f" and choose the network {name}" if (name := network_name(payment.network, payment.pay_currency)) else ""
     return f"The code holds the address only. Type the amount{' and the memo' if memo else ''} yourself{chosen}."
 
