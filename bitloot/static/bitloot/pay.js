@@ -108,8 +108,8 @@ function renderCoins(page) {
   const list = part("coin-list");
   const { amount_due: price, currency } = page.order;
   // Minimums are compared with the price; what the customer searches for stays.
-  if (!page.coins || list.dataset.price === price) return;
-  list.dataset.price = price;
+  if (!page.coins || list.dataset.offeredFor === price) return;
+  list.dataset.offeredFor = price;
   show(part("too-small"), page.coins.every((coin) => coinOffer(coin, price, currency).tooSmall));
   show(part("coin-more"), page.coins.length > FIRST_SHOWN);
   searchCoins(page, part("coin-search").value);
