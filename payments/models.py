@@ -122,6 +122,12 @@ class Payment(StatusRow, QueueRow):
     )
     outcome_amount = models.DecimalField(max_digits=40, decimal_places=18, null=True, blank=True, editable=False)
     outcome_currency = models.CharField(max_length=32, blank=True, editable=False)
+    payin_hash = models.CharField(
+        max_length=200, blank=True, db_index=True, editable=False, help_text="The customer's transaction."
+    )
+    payout_hash = models.CharField(
+        max_length=200, blank=True, db_index=True, editable=False, help_text="The one that paid it out to us."
+    )
     provider_status = models.CharField(max_length=40, blank=True, editable=False, help_text="As last re-read.")
     parent_external_id = models.CharField(max_length=32, blank=True, editable=False)
     evidence = models.JSONField(default=dict, blank=True, editable=False, help_text="The provider's numbers, re-read.")

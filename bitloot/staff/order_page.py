@@ -147,6 +147,7 @@ def _payment_facts(payment: Payment) -> list[tuple[str, Any]]:
         ("Arrived", f"{plain(payment.actually_paid)} {coin}"),
         ("Price", f"{payment.price_amount} {payment.price_currency.upper()}"),
         ("Address", copyable(payment.pay_address) if payment.pay_address else ""),
+        ("Transaction", copyable(payment.payin_hash) if payment.payin_hash else ""),
         ("Begun", age(payment.created_at)),
     ]
 

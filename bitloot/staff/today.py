@@ -37,6 +37,7 @@ _ORDERS = {
     "revenue": Sum("total", filter=_PAID),
     "worth": Sum("total", filter=_DELIVERED),
 }
+_COSTS = {"spent": Sum("cost"), "sold": Sum("cost", filter=Q(item__order__fulfilled_at__isnull=False))}
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _figures(period: Period) -> list[Figure]:
     starts = period.starts()
     since = starts[0]
     placed = _by_slot(period, Order.objects.filter(created_at__gte=since), "created_at", _ORDERS)
-    bought = _by_slot(period, Reservation.objects.filter(created_at__gte=since), "created_at", {"cost": Sum("cost")})
+    bought = _by_slot(period, Reservation.objects.filter(created_at__gte=since), "created_at", _COSTS)
     back = _by_slot(period, Refund.objects.filter(created_at__gte=since), "created_at", {"refunds": Sum("worth")})
     times = _times_to_key(period, since)
 
@@ -93,9 +94,9 @@ def _figures(period: Period) -> list[Figure]:
         return [Decimal(rows.get(start, {}).get(name) or 0) for start in starts]
 
     paid, delivered = line(placed, "paid"), line(placed, "delivered")
-    cost, worth = line(bought, "cost"), line(placed, "worth")
+    cost, worth = line(bought, "spent"), line(placed, "worth")
     rates = [delivered[n] / paid[n] * 100 if paid[n] else None for n in range(len(starts))]
-    margin = [earned - spent for earned, spent in zip(worth, cost, strict=True)]
+    margin = [earned - spent for earned, spent in zip(worth, line(bought, "sold"), strict=True)]
     success = f"{sum(delivered) / sum(paid):.0%}" if sum(paid) else "–"
     every = [seconds for part in times.values() for seconds in part]
     return [
@@ -104,7 +105,7 @@ def _figures(period: Period) -> list[Figure]:
         Figure("Delivered", f"{sum(delivered)}", delivered),
         Figure("Revenue", _money(line(placed, "revenue")), line(placed, "revenue"), "What paid orders cost."),
         Figure("Cost", _money(cost), cost, "What the supplier took."),
-        Figure("Margin", _money(margin), margin, "Delivered orders, less the cost."),
+        Figure("Margin", _money(margin), margin, "Delivered orders, less what they cost us."),
         Figure("Success", success, rates, "Delivered of paid orders."),
         Figure("Paid to key, p50", _time(every, 50), [_quantile(times.get(start, []), 50) for start in starts]),
         Figure("Paid to key, p95", _time(every, 95), [_quantile(times.get(start, []), 95) for start in starts]),
@@ -130,7 +131,7 @@ def _quantile(values: Sequence[float], percent: int) -> float | None:
     if not values:
         return None
     ordered = sorted(values)
-    return ordered[min(len(ordered) * percent // 100, len(ordered) - 1)]
+    return ordered[-(-len(ordered) * percent // 100) - 1]  # the nearest rank, rounded up
 
 
 def _time(values: Sequence[float], percent: int) -> str:

@@ -65,7 +65,7 @@ def test_figures_count_orders_money_and_time(boss):
         "Cost": "4.00 EUR",
         "Margin": f"{2 * total - 4} EUR",
         "Success": "67%",
-        "Paid to key, p50": "100 s",
+        "Paid to key, p50": "10 s",
         "Paid to key, p95": "100 s",
         "Refunds": "2.50 EUR",
     }
@@ -125,7 +125,9 @@ def test_chart_says_in_words_what_it_draws():
     assert len(re.search(r'points="([^"]*)"', drawn)[1].split()) == 3  # where nothing is known, nothing is drawn
     assert "style=" not in drawn
     assert "nothing yet" in sparkline([None, None], "Time")
-    assert 'points="60.0' not in sparkline([], "Empty")
+    assert 'points=""' in sparkline([], "Empty")
+    assert len(re.search(r'points="([^"]*)"', sparkline([None, 5], "One"))[1].split()) == 2
+    assert 'points="2.0,2.0 118.0,26.0"' in sparkline([1, -1], "Margin")
 
 
 def test_bar_is_as_wide_as_its_parts():

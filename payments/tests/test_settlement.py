@@ -224,3 +224,11 @@ def test_a_rest_that_no_longer_completes_the_price_is_for_a_person():
     order = make_order()
     rest = make_payment(order, price_amount=Decimal("12.50"))
     assert apply(rest, make_facts(rest)) == "review: order_not_covered"
+
+
+def test_the_transaction_is_kept_though_a_later_answer_leaves_it_out():
+    payment = make_payment()
+    apply(payment, make_facts(payment, "confirming", payin_hash="0xabc"))
+    apply(payment, make_facts(payment, payout_hash="0xdef"))
+    payment.refresh_from_db()
+    assert (payment.payin_hash, payment.payout_hash) == ("0xabc", "0xdef")

@@ -15,15 +15,18 @@ Value = Decimal | float | int | None
 
 @register.simple_tag
 def sparkline(values: Sequence[Value], label: str) -> SafeString:
-    """Draw a line through the values, from nothing to the largest; where there is none, there is no point."""
+    """Draw a line through the values, nothing and the largest among them; where there is none, there is no point."""
     known = [(number, float(value)) for number, value in enumerate(values) if value is not None]
-    largest = max((value for _, value in known), default=0.0)
+    most, least = (max(0.0, *(v for _, v in known)), min(0.0, *(v for _, v in known))) if known else (0.0, 0.0)
     step = (WIDTH - 2 * EDGE) / max(len(values) - 1, 1)
-    points = " ".join(f"{EDGE + number * step:.1f},{_height(value, largest):.1f}" for number, value in known)
+    drawn = [(EDGE + number * step, _height(value, least, most)) for number, value in known]
+    if len(drawn) == 1:
+        drawn = [(drawn[0][0] - 1, drawn[0][1]), (drawn[0][0] + 1, drawn[0][1])]  # a line of one point is nothing
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn)
     words = f"{label}: {_words([value for _, value in known])}"
     return format_html(
-        '<svg class="sparkline" viewBox="0 0 {} {}" role="img" aria-label="{}"><title>{}</title>'
-        '<polyline points="{}"></polyline></svg>',
+        '<svg class="sparkline" viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}">'
+        '<title>{}</title><polyline points="{}"></polyline></svg>',
         WIDTH, HEIGHT, words, words, points,
     )  # fmt: skip
 
@@ -50,9 +53,9 @@ def stacked_bar(parts: Sequence[tuple[str, int]], label: str) -> SafeString:
     )  # fmt: skip
 
 
-def _height(value: float, largest: float) -> float:
+def _height(value: float, least: float, most: float) -> float:
     room = HEIGHT - 2 * EDGE
-    return HEIGHT - EDGE - (room * value / largest if largest else 0)
+    return HEIGHT - EDGE - (room * (value - least) / (most - least) if most > least else 0)
 
 
 def _words(values: Sequence[float]) -> str:
