@@ -9,6 +9,7 @@ from bitloot.core.money import plain
 from orders.serializers import StrictSerializer, TextField
 from payments.balance import is_noticeable, surplus_of
 from payments.choices import ReviewReason
+from payments.explorers import transaction_url
 from payments.models import Coin, Payment, Refund
 
 CUSTOMER_SENTENCES: dict[str, str] = {
@@ -44,17 +45,20 @@ class PaymentSerializer(serializers.ModelSerializer):
     surplus = serializers.CharField(allow_null=True, help_text="Coins beyond what was asked; they can go back.")
     qr = serializers.CharField(allow_null=True)
     reason = serializers.CharField(allow_null=True)
+    transaction_id = serializers.CharField(help_text="The transaction that brought the coins; empty while unknown.")
+    transaction_url = serializers.URLField(allow_null=True, help_text="Where to look it up, if we know the explorer.")
 
     class Meta:
         model = Payment
         fields = [
             "id", "payment_id", "status", "pay_address", "pay_amount", "pay_currency", "payin_extra_id", "network",
-            "actually_paid", "surplus", "expires_at", "qr", "reason",
+            "actually_paid", "surplus", "expires_at", "qr", "reason", "transaction_id", "transaction_url",
         ]  # fmt: skip
 
 
 class RefundSerializer(serializers.ModelSerializer):
     amount = serializers.SerializerMethodField()
+    transaction_url = serializers.SerializerMethodField(help_text="Where to look it up, if we know the explorer.")
     address = serializers.CharField(help_text="The newest one given; once sent, the one that was paid.")
     extra_id = serializers.CharField()
     rests_until = serializers.DateTimeField(
@@ -67,8 +71,11 @@ class RefundSerializer(serializers.ModelSerializer):
         model = Refund
         fields = [
             "id", "kind", "status", "amount", "currency", "address", "extra_id", "rests_until", "takes_memo",
-            "needs_memo", "transaction_id", "sent_at", "done_at",
+            "needs_memo", "transaction_id", "transaction_url", "sent_at", "done_at",
         ]  # fmt: skip
+
+    def get_transaction_url(self, refund: Refund) -> str | None:
+        return transaction_url(getattr(refund, "network", ""), refund.transaction_id)
 
     def get_amount(self, refund: Refund) -> str:
         return plain(refund.amount)
@@ -117,6 +124,8 @@ def payment_body(payment: Payment) -> dict[str, Any]:
         # The address alone: wallets differ too much over payment URIs to put more into it.
         "qr": qr_picture(payment.pay_address) if payment.pay_address and payment.quote_runs else None,
         "reason": _sentence(payment),
+        "transaction_id": payment.payin_hash,
+        "transaction_url": transaction_url(payment.network, payment.payin_hash),
     }
 
 
