@@ -30,9 +30,10 @@ function itemLine({ product, quantity, unit_price: price }, currency) {
 
 function renderHistory(timeline, now) {
   const list = part("timeline");
-  const count = timeline.length;
+  const found = days(timeline);
+  const count = found.reduce((sum, { lines }) => sum + lines.length, 0);
   write(part("history-count"), count === 1 ? "1 entry" : `${count} entries`);
-  if (list.dataset.count !== String(count)) list.replaceChildren(...days(timeline).map(dayOf));
+  if (list.dataset.count !== String(count)) list.replaceChildren(...found.map(dayOf));
   list.dataset.count = String(count);
   all("time", list).forEach((time) => {
     const hour = new Date(time.dateTime).toLocaleTimeString("en-GB", { timeStyle: "short" });

@@ -28,7 +28,6 @@ function ticket({ rowId, id, product, name }) {
   one("img", row).src = coverOf(product);
   write(one(".key-name", row), name);
   one("[data-reveal]", row).setAttribute("aria-label", `Reveal the key: ${name}`);
-  one(".key-value", row).setAttribute("aria-label", name);
   write(one("[data-region] strong", row), product.region);
   show(one("[data-region]", row), Boolean(product.region));
   write(one(".how summary", row), product.platform ? `How to redeem it on ${product.platform}` : "How to redeem it");

@@ -240,10 +240,15 @@ export function keyRows(order) {
   );
 }
 
+// Between us and the supplier; the order's own lines say what it means for the customer.
+const INTERNAL = ["key stored", ...["pending", "sending", "reserved", "given"].map((event) => `reservation ${event}`)];
+
 /** The timeline by day, the newest first; a sentence repeated for each key is shown once. */
 export function days(timeline) {
   const found = [];
-  for (const line of timeline.filter(({ message }, index) => message !== timeline[index - 1]?.message).toReversed()) {
+  const told = timeline.filter(({ kind, event }) => !INTERNAL.includes(`${kind} ${event}`));
+  const lines = told.filter(({ message }, index) => message !== told[index - 1]?.message);
+  for (const line of lines.toReversed()) {
     const day = new Date(line.at).toLocaleDateString("en-GB", { weekday: "long", day: "numeric", month: "long" });
     if (found.at(-1)?.day !== day) found.push({ day, lines: [] });
     found.at(-1).lines.push(line);

@@ -195,6 +195,8 @@ test("the history goes by day, is newest first and says a sentence once", () => 
   const older = line("order", "x", { message: "older", minutesAgo: 3 * 24 * 60 });
   const found = days([older, ...timeline]).map(({ lines }) => lines.map(({ message }) => message));
   assert.deepEqual(found, [["c", "b", "a"], ["older"]]);
+  const between = [line("reservation", "sending"), line("key", "stored"), line("key", "received", { message: "Here." })];
+  assert.deepEqual(days(between).map(({ lines }) => lines.map(({ message }) => message)), [["Here."]]);
 });
 
 test("the receipt names what was bought, what was paid, and what went back", () => {
