@@ -134,7 +134,6 @@ class PaymentAdmin(SecondedAdmin):
         "parent_external_id",
         "refunds__transaction_id",
         "payin_hash",
-        "payout_hash",
     )
     search_ids = ("id", "order_id")
     linked_by = ("order", "pay_currency")
@@ -142,8 +141,7 @@ class PaymentAdmin(SecondedAdmin):
     inlines = (RefundInline,)
     fieldsets = (
         (None, {"fields": ("id", "external_id", "order_link", ("state", "why"), ("webhooks", "alerts"))}),
-        ("Money", {"fields": ("price", "asked", "arrived", "outcome")}),
-        ("Transactions", {"fields": ("payin_hash", "payout_hash")}),
+        ("Money", {"fields": ("price", "asked", "arrived", "payin_hash", "outcome")}),
         ("Pay to", {"fields": ("pay_address", "payin_extra_id", "network", "purchase_id", "parent_external_id")}),
         ("The provider's last answer", {"fields": ("provider_status", "evidence_text", "read")}),
         ("Times", {"fields": ("created", ("quote_ends", "ends"), "finished", ("due", "attempts"))}),

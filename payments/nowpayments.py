@@ -127,7 +127,6 @@ class PaymentFacts:
     updated_at: datetime | None
     payin_extra_id: str = ""
     payin_hash: str = ""
-    payout_hash: str = ""
     notes: tuple[str, ...] = ()  # members that decide nothing and could not be read
 
 
@@ -322,7 +321,6 @@ def _payment_facts(answer: Fields) -> PaymentFacts:
         updated_at=answer.moment("updated_at"),
         payin_extra_id=answer.aside(partial(answer.memo, limit=100), "payin_extra_id", ""),
         payin_hash=answer.aside(partial(answer.optional_text, limit=200), "payin_hash", ""),
-        payout_hash=answer.aside(partial(answer.optional_text, limit=200), "payout_hash", ""),
         notes=tuple(answer.notes),
     )
 

@@ -123,7 +123,8 @@ def _times_to_key(period: Period, since: datetime) -> dict[datetime, list[float]
     pairs = done.order_by("-created_at").values_list("created_at", "paid_at", "fulfilled_at")[:MOST_TIMED]
     times: dict[datetime, list[float]] = defaultdict(list)
     for created, paid, fulfilled in pairs:
-        times[period.slot_of(created)].append((fulfilled - paid).total_seconds())
+        if paid and fulfilled:
+            times[period.slot_of(created)].append((fulfilled - paid).total_seconds())
     return times
 
 
