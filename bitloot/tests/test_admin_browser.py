@@ -110,7 +110,7 @@ def find(page, number):
     assert page.switch_to.active_element.get_attribute("id") == "finder"
     page.switch_to.active_element.send_keys(Keys.CONTROL, "a")
     page.switch_to.active_element.send_keys(number, Keys.ENTER)
-    wait(page, lambda now: number[:60] in one(now, "#found-heading").text, f"what is found for {number}")
+    wait(page, lambda now: number[:50] in one(now, "#found-heading").text, f"what is found for {number}")
     return one(page, ".found .hit a").get_attribute("href")
 
 
