@@ -119,8 +119,11 @@ STORAGES = {
 
 # --- Database ---------------------------------------------------------------------------------------------------------
 DATABASE_URL = env.read("DATABASE_URL", environment.database_url, default="")
+# A process that has it works as the owner of the tables: `migrate` and what else changes what is fixed for the shop.
+MIGRATE_DATABASE_URL = env.read("MIGRATE_DATABASE_URL", environment.database_url, default="")
+env.require(DATABASE_URL or not MIGRATE_DATABASE_URL, "MIGRATE_DATABASE_URL needs DATABASE_URL beside it")
 if DATABASE_URL:
-    DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL)}
+    DATABASES = {"default": environ.Env.db_url_config(MIGRATE_DATABASE_URL or DATABASE_URL)}
     # Asking the server before each use would cost a third of the IPN rate (2338 to 1361/s, 0.66 to 0.79 CPU s per
     # 1000). Without it, each pooled connection fails once after PostgreSQL was restarted: an IPN is answered 503 and
     # comes again, and a worker's row is due again after its backoff or, at worst, its lease.
