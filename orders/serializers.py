@@ -59,7 +59,7 @@ class LookupSerializer(StrictSerializer):
     email = TextField(max_length=254)
 
 
-class CodeRequestSerializer(StrictSerializer):
+class OrderAndAddressSerializer(StrictSerializer):
     order_id = TextField(max_length=36)
     email = TextField(max_length=254)
 

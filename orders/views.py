@@ -16,11 +16,12 @@ from rest_framework.views import APIView
 
 from bitloot.core.api import Pages, answers, answers_with, json_body
 from orders import codes, exceptions, idempotency, services
-from orders.access import make_token, order_for
+from orders.access import make_token, order_and_token_for, order_for
+from orders.addresses import change_address
 from orders.models import Product
 from orders.serializers import (
-    CodeRequestSerializer,
     LookupSerializer,
+    OrderAndAddressSerializer,
     OwnOrderSerializer,
     PlacedOrderSerializer,
     PlaceOrderSerializer,
@@ -56,6 +57,8 @@ answers_with(
     exceptions.OrderRefused,
     lambda err: (422, "invalid", "The order cannot be placed like this; see errors.", err.errors),
 )
+
+answers_with(exceptions.AddressStays, lambda err: (409, "address_stays", str(err), None))
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
@@ -154,10 +157,10 @@ class OrderLookup(APIView):
 class CodeByMail(APIView):
     throttle_scope = "lookup"
 
-    @extend_schema(request=CodeRequestSerializer, responses={202: None}, auth=[])
+    @extend_schema(request=OrderAndAddressSerializer, responses={202: None}, auth=[])
     def post(self, request: Request) -> Response:
         """Mail six digits to the order's own address, for a link that was cut off. The answer is always the same."""
-        asked = CodeRequestSerializer(data=json_body(request))
+        asked = OrderAndAddressSerializer(data=json_body(request))
         asked.is_valid(raise_exception=True)
         codes.mail_code(order_id=_order_id(asked.validated_data["order_id"]), email=asked.validated_data["email"])
         return Response({"message": "If this is your order, a code is on its way to its address."}, status=202)
@@ -173,6 +176,19 @@ class CodeRedeem(APIView):
         asked.is_valid(raise_exception=True)
         order_id = _order_id(asked.validated_data["order_id"])
         return Response({"access_token": codes.redeem(order_id=order_id, text=asked.validated_data["code"])})
+
+
+class ChangeAddress(APIView):
+    throttle_scope = "lookup"
+
+    @extend_schema(request=OrderAndAddressSerializer, responses=TokenSerializer)
+    def post(self, request: Request) -> Response:
+        """Correct the address of an unpaid order. Every link and token ends but the one in this answer."""
+        asked = OrderAndAddressSerializer(data=json_body(request))
+        asked.is_valid(raise_exception=True)
+        order, token = order_and_token_for(request, asked.validated_data["order_id"])
+        change_address(order, email=asked.validated_data["email"], purpose=token.purpose)
+        return Response({"access_token": make_token(order, "api")})
 
 
 class CloseOtherLinks(APIView):

@@ -93,7 +93,7 @@ class OrderList(FilteredList):
     queryset = Order.objects.order_by("-created_at", "id")
     filters = {"status": "status", "reason": "reason", "email": "email__iexact"}
 
-    def paginate_queryset(self, queryset: QuerySet[Any]) -> list[Order] | None:
+    def paginate_queryset(self, queryset: Any) -> list[Any] | None:
         page = super().paginate_queryset(queryset)
         self.waits = waits_for(page or [])
         return page

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.apps import apps as global_apps
 from django.db.models import Q
 
 BUSINESS = ("orders", "payments", "fulfillment", "storage", "webhooks", "accounting")
@@ -35,7 +36,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 
-def ship(*, apps: Any, using: str, **_: Any) -> None:
+def ship(*, using: str, apps: Any = global_apps, **_: Any) -> None:
     """Make the groups that are missing, after a `migrate`; those that are there stay as the operator has them."""
     try:
         groups, permissions = apps.get_model("auth", "Group").objects, apps.get_model("auth", "Permission").objects

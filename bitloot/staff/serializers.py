@@ -7,8 +7,6 @@ from bitloot.core.decisions import Decision
 from bitloot.staff.waits import WaitsFor
 from orders.serializers import OrderItemSerializer, StrictSerializer, TextField
 
-COINS: dict[str, int] = {"max_digits": 40, "decimal_places": 18}
-MONEY: dict[str, int] = {"max_digits": 10, "decimal_places": 2}
 MAX_FIELDS = 100  # of a decision's form: an order has at most 90 units
 
 
@@ -19,6 +17,16 @@ class EventSerializer(serializers.Serializer):
     to_status = serializers.CharField()
     message = serializers.CharField()
     actor = serializers.CharField()
+
+
+class MoneyField(serializers.DecimalField):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_digits=10, decimal_places=2, **options)
+
+
+class CoinsField(serializers.DecimalField):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_digits=40, decimal_places=18, **options)
 
 
 # --- what may be decided ---
@@ -109,7 +117,7 @@ class OrderRowSerializer(serializers.Serializer):
     reason = serializers.CharField()
     waits_for = serializers.SerializerMethodField(help_text="null if nothing more has to happen.")
     email = serializers.EmailField()
-    total = serializers.DecimalField(**MONEY)
+    total = MoneyField()
     currency = serializers.CharField()
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField()
@@ -136,11 +144,11 @@ class PaymentRowSerializer(serializers.Serializer):
     payment_id = serializers.CharField(source="external_id", allow_null=True)
     status = serializers.CharField()
     reason = serializers.CharField()
-    price_amount = serializers.DecimalField(**MONEY)
+    price_amount = MoneyField()
     price_currency = serializers.CharField()
-    pay_amount = serializers.DecimalField(**COINS, allow_null=True)
+    pay_amount = CoinsField(allow_null=True)
     pay_currency = serializers.CharField()
-    actually_paid = serializers.DecimalField(**COINS)
+    actually_paid = CoinsField()
     created_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
 
@@ -180,9 +188,9 @@ class RefundRowSerializer(serializers.Serializer):
     kind = serializers.CharField()
     status = serializers.CharField()
     reason = serializers.CharField()
-    amount = serializers.DecimalField(**COINS)
+    amount = CoinsField()
     currency = serializers.CharField()
-    worth = serializers.DecimalField(**MONEY)
+    worth = MoneyField()
     address = serializers.CharField(help_text="The newest that the customer gave, or nothing.")
     extra_id = serializers.CharField()
     transaction_id = serializers.CharField()
@@ -218,7 +226,7 @@ class ReservationRowSerializer(serializers.Serializer):
     reason = serializers.CharField()
     last_error = serializers.CharField()
     attempts = serializers.IntegerField()
-    cost = serializers.DecimalField(**MONEY, allow_null=True)
+    cost = MoneyField(allow_null=True)
     created_at = serializers.DateTimeField()
     delivered_at = serializers.DateTimeField(allow_null=True)
 
