@@ -424,6 +424,7 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         # A line for each scanner that comes by an address: the proxy has it already.
         "django.security.DisallowedHost": {"level": "CRITICAL"},
+        "celery": {"level": "WARNING"},  # it would log each wake-up twice
         "urllib3": {"level": "WARNING"},
         "botocore": {"level": "WARNING"},
         "boto3": {"level": "WARNING"},

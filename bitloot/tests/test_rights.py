@@ -101,6 +101,12 @@ def test_what_the_owner_forgets_is_left_to_it(small_role):
     assert prune() == {}
 
 
+def test_a_command_of_the_owners_says_how_it_is_run(small_role):
+    make_order(status="expired", email="ada@example.org").note("order", "Ada wrote from ada@example.org.")
+    with pytest.raises(CommandError, match="Run the command as the owner of the tables, with MIGRATE_DATABASE_URL"):
+        call_command("erase_customer", "ada@example.org")
+
+
 def test_the_owner_prunes():
     assert set(prune()) >= {"webhook_bodies", "key_accesses"}
 
