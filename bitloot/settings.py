@@ -20,6 +20,9 @@ VAR_DIR = Path(os.environ.get("BITLOOT_VAR", BASE_DIR / "var"))
 # Static files are collected into an image without any secret; such a process can sign and serve nothing.
 BUILDING = os.environ.get("BITLOOT_BUILDING") == "1"
 
+# The database, mails and sealed keys under var/ are for this system user alone.
+os.umask(0o077)
+
 _env_file = Path(os.environ.get("BITLOOT_ENV_FILE", BASE_DIR / ".env"))
 if _env_file.is_file():
     environ.Env.read_env(str(_env_file))
@@ -140,6 +143,7 @@ if DATABASE_URL:
     )
 else:
     VAR_DIR.mkdir(parents=True, exist_ok=True)
+    VAR_DIR.chmod(0o700)  # one of an earlier version may be open
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
@@ -381,6 +385,9 @@ CONTENT_SECURITY_POLICY = {
         "base-uri": [NONE],
         "form-action": [SELF],
         "frame-ancestors": [NONE],
+        # Text becomes a script or markup in no page of the shop's. Not in the admin, whose jQuery needs that.
+        "require-trusted-types-for": ["'script'"],
+        "trusted-types": [NONE],
     }
 }
 # How far HSTS reaches is the operator's choice (HSTS): a promise for subdomains may be more than they can keep.
