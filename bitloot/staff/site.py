@@ -1,6 +1,6 @@
 """The admin site: who gets in, the order of its lists, the home page with its panels, and the finder."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -88,7 +88,7 @@ class BitLootAdminSite(AdminSite):
         context = super().each_context(request)
         return {**context, "header": self._header(request) if context["has_permission"] else []}
 
-    def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Callable[..., Any]:
+    def admin_view(self, view: Any, cacheable: bool = False) -> Any:
         return without_trusted_types(super().admin_view(view, cacheable))
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
