@@ -4,7 +4,9 @@ from decimal import Decimal
 
 import pytest
 import responses
+from django.utils import timezone
 
+from fulfillment.models import SupplierStock
 from orders.models import Order
 from orders.tests.factories import make_order, make_product
 from payments import creation
@@ -30,10 +32,14 @@ def patient_customers(monkeypatch) -> None:
 
 @pytest.fixture
 def order() -> Order:
-    """An order of 24.99 EUR that can be paid in two coins."""
+    """An order of 24.99 EUR that can be paid in two coins, of a product that the supplier has."""
     make_coin("btc")
     make_coin("eth")
-    return make_order(make_product(price=Decimal("24.99")))
+    product = make_product(price=Decimal("24.99"))
+    SupplierStock.objects.create(
+        product=product, price=Decimal("9.00"), quantity=9, text_quantity=9, seen_at=timezone.now()
+    )
+    return make_order(product)
 
 
 @pytest.fixture
