@@ -45,8 +45,8 @@ def start_payment_once(
     """
 
     def make() -> uuid.UUID:
-        if order.status in PAYABLE:
-            check(order)
+        _price_to_pay(order, coin.lower())  # what the order and the coin forbid comes first, and asks nobody
+        check(order)
         return start_payment(order=order, coin=coin).pk
 
     body = f"{order.pk} {coin.lower()}".encode()

@@ -4,9 +4,8 @@ from decimal import Decimal
 
 import pytest
 import responses
-from django.utils import timezone
 
-from fulfillment.models import SupplierStock
+from fulfillment.tests.world import stock_up
 from orders.models import Order
 from orders.tests.factories import make_order, make_product
 from payments import creation
@@ -35,11 +34,7 @@ def order() -> Order:
     """An order of 24.99 EUR that can be paid in two coins, of a product that the supplier has."""
     make_coin("btc")
     make_coin("eth")
-    product = make_product(price=Decimal("24.99"))
-    SupplierStock.objects.create(
-        product=product, price=Decimal("9.00"), quantity=9, text_quantity=9, seen_at=timezone.now()
-    )
-    return make_order(product)
+    return make_order(stock_up(make_product(price=Decimal("24.99"))))
 
 
 @pytest.fixture
