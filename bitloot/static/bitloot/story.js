@@ -127,7 +127,7 @@ function paying(order, payment, view) {
         lead: "This page updates as soon as the network shows your payment.",
       };
     case "review":
-      return { headline: "Our staff are looking at your payment", lead: payment.reason };
+      return { headline: payment.headline, lead: payment.reason };
     case "refunded":
       return { headline: "Your payment was returned", lead: payment.reason ?? "" };
     default:
@@ -208,6 +208,8 @@ function delivered(order) {
 
 // The API's general sentence is the same for every held order; the timeline has the reason of this one.
 function held(order) {
+  const { payment } = order;
+  if (payment?.headline) return { headline: payment.headline, lead: payment.reason };
   const lead = lastLine(order, "order", "held")?.message ?? order.error;
   return { headline: "Your order is on hold", lead };
 }
