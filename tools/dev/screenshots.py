@@ -58,6 +58,8 @@ class Scene:
         yield Page("shop", "/")
         yield Page("product", "/products/nightline-courier")
         yield Page("checkout", "/checkout?product=ember-drift&quantity=2")
+        yield Page("find", "/orders/find")
+        yield Page("terms", "/pages/terms")
         yield Page("not-found", "/nowhere")
         yield Page("lost-link", f"/orders/{STRANGER}", "This link does not open an order")
         yield self._before_payment()
@@ -108,7 +110,7 @@ class Scene:
         address = self._address(order)
         self._sell_out()  # between the look before the payment and the purchase
         self.sandbox.pay(address)
-        return self._page("held", order, "Your order is on hold")
+        return self._page("held", order, "Your key has to wait")
 
     def _sell_out(self) -> None:
         product = next(row for row in self.sandbox.control("state")["products"] if "Saltmarsh" in row["name"])
