@@ -87,7 +87,7 @@ def _calls(around: Around) -> Iterator[Line]:
     calls = SupplierCall.objects.filter(reservation__in=around.purchases).order_by("-pk")
     for call in calls[:MAX_INLINES]:
         answer = "answered" if call.outcome == "ok" else f"{call.outcome}: {call.detail}"
-        yield Line(call.at, "supplier", f"The supplier was asked to {call.call}: {answer}")
+        yield Line(call.at, "supplier", f"Call “{call.call}” to the supplier: {answer}")
 
 
 def _mails(around: Around) -> Iterator[Line]:

@@ -63,7 +63,7 @@ def test_same_call_many_times_is_one_line(boss):
     rows = make_rows()
     for _ in range(20):
         SupplierCall.objects.create(reservation=rows.reservation, call="read", outcome="ok", milliseconds=1)
-    (asked,) = [line for line in lines(boss, rows.order) if "asked to read" in line.text]
+    (asked,) = [line for line in lines(boss, rows.order) if "Call “read”" in line.text]
     assert asked.times == 20
 
 
@@ -72,7 +72,7 @@ def test_search_that_found_nothing_does_not_read_as_success(boss):
     SupplierCall.objects.create(
         reservation=rows.reservation, call="find", outcome="OutOfStock", milliseconds=1, detail="nothing there"
     )
-    assert "The supplier was asked to find: OutOfStock: nothing there" in text(boss.get(page_of(rows.order)))
+    assert "Call “find” to the supplier: OutOfStock: nothing there" in text(boss.get(page_of(rows.order)))
 
 
 def test_every_decision_is_taken_from_here_and_leads_back(boss):
