@@ -233,14 +233,18 @@ def test_without_a_secret_no_backup_is_made(shop):
 
 
 @pytest.mark.production
-def test_postgresql_comes_back_the_same_way(tmp_path):
+def test_postgresql_comes_back_with_the_rights_of_the_small_role(tmp_path):
     with Postgres() as server:
-        shop = Shop(tmp_path, DATABASE_URL=server.url)
+        role = server.url.replace("postgres@", "shop@")
+        shop = Shop(tmp_path, DATABASE_URL=role, MIGRATE_DATABASE_URL=server.url)
+        shop.run("grant_rights")
         shop.run("backup")
         assert shop.slugs(add="second") == ["first", "second"]
         shop.run("restore", "latest", "--yes", code=2)
         assert shop.slugs() == ["first"]
+        shop.env["MIGRATE_DATABASE_URL"] = ""
         assert "safe mode by" in shop.run("safe_mode")[0]
+        assert shop.slugs(add="third") == ["first", "third"]
         # A file of the other engine, and a worker that is still there.
         shop.env["DATABASE_URL"] = ""
         assert "It is a backup of postgresql" in shop.run("restore", "latest", "--yes", code=1)[1]

@@ -3,6 +3,7 @@ from argparse import ArgumentParser
 from datetime import UTC, datetime
 from typing import Any
 
+from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
@@ -45,6 +46,8 @@ class Command(OperatorCommand):
             raise CommandError(f"Nothing was restored. {err}") from err
         # Before anything else: nothing is running yet that could buy.
         call_command("migrate", verbosity=0, interactive=False)
+        if settings.MIGRATE_DATABASE_URL:  # tables that came anew know nothing of the application's role
+            call_command("grant_rights", stdout=self.stdout)
         call_command("safe_mode", "on", "--reason", f"{chosen} was restored", stdout=self.stdout)
         self._continue(chosen)
 
