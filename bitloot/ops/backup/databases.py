@@ -4,6 +4,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import time
 from contextlib import closing
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -12,7 +13,12 @@ from typing import BinaryIO
 from django.conf import settings
 from django.db import connection, connections
 
-POSTGRESQL, SQLITE = "postgresql", "sqlite"
+POSTGRESQL = "postgresql"
+PATIENCE_SECONDS = 5
+_OTHERS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    " AND backend_type = 'client backend'"
+)
 
 
 class DatabaseRefused(Exception):
@@ -61,15 +67,13 @@ def _load_sqlite(copy: str) -> None:
 
 
 def _demand_alone() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        )
-        others = cursor.fetchone()[0]
-    connections.close_all()
-    if others:
-        raise DatabaseRefused(f"Stop web, worker and beat first: {others} connections to the database are open.")
+    # Asked by psql, which has one connection; the pool of this process may have several.
+    connection.close_pool()  # type: ignore[attr-defined]  # PostgreSQL's
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (others := _run(["psql", "--no-psqlrc", "-At", "-c", _OTHERS]).decode().strip()) != "0":
+        if time.monotonic() > deadline:
+            raise DatabaseRefused(f"Stop web, worker and beat first: {others} connections to the database are open.")
+        time.sleep(0.2)  # one that ended just now is still counted for a moment
 
 
 def _path() -> str:
@@ -80,7 +84,7 @@ def _open(path: str) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=5, isolation_level=None)
 
 
-def _run(command: list[str], *, stdin: BinaryIO | None = None, stdout: BinaryIO | None = None) -> None:
+def _run(command: list[str], *, stdin: BinaryIO | None = None, stdout: BinaryIO | int = subprocess.PIPE) -> bytes:
     try:
         done = subprocess.run(  # noqa: S603  # its arguments are ours
             command, env={**os.environ, **_environment()}, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE,
@@ -92,6 +96,7 @@ def _run(command: list[str], *, stdin: BinaryIO | None = None, stdout: BinaryIO 
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise DatabaseRefused(f"{command[0]} failed: {' '.join(last)}")
+    return done.stdout or b""
 
 
 def _environment() -> dict[str, str]:
