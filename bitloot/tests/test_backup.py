@@ -9,6 +9,7 @@ import sys
 from contextlib import closing
 
 import boto3
+import psycopg
 import pytest
 from moto import mock_aws
 
@@ -245,6 +246,9 @@ def test_postgresql_comes_back_with_the_rights_of_the_small_role(tmp_path):
         shop.env["MIGRATE_DATABASE_URL"] = ""
         assert "safe mode by" in shop.run("safe_mode")[0]
         assert shop.slugs(add="third") == ["first", "third"]
-        # A file of the other engine, and a worker that is still there.
-        shop.env["DATABASE_URL"] = ""
+        shop.env["MIGRATE_DATABASE_URL"] = server.url
+        with closing(psycopg.connect(server.url)):
+            _, complaint = shop.run("restore", "latest", "--yes", code=1)
+        assert "Stop web, worker and beat first: 1 connections to the database are open." in complaint
+        shop.env |= EMBEDDED | {"MIGRATE_DATABASE_URL": ""}
         assert "It is a backup of postgresql" in shop.run("restore", "latest", "--yes", code=1)[1]
