@@ -5,6 +5,7 @@ import uuid
 from math import ceil
 from typing import Any, cast
 
+from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
@@ -20,10 +21,14 @@ from orders.idempotency import BadKey
 from orders.models import MAX_QUANTITY, Order, Product
 from orders.services import Line, place_order
 
+PRODUCTS_PER_PAGE = 48
+
 
 @require_safe
 def shop_window(request: HttpRequest) -> HttpResponse:
-    return render(request, "shop/shop.html", {"products": _for_sale()})
+    pages = Paginator(_for_sale().order_by("title", "id"), PRODUCTS_PER_PAGE)
+    # A number that is too high or none at all: somebody's old link. It leads to a page that is there.
+    return render(request, "shop/shop.html", {"products": pages.get_page(request.GET.get("page"))})
 
 
 @require_safe
