@@ -2,6 +2,7 @@
 
 import logging
 from decimal import ROUND_UP, Decimal
+from threading import Lock
 
 from django.conf import settings
 from django.db import transaction
@@ -19,12 +20,23 @@ from payments.unanswered import PATIENCE_SECONDS, answers_again, coins_unread, c
 logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 10 * 60
+_refreshing = Lock()
 
 
 def refresh_if_stale() -> int:
     """Ask the provider for its coins and minimums if ours are old; return how many came. Never raises for them."""
     if Coin.objects.filter(refreshed_at__gt=Now() - delay(FRESH_SECONDS)).exists():
         return 0
+    # A call for each coin takes longer than the pause until the next look, and waits for room in the budget.
+    if not _refreshing.acquire(blocking=False):
+        return 0
+    try:
+        return _refresh_and_tell()
+    finally:
+        _refreshing.release()
+
+
+def _refresh_and_tell() -> int:
     try:
         number = refresh()
     except ProviderError as err:

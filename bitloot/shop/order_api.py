@@ -20,6 +20,7 @@ from orders.state import OrderEvent
 from payments.balance import left_to_pay
 from payments.models import Payment, Refund
 from payments.serializers import RefundSerializer, payment_body
+from payments.sync import note_look
 
 _ITEM_WORD = {"delivered": "fulfilled", "cancelled": "failed", "failed": "failed"}
 _PURCHASE_SENTENCES = {
@@ -54,6 +55,8 @@ class OrderRead(APIView):
         order = order_for(request, order_id)
         # Before the rest is read: what changes in between is shown with the older ETag, so the next poll sees it again.
         version = version_of(order)
+        if version.has_payments:
+            note_look(order)
 
         @condition(etag_func=lambda _request: version.etag)
         def answer(_request: Request) -> Response:
