@@ -74,6 +74,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-created_at'],
+                'permissions': [('accept_payment', 'May accept a payment as paid against the rule'), ('ask_for_rest', 'May ask a customer for the rest'), ('end_payment', 'May end a payment that the provider made differently'), ('refund_payment', 'May refund all of a payment'), ('refund_surplus', 'May refund what came beyond the price'), ('refund_share', 'May refund what was not delivered'), ('read_again', 'May let a payment be read again at the provider')],
                 'abstract': False,
             },
         ),
@@ -96,6 +97,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-created_at'],
+                'permissions': [('send_refund', 'May record that a refund was sent'), ('send_elsewhere', 'May record that a refund went to an earlier address'), ('finish_refund', 'May record that a refund has arrived')],
             },
         ),
         migrations.CreateModel(
