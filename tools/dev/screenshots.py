@@ -119,7 +119,7 @@ class Scene:
             self._until(order, lambda now: now["status"] == "underpaid")
             self._shell(order, "refunds.request_refund(order.payments.get(), actor='kim', reason='Asked for.')")
         refund = self.shopper.read(given)["refunds"][0]["id"]
-        body = {"order_id": given["id"], "refund_id": refund, "address": "bc1q" + "a" * 38, "extra_id": ""}
+        body = {"order_id": given["id"], "refund": refund, "address": "bc1q" + "a" * 38, "extra_id": ""}
         self.shopper.json("POST", "/api/payments/refund-address", json=body, headers=bearer(given))
         yield self._page("refund", asked, "We owe you a refund")
         yield self._page("refund-address", given, "We owe you a refund")
@@ -174,7 +174,7 @@ def _store(folder: Path) -> Iterator[Store]:
     store = Store(folder, port=free_port(), sandbox_port=free_port(), **services)
     store.manage("collectstatic", "--no-input", "--verbosity", "0")
     store.manage("migrate", "--verbosity", "0")
-    store.manage("seed")
+    store.seed()
     try:
         store.start()
         yield store
