@@ -41,7 +41,8 @@ class ForgivingRedisCache(RedisCache):
     def run(self, script: str, key: str, *arguments: float) -> int | None:
         """Run a Lua script over this key, in one atomic step. Return None while Redis is away."""
         place = self.make_and_validate_key(key)
-        return self._try(lambda: int(self._cache.get_client(write=True).eval(script, 1, place, *arguments)), None)
+        client: Any = self._cache.get_client(write=True)
+        return self._try(lambda: int(client.eval(script, 1, place, *arguments)), None)
 
     def _try(self, call: Callable[[], T], fallback: T) -> T:
         if time.monotonic() < self._away_until:
