@@ -18,7 +18,7 @@ from orders.alerts import close_alert
 from orders.choices import AlertKind
 from orders.codes import end_codes, owe_mail
 from orders.exceptions import KeySpent, OrderRefused
-from orders.mailboxes import is_mailed_too_often, validate_mailbox
+from orders.mailboxes import LETTERS, LETTERS_SENTENCE, is_mailed_too_often, validate_mailbox
 from orders.models import MAX_LINES, MAX_QUANTITY, Email, Order, OrderEvent, OrderItem, Product
 
 UNPAID_PER_HOUR = 20
@@ -170,9 +170,8 @@ def _clean_email(email: str) -> str:
     try:
         validate_mailbox(address)
     except ValidationError as err:
-        raise OrderRefused(
-            {"email": ["This is not an e-mail address. Check it: we send the link to your key there."]}
-        ) from err
+        sentence = "This is not an e-mail address. Check it: we send the link to your key there."
+        raise OrderRefused({"email": [LETTERS_SENTENCE if err.code == LETTERS else sentence]}) from err
     if len(address) > 254:
         raise OrderRefused({"email": ["This address is too long."]})
     name, _, host = address.rpartition("@")
