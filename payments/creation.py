@@ -3,6 +3,7 @@
 import logging
 import uuid
 from concurrent.futures import Future
+from contextvars import copy_context
 from datetime import datetime, timedelta
 from decimal import Decimal
 from math import ceil
@@ -76,7 +77,8 @@ def start_payment(*, order: Order, coin: str, client: str = "") -> Payment:
             next_attempt_at=Now() + UNANSWERED_FOR,
         )
     failpoint("payment.claimed")
-    call = _calls.start(_ask, payment)
+    # With the context, so that the log lines of the call name the request that wanted it.
+    call = _calls.start(copy_context().run, _ask, payment)
     try:
         answer = _calls.wait_for(call, seconds=CUSTOMER_WAITS)
     except TimeoutError:
