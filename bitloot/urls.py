@@ -2,9 +2,8 @@ from django.contrib import admin
 from django.urls import include, path
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
-from bitloot.ops.documentation import Schema
-
 from bitloot.core.policy import without_trusted_types
+from bitloot.ops.documentation import Schema
 
 urlpatterns = [
     path("", include("webhooks.urls")),
