@@ -2,6 +2,7 @@
 
 import logging
 import uuid
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import copy_context
 from datetime import datetime, timedelta
@@ -44,10 +45,17 @@ _calls = Calls(threads=8, under_way=32, waiting=3)
 BUSY_SECONDS = 10
 
 
-def start_payment_once(*, order: Order, coin: str, idempotency_key: str, client: str = "") -> idempotency.Once:
-    """Start a payment under an Idempotency-Key; raises what start_payment and idempotency.once_outside raise."""
+def start_payment_once(
+    *, order: Order, coin: str, idempotency_key: str, client: str, check: Callable[[Order], None]
+) -> idempotency.Once:
+    """Start a payment under an Idempotency-Key; raises what start_payment and idempotency.once_outside raise.
+
+    `check` is the upper rooms' say: it raises if nobody should pay for this order now. A repeat does not ask it again.
+    """
 
     def make() -> uuid.UUID:
+        _price_to_pay(order, coin.lower())  # what the order and the coin forbid comes first, and asks nobody
+        check(order)
         return start_payment(order=order, coin=coin, client=client).pk
 
     body = f"{order.pk} {coin.lower()}".encode()

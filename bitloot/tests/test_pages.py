@@ -96,7 +96,7 @@ def test_page_that_is_not_there_leads_to_one_that_is(client, asked, shown):
     for number in range(PRODUCTS_PER_PAGE + 1):
         make_product(f"game-{number:02}")
     answer = client.get("/", {"page": asked})
-    assert [answer.status_code, answer.context["products"].number] == [200, shown]
+    assert [answer.status_code, answer.context["page"].number] == [200, shown]
 
 
 def test_product_page_tells_how_to_activate_and_leads_to_the_checkout(client):
