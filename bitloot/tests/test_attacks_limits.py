@@ -20,6 +20,7 @@ from orders.services import Line, place_order
 from orders.tests.factories import make_order, make_product
 from payments.models import Payment
 from payments.tests.factories import make_coin, on_create
+from payments.tests.test_budget import made
 from tools.dev.supervise import free_port
 
 
@@ -144,7 +145,7 @@ def test_parallel_quotes_of_one_order_are_limited_exactly(provider, settings):
         make_coin(coin)
     statuses = at_once(lambda which: pay(order, coins[which]), 12)
     assert statuses.count(429) == 9
-    assert [Payment.objects.count(), len(provider.calls)] == [3, 3]
+    assert [Payment.objects.count(), made(provider)] == [3, 3]
 
 
 @pytest.mark.postgres
@@ -156,7 +157,7 @@ def test_parallel_quotes_of_one_client_are_limited_exactly(provider, settings):
     orders = [make_order(email=f"kim{number}@example.org") for number in range(12)]
     statuses = at_once(lambda which: pay(orders[which], "btc", REMOTE_ADDR=f"2001:db8::{which + 1}"), 12)
     assert statuses.count(429) == 8
-    assert len(provider.calls) == 4
+    assert made(provider) == 4
 
 
 @pytest.mark.django_db
