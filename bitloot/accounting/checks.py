@@ -187,7 +187,9 @@ def _refund_forgotten(scope: Scope) -> Rows:
 def _refunded_without_refund(scope: Scope) -> Rows:
     refunds = Refund.objects.filter(order=OuterRef("pk"))
     undone = Exists(refunds.exclude(status=Refund.Status.DONE))
-    return _orders(scope, Order.Status.REFUNDED).filter(undone | ~Exists(refunds)).values("pk")
+    by_the_provider = Payment.objects.filter(order=OuterRef("pk"), provider_status="refunded")
+    none = ~Exists(refunds) & ~Exists(by_the_provider)
+    return _orders(scope, Order.Status.REFUNDED).filter(undone | none).values("pk")
 
 
 def _refund_not_sent(scope: Scope) -> Rows:
