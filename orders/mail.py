@@ -28,6 +28,7 @@ from orders.access import order_link
 from orders.alerts import MAIL_SERVER, STAFF_MAIL, close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.codes import digits_of, latest_code
+from orders.erasure import is_erased
 from orders.mailboxes import deliverable
 from orders.models import Alert, Email, Order, OrderItem
 
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 # A day of backoff takes about this many tries.
 MAX_ATTEMPTS = 10 + GIVE_UP_AFTER // 900
+LISTED = 50  # orders in one mail
 # Said before a mail was offered: about us, not about the mail.
 _ABOUT_US = (SMTPConnectError, SMTPHeloError, SMTPAuthenticationError)
 
@@ -65,6 +67,9 @@ def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None
             # The address beside the link, out of one reading of the order: a mail that was owed to an address that
             # staff have corrected since must not carry the new link there.
             mail.to = mail.order.email
+        if is_erased(mail.to):
+            # Some mail servers take it and send a bounce to nobody who reads it.
+            return _give_up(mail, "The customer's address was erased.")
         message = _message(mail, items)
         failpoint("mail.rendered")
         leave_connection()
@@ -172,6 +177,9 @@ def _context(mail: Email, order: Order | None, items: list[OrderItem]) -> dict[s
         context |= {"items": sorted(items, key=lambda item: item.title), "link": order_link(order)}
     if order is not None and mail.kind == Email.Kind.ACCESS_CODE and (code := latest_code(order)) is not None:
         context |= {"code": digits_of(code), "code_ends_at": code.expires_at}
+    if mail.kind == Email.Kind.YOUR_ORDERS:
+        newest = Order.objects.filter(email=mail.to).prefetch_related("items").order_by("-created_at")[:LISTED]
+        context["found"] = [(found, order_link(found)) for found in newest]
     if mail.alert_id is not None:
         alert = Alert.objects.get(pk=mail.alert_id)
         about_url = settings.SITE_URL + alert.about_path if alert.about_path else ""

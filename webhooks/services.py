@@ -3,15 +3,15 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from operator import itemgetter
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from bitloot.core import queries, wakeup
 from bitloot.core.clock import backoff
@@ -30,6 +30,7 @@ from webhooks.models import WebhookLog
 logger = logging.getLogger(__name__)
 
 TAMPERED = "The stored body is not the one that was verified, so it is not replayed."
+BODY_FORGOTTEN = "Its body was deleted at the end of its retention, so there is nothing to replay."
 IN_HAND = "A worker is handling it right now; try again in a moment."
 TRIES_AFTER_A_FAILURE = 5
 TRIES_WITHOUT_ANSWER = 60
@@ -49,7 +50,9 @@ ON CONFLICT (provider, body_sha256) DO UPDATE SET
     woken = webhooks_webhooklog.woken OR ({ended} AND NOT {free}),
     status = CASE WHEN {ended} AND {free} THEN 'received' ELSE webhooks_webhooklog.status END
 """
-_ENDED, _FREE = "webhooks_webhooklog.status IN ('ignored', 'failed')", "(webhooks_webhooklog.claim_token IS NULL)"
+# Without its body, which retention empties, there is nothing left to handle.
+_ENDED = "(webhooks_webhooklog.status IN ('ignored', 'failed') AND length(webhooks_webhooklog.body) > 0)"
+_FREE = "(webhooks_webhooklog.claim_token IS NULL)"
 
 
 class TamperedBody(DecisionRefused):
@@ -122,6 +125,8 @@ def give_up(log: WebhookLog) -> None:
 
 
 def objection_to_replay(log: WebhookLog) -> str | None:
+    if log.is_body_forgotten:
+        return BODY_FORGOTTEN
     if _is_tampered(log):
         return TAMPERED
     return None if log.claim_token is None else IN_HAND
@@ -129,10 +134,48 @@ def objection_to_replay(log: WebhookLog) -> str | None:
 
 def replay(log: WebhookLog, *, actor: str = "") -> None:
     """Hand the row to its handler once more. Raises TamperedBody, and DecisionRefused while a worker has it."""
+    demand(BODY_FORGOTTEN if log.is_body_forgotten else None)
     demand(TAMPERED if _is_tampered(log) else None, TamperedBody)
     # Instead of a lock: a worker that claimed the row since it was read keeps it.
     demand(None if log.mark_replayed() else IN_HAND)
     wakeup.notify("webhooks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Which webhooks are meant; what is empty chooses nothing out."""
+
+    ids: Sequence[int] = ()
+    status: str = ""
+    provider: str = ""
+    event_type: str = ""
+    external_id: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def chosen(wanted: Chosen) -> QuerySet[WebhookLog]:
+    conditions = {
+        "pk__in": wanted.ids,
+        "status": wanted.status,
+        "provider": wanted.provider,
+        "event_type": wanted.event_type,
+        "external_id": wanted.external_id,
+        "received_at__gte": wanted.since,
+        "received_at__lt": wanted.until,
+    }
+    return WebhookLog.objects.filter(**{name: value for name, value in conditions.items() if value})
+
+
+def replay_each(wanted: Chosen, *, actor: str) -> Iterator[str | None]:
+    """Replay the webhooks that are chosen now, oldest first; yield for each what stands against it, or None."""
+    for pk in list(chosen(wanted).order_by("pk").values_list("pk", flat=True)):
+        try:
+            replay(WebhookLog.objects.get(pk=pk), actor=actor)
+        except DecisionRefused as err:
+            yield str(err)
+        else:
+            yield None
 
 
 def _is_tampered(log: WebhookLog) -> bool:
