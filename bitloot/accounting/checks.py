@@ -1,6 +1,6 @@
 """What does not add up between the rows: one statement of SQL per kind of difference, and a sentence for each find."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -70,15 +70,16 @@ class Check:
 
 
 def differences(scope: Scope) -> Iterator[Difference]:
-    """Yield every contradiction between two rows. Orders that are being worked on do not count.
+    """Return every contradiction between two rows. Orders that are being worked on do not count.
 
     Nor does what staff acknowledged, as long as it consists of the same facts.
     """
+    return unacknowledged(difference for check in CHECKS for difference in found_by(check, scope))
+
+
+def unacknowledged(found: Iterable[Difference]) -> Iterator[Difference]:
     acknowledged = set(Acknowledgement.objects.values_list("kind", "facts"))
-    for check in CHECKS:
-        for difference in found_by(check, scope):
-            if (difference.kind, difference.facts) not in acknowledged:
-                yield difference
+    return (difference for difference in found if (difference.kind, difference.facts) not in acknowledged)
 
 
 def found_by(check: Check, scope: Scope) -> Iterator[Difference]:

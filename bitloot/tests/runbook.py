@@ -62,6 +62,12 @@ class Operator:
     def fixture(self, name):
         return self._request.getfixturevalue(name)
 
+    def fixture_of(self, context):
+        """Enter a context manager until the test ends."""
+        value = context.__enter__()
+        self._request.addfinalizer(lambda: context.__exit__(None, None, None))
+        return value
+
     def colleague(self):
         return Operator(self._request)
 
