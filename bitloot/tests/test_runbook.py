@@ -684,7 +684,6 @@ def read_a_poisonous_payment_again(staff):
         on_read(wire, payment)
         staff.decides(payment, "Read again at the provider")
         look(payment)
-    staff.closes("payment_poison")
     return payment.order, "paid"
 
 
