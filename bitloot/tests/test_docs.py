@@ -9,7 +9,8 @@ from django.conf import settings
 ROOT = Path(settings.BASE_DIR)
 DOCS = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
 # Files in code quotes, such as `orders/models.py`.
-NAMED = re.compile(r"`((?:bitloot|orders|payments|fulfillment|storage|webhooks|sandbox|tools|docs|deploy)/[\w./-]*\.\w+)`")
+FOLDERS = "bitloot|orders|payments|fulfillment|storage|webhooks|sandbox|tools|docs|deploy"
+NAMED = re.compile(rf"`((?:{FOLDERS})/[\w./-]*\.\w+)`")
 LINKED = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)(?:#[^)]*)?\)")
 
 
