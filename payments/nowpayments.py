@@ -21,6 +21,7 @@ from bitloot.core.providers import (
     ProviderUnavailable,
     Transport,
     UnreadableAnswer,
+    Urgency,
 )
 from bitloot.core.reader import Fields
 from bitloot.core.strict_json import dump_json
@@ -81,6 +82,7 @@ class Coin:
     takes_memo: bool
     needs_memo: bool
     memo_regex: str = ""
+    ticker: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ class PaymentFacts:
     payment_extra_ids: tuple[str, ...]
     updated_at: datetime | None
     payin_extra_id: str = ""
+    payin_hash: str = ""
     notes: tuple[str, ...] = ()  # members that decide nothing and could not be read
 
 
@@ -169,9 +172,12 @@ class NowPaymentsClient:
         )
         return MinAmount(answer.amount("min_amount"), answer.optional_amount("fiat_equivalent"))
 
-    def estimate(self, amount: Decimal, currency_from: str, currency_to: str) -> Decimal:
+    def estimate(
+        self, amount: Decimal, currency_from: str, currency_to: str, *, urgency: Urgency = Urgency.BACKGROUND
+    ) -> Decimal:
         answer = self._get(
             "/estimate",
+            urgency,
             amount=plain(amount),
             currency_from=currency_from.lower(),
             currency_to=currency_to.lower(),
@@ -199,20 +205,20 @@ class NowPaymentsClient:
             "order_description": description,
             "ipn_callback_url": ipn_callback_url,
         }
-        return _created_payment(self._request("POST", "/payment", body=dump_json(request)))
+        return _created_payment(self._request("POST", "/payment", body=dump_json(request), urgency=Urgency.QUOTE))
 
-    def read_payment(self, payment_id: str) -> PaymentFacts:
+    def read_payment(self, payment_id: str, *, urgency: Urgency = Urgency.FIRST) -> PaymentFacts:
         """Return the payment as they see it now. Raises PaymentNotFound."""
         if not _PAYMENT_ID.fullmatch(payment_id):
             raise PaymentNotFound("not a payment id of NOWPayments, so it was not asked for")
-        facts = _payment_facts(self._get(f"/payment/{quote(payment_id)}"))
+        facts = _payment_facts(self._get(f"/payment/{quote(payment_id)}", urgency))
         # Money moves on this answer, so it must be about the payment that was asked for.
         if facts.payment_id != payment_id:
             raise UnreadableAnswer(f"NOWPayments answered with another payment than {payment_id}")
         return facts
 
-    def _get(self, path: str, **params: str) -> Fields:
-        return self._request("GET", path, params=params or None)
+    def _get(self, path: str, urgency: Urgency = Urgency.BACKGROUND, /, **params: str) -> Fields:
+        return self._request("GET", path, params=params or None, urgency=urgency)
 
     def _request(self, method: str, path: str, **request: Any) -> Fields:
         answer = self._transport.request(method, path, **request)
@@ -271,6 +277,7 @@ def _usable_coin(entry: Fields) -> Coin | None:
         # Their live lists say that Ripple's tag is optional: wallets of one's own have none.
         needs_memo=takes_memo and not entry.flag("extra_id_optional", default=False),
         memo_regex=entry.aside(entry.optional_text, "extra_id_regex", ""),
+        ticker=entry.aside(entry.optional_text, "ticker", "").lower(),
     )
 
 
@@ -317,6 +324,7 @@ def _payment_facts(answer: Fields) -> PaymentFacts:
         payment_extra_ids=_children(answer),
         updated_at=answer.moment("updated_at"),
         payin_extra_id=answer.aside(partial(answer.memo, limit=100), "payin_extra_id", ""),
+        payin_hash=answer.aside(partial(answer.optional_text, limit=200), "payin_hash", ""),
         notes=tuple(answer.notes),
     )
 

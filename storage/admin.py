@@ -1,11 +1,12 @@
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.http import HttpRequest
 
-from bitloot.core.admin.base import ReadOnlyAdmin, ReadOnlyInline
-from bitloot.core.admin.formatting import NOTHING, age_of, link, link_to, list_link, short
+from bitloot.core.admin.base import ReadOnlyAdmin
+from bitloot.core.admin.formatting import NOTHING, age_of, link, link_to, list_link
 from orders.admin import OrderAdmin, SecondedAdmin
 from orders.models import Order
 from storage.models import Key, KeyAccess, KeyDeliveryLog
@@ -76,13 +77,16 @@ class KeyAdmin(SecondedAdmin):
     shredded = age_of("shredded_at", "shredded")
     due = age_of("next_attempt_at", "next try")
 
+    def orders_of(self, rows: Sequence[Key]) -> list[Order | None]:
+        return [key.item.order for key in rows]
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Key]:
         held = ExpressionWrapper(Q(ciphertext__isnull=False), output_field=BooleanField())
         return super().get_queryset(request).defer(*SEALED).annotate(is_held_here=held)
 
     @admin.display(description="key", ordering="id")
     def reference(self, key: Key) -> str:
-        return short(key)
+        return str(key.pk)[:8]
 
     @admin.display(description="order")
     def order_link(self, key: Key) -> str:
@@ -143,29 +147,6 @@ class KeyDeliveryLogAdmin(ReadOnlyAdmin):
         return link(Key(pk=delivery.key_id))  # by its id alone: the row holds what is sealed
 
 
-class DeliveryInline(ReadOnlyInline):
-    """How often the keys of an order were opened, on the order's page."""
-
-    model = KeyDeliveryLog
-    place = 80
-    fields = ("page", "state", "customer_email", "times_accessed", "accessed", "expires")
-    accessed = age_of("last_accessed_at", "last opened")
-    expires = age_of("expires_at", "retention ends")
-
-
-class AccessInline(ReadOnlyInline):
-    """Who opened which key of an order, for a dispute or after a theft."""
-
-    model = KeyAccess
-    place = 81
-    fields = ("opened", "token", "generation", "network", "agent", "key_link")
-    opened = age_of("at", "opened")
-
-    @admin.display(description="key")
-    def key_link(self, access: KeyAccess) -> str:
-        return link(Key(pk=access.key_id))
-
-
 @admin.register(KeyAccess)
 class KeyAccessAdmin(ReadOnlyAdmin):
     in_finder = False
@@ -185,4 +166,4 @@ def keys(order: Order) -> str:
     return list_link("storage.key", "keys of its items", item__order=order.pk)
 
 
-OrderAdmin.extend(inlines=[DeliveryInline, AccessInline], fieldsets=[("Elsewhere", {"fields": (keys,)})], of=Key)
+OrderAdmin.extend(fieldsets=[("Elsewhere", {"fields": (keys,)})], of=Key)

@@ -74,6 +74,7 @@ CHANGES = {
     "no answer": (WAITING, {"reason": "no_answer"}, True),
     "payment read again": (Payment, {"read_at": LATER, "evidence": {"a": 1}, "provider_status": "waiting"}, False),
     "payment claimed": (Payment, {"claim_token": uuid.uuid4(), "claimed_until": LATER, "attempts": 3}, False),
+    "transaction": (Payment, {"payin_hash": "0xab"}, True),
     "refund sent": (Refund, {"status": "sent", "transaction_id": "0xabc"}, True),
     "refund is all": (Refund, {"kind": "surplus"}, True),
     "refund arrived": (Refund, {"done_at": LATER}, True),
@@ -177,6 +178,8 @@ def test_a_whole_order_costs_five_statements_however_much_there_is(client, djang
     order = make_order(*[make_product() for _ in range(3)])
     with django_assert_num_queries(4):
         read(client, order)
+    make_payment(order)
+    read(client, order)  # once a minute it is noted that the page is open
     for number in range(3):
         payment = make_payment(order)
         order.note("order", f"Line {number}.")
