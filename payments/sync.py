@@ -10,7 +10,7 @@ from decimal import Decimal
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
 from bitloot.core import logs, queries
 from bitloot.core.clock import backoff, delay
@@ -106,10 +106,11 @@ def give_up(payment: Payment) -> None:
     raise_alert(
         AlertKind.PAYMENT_POISON,
         payment,
-        f"Reading {payment} crashed the worker three times. Look at the log, then use “read again”.",
+        f"Reading {payment} crashed the worker three times. Look at the log, then use “Read again at the provider”.",
         order=payment.order,
     )
-    payment.release(delay(3600))
+    # From here on it counts as unread, so that the next read that works closes the alert.
+    payment.release(delay(3600), unread_since=Coalesce("unread_since", Now()))
 
 
 def next_look(payment: Payment) -> timedelta | None:
