@@ -9,6 +9,7 @@ from django.db import ProgrammingError, connection, transaction
 
 from bitloot.celery import app
 from bitloot.ops import rights
+from bitloot.ops.doctor.services import database
 from bitloot.ops.rights import ADD_ONLY, FIXED, OTHERS_DELETE, READ_ONLY
 from bitloot.tasks import prune
 from fulfillment.models import ReservationAttempt
@@ -116,6 +117,14 @@ def test_a_command_of_the_owners_says_how_it_is_run(small_role):
 
 def test_the_owner_prunes():
     assert set(prune()) >= {"webhook_bodies", "key_accesses"}
+
+
+def test_the_doctor_notices_a_role_that_may_do_everything(small_role):
+    said = "our database role may change what happened"
+    assert said not in [finding.message for finding in database()]
+    with connection.cursor() as cursor:
+        cursor.execute("RESET ROLE")
+    assert said in [finding.message for finding in database()]
 
 
 def test_granting_again_changes_nothing(small_role):
