@@ -30,6 +30,7 @@ env = Environment(os.environ)
 
 # --- Django -----------------------------------------------------------------------------------------------------------
 SECRET_KEY = env.own_secret("SECRET_KEY", least=50)
+SECRET_KEY_FALLBACKS = list(env.fallbacks("SECRET_KEY_FALLBACKS"))
 DEBUG = env.flag("DEBUG")
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS")
 env.require(DEBUG or "*" not in ALLOWED_HOSTS, "ALLOWED_HOSTS has to name the hosts, not *")
