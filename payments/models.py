@@ -3,8 +3,8 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Self
 
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
-from django.db.models.functions import Lower, Now
+from django.db.models import Exists, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Coalesce, Lower, Now
 from django.utils import timezone
 
 from bitloot.core import queries
@@ -13,6 +13,7 @@ from bitloot.core.queue import QueueManager, QueueRow
 from orders.models import Order
 from orders.state import StatusRow
 from payments.choices import BY_THE_PROVIDER, PaymentStatus, RefundKind, RefundStatus, ReviewReason
+from payments.networks import network_name
 
 USUAL_QUOTE = timedelta(minutes=20)
 
@@ -22,6 +23,7 @@ class Coin(models.Model):
 
     code = models.CharField(primary_key=True, max_length=32)
     name = models.CharField(max_length=80)
+    ticker = models.CharField(max_length=16, blank=True, help_text="What wallets call it; `code` has the network too.")
     network = models.CharField(max_length=32, blank=True)
     wallet_regex = models.CharField(max_length=300, blank=True)
     takes_memo = models.BooleanField(default=False, help_text="Its addresses may have a memo or tag.")
@@ -31,6 +33,17 @@ class Coin(models.Model):
     minimum = models.DecimalField(
         max_digits=12, decimal_places=2, null=True, blank=True, help_text="In the shop's currency."
     )
+    rate = models.DecimalField(
+        max_digits=40,
+        decimal_places=18,
+        null=True,
+        blank=True,
+        help_text="Coins for one unit of the shop's currency, as the provider last estimated.",
+    )
+    recent_uses = models.PositiveIntegerField(default=0, help_text="Payments of the last 90 days that arrived in full.")
+    usual_minutes = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="From the first sight of the coins to their confirmation."
+    )
     refreshed_at = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -38,6 +51,10 @@ class Coin(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.code})"
+
+    @property
+    def network_name(self) -> str:
+        return network_name(self.network, self.code)
 
 
 class Payment(StatusRow, QueueRow):
@@ -106,6 +123,9 @@ class Payment(StatusRow, QueueRow):
     outcome_amount = models.DecimalField(max_digits=40, decimal_places=18, null=True, blank=True, editable=False)
     outcome_currency = models.CharField(max_length=32, blank=True, editable=False)
     provider_status = models.CharField(max_length=40, blank=True, editable=False, help_text="As last re-read.")
+    payin_hash = models.CharField(
+        max_length=200, blank=True, editable=False, help_text="The transaction that brought the coins, as re-read."
+    )
     parent_external_id = models.CharField(max_length=32, blank=True, editable=False)
     evidence = models.JSONField(default=dict, blank=True, editable=False, help_text="The provider's numbers, re-read.")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -184,7 +204,9 @@ class RefundQuerySet(models.QuerySet["Refund"]):
         coins = Coin.objects.filter(code=OuterRef("currency"))
         rows = self.select_related("destination")
         return rows.annotate(
-            takes_memo=Exists(coins.filter(takes_memo=True)), needs_memo=Exists(coins.filter(needs_memo=True))
+            takes_memo=Exists(coins.filter(takes_memo=True)),
+            needs_memo=Exists(coins.filter(needs_memo=True)),
+            network=Coalesce(Subquery(coins.values("network")[:1]), Value("")),
         )
 
 

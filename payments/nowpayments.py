@@ -81,6 +81,7 @@ class Coin:
     takes_memo: bool
     needs_memo: bool
     memo_regex: str = ""
+    ticker: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class PaymentFacts:
     payment_extra_ids: tuple[str, ...]
     updated_at: datetime | None
     payin_extra_id: str = ""
+    payin_hash: str = ""
     notes: tuple[str, ...] = ()  # members that decide nothing and could not be read
 
 
@@ -271,6 +273,7 @@ def _usable_coin(entry: Fields) -> Coin | None:
         # Their live lists say that Ripple's tag is optional: wallets of one's own have none.
         needs_memo=takes_memo and not entry.flag("extra_id_optional", default=False),
         memo_regex=entry.aside(entry.optional_text, "extra_id_regex", ""),
+        ticker=entry.aside(entry.optional_text, "ticker", "").lower(),
     )
 
 
@@ -317,6 +320,7 @@ def _payment_facts(answer: Fields) -> PaymentFacts:
         payment_extra_ids=_children(answer),
         updated_at=answer.moment("updated_at"),
         payin_extra_id=answer.aside(partial(answer.memo, limit=100), "payin_extra_id", ""),
+        payin_hash=answer.aside(partial(answer.optional_text, limit=200), "payin_hash", ""),
         notes=tuple(answer.notes),
     )
 

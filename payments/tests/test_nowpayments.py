@@ -168,7 +168,13 @@ def test_coins_are_those_that_can_be_paid_with(client, wire):
     wire.get(f"{BASE}/full-currencies", json=recorded("full_currencies_response"))
     assert client.coins() == [
         Coin(
-            "usdttrc20", "Tether USD (Tron)", "trx", "^T[1-9A-HJ-NP-Za-km-z]{33}$", takes_memo=False, needs_memo=False
+            "usdttrc20",
+            "Tether USD (Tron)",
+            "trx",
+            "^T[1-9A-HJ-NP-Za-km-z]{33}$",
+            takes_memo=False,
+            needs_memo=False,
+            ticker="usdt",
         ),
         Coin(
             "xrp",
@@ -178,6 +184,7 @@ def test_coins_are_those_that_can_be_paid_with(client, wire):
             takes_memo=True,
             needs_memo=True,
             memo_regex=r"^((?!0)(?!.*^\.)([0-9]{1,10}))$",
+            ticker="xrp",
         ),
     ]
 
@@ -343,6 +350,7 @@ def test_read_payment_finished(client, wire):
         purchase_id="5312800042",
         payment_extra_ids=("4870000099",),
         updated_at=datetime(2026, 3, 2, 10, 30, tzinfo=UTC),
+        payin_hash="0x" + "ab" * 32,
     )
 
 

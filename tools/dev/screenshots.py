@@ -58,6 +58,8 @@ class Scene:
         yield Page("shop", "/")
         yield Page("product", "/products/nightline-courier")
         yield Page("checkout", "/checkout?product=ember-drift&quantity=2")
+        yield Page("find", "/orders/find")
+        yield Page("terms", "/pages/terms")
         yield Page("not-found", "/nowhere")
         yield Page("lost-link", f"/orders/{STRANGER}", "This link does not open an order")
         yield self._before_payment()
@@ -106,7 +108,7 @@ class Scene:
     def _held(self) -> Page:
         product = next(row for row in self.sandbox.control("state")["products"] if "Saltmarsh" in row["name"])
         self.sandbox.control(f"products/{product['product_id']}", {"qty": 0, "textQty": 0})
-        return self._page("held", self._paid("saltmarsh-signals"), "Your order is on hold")
+        return self._page("held", self._paid("saltmarsh-signals"), "Your key has to wait")
 
     def _expired(self) -> Page:
         order = self.shopper.order()
@@ -119,7 +121,7 @@ class Scene:
             self._until(order, lambda now: now["status"] == "underpaid")
             self._shell(order, "refunds.request_refund(order.payments.get(), actor='kim', reason='Asked for.')")
         refund = self.shopper.read(given)["refunds"][0]["id"]
-        body = {"order_id": given["id"], "refund_id": refund, "address": "bc1q" + "a" * 38, "extra_id": ""}
+        body = {"order_id": given["id"], "refund": refund, "address": "bc1q" + "a" * 38, "extra_id": ""}
         self.shopper.json("POST", "/api/payments/refund-address", json=body, headers=bearer(given))
         yield self._page("refund", asked, "We owe you a refund")
         yield self._page("refund-address", given, "We owe you a refund")
@@ -174,7 +176,7 @@ def _store(folder: Path) -> Iterator[Store]:
     store = Store(folder, port=free_port(), sandbox_port=free_port(), **services)
     store.manage("collectstatic", "--no-input", "--verbosity", "0")
     store.manage("migrate", "--verbosity", "0")
-    store.manage("seed")
+    store.seed()
     try:
         store.start()
         yield store

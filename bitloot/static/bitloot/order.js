@@ -2,10 +2,11 @@
 // the order, again and again while something can still change, and has the other modules show it.
 
 import { keepToken, OrderApi, Pace, takeToken } from "./api.js";
-import { copy, forgetKeys, reveal } from "./keys.js";
+import { renderFacts } from "./facts.js";
+import { copy, copyAll, forgetKeys, renderKeys, reveal, revealAll } from "./keys.js";
+import { copyRow, renderCountdown, renderPay, searchCoins } from "./pay.js";
 import {
-  all, busy, isBusy, one, panel, part, renderCountdown, renderLost, renderOrder, renderRefund, say, searchCoins, show,
-  tellError, write,
+  all, busy, isBusy, one, panel, part, renderLost, renderOrder, renderRefund, say, show, tellError, write,
 } from "./render.js";
 import { isSettled, lostStory, openPayment, tell } from "./story.js";
 
@@ -83,7 +84,11 @@ function render() {
   if (open?.status !== "waiting") page.changing = false;
   page.askedAt = open?.status === "creating" ? (page.askedAt ?? api.now()) : null;
   const told = tell(page.order, view());
-  renderOrder(page, told, open, api.now());
+  // Each before its panel is shown, or it would be seen empty.
+  renderKeys(page.order);
+  renderFacts(page.order, api.now());
+  renderPay(page, told, open, api.now());
+  renderOrder(page, told, api.now());
   if (!page.coins && (told.panel || page.order.refunds.length)) loadCoins();
 }
 
@@ -113,22 +118,21 @@ async function loadCoins() {
   if (page.coins) render(); // otherwise the next look asks again
 }
 
-async function startPayment(event) {
-  event.preventDefault();
-  const coin = new FormData(event.target).get("pay_currency");
-  if (isBusy(part("coins-submit")) || !coin) return;
-  busy(part("coins-submit"), true);
+async function startPayment({ target }) {
+  const tile = target.closest("[data-pay]");
+  if (!tile || all("[data-pay]").some(isBusy)) return;
+  busy(tile, true);
   tellError(part("coins-error"), "");
   let refusal = "";
   try {
-    await askFor(coin);
+    await askFor(tile.value);
     page.changing = false;
   } catch (error) {
     page.rest = null;
     refusal = (error.status && error.message) || `${NO_ANSWER} Nothing is paid until you send it.`;
   }
   page.askedAt = null;
-  busy(part("coins-submit"), false);
+  busy(tile, false);
   page.pace.moved();
   await look();
   tellError(part("coins-error"), refusal);
@@ -144,6 +148,20 @@ async function askFor(coin, tries = ADDRESS_TRIES) {
   if (tries === 0) throw new Error("still no address");
   await new Promise((wake) => setTimeout(wake, ADDRESS_PAUSE));
   return askFor(coin, tries - 1);
+}
+
+async function askForSurplus({ currentTarget: button }) {
+  if (isBusy(button)) return;
+  busy(button, true);
+  tellError(part("surplus-error"), "");
+  try {
+    await api.post("/api/payments/refund-surplus", { order_id: api.orderId });
+  } catch (error) {
+    tellError(part("surplus-error"), (error.status && error.message) || NO_ANSWER);
+  }
+  busy(button, false);
+  await look();
+  if (part("surplus").hidden) part("headline").focus();
 }
 
 function changeCoin(changing) {
@@ -180,6 +198,50 @@ function editAddress(row, isEditing) {
   tellError(one(".field-error", row), "");
   renderRefund(row, refund, page.coins);
   (isEditing ? address : one("[data-edit]", row)).focus();
+}
+
+async function askForMoneyBack({ currentTarget: button }) {
+  if (isBusy(button)) return;
+  busy(button, true);
+  tellError(part("money-back-error"), "");
+  try {
+    await api.post(`/api/fulfillment/${api.orderId}/money-back`, {});
+    part("headline").focus(); // the button goes away
+  } catch (error) {
+    tellError(part("money-back-error"), (error.status && error.message) || NO_ANSWER);
+  }
+  busy(button, false);
+  await look();
+}
+
+// --- A mistyped address ---
+
+function editEmail(isEditing) {
+  const form = part("address-form");
+  show(form, isEditing);
+  tellError(part("address-error"), "");
+  if (isEditing) form.elements.email.value = page.order.email;
+  (isEditing ? form.elements.email : part("wrong-address")).focus();
+}
+
+async function changeEmail(event) {
+  event.preventDefault();
+  const button = one("[type=submit]", event.target);
+  if (isBusy(button)) return;
+  busy(button, true);
+  tellError(part("address-error"), "");
+  const asked = { order_id: api.orderId, email: new FormData(event.target).get("email") };
+  try {
+    const { access_token: token } = await api.post("/api/orders/email", asked);
+    api.token = token;
+    keepToken(api.orderId, token);
+    editEmail(false);
+    say("The address is changed. We mail your link there.");
+  } catch (error) {
+    tellError(part("address-error"), (error.status && error.message) || NO_ANSWER);
+  }
+  busy(button, false);
+  await look();
 }
 
 // --- A new link ---
@@ -234,16 +296,25 @@ async function closeOtherLinks() {
 
 // --- Start ---
 
-part("coins").addEventListener("submit", startPayment);
+part("coin-list").addEventListener("click", startPayment);
 part("lookup").addEventListener("submit", askForAccess);
 part("code").addEventListener("submit", typeCode);
 part("close-links").addEventListener("click", closeOtherLinks);
-part("coin-search").addEventListener("input", ({ target }) => searchCoins(target.value));
+part("coin-search").addEventListener("input", ({ target }) => searchCoins(page, target.value));
+part("surplus-back").addEventListener("click", askForSurplus);
+all("[data-copy-row]").forEach((row) => row.addEventListener("click", () => copyRow(row)));
 part("change").addEventListener("click", () => changeCoin(true));
 part("keep").addEventListener("click", () => changeCoin(false));
 part("keys").addEventListener("click", ({ target }) => {
-  if (target.matches("[data-reveal]")) reveal(target.closest(".key"), api);
+  if (target.matches("[data-reveal]")) reveal(target, api).then(look); // the order says when a key was opened
 });
+part("reveal-all").addEventListener("click", ({ target }) => revealAll(target, api).then(look));
+part("copy-all").addEventListener("click", ({ target }) => copyAll(target));
+part("money-back-button").addEventListener("click", askForMoneyBack);
+part("wrong-address").addEventListener("click", () => editEmail(true));
+part("address-leave").addEventListener("click", () => editEmail(false));
+part("address-form").addEventListener("submit", changeEmail);
+part("print").addEventListener("click", () => print());
 part("refunds").addEventListener("submit", giveAddress);
 part("refunds").addEventListener("click", ({ target }) => {
   const row = target.closest("[data-refund]");

@@ -1,17 +1,13 @@
 // Puts an order and its story on the page. Text goes in as textContent, never as HTML.
 
-import {
-  STEPS, ago, coinOffer, countdown, history, keyRows, matches, networkLine, refundSentence,
-} from "./story.js";
-
-const SEARCH_FROM = 12; // coins
+import { STEPS, refundSentence } from "./story.js";
 
 export const root = () => document.getElementById("order");
 export const one = (selector, within = root()) => within.querySelector(selector);
 export const all = (selector, within = root()) => [...within.querySelectorAll(selector)];
 export const part = (name) => one(`[data-${name}]`);
 export const panel = (name) => one(`[data-panel="${name}"]`);
-const copyOf = (name) => one(`[data-template="${name}"]`).content.firstElementChild.cloneNode(true);
+export const copyOf = (name) => one(`[data-template="${name}"]`).content.firstElementChild.cloneNode(true);
 
 // Writing only what changed keeps screen readers quiet and the customer's selection alive.
 export function write(node, text) {
@@ -60,22 +56,18 @@ export function renderLost(story) {
   show(panel("lookup"), true);
 }
 
-/** Show the order. `page` is what the entry script knows; `told` is its story, `open` the quote to be paid. */
-export function renderOrder(page, told, open, now) {
-  const { order, coins } = page;
+/** Show the order. `page` is what the entry script knows; `told` is its story. */
+export function renderOrder(page, told, now) {
+  const { order } = page;
   const shown = page.changing ? "coins" : told.panel;
   renderHeadline(told);
   write(part("number"), `Order ${order.id}`);
   show(part("number"), true);
   renderSteps(told);
+  renderWaiting(told);
   renderAgain(told.again);
   show(part("body"), true);
-  renderSummary(order);
-  renderKeys(order);
   renderRefunds(page);
-  renderHistory(order.timeline, now);
-  if (shown === "pay") renderPayment(order, open, coins, now);
-  if (shown === "coins") renderCoins(order, coins);
   showPanels({ lookup: false, coins: shown === "coins", pay: shown === "pay" });
   show(part("keep"), page.changing); // after the panels: it may have the focus that moves with them
 }
@@ -103,114 +95,26 @@ function renderSteps({ step, tone }) {
   if (step === STEPS.done) list.lastElementChild.setAttribute("aria-current", "step");
 }
 
+function renderWaiting({ expectedBy, canHaveMoneyBack }) {
+  show(part("expected"), Boolean(expectedBy));
+  if (expectedBy) write(part("expected"), `Expected by ${exact(expectedBy)}`);
+  show(part("money-back"), canHaveMoneyBack);
+}
+
 function renderAgain(slug) {
   const link = part("again");
   show(link, Boolean(slug));
   if (slug) link.href = `/products/${encodeURIComponent(slug)}`;
 }
 
-// --- Paying ---
+// --- Covers and times ---
 
-function renderPayment(order, payment, coins, now) {
-  const coin = coins?.find(({ code }) => code === payment.pay_currency);
-  write(part("amount"), payment.pay_amount);
-  write(part("coin"), payment.pay_currency.toUpperCase());
-  write(one("#pay-title"), order.status === "underpaid" ? "Send the rest" : "Send the payment");
-  write(part("network"), networkLine(payment, coin));
-  write(part("address"), payment.pay_address);
-  write(part("memo"), payment.payin_extra_id ?? "");
-  all("[data-memo-only]").forEach((node) => show(node, Boolean(payment.payin_extra_id)));
-  if (payment.qr && part("qr").src !== payment.qr) part("qr").src = payment.qr;
-  show(one(".qr"), Boolean(payment.qr));
-  renderCountdown(payment, now);
-}
-
-export function renderCountdown(payment, now) {
-  write(part("countdown"), countdown(payment, now));
-}
-
-function renderCoins(order, coins) {
-  const list = part("coin-list");
-  const { amount_due: price, currency } = order;
-  if (!coins || list.dataset.price === price) return; // minimums are compared with the price
-  list.replaceChildren(...coins.map((coin) => coinOption(coin, coinOffer(coin, price, currency))));
-  list.dataset.price = price;
-  show(part("coin-search"), coins.length > SEARCH_FROM);
-  show(part("too-small"), !one("input:enabled", list));
-}
-
-function coinOption(coin, { tooSmall, facts }) {
-  const option = copyOf("coin");
-  const input = one("input", option);
-  input.value = coin.code;
-  input.disabled = tooSmall;
-  write(one("strong", option), coin.name);
-  write(one("small", option), facts);
-  return option;
-}
-
-export function searchCoins(search) {
-  const options = all(".coin");
-  options.forEach((option) => show(option, matches(option.textContent, search)));
-  show(part("no-coin"), options.every((option) => option.hidden));
-}
-
-// --- What was ordered, and what happened ---
-
-function renderSummary(order) {
-  write(part("total"), `${order.total} ${order.currency}`);
-  write(part("email"), order.email);
-  write(part("due"), `${order.amount_due} ${order.currency}`);
-  all("[data-rest-only]").forEach((node) => show(node, order.status === "underpaid"));
-  if (part("items").childElementCount) return; // an order's items never change
-  part("items").append(...order.items.map((item) => itemLine(item, order.currency)));
-}
-
-function itemLine({ product, quantity, unit_price: price }, currency) {
-  const line = copyOf("item");
-  one("img", line).src = coverOf(product);
-  write(one("strong", line), product.title);
-  write(one("p", line), `${quantity} × ${price} ${currency}`);
-  return line;
-}
-
-function coverOf({ cover }) {
+export function coverOf({ cover }) {
   if (/^(\/|https?:)/.test(cover)) return cover;
   return root().dataset.static + (cover || "bitloot/covers/no-cover.svg");
 }
 
-function renderHistory(timeline, now) {
-  const list = part("timeline");
-  const entries = history(timeline);
-  write(part("history-count"), entries.length === 1 ? "1 entry" : `${entries.length} entries`);
-  if (list.childElementCount !== entries.length) list.replaceChildren(...entries.map(historyLine));
-  all("time", list).forEach((time) => write(time, `${ago(time.dateTime, now)}, ${exact(time.dateTime)}`));
-}
-
-function historyLine({ at, message }) {
-  const entry = copyOf("event");
-  write(one("p", entry), message);
-  one("time", entry).dateTime = at;
-  return entry;
-}
-
-const exact = (at) => new Date(at).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
-
-// --- Keys ---
-
-function renderKeys(order) {
-  const list = part("keys");
-  for (const { id, product, index, name } of keyRows(order)) {
-    if (document.getElementById(id)) continue; // it may be open
-    const row = copyOf("key");
-    row.id = id;
-    Object.assign(row.dataset, { product, index });
-    write(one(".key-name", row), name);
-    one("[data-reveal]", row).setAttribute("aria-label", `Reveal the key: ${name}`);
-    list.append(row);
-  }
-  show(panel("keys"), list.childElementCount > 0);
-}
+export const exact = (at) => new Date(at).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 
 // --- Money that goes back: the customer names the address, staff send the coins ---
 
@@ -255,6 +159,10 @@ export function renderRefund(row, refund, coins) {
 
 function addressLabel({ currency }, coins) {
   const coin = coins?.find(({ code }) => code === currency);
-  if (!coin) return `Your ${currency.toUpperCase()} address`;
-  return `Your address for ${networkLine({ pay_currency: currency, network: coin.network }, coin)}`;
+  return coin ? `Your address for ${coinOnNetwork(coin)}` : `Your ${currency.toUpperCase()} address`;
+}
+
+/** Name a coin with its network, once where both are called the same. */
+export function coinOnNetwork({ name, network_name: network }) {
+  return !network || name === network ? name : `${name}, network: ${network}`;
 }
