@@ -42,6 +42,7 @@ def _style() -> bool:
             "style": [str(BIN / "ruff"), "check", "."],
             "format": [str(BIN / "ruff"), "format", "--check", "."],
             "types": [sys.executable, "-m", "mypy", "."],
+            "translations": [sys.executable, "-m", "tools.dev.messages", "--check"],
             "layers": [str(BIN / "lint-imports"), "--no-cache"],
         },
         environment,
