@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
@@ -22,8 +22,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EXAMPLES = ("change", "example", "secret", "password", "your", "xxx")
 # Variables that begin like ours and that nothing reads are most likely misspelt.
 FAMILIES = (
-    "ALERT_", "APPROVAL_", "COINS_", "KEY_", "KINGUIN_", "NOWPAYMENTS_", "ORDER_TOKEN_", "OVERPAID_", "PAYMENT_", "R2_",
-    "REFUND_", "SAFE_", "SECRET_KEY", "SIGNED_URL_", "STAFF_", "STORE_", "SUPPORT_", "THROTTLE_", "TRUSTED_",
+    "ALERT_", "APPROVAL_", "COINS_", "KEY_", "KINGUIN_", "MAIL_RETENTION_", "NOWPAYMENTS_", "ORDER_TOKEN_", "OVERPAID_",
+    "PAYMENT_", "R2_", "REFUND_", "SAFE_", "SECRET_KEY", "SIGNED_URL_", "STAFF_", "STORE_", "SUPPORT_", "THROTTLE_",
+    "TRUSTED_", "UNPAID_", "WEBHOOK_",
 )  # fmt: skip
 POSTGRES = ("postgres", "postgresql", "psql", "pgsql")
 SMTP = ("smtp", "smtps", "smtp+tls", "smtp+ssl")
@@ -51,7 +52,7 @@ class Environment:
         self.wrong: list[str] = []
         self.doubtful: list[str] = []  # what may be meant so, and is said once at the start
         self._values = values
-        self._asked: set[str] = set()
+        self._asked: dict[str, str] = {}  # the text of each variable that was read
         self._secrets: dict[str, tuple[str, ...]] = {}
 
     # --- reading ---
@@ -123,8 +124,11 @@ class Environment:
         return self._secrets[name]
 
     def _raw(self, name: str) -> str:
+        self._asked[name] = text = self._text_of(name)
+        return text
+
+    def _text_of(self, name: str) -> str:
         """Return the value, or the content of the file that NAME_FILE names, without its last newline."""
-        self._asked.add(name)
         text, path = self._values.get(name, "").strip(), self._values.get(f"{name}_FILE", "").strip()
         if not path:
             return text
@@ -136,6 +140,11 @@ class Environment:
         except (OSError, UnicodeDecodeError) as err:
             self.wrong.append(f"{name}_FILE names a file that cannot be read ({type(err).__name__})")
             return ""
+
+    def secret_values(self) -> tuple[str, ...]:
+        """Return every secret that was read: what must stand in no log."""
+        passwords = (_password(text) for name, text in self._asked.items() if name.endswith("_URL"))
+        return (*(value for values in self._secrets.values() for value in values), *filter(None, passwords))
 
     # --- what several variables say together ---
 
@@ -168,7 +177,7 @@ class Environment:
     def misspelt(self) -> list[str]:
         """Return a sentence for each variable that begins like one of ours but is not one: probably a typing error."""
         set_names = {name.removesuffix("_FILE") for name in self._values if name.startswith(FAMILIES)}
-        return [self._unknown(name) for name in sorted(set_names - self._asked)]
+        return [self._unknown(name) for name in sorted(set_names - self._asked.keys())]
 
     def _unknown(self, name: str) -> str:
         meant = difflib.get_close_matches(name, sorted(self._asked), n=1)
@@ -322,6 +331,13 @@ def collector_url(text: str) -> str:
     if split_url(text).scheme not in ("http", "https"):
         raise Wrong("has to be an http or https URL")
     return text.rstrip("/")
+
+
+def _password(url_of_server: str) -> str:
+    try:
+        return unquote(urlsplit(url_of_server).password or "")
+    except ValueError:
+        return ""
 
 
 def split_url(text: str) -> SplitResult:

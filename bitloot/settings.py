@@ -12,6 +12,7 @@ from csp.constants import NONE, SELF
 from kombu import Exchange, Queue
 
 from bitloot import environment
+from bitloot.core import sentry
 from bitloot.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -43,6 +44,8 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django.contrib.sites",
+    "django.contrib.flatpages",
     "rest_framework",
     "knox",
     "drf_spectacular",
@@ -57,6 +60,7 @@ INSTALLED_APPS = [
     "payments",
     "fulfillment",
     "webhooks",
+    "bitloot.accounting.apps.AccountingConfig",
     "bitloot.staff.apps.StaffConfig",
 ]
 MIDDLEWARE = [
@@ -85,11 +89,13 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "bitloot.core.store.store",
             ]
         },
     }
 ]
 APPEND_SLASH = False
+SITE_ID = 1  # what flatpages ask for; there is one shop
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]
@@ -209,6 +215,7 @@ CELERY_BEAT_SCHEDULE = {
     "coins": {"task": "payments.coins", "schedule": max(5.0 / CLOCK_SCALE, 1), "options": {"expires": 30}},
     "funds": {"task": "fulfillment.balance", "schedule": max(300.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
     "retention": {"task": "storage.retention", "schedule": max(600.0 / CLOCK_SCALE, 1), "options": {"expires": 600}},
+    "prune": {"task": "bitloot.prune", "schedule": max(21_600.0 / CLOCK_SCALE, 5), "options": {"expires": 3600}},
 }
 
 # --- Mail -------------------------------------------------------------------------------------------------------------
@@ -268,6 +275,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Order a game key, pay in crypto, open the key. Errors are application/problem+json (RFC 9457).",
     "VERSION": "1.0.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    "TAGS": [{"name": "Staff", "description": "For staff, with a token from /api/admin/login. See docs/staff.md."}],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
@@ -330,6 +338,12 @@ SIGNED_URL_TTL_SECONDS = env.whole("SIGNED_URL_TTL_SECONDS", default=900, least=
 KEY_RETENTION_DAYS = env.read("KEY_RETENTION_DAYS", environment.days_or_never, default=365)
 KEY_OPENED_MAIL = env.flag("KEY_OPENED_MAIL", default=True)
 
+# --- Retention --------------------------------------------------------------------------------------------------------
+WEBHOOK_RETENTION_DAYS = env.read("WEBHOOK_RETENTION_DAYS", environment.days_or_never, default=90)
+UNPAID_EMAIL_RETENTION_DAYS = env.read("UNPAID_EMAIL_RETENTION_DAYS", environment.days_or_never, default=30)
+MAIL_RETENTION_DAYS = env.read("MAIL_RETENTION_DAYS", environment.days_or_never, default=365)
+KEY_ACCESS_RETENTION_DAYS = env.read("KEY_ACCESS_RETENTION_DAYS", environment.days_or_never, default=365)
+
 # --- Store ------------------------------------------------------------------------------------------------------------
 STORE_NAME = env.text("STORE_NAME", required=True, most=60)
 SUPPORT_EMAIL = env.read("SUPPORT_EMAIL", environment.email, default="", required=True)
@@ -347,6 +361,7 @@ SENTRY_DSN = env.read("SENTRY_DSN", environment.sentry_dsn, default="")
 OTEL_EXPORTER_OTLP_ENDPOINT = env.read("OTEL_EXPORTER_OTLP_ENDPOINT", environment.collector_url, default="")
 METRICS_TOKEN = env.own_secret("METRICS_TOKEN", least=32, required=False)
 LOG_LEVEL = env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), default="INFO")
+HSTS = env.choice("HSTS", ("host", "subdomains", "preload"), default="host")
 env.require(DEBUG or CLOCK_SCALE == 1, "CLOCK_SCALE is for chaos runs only; leave it out in production")
 env.require(
     DEBUG or not os.environ.get("FAILPOINT"), "FAILPOINT kills this process on purpose; leave it out in production"
@@ -368,6 +383,8 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     }
 }
+# How far HSTS reaches is the operator's choice (HSTS): a promise for subdomains may be more than they can keep.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 X_FRAME_OPTIONS = "DENY"
 # Not no-referrer: with it browsers send forms with “Origin: null”, which the CSRF check refuses. The order page,
 # whose address holds a secret, says no-referrer itself.
@@ -385,7 +402,7 @@ if not DEBUG and SITE_URL.startswith("https://"):
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
     SECURE_HSTS_SECONDS = 31_536_000
-    SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
+    SECURE_HSTS_INCLUDE_SUBDOMAINS, SECURE_HSTS_PRELOAD = HSTS != "host", HSTS == "preload"
     SECURE_SSL_REDIRECT = True
     SECURE_REDIRECT_EXEMPT = [r"^(livez|readyz|metrics)$"]
 if TRUSTED_PROXIES:
@@ -398,11 +415,15 @@ FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"facts": {"()": "bitloot.core.logs.Facts"}},
+    "formatters": {"line": {"()": "bitloot.core.logs.Line", "secrets": env.secret_values()}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "filters": ["facts"], "formatter": "line"}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
+        "django": {"handlers": []},  # its own would write a second, plain line while DEBUG is on
         "django.request": {"level": "ERROR"},
+        # A line for each scanner that comes by an address: the proxy has it already.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
         "urllib3": {"level": "WARNING"},
         "botocore": {"level": "WARNING"},
         "boto3": {"level": "WARNING"},
@@ -416,8 +437,4 @@ if BUILDING:
 else:
     env.start()
 if SENTRY_DSN:
-    import sentry_sdk
-
-    sentry_sdk.init(
-        dsn=SENTRY_DSN, send_default_pii=False, include_local_variables=False, max_request_body_size="never"
-    )
+    sentry.start(SENTRY_DSN, secrets=env.secret_values())

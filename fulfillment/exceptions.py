@@ -26,6 +26,10 @@ class NotDeliverable(DecisionRefused):
     """The order is not paid, or its money goes back."""
 
 
+class MoneyStays(DecisionRefused):
+    """The customer cannot have the money back at once. The message is for the customer."""
+
+
 class NothingStored(Exception):
     """No key of this order is there yet."""
 

@@ -155,7 +155,7 @@ def _tell_once_of_credentials(host: str) -> None:
 STOP = Decision(
     name="stop",
     label="Stop all purchases",
-    permission="fulfillment.change_suppliergate",
+    permission="fulfillment.stop_gate",
     objection=objection_to_stopping,
     carry_out=stop_by_hand,
     done="no purchase leaves from now on; paid orders wait until it is opened",
@@ -163,7 +163,7 @@ STOP = Decision(
 OPEN = Decision(
     name="open_again",
     label="Open",
-    permission="fulfillment.change_suppliergate",
+    permission="fulfillment.open_gate",
     objection=objection_to_opening,
     carry_out=open_by_hand,
     done="purchases leave again; waiting orders follow automatically",

@@ -89,7 +89,14 @@ class Reservation(StatusRow, QueueRow):
             models.CheckConstraint(condition=Q(status__in=ReservationStatus.values), name="reservation_status_known"),
             models.UniqueConstraint(fields=["item"], condition=Q(replaces__isnull=True), name="reservation_item_once"),
         ]
-        permissions = [("rebuy", "May buy a key once more to replace it")]
+        permissions = [
+            ("run_delivery", "May run the delivery of an order now"),
+            ("run_purchase", "May run a purchase now"),
+            ("search_purchase", "May search for a purchase at the supplier now"),
+            ("resume_purchase", "May let a held purchase be bought"),
+            ("replace_by_hand", "May replace a key with a typed code"),
+            ("rebuy", "May buy a key once more to replace it"),
+        ]
         indexes = [
             *QueueRow.Meta.indexes,
             models.Index(fields=["-created_at"], name="reservation_newest"),
@@ -238,6 +245,7 @@ class SupplierGate(models.Model):
 
     class Meta:
         constraints = [models.CheckConstraint(condition=Q(status__in=GateStatus.values), name="gate_status_known")]
+        permissions = [("stop_gate", "May stop all purchases"), ("open_gate", "May let purchases leave again")]
 
     def __str__(self) -> str:
         return f"{self.host}: {self.status}"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from django.db import transaction
 
-from bitloot.core import queries
+from bitloot.core import logs, queries
 from bitloot.core.clock import delay
 from fulfillment import kinguin, unanswered
 from fulfillment.call_log import CallLog
@@ -79,6 +79,7 @@ def give_up(reservation: Reservation) -> None:
 def _load_order(reservation: Reservation) -> None:
     """Load item, order and product, as they are now."""
     reservation.item = queries.get(OrderItem, reservation.item_id, join=("order", "product"))
+    logs.note(order=reservation.item.order_id)
 
 
 def _see_sending_as_unknown(reservation: Reservation) -> None:

@@ -10,6 +10,7 @@ from rest_framework.views import APIView
 from bitloot.core.api import answers, answers_with, client_network, has_body, json_body
 from bitloot.core.staff_api import StaffView
 from fulfillment import by_hand, exceptions, services
+from fulfillment.money_back import give_money_back
 from fulfillment.serializers import (
     DeliverSerializer,
     DownloadLinkSerializer,
@@ -34,6 +35,7 @@ answers(KeyUnreadable, 503, "integrity", "The key cannot be handed out right now
 answers(OpenedTooOften, 429, "opened_too_often", "It was opened too often. Try again in an hour; nothing is lost.")
 answers_with(exceptions.PermitOpen, lambda err: (409, "permit_open", str(err), None))
 answers_with(exceptions.NotDeliverable, lambda err: (409, "not_deliverable", str(err), None))
+answers_with(exceptions.MoneyStays, lambda err: (409, "money_stays", str(err), None))
 answers_with(exceptions.CodesRefused, lambda err: (422, "codes_refused", str(err), None))
 
 
@@ -106,6 +108,18 @@ class DownloadReport(APIView):
         told.is_valid(raise_exception=True)
         report_download(order=order, key_id=told.validated_data["key"], result=told.validated_data["result"])
         return Response(status=204)
+
+
+class MoneyBack(APIView):
+    throttle_scope = "payments"
+
+    @extend_schema(request=None, responses={202: StatusSerializer})
+    def post(self, request: Request, order_id: str) -> Response:
+        """Ask for the money back while the order waits for the supplier; its refund then waits for an address."""
+        order = order_for(request, order_id)
+        give_money_back(order)
+        order.refresh_from_db()
+        return Response(status_body(order), status=202)
 
 
 class Deliver(StaffView):

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from rest_framework.request import Request
 
-from bitloot.core import queries
+from bitloot.core import logs, queries
 from bitloot.core.signing import is_signed, sign
 from orders.exceptions import LinkExpired, LinkReplaced, OrderNotFound
 from orders.models import Order
@@ -61,6 +61,7 @@ def open_with(order_id: uuid.UUID | str, token: str) -> tuple[Order, Token]:
         raise OrderNotFound
     genuine = _read(wanted, token)  # before the row: guesses cost no query, and take as long for unknown orders
     order = _load(wanted)
+    logs.note(order=order.pk)
     if genuine.generation != order.link_generation:
         raise LinkReplaced
     if genuine.issued_at + LIVES[genuine.purpose].total_seconds() < time.time():

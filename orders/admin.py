@@ -285,9 +285,9 @@ class ApprovalAdmin(DecisionAdmin):
         shown = {"approval": approval, "row": link(row), "concern": page.concern(row), "facts": page.facts(row)}
         return render_to_string("admin/orders/approval.html", shown)
 
-    def possible(self, request: HttpRequest, row: Approval) -> list[Decision[Any]]:
-        objection = approvals.objection_to_approver(row, request.user)
-        return [d for d in super().possible(request, row) if d is not approvals.APPROVE or objection is None]
+    def objection(self, request: HttpRequest, row: Approval, decision: Decision[Any]) -> str | None:
+        own = approvals.objection_to_approver(row, request.user) if decision is approvals.APPROVE else None
+        return own or super().objection(request, row, decision)
 
     def carry_out(self, request: HttpRequest, row: Any, decision: Decision[Any], fields: dict[str, Any]) -> str:
         done = super().carry_out(request, row, decision, fields)

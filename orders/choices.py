@@ -32,6 +32,11 @@ class OrderReason(ReasonChoices):
     HELD_BY_STAFF = "held_by_staff", "Staff stopped the order to look at it.", "Held by staff"
     DECIDED_BY_STAFF = "decided_by_staff", "Staff decided that the money goes back.", "Decided by staff"
     REFUND_REQUESTED = "refund_requested", "Staff decided to refund the payment.", "Refund requested"
+    ASKED_BY_CUSTOMER = (
+        "asked_by_customer",
+        "The customer did not want to wait for the supplier any longer.",
+        "Asked by the customer",
+    )
     PAYMENT_REFUNDED = "payment_refunded", "The provider sent the customer's coins back.", "Payment refunded"
     PAID_IN_PARTS = "paid_in_parts", "Partial payments together make up the price.", "Paid in parts"
 

@@ -10,6 +10,10 @@ class OrderRefused(Exception):
         self.errors = errors
 
 
+class AddressStays(Exception):
+    """The customer may not change the order's address now. The message is for the customer."""
+
+
 class OrderNotFound(Exception):
     """No such order for this token; says the same for an unknown order and for a wrong token."""
 

@@ -29,13 +29,15 @@ from orders.access import order_link
 from orders.alerts import MAIL_SERVER, STAFF_MAIL, close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.codes import digits_of, latest_code
+from orders.erasure import is_erased
 from orders.mailboxes import deliverable
-from orders.models import Email, OrderItem
+from orders.models import Email, Order, OrderItem
 
 logger = logging.getLogger(__name__)
 
 # A day of backoff takes about this many tries.
 MAX_ATTEMPTS = 10 + GIVE_UP_AFTER // 900
+LISTED = 50  # orders in one mail
 # Said before a mail was offered: about us, not about the mail.
 _ABOUT_US = (SMTPConnectError, SMTPHeloError, SMTPAuthenticationError)
 
@@ -67,8 +69,10 @@ def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None
             # staff have corrected since must not carry the new link there.
             mail.to = mail.order.email
         if mail.is_overtaken:
-            mail.mark_overtaken()
-            return
+            return mail.mark_overtaken()
+        if is_erased(mail.to):
+            # Some mail servers take it and send a bounce to nobody who reads it.
+            return _give_up(mail, "The customer's address was erased.")
         message = _message(mail, items)
         failpoint("mail.rendered")
         leave_connection()
@@ -195,4 +199,15 @@ def _secrets(mail: Email) -> dict[str, object]:
         found["link"] = order_link(order)
     if order is not None and mail.kind == Email.Kind.ACCESS_CODE and (code := latest_code(order)) is not None:
         found |= {"code": digits_of(code), "code_ends_at": code.expires_at}
+    if mail.kind == Email.Kind.YOUR_ORDERS:
+        found["found"] = _orders_of(mail.to)
     return found
+
+
+def _orders_of(address: str) -> list[dict[str, object]]:
+    newest = Order.objects.filter(email=address).prefetch_related("items").order_by("-created_at")[:LISTED]
+    return [
+        {"order": order, "title": ", ".join(f"{item.quantity} × {item.title}" for item in order.items.all()),
+         "link": order_link(order)}
+        for order in newest
+    ]  # fmt: skip

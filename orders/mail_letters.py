@@ -41,8 +41,7 @@ class Letter:
 
 def write(mail: Email, items: Sequence[OrderItem], **secrets: object) -> Letter:
     """Write a mail in its order's language; staff's in English. `secrets` are the link or the code that it brings."""
-    for_staff = mail.kind == Kind.ALERT
-    language = settings.LANGUAGE_CODE if for_staff or mail.order is None else mail.order.language
+    language = _language(mail, secrets)
     with translation.override(language):
         context = {"language": language, **_shop(), **_about(mail, items), **_facts(mail.facts), **secrets}
         cover = _cover(context)
@@ -55,6 +54,13 @@ def write(mail: Email, items: Sequence[OrderItem], **secrets: object) -> Letter:
             html=re.sub(r"\s*<p>\s*</p>", "", html),
             cover=cover,
         )
+
+
+def _language(mail: Email, secrets: Mapping[str, Any]) -> str:
+    """Return the language of the order, or of the newest of several."""
+    listed = secrets.get("found")
+    order = listed[0]["order"] if listed else mail.order
+    return settings.LANGUAGE_CODE if order is None or mail.kind == Kind.ALERT else order.language
 
 
 def _render(kind: str, layout: str, context: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from orders.models import Alert, Email, Order, OrderItem, Product
 _PLACED_AT = datetime(2026, 11, 28, 20, 15, tzinfo=UTC)
 _UNTIL = datetime(2026, 11, 29, 22, 15, tzinfo=UTC)
 _ORDER_ID = UUID("5e0a3c39-7a3d-4b0e-9f55-0d8f6a1c2b3d")
+_TITLES = ("2 × Ember Drift", "1 × Harbour of Glass")
 _REFUND = {"coins": "0.064 LTC", "address": "…7fK2qd"}
 Kind = Email.Kind
 # By kind and, after a hyphen, by what else the template says.
@@ -64,9 +65,15 @@ def _letter(kind: Kind, language: str, facts: dict[str, str | bool]) -> Letter:
         mail.reason = "Staff stopped this order to look at it. Decide about it."
         mail.alert = Alert(pk=7, kind=AlertKind.ORDER_HELD, about_pk=str(order.pk), order=order, message=mail.reason)
     secrets: dict[str, object] = {"code": "042917", "code_ends_at": _UNTIL} if kind == Kind.ACCESS_CODE else {}
+    if kind == Kind.YOUR_ORDERS:
+        secrets["found"] = [{"order": order, "title": title, "link": _link(order)} for title in _TITLES]
     if kind in BRING_TOKEN:
-        secrets["link"] = f"{settings.SITE_URL}/orders/{order.pk}#a-sample-without-a-token"
+        secrets["link"] = _link(order)
     return write(mail, _items(order), **secrets)
+
+
+def _link(order: Order) -> str:
+    return f"{settings.SITE_URL}/orders/{order.pk}#a-sample-without-a-token"
 
 
 def _items(order: Order) -> list[OrderItem]:

@@ -158,10 +158,13 @@ class Order(StatusRow):
             models.Index(fields=["expires_at"], name="order_unpaid", condition=Q(status__in=["pending", "underpaid"])),
         ]
         permissions = [
-            ("deliver_order", "May run a delivery or deliver codes by hand"),
-            ("settle_order", "May accept a payment or hold, release and refund an order"),
+            ("hold_order", "May hold an order"),
+            ("release_order", "May let an order continue that staff held"),
+            ("cancel_order", "May cancel an order for which no money came"),
+            ("refund_order", "May decide that an order's money goes back"),
+            ("deliver_order", "May deliver typed codes"),
+            ("renew_link", "May mail a fresh link, which ends the older ones"),
             ("correct_email", "May correct the e-mail address of an order"),
-            ("approve_decision", "May approve what another member of staff has asked for"),
         ]
 
     def __str__(self) -> str:
@@ -358,10 +361,11 @@ class Email(QueueRow):
         ADDRESS_CORRECTED = "address_corrected"
         ADDRESS_REPLACED = "address_replaced"
         ACCESS_CODE = "access_code"
+        YOUR_ORDERS = "your_orders"
         ALERT = "alert"
 
     # All others go to the address that their order has when they are sent, and link to it.
-    WITHOUT_LINK = (Kind.ALERT, Kind.ADDRESS_REPLACED)
+    WITHOUT_LINK = (Kind.ALERT, Kind.ADDRESS_REPLACED, Kind.YOUR_ORDERS)
     # What is true only for a while: not sent once the order is in one of these.
     OVERTAKEN_BY: ClassVar[dict[str, frozenset[str]]] = {
         Kind.PAYMENT_SEEN: frozenset(OrderStatus.values) - {"pending", "underpaid", "expired"},
@@ -392,6 +396,7 @@ class Email(QueueRow):
 
     class Meta(QueueRow.Meta):
         ordering = ["-id"]
+        permissions = [("resend_email", "May send a mail once more")]
 
     def __str__(self) -> str:
         return f"{self.kind} to {self.to}"
@@ -445,6 +450,7 @@ class Alert(models.Model):
 
     class Meta:
         ordering = ["status", "-last_at"]
+        permissions = [("close_alert", "May close an alert")]
         constraints = [
             models.UniqueConstraint(
                 fields=["kind", "about_model", "about_pk"], condition=Q(status="open"), name="alert_open_once"
@@ -527,6 +533,10 @@ class Approval(StatusRow):
 
     class Meta:
         ordering = ["-requested_at"]
+        permissions = [
+            ("approve_decision", "May approve what another member of staff has asked for"),
+            ("decline_decision", "May decline what another member of staff has asked for"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["about_model", "about_pk", "decision"],

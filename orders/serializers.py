@@ -55,6 +55,11 @@ class PlaceOrderSerializer(StrictSerializer):
 
 
 class LookupSerializer(StrictSerializer):
+    order_id = TextField(max_length=36, required=False, help_text="Without it: all orders of the address.")
+    email = TextField(max_length=254)
+
+
+class OrderAndAddressSerializer(StrictSerializer):
     order_id = TextField(max_length=36)
     email = TextField(max_length=254)
 

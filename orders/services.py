@@ -12,7 +12,9 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils.translation import get_language
 
-from bitloot.core import queries, wakeup
+from bitloot.core import logs, queries, wakeup
+from bitloot.core.limits import count
+from bitloot.core.signing import keyed_digest
 from orders import idempotency
 from orders.alerts import close_alert
 from orders.choices import AlertKind
@@ -23,6 +25,7 @@ from orders.models import MAX_LINES, MAX_QUANTITY, Email, Order, OrderEvent, Ord
 
 UNPAID_PER_HOUR = 20
 FRESH_LINKS_PER_HOUR = 3
+LISTS_PER_HOUR = 3
 MAX_TOTAL = Decimal("99999999.99")  # what the column holds
 
 FIRST_GENERATION = 1
@@ -34,6 +37,11 @@ SELECT id, 'mail', '', '', 'A fresh link was mailed; older links and tokens no l
 FROM orders_order WHERE id = %s
 """
 _NOTE_CLOSED = _NOTE_FRESH_LINK.replace("A fresh link was mailed; older", "Older")
+# To each spelling that orders have of the address, as it stands there: `Kim@` and `kim@` may be two mailboxes.
+_OWE_LIST = """
+INSERT INTO orders_email (kind, "to", reason, status, error, attempts, crashes)
+SELECT DISTINCT CAST(%s AS varchar(20)), email, '', 'queued', '', 0, 0 FROM orders_order WHERE UPPER(email) = UPPER(%s)
+"""
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ def place_order(*, email: str, lines: Sequence[Line], idempotency_key: str = "",
     made: list[tuple[Order, list[OrderItem]]] = []
 
     def make(order_id: uuid.UUID) -> None:
+        logs.note(order=order_id)
         made.append(_create(order_id, _clean_email(email), _priced(lines)))
 
     once = idempotency.once(route="orders", key=idempotency_key, body=body or _fingerprint(email, lines), make=make)
@@ -101,6 +110,22 @@ def send_fresh_link(*, order_id: uuid.UUID, email: str) -> None:
         is_allowed = matches and recent < FRESH_LINKS_PER_HOUR
         # The nil id belongs to no order, so a stranger's guess runs the same statements and changes nothing.
         _renew(order_id if is_allowed else uuid.UUID(int=0))
+
+
+def look_up(*, order_id: uuid.UUID | None, email: str) -> None:
+    """Mail a fresh link to this order, or a list of all orders of the address; the caller cannot tell what was found.
+
+    A list ends no links: whoever knows an address could otherwise close its owner's pages.
+    """
+    if order_id is not None:
+        return send_fresh_link(order_id=order_id, email=email)
+    address = email.strip()
+    asked = count(f"find:{keyed_digest('orders.find', address.lower())}", seconds=3600)
+    is_allowed = asked <= LISTS_PER_HOUR * settings.THROTTLE_SCALE or not settings.THROTTLE_SCALE
+    # The same statement for everybody: no order has an empty address.
+    queries.execute(_OWE_LIST, [Email.Kind.YOUR_ORDERS.value, address if is_allowed else ""])
+    wakeup.notify("orders")
+    return None
 
 
 def renew_link(order: Order, *, actor: str = "") -> None:

@@ -16,10 +16,12 @@ from rest_framework.views import APIView
 
 from bitloot.core.api import Pages, answers, answers_with, json_body
 from orders import codes, exceptions, idempotency, services
-from orders.access import make_token, order_for
+from orders.access import make_token, order_and_token_for, order_for
+from orders.addresses import change_address
 from orders.models import Product
 from orders.serializers import (
     LookupSerializer,
+    OrderAndAddressSerializer,
     OwnOrderSerializer,
     PlacedOrderSerializer,
     PlaceOrderSerializer,
@@ -55,6 +57,8 @@ answers_with(
     exceptions.OrderRefused,
     lambda err: (422, "invalid", "The order cannot be placed like this; see errors.", err.errors),
 )
+
+answers_with(exceptions.AddressStays, lambda err: (409, "address_stays", str(err), None))
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
@@ -139,20 +143,26 @@ class OrderLookup(APIView):
 
     @extend_schema(request=LookupSerializer, responses={202: None}, auth=[])
     def post(self, request: Request) -> Response:
-        """Mail a fresh link to the order's own address. The answer is the same whether it matched or not."""
-        order_id, email = _looked_up(request)
-        services.send_fresh_link(order_id=order_id, email=email)
+        """Mail a fresh link to the order's own address; without `order_id`, one mail with all orders of the address.
+
+        The answer is the same whether something was found or not.
+        """
+        asked = LookupSerializer(data=json_body(request))
+        asked.is_valid(raise_exception=True)
+        number = asked.validated_data.get("order_id")
+        services.look_up(order_id=None if number is None else _order_id(number), email=asked.validated_data["email"])
         return Response({"message": "If this is your order, a fresh link is on its way to its address."}, status=202)
 
 
 class CodeByMail(APIView):
     throttle_scope = "lookup"
 
-    @extend_schema(request=LookupSerializer, responses={202: None}, auth=[])
+    @extend_schema(request=OrderAndAddressSerializer, responses={202: None}, auth=[])
     def post(self, request: Request) -> Response:
         """Mail six digits to the order's own address, for a link that was cut off. The answer is always the same."""
-        order_id, email = _looked_up(request)
-        codes.mail_code(order_id=order_id, email=email)
+        asked = OrderAndAddressSerializer(data=json_body(request))
+        asked.is_valid(raise_exception=True)
+        codes.mail_code(order_id=_order_id(asked.validated_data["order_id"]), email=asked.validated_data["email"])
         return Response({"message": "If this is your order, a code is on its way to its address."}, status=202)
 
 
@@ -168,6 +178,19 @@ class CodeRedeem(APIView):
         return Response({"access_token": codes.redeem(order_id=order_id, text=asked.validated_data["code"])})
 
 
+class ChangeAddress(APIView):
+    throttle_scope = "lookup"
+
+    @extend_schema(request=OrderAndAddressSerializer, responses=TokenSerializer)
+    def post(self, request: Request) -> Response:
+        """Correct the address of an unpaid order. Every link and token ends but the one in this answer."""
+        asked = OrderAndAddressSerializer(data=json_body(request))
+        asked.is_valid(raise_exception=True)
+        order, token = order_and_token_for(request, asked.validated_data["order_id"])
+        change_address(order, email=asked.validated_data["email"], purpose=token.purpose)
+        return Response({"access_token": make_token(order, "api")})
+
+
 class CloseOtherLinks(APIView):
     throttle_scope = "lookup"
 
@@ -179,12 +202,6 @@ class CloseOtherLinks(APIView):
         order = order_for(request, asked.validated_data["order_id"])
         services.close_other_links(order)
         return Response({"access_token": make_token(order, "api")})
-
-
-def _looked_up(request: Request) -> tuple[uuid.UUID, str]:
-    asked = LookupSerializer(data=json_body(request))
-    asked.is_valid(raise_exception=True)
-    return _order_id(asked.validated_data["order_id"]), asked.validated_data["email"]
 
 
 def _order_id(text: str) -> uuid.UUID:

@@ -127,6 +127,15 @@ class Payment(StatusRow, QueueRow):
 
     class Meta(QueueRow.Meta):
         ordering = ["-created_at"]
+        permissions = [
+            ("accept_payment", "May accept a payment as paid against the rule"),
+            ("ask_for_rest", "May ask a customer for the rest"),
+            ("end_payment", "May end a payment that the provider made differently"),
+            ("refund_payment", "May refund all of a payment"),
+            ("refund_surplus", "May refund what came beyond the price"),
+            ("refund_share", "May refund what was not delivered"),
+            ("read_again", "May let a payment be read again at the provider"),
+        ]
         constraints = [
             models.CheckConstraint(condition=Q(status__in=PaymentStatus.values), name="payment_status_known"),
             models.CheckConstraint(condition=Q(price_amount__gt=0), name="payment_price_positive"),
@@ -228,6 +237,11 @@ class Refund(StatusRow):
 
     class Meta:
         ordering = ["-created_at"]
+        permissions = [
+            ("send_refund", "May record that a refund was sent"),
+            ("send_elsewhere", "May record that a refund went to an earlier address"),
+            ("finish_refund", "May record that a refund has arrived"),
+        ]
         constraints = [
             # Many refunds may say that the provider sent them; no other transaction pays two.
             models.UniqueConstraint(

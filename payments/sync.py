@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from bitloot.core import queries
+from bitloot.core import logs, queries
 from bitloot.core.clock import backoff, delay
 from bitloot.core.decisions import Decision, nothing_against
 from bitloot.core.faults import failpoint
@@ -64,6 +64,7 @@ def refresh(payment: Payment) -> str:
     """Ask the provider for this payment and apply the answer. Raises ProviderError."""
     if not payment.external_id:
         return "the provider has not named this payment yet"
+    logs.note(order=payment.order_id)
     facts = _read(payment.external_id)
     failpoint("payment.read")
     # The parts first: what this payment covers depends on them.
@@ -266,7 +267,7 @@ def _read(external_id: str) -> PaymentFacts:
 READ_AGAIN = Decision(
     name="read_again",
     label="Read again at the provider",
-    permission="orders.settle_order",
+    permission="payments.read_again",
     objection=nothing_against,
     carry_out=read_again,
     done="the provider is asked again within seconds",

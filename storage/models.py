@@ -172,7 +172,7 @@ class KeyDeliveryLog(models.Model):
 
 
 class KeyAccess(models.Model):
-    """One opening of one key: when, with which link, from where. Written once, never changed or deleted."""
+    """One opening of one key: when, with which link, from where. Never changed; retention and erasure end it."""
 
     id = models.BigAutoField(primary_key=True)
     key = models.ForeignKey(Key, on_delete=models.PROTECT, related_name="accesses", editable=False)

@@ -11,9 +11,9 @@ from uuid import UUID
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Count, QuerySet
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce, Length, Now
 
-from bitloot.core import queries, wakeup
+from bitloot.core import logs, queries, wakeup
 from bitloot.core.clock import delay
 from bitloot.core.faults import failpoint
 from orders.alerts import OBJECT_STORE, close_alert, raise_alert
@@ -32,7 +32,16 @@ from storage.objects import (
     key_store,
     new_object_name,
 )
-from storage.sealing import ALGORITHM, TAG_BYTES, MasterKeyMissing, MasterKeys, SealBroken, open_sealed, seal
+from storage.sealing import (
+    ALGORITHM,
+    TAG_BYTES,
+    WRAPPED_BYTES,
+    MasterKeyMissing,
+    MasterKeys,
+    SealBroken,
+    open_sealed,
+    seal,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -168,6 +177,7 @@ def handle(key: Key) -> None:
     """Do what a claimed row waits for: the upload of a new key, the removal of a shredded one."""
     if key.status == Key.Status.RECEIVED:
         key.item = queries.get(OrderItem, key.item_id)
+        logs.note(order=key.item.order_id)
         upload(key)
     elif key.status == Key.Status.SHREDDED:
         _remove_object(key)
@@ -315,8 +325,10 @@ def _reveal(order: Order, keys: list[Key], by: Opener) -> list[KeyMaterial]:
         found = {key.pk: key for key in mine.select_for_update(of=("self",))}
         if len(found) != len(set(wanted)):
             raise KeyBelongsElsewhere(f"{order} does not have all of these keys")
+        # By the deliveries, not the accesses: those are forgotten after a while.
+        is_first = not KeyDeliveryLog.objects.filter(order=order, times_accessed__gt=0).exists()
         _count_access(mine, len(found))
-        _record_access(order, list(found), by)
+        _record_access(order, list(found), by, is_first=is_first)
         return [_material(found[pk], master_keys) for pk in wanted]
 
 
@@ -326,13 +338,12 @@ def _count_access(keys: QuerySet[Key], expected: int) -> None:
     Key.objects.filter(pk__in=keys.values("pk")).update(viewed_at=Coalesce("viewed_at", Now()))
 
 
-def _record_access(order: Order, keys: Sequence[UUID], by: Opener) -> None:
+def _record_access(order: Order, keys: Sequence[UUID], by: Opener, *, is_first: bool) -> None:
     # Under the keys' locks, so that parallel requests cannot pass the limit together.
     in_an_hour = KeyAccess.objects.filter(key__in=keys, at__gt=Now() - timedelta(hours=1)).order_by()
     often = in_an_hour.values("key").annotate(times=Count("pk")).filter(times__gte=OPENINGS_PER_HOUR)
     if settings.THROTTLE_SCALE and often.exists():
         raise OpenedTooOften
-    is_first = not KeyAccess.objects.filter(order=order).exists()
     queries.insert_all([KeyAccess(order=order, key_id=key, **asdict(by)) for key in keys])
     # Two keys opened at the same moment for the first time may owe two mails, which is harmless.
     if is_first and settings.KEY_OPENED_MAIL:
@@ -342,7 +353,7 @@ def _record_access(order: Order, keys: Sequence[UUID], by: Opener) -> None:
 def _material(key: Key, master_keys: MasterKeys) -> KeyMaterial:
     return KeyMaterial(
         key=key,
-        data_key=_base64url(master_keys.unwrap(key.wrapped)),
+        data_key=_base64url(master_keys.unwrap(key.wrapped, key.binding)),
         nonce=_base64url(bytes(key.nonce)),
         aad=_base64url(key.binding.aad),
     )
@@ -399,7 +410,7 @@ def _remove_object(key: Key) -> None:
 
 
 def rewrap_keys(*, batch: int = 500) -> int:
-    """Wrap every data key under the primary master key; return how many were changed.
+    """Wrap every data key under the primary master key, bound to its place; return how many were changed.
 
     Keys open all the while. May be interrupted and run again; a key that cannot be unwrapped is left, with an alert.
     """
@@ -412,7 +423,7 @@ def rewrap_keys(*, batch: int = 500) -> int:
 
 
 def keys_under_other_masters() -> dict[str, int]:
-    """Return how many keys each master key but the primary still holds."""
+    """Return how many keys are still wrapped under each older master key, or in the format that binds no place."""
     counted = _to_rewrap(MasterKeys.from_settings()).values("master_key_id").annotate(keys=Count("pk"))
     return dict(counted.order_by("master_key_id").values_list("master_key_id", "keys"))
 
@@ -425,16 +436,17 @@ def unknown_master_keys() -> list[str]:
 
 def _to_rewrap(master_keys: MasterKeys) -> QuerySet[Key]:
     live = Key.objects.exclude(status=Key.Status.SHREDDED).select_related("item__order")
-    return live.exclude(master_key_id=master_keys.primary.id)
+    unbound = live.alias(wrapped_bytes=Length("wrapped_data_key"))
+    return unbound.exclude(master_key_id=master_keys.primary.id, wrapped_bytes=1 + WRAPPED_BYTES)
 
 
 def _rewrap(key: Key, master_keys: MasterKeys) -> bool:
     try:
-        fresh = master_keys.rewrap(key.wrapped)
+        fresh = master_keys.wrap(master_keys.unwrap(key.wrapped, key.binding), key.binding)
     except (SealBroken, MasterKeyMissing) as err:
         logger.error("%s cannot be re-wrapped: %s", key, err)
         _alert_integrity(key, f"it cannot be re-wrapped: {err}. Keep the old secret in the fallbacks until it can.")
         return False
     # Only what was read is replaced: a key shredded or re-wrapped by somebody else meanwhile stays as it is.
-    unchanged = Key.objects.filter(pk=key.pk, master_key_id=key.master_key_id).exclude(status=Key.Status.SHREDDED)
+    unchanged = Key.objects.filter(pk=key.pk, wrapped_data_key=key.wrapped.wrapped)
     return unchanged.update(wrapped_data_key=fresh.wrapped, master_key_id=fresh.master_key_id) == 1

@@ -20,7 +20,7 @@ from orders.models import Order
 from payments.models import Payment
 from payments.nowpayments import STATUSES
 from webhooks.models import WebhookLog
-from webhooks.services import REPLAY
+from webhooks.services import BODY_FORGOTTEN, REPLAY
 
 DEEPEST_INDENT = 30
 BYTES_PER_LINE = 16
@@ -79,6 +79,8 @@ class WebhookLogAdmin(DecisionAdmin):
 
     @admin.display(description="body")
     def payload(self, log: WebhookLog) -> str:
+        if log.is_body_forgotten:
+            return BODY_FORGOTTEN
         return render_to_string("admin/bitloot/payload.html", view_of(bytes(log.body)))
 
     @admin.display(description="headers")

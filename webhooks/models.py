@@ -1,4 +1,5 @@
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 from django.db import models
@@ -51,6 +52,11 @@ class WebhookLog(QueueRow):
 
     def __str__(self) -> str:
         return f"{self.provider} {self.event_type} {self.external_id}"
+
+    @property
+    def is_body_forgotten(self) -> bool:
+        """Whether retention has emptied the body. Its digest stays, so that the same one is still recognised."""
+        return not self.body and bytes(self.body_sha256) != sha256(b"").digest()
 
     # The first three end the claim in one statement that demands its token: a worker that lost its lease records
     # nothing over the one that took the row up again.

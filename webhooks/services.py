@@ -30,6 +30,7 @@ from webhooks.models import WebhookLog
 logger = logging.getLogger(__name__)
 
 TAMPERED = "The stored body is not the one that was verified, so it is not replayed."
+BODY_FORGOTTEN = "Its body was deleted at the end of its retention, so there is nothing to replay."
 IN_HAND = "A worker is handling it right now; try again in a moment."
 TRIES_AFTER_A_FAILURE = 5
 TRIES_WITHOUT_ANSWER = 60
@@ -49,7 +50,9 @@ ON CONFLICT (provider, body_sha256) DO UPDATE SET
     woken = webhooks_webhooklog.woken OR ({ended} AND NOT {free}),
     status = CASE WHEN {ended} AND {free} THEN 'received' ELSE webhooks_webhooklog.status END
 """
-_ENDED, _FREE = "webhooks_webhooklog.status IN ('ignored', 'failed')", "(webhooks_webhooklog.claim_token IS NULL)"
+# Without its body, which retention empties, there is nothing left to handle.
+_ENDED = "(webhooks_webhooklog.status IN ('ignored', 'failed') AND length(webhooks_webhooklog.body) > 0)"
+_FREE = "(webhooks_webhooklog.claim_token IS NULL)"
 
 
 class TamperedBody(DecisionRefused):
@@ -122,6 +125,8 @@ def give_up(log: WebhookLog) -> None:
 
 
 def objection_to_replay(log: WebhookLog) -> str | None:
+    if log.is_body_forgotten:
+        return BODY_FORGOTTEN
     if _is_tampered(log):
         return TAMPERED
     return None if log.claim_token is None else IN_HAND
@@ -129,6 +134,7 @@ def objection_to_replay(log: WebhookLog) -> str | None:
 
 def replay(log: WebhookLog, *, actor: str = "") -> None:
     """Hand the row to its handler once more. Raises TamperedBody, and DecisionRefused while a worker has it."""
+    demand(BODY_FORGOTTEN if log.is_body_forgotten else None)
     demand(TAMPERED if _is_tampered(log) else None, TamperedBody)
     # Instead of a lock: a worker that claimed the row since it was read keeps it.
     demand(None if log.mark_replayed() else IN_HAND)

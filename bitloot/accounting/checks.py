@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 from django.conf import settings
@@ -24,6 +25,7 @@ from django.db.models import (
 from django.db.models.functions import Cast, Coalesce, Lower, Now, Replace
 
 from bitloot.accounting.ledger import COINS, IN_WORK, MONEY, OPEN_PURCHASE, Scope, given_back, value_of
+from bitloot.accounting.models import Acknowledgement
 from bitloot.core.money import cents
 from fulfillment.models import Reservation, ReservationAttempt
 from orders.choices import AlertKind
@@ -53,7 +55,8 @@ class Difference:
     kind: str
     order: str
     message: str
-    external_id: str = ""  # of the payment or reservation, where a provider was asked about it
+    external_id: str = ""  # of the payment or reservation, where a provider was asked or staff may acknowledge it
+    facts: str = ""  # a digest of all that it consists of, where staff may acknowledge it
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,33 @@ class Check:
     rows: Callable[[Scope], Rows]
     message: str
     order: str = "pk"  # the name of the order's id in a row
+    # The name of the id by which staff acknowledge it; "" where a decision in the admin ends the difference.
+    subject: str = ""
 
 
 def differences(scope: Scope) -> Iterator[Difference]:
-    """Yield every contradiction between two rows. Orders that are being worked on do not count."""
+    """Yield every contradiction between two rows. Orders that are being worked on do not count.
+
+    Nor does what staff acknowledged, as long as it consists of the same facts.
+    """
+    acknowledged = set(Acknowledgement.objects.values_list("kind", "facts"))
     for check in CHECKS:
-        for row in check.rows(scope).iterator():
-            message = check.message.format_map({**row, "came": cents(row.get("came", Decimal(0)))})
+        for difference in found_by(check, scope):
+            if (difference.kind, difference.facts) not in acknowledged:
+                yield difference
+
+
+def found_by(check: Check, scope: Scope) -> Iterator[Difference]:
+    for row in check.rows(scope).iterator():
+        message = check.message.format_map({**row, "came": cents(row.get("came", Decimal(0)))})
+        if check.subject:
+            yield Difference(check.kind, str(row[check.order]), message, str(row[check.subject]), _digest(row))
+        else:
             yield Difference(check.kind, str(row[check.order]), message)
+
+
+def _digest(row: dict[str, Any]) -> str:
+    return sha256(repr(sorted((name, str(value)) for name, value in row.items())).encode()).hexdigest()
 
 
 def _orders(scope: Scope, *statuses: str) -> QuerySet[Order]:
@@ -123,7 +145,7 @@ def _held_unnoticed(scope: Scope) -> Rows:
 def _fulfilled_undelivered(scope: Scope) -> Rows:
     items = OrderItem.objects.filter(scope.of("order__"), order__status=Order.Status.FULFILLED).order_by("pk")
     delivered = Reservation.objects.filter(item=OuterRef("pk"), status=Reservation.Status.DELIVERED)
-    return items.filter(~Exists(delivered)).values("title", "order_id").annotate(count=Count("keys"))
+    return items.filter(~Exists(delivered)).values("pk", "title", "order_id").annotate(count=Count("keys"))
 
 
 def _wrong_number_of_keys(scope: Scope) -> Rows:
@@ -136,7 +158,8 @@ def _wrong_number_of_keys(scope: Scope) -> Rows:
 
 def _delivered_without_purchase(scope: Scope) -> Rows:
     delivered = _reservations(scope).filter(status=Reservation.Status.DELIVERED, manual=False)
-    return delivered.filter(supplier_order_id__isnull=True).values("external_id", "item__order_id")
+    without = delivered.filter(supplier_order_id__isnull=True).values("external_id", "item__order_id")
+    return without.annotate(count=Count("item__keys"))
 
 
 def _key_for_unpaid_order(scope: Scope) -> Rows:
@@ -167,7 +190,8 @@ def _bought_twice(scope: Scope) -> Rows:
     placed = permits.filter(outcome=ReservationAttempt.Outcome.PLACED)
     counted = placed.values("reservation").annotate(count=Count("pk"))
     twice = counted.filter(count__gt=1).values("reservation")
-    return _reservations(scope).filter(pk__in=twice).values("external_id", "item__order_id")
+    bought = _reservations(scope).filter(pk__in=twice).values("external_id", "item__order_id")
+    return bought.annotate(count=Count("permits", filter=Q(permits__outcome=ReservationAttempt.Outcome.PLACED)))
 
 
 def _permit_open(scope: Scope) -> Rows:
@@ -292,6 +316,7 @@ CHECKS = (
         "Order {order_id} is fulfilled, but “{title}” has no delivered purchase and {count} keys. Look the item up at"
         " the supplier; send the customer what is missing.",
         order="order_id",
+        subject="pk",
     ),
     Check(
         "wrong_number_of_keys",
@@ -299,6 +324,7 @@ CHECKS = (
         "Reservation {external_id} is delivered with {count} keys, its item has a quantity of {item__quantity}. Compare"
         " with the supplier's order; ask them for a missing key, or return one that is too many.",
         order="item__order_id",
+        subject="external_id",
     ),
     Check(
         "delivered_without_purchase",
@@ -306,6 +332,7 @@ CHECKS = (
         "Reservation {external_id} is delivered, but no supplier's order is known and nobody typed its codes. Search"
         " the supplier's dashboard for this id, and find out where its keys came from.",
         order="item__order_id",
+        subject="external_id",
     ),
     Check(
         "key_for_unpaid_order",
@@ -331,9 +358,10 @@ CHECKS = (
     Check(
         "bought_twice",
         _bought_twice,
-        "Reservation {external_id} was bought more than once. Turn safe mode on, return the surplus order"
+        "Reservation {external_id} was bought {count} times. Turn safe mode on, return the surplus order"
         " at the supplier, and report this: it must never happen.",
         order="item__order_id",
+        subject="external_id",
     ),
     Check(
         "permit_open",
@@ -341,6 +369,7 @@ CHECKS = (
         "Attempt {number} of reservation {reservation__external_id} has no outcome, though the reservation is"
         " “{reservation__status}”. Search the supplier for this external id before anything is bought or typed for it.",
         order="reservation__item__order_id",
+        subject="reservation__external_id",
     ),
     Check(
         "refund_forgotten",
@@ -367,6 +396,7 @@ CHECKS = (
         "Payment {payment__external_id} brought {payment__actually_paid} {currency}, and its refunds make {back}. Send"
         " no more than came; if more was sent, ask the customer for it.",
         order="order_id",
+        subject="payment__external_id",
     ),
     Check(
         "accepted_below_price",

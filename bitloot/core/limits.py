@@ -1,5 +1,6 @@
 """Counting against a limit: one atomic increment, so that requests at the same moment cannot pass it together."""
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -24,6 +25,7 @@ def client_bucket(address: str) -> str:
     return str(parsed) if parsed.version == 4 else str(ip_network((parsed, 64), strict=False))
 
 
+@lru_cache(maxsize=4096)
 def network_of(address: str) -> str:
     """Return the address's network: what a household or office keeps for weeks, and not a single device."""
     parsed = _parsed(address)

@@ -1,4 +1,5 @@
 import logging
+import re
 import uuid
 from collections.abc import Callable
 from functools import lru_cache
@@ -10,12 +11,14 @@ from django.middleware.locale import LocaleMiddleware
 from django.urls import ResolverMatch, resolve
 from django.utils import translation
 
-from bitloot.core.api import MAX_BODY_BYTES
+from bitloot.core import logs
+from bitloot.core.api import MAX_BODY_BYTES, client_network
 from bitloot.core.database import what_is_missing
 from bitloot.core.problems import problem
 
 logger = logging.getLogger(__name__)
 
+_PROXY_ID = re.compile(r"[0-9a-f]{32}")
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _WEBHOOKS = ("/api/payments/ipn", "/api/webhooks/", "/api/kinguin/webhook")
 _HEADERS = {
@@ -43,7 +46,11 @@ class RequestMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        request.request_id = uuid.uuid4().hex  # type: ignore[attr-defined]
+        request.request_id = _request_id(request)  # type: ignore[attr-defined]
+        with logs.about(request=request.request_id, client=client_network(request)):  # type: ignore[attr-defined]
+            return self._answer(request)
+
+    def _answer(self, request: HttpRequest) -> HttpResponse:
         path = request.path_info
         is_webhook = path.startswith(_WEBHOOKS)
         refusal = None
@@ -78,6 +85,12 @@ class RequestMiddleware:
             return None
         logger.error("the database did not answer: %s", unready or type(err).__name__)
         return problem(503, "unavailable", "The shop is busy. Try again in a moment.", request=request, retry_after=5)
+
+
+def _request_id(request: HttpRequest) -> str:
+    """Return the proxy's id of this request, which its access log has too, or a new one."""
+    given = request.META.get("HTTP_X_REQUEST_ID", "")
+    return given if settings.TRUSTED_PROXIES and _PROXY_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 @lru_cache(maxsize=16)

@@ -13,7 +13,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from bitloot.core import queries
+from bitloot.core import logs, queries
 from bitloot.core.clock import backoff, delay
 from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
@@ -185,7 +185,8 @@ def drain_batches(
     def job(claimed: Sequence[Row]) -> None:
         with open_batch(claimed) as handle:
             for row in claimed:
-                _run(row, handle, give_up)
+                with logs.about(row=f"{row._meta.label_lower}:{row.pk}", order=getattr(row, "order_id", "")):
+                    _run(row, handle, give_up)
 
     return this_process.drain(queue, rows.claim, job, batch=batch)
 

@@ -8,12 +8,16 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from bitloot.core import logs
+
 
 class StaffToken(TokenAuthentication):
     def authenticate_credentials(self, token: bytes) -> Any:
         if not token.isalnum():
             raise AuthenticationFailed  # knox would crash over bytes that are not UTF-8, PostgreSQL over NUL
-        return super().authenticate_credentials(token)
+        user, key = super().authenticate_credentials(token)
+        logs.note(staff=user.get_username())
+        return user, key
 
 
 class StaffMay(BasePermission):

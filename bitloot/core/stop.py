@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from django.http import HttpResponse
 from django.template.loader import render_to_string
 
+from bitloot.core.store import store
+
 
 @dataclass(frozen=True)
 class Stop:
@@ -58,4 +60,4 @@ BROKEN = Stop(
 
 def stop_page(stop: Stop, *, headers: dict[str, str] | None = None) -> HttpResponse:
     # Rendered without the request: context processors read the session, and a page about a broken database must not.
-    return HttpResponse(render_to_string("stop.html", vars(stop)), status=stop.status, headers=headers)
+    return HttpResponse(render_to_string("stop.html", vars(stop) | store()), status=stop.status, headers=headers)

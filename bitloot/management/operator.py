@@ -1,9 +1,18 @@
-"""What the operator's commands share: exit codes that a script can tell apart."""
+"""What the operator's commands share: exit codes that a script can tell apart, JSON, dry runs, a progress bar."""
 
+import argparse
+import json
 import sys
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any, ClassVar, NoReturn
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.core.serializers.json import DjangoJSONEncoder
+from tqdm import tqdm
+
+from bitloot.core.money import plain
 
 USAGE = 64  # EX_USAGE of sysexits.h; argparse's own 2 is taken: reconcile could not ask a provider
 
@@ -15,11 +24,29 @@ class UsageError(CommandError):
         super().__init__(message, returncode=USAGE)
 
 
+class _Formatter(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of the exit codes apart."""
+
+
+class _Encoder(DjangoJSONEncoder):
+    def default(self, o: Any) -> Any:
+        return plain(o) if isinstance(o, Decimal) else super().default(o)
+
+
 class OperatorCommand(BaseCommand):
     """Exits 0 if all is well, 1 if something is wrong, 64 if it was called wrongly."""
 
+    exit_codes: ClassVar[dict[int, str]] = {0: "done, or nothing to do", 1: "something is wrong; the text says what"}
+    has_json = has_dry_run = False
+
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        codes = {**self.exit_codes, USAGE: "called wrongly; nothing was done"}
+        epilog = "exit codes:\n" + "\n".join(f"  {code:<3} {meaning}" for code, meaning in codes.items())
+        parser = super().create_parser(prog_name, subcommand, formatter_class=_Formatter, epilog=epilog, **kwargs)
+        if self.has_json:
+            parser.add_argument("--json", action="store_true", help="print one JSON document")
+        if self.has_dry_run:
+            parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
 
         def error(message: str) -> NoReturn:
             if not parser.called_from_command_line:
@@ -29,3 +56,12 @@ class OperatorCommand(BaseCommand):
 
         parser.error = error  # type: ignore[method-assign]  # Django makes the parser itself
         return parser
+
+    def write_json(self, document: Any) -> None:
+        self.stdout.write(json.dumps(document, indent=2, cls=_Encoder, ensure_ascii=False))
+
+    @contextmanager
+    def progress(self, total: int, unit: str) -> Iterator[Callable[[int], object]]:
+        """Yield what counts a step forward; a bar shows it, but only to somebody who looks at a terminal."""
+        with tqdm(total=total, unit=f" {unit}", disable=not sys.stderr.isatty(), leave=False) as bar:
+            yield bar.update

@@ -43,6 +43,8 @@ def add_problem(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     for path, methods in result.get("paths", {}).items():
         for operation in methods.values():
             operation["responses"].setdefault("default", answer)
+            if path.startswith("/api/admin/"):
+                operation["tags"] = ["Staff"]
             by_order = path.startswith(
                 (
                     "/api/orders/{",

@@ -1,8 +1,10 @@
 """The order as its customer sees it: orders, payments and fulfilment read together. Asks no provider."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
+from uuid import UUID
 
 from django.http import HttpResponseBase
 from django.views.decorators.http import condition
@@ -13,13 +15,16 @@ from rest_framework.views import APIView
 
 from bitloot.core import queries
 from bitloot.shop.order_version import Version, version_of
+from bitloot.shop.outlook import is_overdue, outlook_of
 from bitloot.shop.serializers import OrderSerializer
-from orders.access import order_for
+from orders.access import Purpose, order_and_token_for
+from orders.addresses import objection_to_changing
 from orders.models import Order, OrderItem
 from orders.state import OrderEvent
 from payments.balance import left_to_pay
 from payments.models import Payment, Refund
 from payments.serializers import RefundSerializer, payment_body
+from storage.models import Key
 
 _ITEM_WORD = {"delivered": "fulfilled", "cancelled": "failed", "failed": "failed"}
 _PURCHASE_SENTENCES = {
@@ -51,35 +56,59 @@ class OrderRead(APIView):
     )
     def get(self, request: Request, order_id: str) -> HttpResponseBase:
         """Show the order, its payment, its items' delivery and its timeline."""
-        order = order_for(request, order_id)
+        order, token = order_and_token_for(request, order_id)
         # Before the rest is read: what changes in between is shown with the older ETag, so the next poll sees it again.
-        version = version_of(order)
+        hold = order.reason if order.status == Order.Status.HELD else ""
+        version = version_of(order, (token.purpose, hold, is_overdue(order)))
 
         @condition(etag_func=lambda _request: version.etag)
         def answer(_request: Request) -> Response:
-            return Response(order_body(order, version))
+            return Response(order_body(order, version, token.purpose))
 
         return answer(request)
 
 
-def order_body(order: Order, version: Version) -> dict[str, Any]:
+def order_body(order: Order, version: Version, purpose: Purpose) -> dict[str, Any]:
     payments = queries.select(Payment, {"order": order.pk}) if version.has_payments else []
     payment = _payment_to_show(payments)
+    items = _items(order, version)
+    refunds = _refunds(order) if version.has_refunds else []
     return {
         "id": order.id,
         "status": order.status,
         "fulfillment_status": order.fulfillment_word,
         "total": str(order.total),
         "currency": order.currency,
-        "email": order.masked_email,
+        # Whoever placed the order has to see a mistyped address; a link may have been passed on.
+        "email": order.email if purpose == "api" else order.masked_email,
+        "can_change_email": objection_to_changing(order, purpose) is None,
         "created_at": order.created_at,
         "expires_at": order.expires_at,
         "error": order.customer_error,
-        "items": _items(order, version),
+        **_outlook(order, payment, items, refunds),
+        "items": items,
         "amount_due": str(left_to_pay(order, payments)),
         "payment": None if payment is None else payment_body(payment),
-        "refunds": _refunds(order) if version.has_refunds else [],
+        "refunds": refunds,
         "timeline": _timeline(order),
+    }
+
+
+def _outlook(
+    order: Order, payment: Payment | None, items: list[dict[str, Any]], refunds: list[dict[str, Any]]
+) -> dict[str, Any]:
+    outlook = outlook_of(
+        order,
+        payment,
+        ready=sum(item["keys_ready"] for item in items),
+        has_failed=any(item["status"] == "failed" for item in items),
+        asks_address=any(refund["status"] == "requested" and not refund["address"] for refund in refunds),
+    )
+    return {
+        "waits_for": outlook.waits_for,
+        "expected_by": outlook.expected_by,
+        "outlook": {"now": outlook.sentence, "late": outlook.late},
+        "can_have_money_back": outlook.can_have_money_back,
     }
 
 
@@ -111,16 +140,36 @@ def _weight(payment: Payment) -> float:
 
 def _items(order: Order, version: Version) -> list[dict[str, Any]]:
     items = queries.select(OrderItem, {"order": order.pk}, join=("product",))
-    return [_item(item, *version.purchases[item.pk]) for item in sorted(items, key=attrgetter("title"))]
+    keys = _keys(order) if version.has_keys else {}
+    return [
+        _item(item, version.purchases[item.pk], keys.get(item.pk, []))
+        for item in sorted(items, key=attrgetter("title"))
+    ]
 
 
-def _item(item: OrderItem, status: str | None, keys_ready: int) -> dict[str, Any]:
+def _keys(order: Order) -> dict[UUID, list[dict[str, Any]]]:
+    keys: dict[UUID, list[dict[str, Any]]] = defaultdict(list)
+    kept = Key.objects.filter(item__order=order).exclude(status=Key.Status.SHREDDED)
+    for item, key, opened_at in kept.values_list("item", "pk", "viewed_at"):
+        keys[item].append({"id": key, "opened_at": opened_at})
+    return keys
+
+
+def _item(item: OrderItem, status: str | None, keys: list[dict[str, Any]]) -> dict[str, Any]:
     product = item.product
     return {
         "id": item.id,
-        "product": {"slug": product.slug, "title": item.title, "cover": product.cover},
+        "product": {
+            "slug": product.slug,
+            "title": item.title,
+            "cover": product.cover,
+            "platform": product.platform,
+            "region": product.region,
+            "activation": product.activation,
+        },
         "quantity": item.quantity,
         "unit_price": str(item.unit_price),
         "status": "pending" if status is None else _ITEM_WORD.get(status, "processing"),
-        "keys_ready": keys_ready,
+        "keys_ready": len(keys),
+        "keys": keys,
     }

@@ -10,29 +10,34 @@ from django.utils import timezone
 from orders.models import Order
 
 # Everything that the answer shows and that can change, not only the newest line of the timeline: reading a payment
-# again, an address for a refund, a key that comes or a cover that staff exchange leave no line. A quote that ends
-# changes the answer without any write. Claims, attempts and what only staff see are left out on purpose.
+# again, an address for a refund, a key that comes or is opened, or a cover that staff exchange leave no line. A quote
+# that ends changes the answer without any write. Claims, attempts and what only staff see are left out on purpose.
 # The items stand first: PostgreSQL takes the types of the columns from there.
 _VERSION = """
 SELECT 'item', item.id, purchase.status,
-    (SELECT count(*) FROM storage_key WHERE item_id = item.id AND status <> 'shredded'),
     item.title || '|' || item.quantity || '|' || item.unit_price || '|' || product.slug || '|' || product.cover
+    || '|' || product.platform || '|' || product.region || '|' || product.activation
+    || '|' || product.stock_wait_hours || '|' || coalesce('' || purchase.waiting_since, '')
 FROM orders_orderitem item
 JOIN orders_product product ON product.id = item.product_id
 LEFT JOIN fulfillment_reservation purchase ON purchase.item_id = item.id AND purchase.replaces_id IS NULL
 WHERE item.order_id = %s
 UNION ALL
-SELECT 'timeline', NULL, NULL, NULL, '' || coalesce(max(id), 0)
+SELECT 'key', item.id, NULL, stored.id || '|' || coalesce('' || stored.viewed_at, '')
+FROM orders_orderitem item JOIN storage_key stored ON stored.item_id = item.id AND stored.status <> 'shredded'
+WHERE item.order_id = %s
+UNION ALL
+SELECT 'timeline', NULL, NULL, '' || coalesce(max(id), 0)
 FROM orders_orderevent WHERE order_id = %s AND kind <> 'staff'
 UNION ALL
-SELECT 'payment', NULL, NULL, NULL, id || '|' || status || '|' || reason || '|' || coalesce(external_id, '')
+SELECT 'payment', NULL, NULL, id || '|' || status || '|' || reason || '|' || coalesce(external_id, '')
     || '|' || pay_address || '|' || coalesce(pay_amount, -1) || '|' || pay_currency || '|' || payin_extra_id
     || '|' || network || '|' || actually_paid || '|' || price_amount || '|' || credit
     || '|' || coalesce('' || expires_at, '')
     || '|' || CASE WHEN status = 'waiting' AND expires_at > %s THEN 'runs' ELSE '' END
 FROM payments_payment WHERE order_id = %s
 UNION ALL
-SELECT 'refund', NULL, NULL, NULL, refund.id || '|' || refund.status || '|' || refund.amount || '|' || refund.currency
+SELECT 'refund', NULL, NULL, refund.id || '|' || refund.status || '|' || refund.amount || '|' || refund.currency
     || '|' || coalesce(refund.destination_id, 0) || '|' || refund.transaction_id || '|' || refund.kind
     || '|' || coalesce('' || refund.sent_at, '') || '|' || coalesce('' || refund.done_at, '')
     || '|' || coalesce(coin.needs_memo, FALSE) || '|' || coalesce(coin.takes_memo, FALSE)
@@ -46,23 +51,29 @@ class Version:
     etag: str
     has_payments: bool
     has_refunds: bool
-    purchases: dict[uuid.UUID, tuple[str | None, int]]  # by item: the purchase's status, and how many keys are kept
+    has_keys: bool
+    purchases: dict[uuid.UUID, str | None]  # by item: the purchase's status
 
 
-def version_of(order: Order) -> Version:
-    """Return the version of the order as it was loaded, and of its other rows as they are now."""
+def version_of(order: Order, shown: object) -> Version:
+    """Return the version of the order as it was loaded, and of its other rows as they are now.
+
+    `shown` is what else the answer depends on. How long things usually take is left out: it changes every few minutes,
+    and a page that shows the figure of before is not wrong.
+    """
     pk = Order._meta.pk.get_db_prep_value(order.pk, connection)
     now = connection.ops.adapt_datetimefield_value(timezone.now())
     with connection.cursor() as cursor:
-        cursor.execute(_VERSION, [pk, pk, now, pk, pk])
-        rows = sorted(cursor.fetchall())
-    own = (order.pk, order.status, order.email, order.total, order.currency, order.expires_at)
+        cursor.execute(_VERSION, [pk, pk, pk, now, pk, pk])
+        rows = sorted(cursor.fetchall(), key=repr)
+    own = (order.pk, order.status, order.email, order.total, order.currency, order.expires_at, shown)
     digest = sha256(repr((own, rows)).encode()).hexdigest()
     parts = {part for part, *_ in rows}
     return Version(
         etag=f'"{digest[:32]}"',
         has_payments="payment" in parts,
         has_refunds="refund" in parts,
+        has_keys="key" in parts,
         # SQLite knows no UUIDs.
-        purchases={uuid.UUID(str(item)): (status, keys) for part, item, status, keys, _ in rows if part == "item"},
+        purchases={uuid.UUID(str(item)): status for part, item, status, _ in rows if part == "item"},
     )

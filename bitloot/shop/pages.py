@@ -2,8 +2,6 @@
 
 import secrets
 import uuid
-from math import ceil
-from typing import Any, cast
 
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -11,9 +9,8 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from bitloot.core.api import ScaledThrottle
-from bitloot.core.stop import TOO_OFTEN, stop_page
 from bitloot.shop.forms import CheckoutForm
+from bitloot.shop.throttling import too_often
 from orders.codes import hand_over_code
 from orders.exceptions import KeyReused, KeySpent, OrderRefused, StillRunning
 from orders.idempotency import BadKey
@@ -34,7 +31,7 @@ def product_page(request: HttpRequest, slug: str) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def checkout(request: HttpRequest) -> HttpResponse:
-    if request.method == "POST" and (refusal := _too_often(request)):
+    if request.method == "POST" and (refusal := too_often(request, "orders")):
         return refusal
     asked = request.POST if request.method == "POST" else request.GET
     product = get_object_or_404(_for_sale(), slug=asked.get("product", ""))
@@ -54,19 +51,6 @@ def checkout(request: HttpRequest) -> HttpResponse:
 def order_page(request: HttpRequest, order_id: uuid.UUID) -> HttpResponse:
     """Answer the same bytes for every id: only the bearer learns whether there is such an order."""
     return render(request, "shop/order.html")
-
-
-class _NewOrders:
-    """Counts a sent form with the orders that come by the API."""
-
-    throttle_scope = "orders"
-
-
-def _too_often(request: HttpRequest) -> HttpResponse | None:
-    throttle = ScaledThrottle()
-    if throttle.allow_request(cast(Any, request), cast(Any, _NewOrders)):
-        return None
-    return stop_page(TOO_OFTEN, headers={"Retry-After": str(ceil(throttle.wait() or 60))})
 
 
 def _for_sale() -> QuerySet[Product]:

@@ -14,6 +14,14 @@ class ItemProductSerializer(serializers.Serializer):
     slug = serializers.SlugField()
     title = serializers.CharField()
     cover = serializers.CharField()
+    platform = serializers.CharField()
+    region = serializers.CharField(help_text="Where it can be activated.")
+    activation = serializers.CharField(help_text="The steps to redeem it.")
+
+
+class ItemKeySerializer(serializers.Serializer):
+    id = serializers.UUIDField(help_text="For `reveal`.")
+    opened_at = serializers.DateTimeField(allow_null=True)
 
 
 class ItemSerializer(serializers.Serializer):
@@ -23,6 +31,12 @@ class ItemSerializer(serializers.Serializer):
     unit_price = serializers.DecimalField(max_digits=10, decimal_places=2)
     status = serializers.ChoiceField(choices=["pending", "processing", "fulfilled", "failed"])
     keys_ready = serializers.IntegerField()
+    keys = ItemKeySerializer(many=True)
+
+
+class OutlookSerializer(serializers.Serializer):
+    now = serializers.CharField(help_text="What happens next, in a sentence for the customer; empty if nothing waits.")
+    late = serializers.CharField(help_text="The same for the time after `expected_by`.")
 
 
 class OrderSerializer(serializers.Serializer):
@@ -31,10 +45,17 @@ class OrderSerializer(serializers.Serializer):
     fulfillment_status = serializers.ChoiceField(choices=["pending", "processing", "fulfilled", "failed"])
     total = serializers.DecimalField(max_digits=10, decimal_places=2)
     currency = serializers.CharField()
-    email = serializers.CharField(help_text="Masked.")
+    email = serializers.CharField(help_text="Masked, unless the token came with the order itself.")
+    can_change_email = serializers.BooleanField()
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField()
     error = serializers.CharField(allow_null=True)
+    waits_for = serializers.ChoiceField(choices=["customer", "network", "supplier", "staff"], allow_null=True)
+    expected_by = serializers.DateTimeField(
+        allow_null=True, help_text="The end of the quote or the order, the usual time, or when the money goes back."
+    )
+    outlook = OutlookSerializer()
+    can_have_money_back = serializers.BooleanField()
     items = ItemSerializer(many=True)
     amount_due = serializers.DecimalField(max_digits=10, decimal_places=2)
     payment = PaymentSerializer(allow_null=True)

@@ -1,11 +1,19 @@
-from django.urls import path
+from django.urls import include, path, re_path
 
-from bitloot.shop import order_api, pages
+from bitloot.shop import finding, order_api, pages
 
 urlpatterns = [
     path("api/orders/<str:order_id>", order_api.OrderRead.as_view(), name="api-order"),
     path("", pages.shop_window, name="shop"),
     path("products/<slug:slug>", pages.product_page, name="product"),
     path("checkout", pages.checkout, name="checkout"),
+    path("orders/find", finding.find_order, name="find-order"),
     path("orders/<uuid:order_id>", pages.order_page, name="order-page"),
+    # What mail programs and people make of the address: capitals, a slash at the end, a `#` that came encoded.
+    re_path(
+        r"^orders/(?P<order_id>[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})(?P<rest>/|/?#[\w.~-]*)?$",
+        finding.to_order_page,
+    ),
+    # Terms, privacy, imprint: texts that staff write in the admin; drafts come with the migrations.
+    path("pages/", include("django.contrib.flatpages.urls")),
 ]

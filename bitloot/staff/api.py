@@ -1,10 +1,11 @@
-"""The staff's API: lists with filters and pages, details with the audit trail, replay."""
+"""The staff's API: lists with filters and pages, an order's fulfilment, replay."""
 
 import uuid
 from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.core.exceptions import ValidationError as InvalidValue
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404
@@ -22,9 +23,12 @@ from bitloot.core.api import Pages, answers, answers_with, whole_number
 from bitloot.core.decisions import DecisionRefused
 from bitloot.core.staff_api import StaffView
 from bitloot.staff import serializers
+from bitloot.staff.waits import waits_for
 from fulfillment.models import Reservation
-from orders.models import Order
-from payments.models import Payment
+from orders.models import Alert, Approval, Email, Order
+from payments.models import Payment, Refund
+from storage.admin import SEALED
+from storage.models import Key
 from webhooks import services as webhooks
 from webhooks.models import WebhookLog
 
@@ -36,6 +40,7 @@ _DATES = [
     OpenApiParameter("created_before", str, description="ISO 8601"),
 ]
 _STATUS = OpenApiParameter("status", str)
+_ORDER = OpenApiParameter("order", uuid.UUID)
 _TIMES = {"created_after": "gte", "created_before": "lt"}
 
 
@@ -67,8 +72,8 @@ class FilteredList(StaffView, ListAPIView):
         params = self.request.query_params
         for name, field in self.filters.items():
             if value := params.get(name):
-                _require_known(name, value, queryset.model._meta.get_field(field).choices)
-                queryset = queryset.filter(**{field: value})
+                _require_known(name, value, queryset.model._meta.get_field(field.partition("__")[0]))
+                queryset = _filtered(queryset, name, **{field: value})
         for name, lookup in _TIMES.items():
             if value := params.get(name):
                 queryset = queryset.filter(**{f"{self.time_field}__{lookup}": _moment(name, value)})
@@ -79,23 +84,43 @@ class FilteredList(StaffView, ListAPIView):
         return (*self.filters, *_TIMES)
 
 
-@extend_schema(parameters=[_STATUS, *_DATES, OpenApiParameter("page", int)])
+@extend_schema(parameters=[_STATUS, *_DATES, OpenApiParameter("email", str), OpenApiParameter("reason", str)])
+class OrderList(FilteredList):
+    """List orders, newest first, with what each waits for."""
+
+    required_permissions = ("orders.view_order",)
+    serializer_class = serializers.OrderRowSerializer
+    queryset = Order.objects.order_by("-created_at", "id")
+    filters = {"status": "status", "reason": "reason", "email": "email__iexact"}
+
+    def paginate_queryset(self, queryset: Any) -> list[Any] | None:
+        page = super().paginate_queryset(queryset)
+        self.waits = waits_for(page or [])
+        return page
+
+    def get_serializer_context(self) -> dict[str, Any]:
+        return {**super().get_serializer_context(), "waits": self.waits}
+
+
+@extend_schema(parameters=[_STATUS, _ORDER, *_DATES, OpenApiParameter("page", int)])
 class PaymentList(FilteredList):
+    """List payments, newest first."""
+
     required_permissions = ("payments.view_payment",)
     serializer_class = serializers.PaymentRowSerializer
     pagination_class = NumberedPages
     queryset = Payment.objects.order_by("-created_at", "id")
-    filters = {"status": "status"}
+    filters = {"status": "status", "order": "order"}
 
 
-class PaymentDetail(StaffView):
-    required_permissions = ("payments.view_payment",)
+@extend_schema(parameters=[_STATUS, _ORDER, OpenApiParameter("payment", uuid.UUID), *_DATES])
+class RefundList(FilteredList):
+    """List refunds, newest first."""
 
-    @extend_schema(responses=serializers.PaymentDetailSerializer)
-    def get(self, request: Request, payment_id: uuid.UUID) -> Response:
-        """Show a payment with the evidence and the order's audit trail."""
-        payment: Payment = get_object_or_404(Payment.objects.select_related("order"), pk=payment_id)
-        return Response(serializers.PaymentDetailSerializer(payment).data)
+    required_permissions = ("payments.view_refund",)
+    serializer_class = serializers.RefundRowSerializer
+    queryset = Refund.objects.select_related("destination").order_by("-created_at", "id")
+    filters = {"status": "status", "order": "order", "payment": "payment"}
 
 
 class OrderFulfillment(StaffView):
@@ -103,34 +128,83 @@ class OrderFulfillment(StaffView):
 
     @extend_schema(responses=serializers.OrderFulfillmentSerializer)
     def get(self, request: Request, order_id: uuid.UUID) -> Response:
-        """Show how an order's items are bought and delivered."""
+        """Show how an order's items are bought and delivered, and who opened which key; never a key itself."""
         order = get_object_or_404(Order, pk=order_id)
         reservations = Reservation.objects.filter(item__order=order).select_related("item__product")
+        keys = Key.objects.filter(item__order=order).select_related("item", "delivery").defer(*SEALED)
         body = {
             "order_id": order.id,
             "status": order.fulfillment_word,
             "error": order.customer_error,
             "reservations": reservations,
+            "keys": keys.prefetch_related("accesses") if request.user.has_perm("storage.view_key") else None,
             "audit": order.events.all(),
         }
         return Response(serializers.OrderFulfillmentSerializer(body).data)
 
 
-@extend_schema(parameters=[_STATUS, *_DATES, OpenApiParameter("reservation_id", str)])
+@extend_schema(parameters=[_STATUS, _ORDER, *_DATES, OpenApiParameter("reservation_id", str)])
 class ReservationList(FilteredList):
+    """List purchases, newest first."""
+
     required_permissions = ("fulfillment.view_reservation",)
     serializer_class = serializers.ReservationRowSerializer
     queryset = Reservation.objects.select_related("item__product").order_by("-created_at", "id")
-    filters = {"status": "status", "reservation_id": "supplier_order_id"}
+    filters = {"status": "status", "reservation_id": "supplier_order_id", "order": "item__order"}
+
+
+@extend_schema(parameters=[_STATUS, _ORDER, *_DATES])
+class KeyList(FilteredList):
+    """List keys, newest first; never a key itself."""
+
+    required_permissions = ("storage.view_key",)
+    serializer_class = serializers.KeyRowSerializer
+    queryset = Key.objects.select_related("item").defer(*SEALED).order_by("-received_at", "id")
+    filters = {"status": "status", "order": "item__order"}
+    time_field = "received_at"
 
 
 @extend_schema(parameters=[_STATUS, *_DATES, OpenApiParameter("provider", str), OpenApiParameter("external_id", str)])
 class WebhookList(FilteredList):
+    """List webhooks, newest first, without their bodies."""
+
     required_permissions = ("webhooks.view_webhooklog",)
     serializer_class = serializers.WebhookRowSerializer
     queryset = WebhookLog.objects.defer("body").order_by("-id")
     filters = {"status": "status", "provider": "provider", "external_id": "external_id"}
     time_field = "received_at"
+
+
+@extend_schema(parameters=[_STATUS, _ORDER, OpenApiParameter("kind", str), *_DATES])
+class AlertList(FilteredList):
+    """List alerts, the latest first."""
+
+    required_permissions = ("orders.view_alert",)
+    serializer_class = serializers.AlertRowSerializer
+    queryset = Alert.objects.order_by("-last_at", "-id")
+    filters = {"status": "status", "kind": "kind", "order": "order"}
+    time_field = "opened_at"
+
+
+@extend_schema(parameters=[_STATUS, _ORDER, *_DATES])
+class ApprovalList(FilteredList):
+    """List decisions that one member of staff asked for and another has to approve, newest first."""
+
+    required_permissions = ("orders.view_approval",)
+    serializer_class = serializers.ApprovalRowSerializer
+    queryset = Approval.objects.select_related("requested_by", "approved_by").order_by("-requested_at", "id")
+    filters = {"status": "status", "order": "order"}
+    time_field = "requested_at"
+
+
+@extend_schema(parameters=[_STATUS, _ORDER, OpenApiParameter("kind", str), *_DATES])
+class MailList(FilteredList):
+    """List mails, newest first."""
+
+    required_permissions = ("orders.view_email",)
+    serializer_class = serializers.MailRowSerializer
+    queryset = Email.objects.order_by("-id")
+    filters = {"status": "status", "kind": "kind", "order": "order"}
 
 
 class WebhookReplay(StaffView):
@@ -156,11 +230,18 @@ def _by_offset(url: str | None) -> str | None:
     return url and remove_query_param(url, "page")
 
 
-def _require_known(name: str, value: str, choices: Any) -> None:
+def _require_known(name: str, value: str, field: Any) -> None:
     if "\x00" in value:
         raise ValidationError({name: ["This holds a character that no value can have."]})
-    if choices and value not in (known := [choice for choice, _ in choices]):
+    if field.choices and value not in (known := [choice for choice, _ in field.choices]):
         raise ValidationError({name: [f"Must be one of: {', '.join(known)}."]})
+
+
+def _filtered(queryset: QuerySet[Any], name: str, **condition: str) -> QuerySet[Any]:
+    try:
+        return queryset.filter(**condition)
+    except InvalidValue as err:
+        raise ValidationError({name: ["Write an id as the lists show it."]}) from err
 
 
 def _moment(name: str, value: str) -> datetime:

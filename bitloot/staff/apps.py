@@ -1,5 +1,6 @@
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
+from django.db.models.signals import post_migrate
 
 
 class BitLootAdminConfig(AdminConfig):
@@ -13,3 +14,9 @@ class StaffConfig(AppConfig):
 
     name = "bitloot.staff"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from bitloot.staff.groups import ship
+
+        # The last app of INSTALLED_APPS: when its turn comes, Django has made the permissions of all others.
+        post_migrate.connect(ship, sender=self, dispatch_uid="bitloot.staff.groups")

@@ -1,21 +1,13 @@
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from bitloot.core.decisions import Decision
+from bitloot.staff.waits import WaitsFor
 from orders.serializers import OrderItemSerializer, StrictSerializer, TextField
 
-
-class PaymentRowSerializer(serializers.Serializer):
-    id = serializers.UUIDField()
-    order = serializers.UUIDField(source="order_id")
-    payment_id = serializers.CharField(source="external_id", allow_null=True)
-    status = serializers.CharField()
-    reason = serializers.CharField()
-    price_amount = serializers.DecimalField(max_digits=10, decimal_places=2)
-    price_currency = serializers.CharField()
-    pay_amount = serializers.DecimalField(max_digits=40, decimal_places=18, allow_null=True)
-    pay_currency = serializers.CharField()
-    actually_paid = serializers.DecimalField(max_digits=40, decimal_places=18)
-    created_at = serializers.DateTimeField()
-    finished_at = serializers.DateTimeField(allow_null=True)
+MAX_FIELDS = 100  # of a decision's form: an order has at most 90 units
 
 
 class EventSerializer(serializers.Serializer):
@@ -27,34 +19,138 @@ class EventSerializer(serializers.Serializer):
     actor = serializers.CharField()
 
 
-class PaymentDetailSerializer(PaymentRowSerializer):
-    provider_status = serializers.CharField()
-    evidence = serializers.JSONField()
-    audit = EventSerializer(many=True, source="order.events")
+class MoneyField(serializers.DecimalField):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_digits=10, decimal_places=2, **options)
 
 
-class ReservationRowSerializer(serializers.Serializer):
+class CoinsField(serializers.DecimalField):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_digits=40, decimal_places=18, **options)
+
+
+# --- what may be decided ---
+
+
+class FormFieldSerializer(serializers.Serializer):
+    name = serializers.CharField()
+    text = serializers.CharField(source="label", help_text="As the admin's form asks for it.")
+    is_required = serializers.BooleanField()
+    choices = serializers.ListField(child=serializers.CharField(), help_text="Empty if any text is taken.")
+
+
+class PossibleDecisionSerializer(serializers.Serializer):
+    name = serializers.CharField(help_text="Its part of the address.")
+    text = serializers.CharField(source="label")
+    consequence = serializers.CharField()
+    objection = serializers.CharField(allow_null=True, help_text="Why it is not possible now; null if it is.")
+    form = FormFieldSerializer(many=True)
+
+
+class DecidableSerializer(serializers.Serializer):
+    """What every row has about which staff may decide; needs the row's `page` and the `request` as context."""
+
+    seen = serializers.SerializerMethodField(help_text="Send it with a decision: it stands for what you saw.")
+    decisions = serializers.SerializerMethodField(help_text="All that your permissions cover.")
+
+    def get_seen(self, row: Any) -> str:
+        return str(self.context["page"].seen(row))
+
+    @extend_schema_field(PossibleDecisionSerializer(many=True))
+    def get_decisions(self, row: Any) -> Any:
+        page, request = self.context["page"], self.context["request"]
+        found = [self._possible(row, decision) for decision in page.open_to(request)]
+        return PossibleDecisionSerializer(found, many=True).data
+
+    def _possible(self, row: Any, decision: Decision[Any]) -> dict[str, Any]:
+        page, request = self.context["page"], self.context["request"]
+        form = page.form_for(row, decision)
+        asked = form().fields.items() if form is not None else ()
+        return {
+            "name": decision.name,
+            "label": decision.label,
+            "consequence": decision.consequence,
+            "objection": page.objection(request, row, decision),
+            "form": [_field(name, field) for name, field in asked if not field.widget.is_hidden],
+        }
+
+
+def _field(name: str, field: Any) -> dict[str, Any]:
+    label = field.label or name.replace("_", " ").capitalize()
+    choices = [str(value) for value, _ in getattr(field, "choices", ())]
+    return {"name": name, "label": label, "is_required": field.required, "choices": choices}
+
+
+class DecideSerializer(StrictSerializer):
+    seen = TextField(max_length=100, help_text="From the row, as you read it. Refused if it has changed since.")
+    form = serializers.DictField(
+        child=TextField(allow_blank=True, trim_whitespace=False),
+        required=False,
+        default=dict,
+        help_text="What the decision asks for, such as a reason; all as text.",
+    )
+
+    def validate_form(self, form: dict[str, str]) -> dict[str, str]:
+        if len(form) > MAX_FIELDS:
+            raise serializers.ValidationError("No decision asks for so much.")
+        return form
+
+
+class DecidedSerializer(serializers.Serializer):
+    waits_for_approval = serializers.BooleanField(help_text="True if a second member of staff has to approve it.")
+    detail = serializers.CharField(help_text="What happens next.")
+    status = serializers.CharField(help_text="Of the row, now.")
+
+
+# --- orders ---
+
+
+class WaitsSerializer(serializers.Serializer):
+    what = serializers.ChoiceField(choices=WaitsFor.choices)
+    sentence = serializers.CharField()
+    until = serializers.DateTimeField(allow_null=True, help_text="When something happens without anybody deciding.")
+
+
+class OrderRowSerializer(serializers.Serializer):
     id = serializers.UUIDField()
-    order = serializers.UUIDField(source="item.order_id")
-    item = OrderItemSerializer()
-    reservation_id = serializers.CharField(source="supplier_order_id", allow_null=True)
-    external_id = serializers.CharField()
-    dialect = serializers.CharField()
     status = serializers.CharField()
     reason = serializers.CharField()
-    last_error = serializers.CharField()
-    attempts = serializers.IntegerField()
-    cost = serializers.DecimalField(max_digits=10, decimal_places=2, allow_null=True)
+    waits_for = serializers.SerializerMethodField(help_text="null if nothing more has to happen.")
+    email = serializers.EmailField()
+    total = MoneyField()
+    currency = serializers.CharField()
     created_at = serializers.DateTimeField()
-    delivered_at = serializers.DateTimeField(allow_null=True)
+    expires_at = serializers.DateTimeField()
+    paid_at = serializers.DateTimeField(allow_null=True)
+    fulfilled_at = serializers.DateTimeField(allow_null=True)
+
+    @extend_schema_field(WaitsSerializer(allow_null=True))
+    def get_waits_for(self, order: Any) -> Any:
+        waits = self.context["waits"][order.pk]
+        return None if waits is None else WaitsSerializer(waits).data
 
 
-class OrderFulfillmentSerializer(serializers.Serializer):
-    order_id = serializers.UUIDField()
+class OrderDetailSerializer(OrderRowSerializer, DecidableSerializer):
+    items = OrderItemSerializer(many=True)
+    audit = EventSerializer(many=True, source="events")
+
+
+# --- money ---
+
+
+class PaymentRowSerializer(serializers.Serializer):
+    id = serializers.UUIDField()
+    order = serializers.UUIDField(source="order_id")
+    payment_id = serializers.CharField(source="external_id", allow_null=True)
     status = serializers.CharField()
-    error = serializers.CharField(allow_null=True)
-    reservations = ReservationRowSerializer(many=True)
-    audit = EventSerializer(many=True)
+    reason = serializers.CharField()
+    price_amount = MoneyField()
+    price_currency = serializers.CharField()
+    pay_amount = CoinsField(allow_null=True)
+    pay_currency = serializers.CharField()
+    actually_paid = CoinsField()
+    created_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
 
 
 class WebhookRowSerializer(serializers.Serializer):
@@ -69,6 +165,203 @@ class WebhookRowSerializer(serializers.Serializer):
     attempts = serializers.IntegerField()
     received_at = serializers.DateTimeField()
     processed_at = serializers.DateTimeField(allow_null=True)
+
+
+class PaymentDetailSerializer(PaymentRowSerializer, DecidableSerializer):
+    provider_status = serializers.CharField()
+    evidence = serializers.JSONField()
+    audit = EventSerializer(many=True, source="order.events")
+    webhooks = serializers.SerializerMethodField(
+        help_text="What the provider sent about it, newest first; null without the permission to view webhooks."
+    )
+
+    @extend_schema_field(WebhookRowSerializer(many=True, allow_null=True))
+    def get_webhooks(self, payment: Any) -> Any:
+        rows = self.context["webhooks"]
+        return None if rows is None else WebhookRowSerializer(rows, many=True).data
+
+
+class RefundRowSerializer(serializers.Serializer):
+    id = serializers.UUIDField()
+    order = serializers.UUIDField(source="order_id")
+    payment = serializers.UUIDField(source="payment_id", allow_null=True)
+    kind = serializers.CharField()
+    status = serializers.CharField()
+    reason = serializers.CharField()
+    amount = CoinsField()
+    currency = serializers.CharField()
+    worth = MoneyField()
+    address = serializers.CharField(help_text="The newest that the customer gave, or nothing.")
+    extra_id = serializers.CharField()
+    transaction_id = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    sent_at = serializers.DateTimeField(allow_null=True)
+    done_at = serializers.DateTimeField(allow_null=True)
+
+
+class RefundAddressSerializer(serializers.Serializer):
+    address = serializers.CharField()
+    extra_id = serializers.CharField()
+    given_at = serializers.DateTimeField()
+    rests_until = serializers.DateTimeField(allow_null=True)
+    link_kind = serializers.CharField()
+    client = serializers.CharField()
+
+
+class RefundDetailSerializer(RefundRowSerializer, DecidableSerializer):
+    addresses = RefundAddressSerializer(many=True, help_text="All that the customer gave, oldest first.")
+
+
+# --- delivery ---
+
+
+class ReservationRowSerializer(serializers.Serializer):
+    id = serializers.UUIDField()
+    order = serializers.UUIDField(source="item.order_id")
+    item = OrderItemSerializer()
+    reservation_id = serializers.CharField(source="supplier_order_id", allow_null=True)
+    external_id = serializers.CharField()
+    dialect = serializers.CharField()
+    status = serializers.CharField()
+    reason = serializers.CharField()
+    last_error = serializers.CharField()
+    attempts = serializers.IntegerField()
+    cost = MoneyField(allow_null=True)
+    created_at = serializers.DateTimeField()
+    delivered_at = serializers.DateTimeField(allow_null=True)
+
+
+class ReservationDetailSerializer(ReservationRowSerializer, DecidableSerializer):
+    pass
+
+
+class KeyRowSerializer(serializers.Serializer):
+    """Never the key, nor what is sealed or opens it."""
+
+    id = serializers.UUIDField()
+    order = serializers.UUIDField(source="item.order_id")
+    item = serializers.UUIDField(source="item_id")
+    replaces = serializers.UUIDField(source="replaces_id", allow_null=True)
+    status = serializers.CharField()
+    content_type = serializers.CharField()
+    error = serializers.CharField()
+    received_at = serializers.DateTimeField()
+    stored_at = serializers.DateTimeField(allow_null=True)
+    viewed_at = serializers.DateTimeField(allow_null=True)
+    shredded_at = serializers.DateTimeField(allow_null=True)
+
+
+class KeyObjectSerializer(serializers.Serializer):
+    name = serializers.CharField(source="object_name")
+    sha256 = serializers.CharField(source="ciphertext_sha256", help_text="Of the ciphertext.")
+    environment = serializers.CharField()
+    format_version = serializers.IntegerField()
+    master_key = serializers.CharField(source="master_key_id", help_text="The id of the secret that seals it.")
+
+
+class DeliverySerializer(serializers.Serializer):
+    status = serializers.CharField()
+    customer_email = serializers.EmailField()
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
+    times_accessed = serializers.IntegerField()
+    last_accessed_at = serializers.DateTimeField(allow_null=True)
+    opened_at = serializers.DateTimeField(allow_null=True)
+    trouble_at = serializers.DateTimeField(allow_null=True)
+
+
+class KeyAccessSerializer(serializers.Serializer):
+    at = serializers.DateTimeField()
+    token = serializers.CharField(help_text="Which kind of link opened it: api or mail.")
+    generation = serializers.IntegerField()
+    network = serializers.CharField()
+    agent = serializers.CharField()
+
+
+class DeliveredKeySerializer(KeyRowSerializer):
+    object = KeyObjectSerializer(source="*")
+    delivery = DeliverySerializer(allow_null=True)
+    accesses = KeyAccessSerializer(many=True)
+
+
+class KeyDetailSerializer(DeliveredKeySerializer, DecidableSerializer):
+    pass
+
+
+class OrderFulfillmentSerializer(serializers.Serializer):
+    order_id = serializers.UUIDField()
+    status = serializers.CharField()
+    error = serializers.CharField(allow_null=True)
+    reservations = ReservationRowSerializer(many=True)
+    keys = DeliveredKeySerializer(
+        many=True, allow_null=True, help_text="With object, delivery and openings; null without the permission."
+    )
+    audit = EventSerializer(many=True)
+
+
+# --- what staff look after ---
+
+
+class WebhookDetailSerializer(WebhookRowSerializer, DecidableSerializer):
+    headers = serializers.JSONField()
+
+
+class AlertRowSerializer(serializers.Serializer):
+    id = serializers.IntegerField()
+    kind = serializers.CharField()
+    status = serializers.CharField()
+    order = serializers.UUIDField(source="order_id", allow_null=True)
+    about_model = serializers.CharField(help_text="As in payments.payment; nothing if it is about no row.")
+    about_id = serializers.CharField(source="about_pk")
+    message = serializers.CharField()
+    times = serializers.IntegerField()
+    opened_at = serializers.DateTimeField()
+    last_at = serializers.DateTimeField()
+    closed_at = serializers.DateTimeField(allow_null=True)
+    closed_by = serializers.CharField()
+
+
+class AlertDetailSerializer(AlertRowSerializer, DecidableSerializer):
+    pass
+
+
+class ApprovalRowSerializer(serializers.Serializer):
+    id = serializers.UUIDField()
+    order = serializers.UUIDField(source="order_id")
+    status = serializers.CharField()
+    decision = serializers.CharField()
+    text = serializers.CharField(source="label")
+    about_model = serializers.CharField()
+    about_id = serializers.CharField(source="about_pk")
+    form = serializers.JSONField(source="fields", help_text="What was typed into the decision's form.")
+    requested_by = serializers.CharField(source="requested_by.username")
+    requested_at = serializers.DateTimeField()
+    approved_by = serializers.CharField(source="approved_by.username", allow_null=True, default=None)
+    approved_at = serializers.DateTimeField(allow_null=True)
+
+
+class ApprovalDetailSerializer(ApprovalRowSerializer, DecidableSerializer):
+    pass
+
+
+class MailRowSerializer(serializers.Serializer):
+    id = serializers.IntegerField()
+    order = serializers.UUIDField(source="order_id", allow_null=True)
+    kind = serializers.CharField()
+    to = serializers.EmailField()
+    status = serializers.CharField()
+    reason = serializers.CharField()
+    error = serializers.CharField()
+    attempts = serializers.IntegerField()
+    created_at = serializers.DateTimeField()
+    sent_at = serializers.DateTimeField(allow_null=True)
+
+
+class MailDetailSerializer(MailRowSerializer, DecidableSerializer):
+    pass
+
+
+# --- signing in ---
 
 
 class LoginSerializer(StrictSerializer):

@@ -13,6 +13,7 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 
+from bitloot.core import logs
 from bitloot.core.admin.base import BaseAdmin
 from bitloot.core.admin.formatting import NOTHING, age, link, list_url
 from bitloot.core.admin.panels import Panel, Waiting
@@ -57,6 +58,7 @@ class BitLootAdminSite(AdminSite):
         user: Any = request.user
         if not super().has_permission(request) or (settings.STAFF_OTP_REQUIRED and not user.is_verified()):
             return False
+        logs.note(staff=user.get_username())
         # The idle end moves with the pages that are opened, and not with those that refresh themselves.
         if "X-Live" not in request.headers:
             request.session.modified = True

@@ -1,15 +1,38 @@
 from django.urls import path
 
-from bitloot.staff import access_api, api
+from bitloot.staff import access_api, api, rows_api
 
 urlpatterns = [
     path("login", access_api.Login.as_view(), name="staff-login"),
     path("logout", access_api.Logout.as_view(), name="staff-logout"),
     path("logoutall", access_api.LogoutAll.as_view(), name="staff-logout-all"),
+    path("orders", api.OrderList.as_view(), name="staff-orders"),
+    path("orders/<uuid:order_id>", rows_api.OrderDetail.as_view(), name="staff-order"),
+    path("orders/<uuid:order_id>/decisions/<slug:name>", rows_api.OrderDecision.as_view()),
     path("payments", api.PaymentList.as_view(), name="staff-payments"),
-    path("payments/<uuid:payment_id>", api.PaymentDetail.as_view(), name="staff-payment"),
+    path("payments/<uuid:payment_id>", rows_api.PaymentDetail.as_view(), name="staff-payment"),
+    path("payments/<uuid:payment_id>/decisions/<slug:name>", rows_api.PaymentDecision.as_view()),
     path("payments/orders/<uuid:order_id>/fulfillment", api.OrderFulfillment.as_view(), name="staff-fulfillment"),
+    path("refunds", api.RefundList.as_view(), name="staff-refunds"),
+    path("refunds/<uuid:refund_id>", rows_api.RefundDetail.as_view(), name="staff-refund"),
+    path("refunds/<uuid:refund_id>/decisions/<slug:name>", rows_api.RefundDecision.as_view()),
     path("reservations", api.ReservationList.as_view(), name="staff-reservations"),
+    path("reservations/<uuid:row_id>", rows_api.ReservationDetail.as_view(), name="staff-reservation"),
+    path("reservations/<uuid:row_id>/decisions/<slug:name>", rows_api.ReservationDecision.as_view()),
+    path("keys", api.KeyList.as_view(), name="staff-keys"),
+    path("keys/<uuid:key_id>", rows_api.KeyDetail.as_view(), name="staff-key"),
+    path("keys/<uuid:key_id>/decisions/<slug:name>", rows_api.KeyDecision.as_view()),
     path("webhook-logs", api.WebhookList.as_view(), name="staff-webhooks"),
+    path("webhook-logs/<int:log_id>", rows_api.WebhookDetail.as_view(), name="staff-webhook"),
+    path("webhook-logs/<int:log_id>/decisions/<slug:name>", rows_api.WebhookDecision.as_view()),
     path("webhook-logs/<int:log_id>/replay", api.WebhookReplay.as_view(), name="staff-replay"),
+    path("alerts", api.AlertList.as_view(), name="staff-alerts"),
+    path("alerts/<int:alert_id>", rows_api.AlertDetail.as_view(), name="staff-alert"),
+    path("alerts/<int:alert_id>/decisions/<slug:name>", rows_api.AlertDecision.as_view()),
+    path("approvals", api.ApprovalList.as_view(), name="staff-approvals"),
+    path("approvals/<uuid:approval_id>", rows_api.ApprovalDetail.as_view(), name="staff-approval"),
+    path("approvals/<uuid:approval_id>/decisions/<slug:name>", rows_api.ApprovalDecision.as_view()),
+    path("mails", api.MailList.as_view(), name="staff-mails"),
+    path("mails/<int:mail_id>", rows_api.MailDetail.as_view(), name="staff-mail"),
+    path("mails/<int:mail_id>/decisions/<slug:name>", rows_api.MailDecision.as_view()),
 ]

@@ -215,15 +215,15 @@ def test_dismissed_staff_is_out_at_the_next_request(boss):
 
 
 BUTTONS = [
-    ("order", "mail_fresh_link", "orders.deliver_order"),
-    ("order", "run_delivery", "orders.deliver_order"),
-    ("alert", "close", "orders.change_alert"),
-    ("payment", "read_again", "orders.settle_order"),
-    ("reservation", "run_now", "orders.deliver_order"),
-    ("reservation", "search", "orders.deliver_order"),
-    ("reservation", "resume", "orders.deliver_order"),
-    ("gate", "stop", "fulfillment.change_suppliergate"),
-    ("gate", "open_again", "fulfillment.change_suppliergate"),
+    ("order", "mail_fresh_link", "orders.renew_link"),
+    ("order", "run_delivery", "fulfillment.run_delivery"),
+    ("alert", "close", "orders.close_alert"),
+    ("payment", "read_again", "payments.read_again"),
+    ("reservation", "run_now", "fulfillment.run_purchase"),
+    ("reservation", "search", "fulfillment.search_purchase"),
+    ("reservation", "resume", "fulfillment.resume_purchase"),
+    ("gate", "stop", "fulfillment.stop_gate"),
+    ("gate", "open_again", "fulfillment.open_gate"),
     ("log", "replay", "webhooks.replay_webhook"),
 ]
 
@@ -608,13 +608,13 @@ def test_every_list_of_a_section_exists():
 
 def test_panel_asks_for_its_permission_beside_the_lists(client, monkeypatch):
     panel = Panel(
-        title="Costs", template="admin/bitloot/waiting.html", query=lambda _: {}, permission="orders.settle_order"
+        title="Costs", template="admin/bitloot/waiting.html", query=lambda _: {}, permission="orders.hold_order"
     )
     monkeypatch.setattr(admin.site.get_model_admin(Order), "panels", (panel,))
     for permissions, is_shown in (
         (["view_order"], False),
-        (["settle_order"], False),
-        (["view_order", "settle_order"], True),
+        (["hold_order"], False),
+        (["view_order", "hold_order"], True),
     ):
         client.force_login(make_staff(*(f"orders.{name}" for name in permissions)))
         assert ("Costs" in [shown["title"] for shown in client.get("/admin/").context["panels"]]) == is_shown

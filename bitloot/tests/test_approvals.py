@@ -17,7 +17,7 @@ from payments.tests.factories import make_payment
 pytestmark = pytest.mark.django_db
 SETTLER = (
     "orders.view_order", "orders.view_approval", "payments.view_payment", "payments.view_refund",
-    "orders.settle_order", "orders.approve_decision",
+    "payments.accept_payment", "orders.approve_decision", "orders.decline_decision",
 )  # fmt: skip
 REASON = {"reason": "The customer is well known to us."}
 
@@ -133,7 +133,7 @@ def test_what_changed_since_it_was_asked_for_is_not_approved(asked, one_satoshi)
 
 
 def test_an_approver_needs_the_permission_of_the_decision(asked, one_satoshi):
-    grace = desk(*(name for name in SETTLER if name != "orders.settle_order"))
+    grace = desk(*(name for name in SETTLER if name != "payments.accept_payment"))
     assert "do not cover" in decide(grace, asked.approval, "approve")[0]
     kim = desk(*(name for name in SETTLER if name != "orders.approve_decision"))
     assert kim.get(button_of(asked.approval, "approve")).status_code == 403

@@ -85,6 +85,7 @@ def test_the_example_file_marks_what_is_required():
 
 DATABASE = "has to end with the number of a database from 0 to 14, like /0; the cache takes the next one"
 SERVICE = "is not a URL of apprise; its documentation lists one for each service"
+DAYS = "has to be a whole number from 30 to 36500, or never"
 FLAG = "has to be one of 1, 0, true, false, yes, no, on, off"
 WRONG = {
     "SECRET_KEY": {
@@ -184,6 +185,10 @@ WRONG = {
         (*NUMBERS, "0", "29", "forever"), "has to be a whole number from 30 to 36500, or never"
     ),
     "KEY_OPENED_MAIL": {"maybe": FLAG},
+    "WEBHOOK_RETENTION_DAYS": dict.fromkeys((*NUMBERS, "29"), DAYS),
+    "UNPAID_EMAIL_RETENTION_DAYS": dict.fromkeys((*NUMBERS, "29"), DAYS),
+    "MAIL_RETENTION_DAYS": dict.fromkeys((*NUMBERS, "29"), DAYS),
+    "KEY_ACCESS_RETENTION_DAYS": dict.fromkeys((*NUMBERS, "29"), DAYS),
     "STORE_NAME": {
         "x" * 61: "is longer than 60 characters",
         "Two\nlines": "holds a line break or another character that cannot be printed",
@@ -204,6 +209,7 @@ WRONG = {
     "SENTRY_DSN": {"sentry": "is not a DSN; Sentry shows it in the project's settings"},
     "OTEL_EXPORTER_OTLP_ENDPOINT": {"ftp://collector": "has to be an http or https URL"},
     "METRICS_TOKEN": {"x": "has to have 32 to 200 characters"},
+    "HSTS": {"yes": "has to be one of host, subdomains, preload"},
     "LOG_LEVEL": {"verbose": "has to be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"},
     "CLOCK_SCALE": {
         "20": "CLOCK_SCALE is for chaos runs only; leave it out in production",

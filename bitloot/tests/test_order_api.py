@@ -86,8 +86,10 @@ CHANGES = {
     "key shredded": (
         Key, {"status": "shredded", "ciphertext": None, "wrapped_data_key": None}, True
     ),
-    "key viewed": (Key, {"viewed_at": LATER}, False),
+    "key opened": (Key, {"viewed_at": LATER}, True),
     "new cover": (Product, {"cover": "covers/new.svg"}, True),
+    "activation": (Product, {"activation": "Open Steam."}, True),
+    "region": (Product, {"region": "Europe"}, True),
     "slug": (Product.objects.filter(title="One"), {"slug": "renamed"}, True),
     "price of today": (Product, {"price": "99.00"}, False),
 }  # fmt: skip

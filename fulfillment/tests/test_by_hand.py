@@ -317,7 +317,7 @@ def test_page_lets_a_dear_replacement_wait_for_a_second_person(delivered, client
 
 
 def test_page_needs_the_permission_to_buy_again(delivered, client):
-    client.force_login(make_staff("storage.view_key", "orders.deliver_order"))
+    client.force_login(make_staff("storage.view_key", "fulfillment.replace_by_hand"))
     url = reverse("admin:storage_key_decide", args=[key_of(delivered).pk, "rebuy"])
     assert client.get(url).status_code == 403
 

@@ -24,6 +24,11 @@ pytestmark = pytest.mark.django_db
 ADDRESS = "bc1q" + "a" * 38
 REASON = {"reason": "The wallet kept a fee of two percent."}
 VIEWS = ("orders.view_order", "payments.view_payment", "payments.view_refund")
+DECIDES = (
+    "payments.accept_payment", "payments.ask_for_rest", "payments.refund_payment", "payments.send_refund",
+    "payments.finish_refund", "payments.read_again", "orders.hold_order", "orders.release_order",
+    "orders.cancel_order", "orders.refund_order",
+)  # fmt: skip
 
 
 def staff(client, *permissions):
@@ -38,7 +43,7 @@ def staff(client, *permissions):
 
 @pytest.fixture
 def settler(client):
-    return staff(client, *VIEWS, "orders.settle_order")
+    return staff(client, *VIEWS, *DECIDES)
 
 
 def make_payment(order=None, **fields):
@@ -121,7 +126,7 @@ def test_without_the_permission_nothing_is_decided_and_the_try_is_logged(client,
 def test_strangers_and_staff_without_the_list_learn_nothing(client):
     payment = make_payment()
     assert client.get(form_of(payment, "accept"))["Location"].startswith("/admin/login/")
-    staff(client, "orders.settle_order")
+    staff(client, "payments.accept_payment")
     assert client.get(form_of(payment, "accept")).status_code == 404
 
 

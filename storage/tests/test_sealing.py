@@ -1,11 +1,8 @@
 import dataclasses
-import hashlib
 import json
 
 import pytest
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,14 +24,14 @@ def test_the_ciphertext_is_the_plaintexts_length_plus_a_tag_and_shows_nothing_of
     sealed = seal(SERIAL, PLACE, keys=KEYS)
     assert len(sealed.ciphertext) == len(SERIAL) + 16
     assert len(sealed.nonce) == 12
-    assert len(sealed.data_key.wrapped) == 40
+    assert len(sealed.data_key.wrapped) == 41
     assert SERIAL not in sealed.ciphertext
 
 
 def test_each_seal_has_a_data_key_and_a_nonce_of_its_own():
     seals = [seal(SERIAL, PLACE, keys=KEYS) for _ in range(50)]
     assert len({sealed.nonce for sealed in seals}) == 50
-    assert len({KEYS.unwrap(sealed.data_key) for sealed in seals}) == 50
+    assert len({KEYS.unwrap(sealed.data_key, PLACE) for sealed in seals}) == 50
     assert len({sealed.ciphertext for sealed in seals}) == 50
 
 
@@ -66,7 +63,7 @@ def test_a_flipped_bit_of_the_nonce_is_noticed(bit):
         open_sealed(dataclasses.replace(sealed, nonce=_flip(sealed.nonce, bit)), PLACE, keys=KEYS)
 
 
-@given(bit=st.integers(0, 319))
+@given(bit=st.integers(0, 327))
 def test_a_flipped_bit_of_the_wrapped_data_key_is_noticed(bit):
     sealed = seal(SERIAL, PLACE, keys=KEYS)
     broken = dataclasses.replace(
@@ -89,6 +86,15 @@ def test_a_key_does_not_open_at_another_place(field):
     elsewhere = dataclasses.replace(PLACE, **{field: 2 if field == "version" else "elsewhere"})
     with pytest.raises(SealBroken, match="does not belong here"):
         open_sealed(sealed, elsewhere, keys=KEYS)
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Binding)])
+def test_a_data_key_does_not_unwrap_at_another_place(field):
+    """Whoever ignores the ciphertext's tag needs nothing but the data key."""
+    sealed = seal(SERIAL, PLACE, keys=KEYS)
+    elsewhere = dataclasses.replace(PLACE, **{field: 2 if field == "version" else "elsewhere"})
+    with pytest.raises(SealBroken, match="does not belong here"):
+        KEYS.unwrap(sealed.data_key, elsewhere)
 
 
 @pytest.mark.parametrize("part", ["ciphertext", "nonce", "data_key"])
@@ -131,23 +137,25 @@ def test_after_a_rotation_old_seals_open_by_the_fallback_and_new_ones_use_the_pr
 
 def test_a_rewrapped_key_opens_without_the_old_master_key_and_its_ciphertext_is_untouched():
     old = seal(SERIAL, PLACE, keys=MasterKeys.from_secrets(OLDER))
-    fresh = MasterKeys.from_secrets(SECRET, [OLDER]).rewrap(old.data_key)
+    rotated = MasterKeys.from_secrets(SECRET, [OLDER])
+    fresh = rotated.wrap(rotated.unwrap(old.data_key, PLACE), PLACE)
     assert open_sealed(dataclasses.replace(old, data_key=fresh), PLACE, keys=KEYS) == SERIAL
 
 
-def test_rewrapping_needs_the_old_master_key():
+def test_unwrapping_needs_the_old_master_key():
     old = seal(SERIAL, PLACE, keys=MasterKeys.from_secrets(OLDER))
     with pytest.raises(MasterKeyMissing):
-        KEYS.rewrap(old.data_key)
+        KEYS.unwrap(old.data_key, PLACE)
 
 
-def test_master_key_and_id_are_derived_as_documented():
-    """A key sealed today has to open in ten years, with nothing but the secret and this description."""
-    sealed = seal(SERIAL, PLACE, keys=KEYS)
-    master = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"bitloot/master/v1").derive(SECRET.encode())
-    named = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"bitloot/master-id/v1").derive(SECRET.encode())
-    assert aes_key_unwrap(master, sealed.data_key.wrapped) == KEYS.unwrap(sealed.data_key)
-    assert sealed.data_key.master_key_id == hashlib.sha256(named).hexdigest()[:8]
+def test_a_data_key_in_format_1_opens_its_ciphertext_and_no_other_place():
+    data_key = KEYS.unwrap((sealed := seal(SERIAL, PLACE, keys=KEYS)).data_key, PLACE)
+    former = WrappedKey(aes_key_wrap(KEYS.primary.secret, data_key), KEYS.primary.id)
+    assert (former.is_bound, sealed.data_key.is_bound) == (False, True)
+    assert open_sealed(dataclasses.replace(sealed, data_key=former), PLACE, keys=KEYS) == SERIAL
+    elsewhere = dataclasses.replace(PLACE, order="elsewhere")
+    with pytest.raises(SealBroken, match="does not belong here"):
+        open_sealed(dataclasses.replace(sealed, data_key=former), elsewhere, keys=KEYS)
 
 
 def test_secrets_do_not_show_in_a_repr():

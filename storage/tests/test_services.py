@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 import requests
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
@@ -628,6 +629,49 @@ def test_rewrapping_moves_every_key_to_the_primary_and_leaves_the_ciphertexts(se
         assert bytes(key.ciphertext) == before[key.pk]
         (material,) = services.reveal(order=key.item.order, keys=[key], by=OPENER)
         assert opened(material, before[key.pk]).startswith(SERIAL)
+
+
+def test_rewrapping_binds_what_an_earlier_version_wrapped_without_its_place(settings):
+    former, present = make_key(), make_key()
+    unbind(former)
+    assert services.keys_under_other_masters() == {former.master_key_id: 1}
+    (material,) = services.reveal(order=former.item.order, keys=[former], by=OPENER)
+    assert opened(material, bytes(former.ciphertext)).startswith(SERIAL)
+    before = bytes(present.wrapped_data_key)
+    assert (services.rewrap_keys(), services.rewrap_keys()) == (1, 0)
+    former.refresh_from_db()
+    assert former.wrapped.is_bound
+    assert bytes(Key.objects.get(pk=present.pk).wrapped_data_key) == before
+    (material,) = services.reveal(order=former.item.order, keys=[former], by=OPENER)
+    assert opened(material, bytes(former.ciphertext)).startswith(SERIAL)
+
+
+def test_a_key_bound_meanwhile_is_not_written_again():
+    key = unbind(make_key())
+    stale = Key.objects.get()
+    assert services.rewrap_keys() == 1
+    bound = bytes(Key.objects.get().wrapped_data_key)
+    assert services._rewrap(stale, MasterKeys.from_settings()) is False
+    assert bytes(Key.objects.get(pk=key.pk).wrapped_data_key) == bound
+
+
+def test_a_row_moved_to_another_order_hands_out_no_data_key():
+    """Its thief would open the ciphertext with the data key alone, without asking whether the tag is right."""
+    victim, thief = make_key(), make_key()
+    Key.objects.filter(pk=victim.pk).update(item=thief.item)
+    KeyDeliveryLog.objects.filter(key=victim).update(order=thief.item.order)
+    with pytest.raises(KeyUnreadable, match="does not belong here"):
+        services.reveal(order=thief.item.order, keys=[Key.objects.get(pk=victim.pk)], by=OPENER)
+    assert Alert.objects.get().kind == "key_integrity"
+
+
+def unbind(key):
+    """Wrap the data key as the first version did: under the master key, without its place."""
+    keys = MasterKeys.from_settings()
+    former = aes_key_wrap(keys.primary.secret, keys.unwrap(key.wrapped, key.binding))
+    Key.objects.filter(pk=key.pk).update(wrapped_data_key=former)
+    key.refresh_from_db()
+    return key
 
 
 def test_reveal_works_before_during_and_after_a_rotation(settings):

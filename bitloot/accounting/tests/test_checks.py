@@ -401,7 +401,7 @@ def test_the_time_and_the_order_narrow_it_down():
 
 def test_as_many_queries_for_one_order_as_for_many(django_assert_num_queries):
     delivered_order()
-    queries = len(CHECKS) + 6
+    queries = len(CHECKS) + 7
     with django_assert_num_queries(queries):
         list(differences(Scope()))
         books(Scope())

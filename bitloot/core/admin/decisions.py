@@ -65,7 +65,42 @@ class DecisionAdmin(ReadOnlyAdmin):
 
     def possible(self, request: HttpRequest, row: Any) -> list[Decision[Any]]:
         """Return the decisions that they may take about the row as it is now."""
-        return [decision for decision in self._open_to(request) if decision.objection(row) is None]
+        return [decision for decision in self.open_to(request) if self.objection(request, row, decision) is None]
+
+    def objection(self, request: HttpRequest, row: Any, decision: Decision[Any]) -> str | None:
+        """Return what stands against the decision now, or against their taking it."""
+        return decision.objection(row)
+
+    def form_for(self, row: Any, decision: Decision[Any]) -> type[forms.Form] | None:
+        return decision.form_for(row) if decision.form_for is not None else decision.form
+
+    def decide(
+        self, request: HttpRequest, row: Any, decision: Decision[Any], fields: dict[str, Any], *, seen: str
+    ) -> str:
+        """Decide and log in one transaction, under the order's lock; return what happens next.
+
+        `seen` is what `seen()` returned when they looked at the row. Raises DecisionRefused if that has changed.
+        """
+        with transaction.atomic():
+            # Two members of staff sent the same form: the second waits here, then finds the first one's log line.
+            _lock_order_of(row)
+            row.refresh_from_db()
+            self._demand_unchanged(row, seen)
+            done = self.carry_out(request, row, decision, fields)
+            words = [decision.label, *_typed(decision, fields)]
+            if done != decision.done:  # it waits for a second member of staff
+                words.append(capfirst(done))
+            LogEntry.objects.log_actions(_user_id(request), [row], CHANGE, ". ".join(words))
+        return done
+
+    def seen(self, row: Any) -> str:
+        """Return what stands for all that they see of the row now, decisions about it included."""
+        return f"{self._last_log(row)}.{self.digest(row)}"
+
+    def demand_permission(self, request: HttpRequest, row: Any, decision: Decision[Any]) -> None:
+        """Refuse, and log it, if they may not take this decision. Raises PermissionDenied."""
+        if not request.user.has_perm(decision.permission):
+            self._forbid(request, decision.label, str(row.pk), str(row))
 
     def get_urls(self) -> list[URLPattern]:
         view, name = self.admin_site.admin_view(self.decision_view), self.view_name("decide").partition(":")[2]
@@ -93,11 +128,10 @@ class DecisionAdmin(ReadOnlyAdmin):
         row = self.get_object(request, unquote(object_id)) if self.has_view_permission(request) else None
         if decision is None or row is None:
             raise Http404
-        if not request.user.has_perm(decision.permission):
-            self._forbid(request, decision.label, str(row.pk), str(row))
-        if decision.form is None:
+        self.demand_permission(request, row, decision)
+        form_class = self.form_for(row, decision)
+        if form_class is None:
             return self._press(request, row, decision)
-        form_class = decision.form_for(row) if decision.form_for is not None else decision.form
         initial = dict(decision.initial(row)) if decision.initial else None
         form = form_class(request.POST if request.method == "POST" else None, initial=initial)
         if form.is_valid():
@@ -119,31 +153,18 @@ class DecisionAdmin(ReadOnlyAdmin):
             "form": form,
             "facts": self.facts(row),
             "concern": self.concern(row),
-            "seen": request.POST.get("seen") or self._seen(row),
+            "seen": request.POST.get("seen") or self.seen(row),
         }
         return TemplateResponse(request, "admin/bitloot/decision.html", context)
 
     def _decide(self, request: HttpRequest, row: Any, decision: Decision[Any], fields: dict[str, Any]) -> None:
-        """Decide and log in one transaction, under the order's lock, unless what was shown has changed."""
         try:
-            with transaction.atomic():
-                # Two members of staff sent the same form: the second waits here, then finds the first one's log line.
-                getattr(row, "order", row).lock()
-                row.refresh_from_db()
-                self._demand_unchanged(row, request.POST.get("seen", ""))
-                done = self.carry_out(request, row, decision, fields)
-                words = [decision.label, *_typed(decision, fields)]
-                if done != decision.done:  # it waits for a second member of staff
-                    words.append(capfirst(done))
-                LogEntry.objects.log_actions(_user_id(request), [row], CHANGE, ". ".join(words))
+            done = self.decide(request, row, decision, fields, seen=request.POST.get("seen", ""))
         except DecisionRefused as err:
             err.afterwards()
             self.message_user(request, f"{self.named(row)}: {err}", messages.ERROR)
         else:
             self.message_user(request, f"{self.named(row)}: {done}", messages.SUCCESS)
-
-    def _seen(self, row: Any) -> str:
-        return f"{self._last_log(row)}.{self.digest(row)}"
 
     def _demand_unchanged(self, row: Any, seen: str) -> None:
         log, _, digest = seen.partition(".")
@@ -157,7 +178,7 @@ class DecisionAdmin(ReadOnlyAdmin):
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         own = {
             decision.name: (_as_action(decision), decision.name, decision.label)
-            for decision in self._open_to(request)
+            for decision in self.open_to(request)
             if decision.form is None
         }
         return {**super().get_actions(request), **own}
@@ -172,13 +193,14 @@ class DecisionAdmin(ReadOnlyAdmin):
         taken, changed, left = list(rows[: MAX_ROWS + 1]), [], Counter[str]()
         for row in taken[:MAX_ROWS]:
             try:
-                decision.carry_out(row, actor=request.user.get_username())
+                with transaction.atomic():  # no effect without its line in the log
+                    decision.carry_out(row, actor=request.user.get_username())
+                    LogEntry.objects.log_actions(_user_id(request), [row], CHANGE, capfirst(decision.done))
             except DecisionRefused as err:
                 left[str(err)] += 1
             else:
                 changed.append(row)
         if changed:
-            LogEntry.objects.log_actions(_user_id(request), changed, CHANGE, capfirst(decision.done))
             several = f"{len(changed)} {self.opts.verbose_name_plural}"
             name = self.named(changed[0]) if len(changed) == 1 else several
             self.message_user(request, f"{name}: {decision.done}", messages.SUCCESS)
@@ -204,7 +226,7 @@ class DecisionAdmin(ReadOnlyAdmin):
 
     # --- what both share ---
 
-    def _open_to(self, request: HttpRequest) -> list[Decision[Any]]:
+    def open_to(self, request: HttpRequest) -> list[Decision[Any]]:
         return [decision for decision in self.decisions if request.user.has_perm(decision.permission)]
 
     def _choice(self, row: Any, decision: Decision[Any]) -> dict[str, str]:
@@ -230,6 +252,14 @@ class DecisionAdmin(ReadOnlyAdmin):
 
     def _back_to(self, row: Any) -> HttpResponse:
         return HttpResponseRedirect(reverse(self.view_name("change"), args=[quote(row.pk)]))
+
+
+def _lock_order_of(row: Any) -> None:
+    """Take the lock that comes first everywhere. A row without an order is guarded by its decision's own statement."""
+    owner = getattr(row, "item", row)
+    order = getattr(owner, "order", owner)
+    if hasattr(order, "lock"):
+        order.lock()
 
 
 def _as_action(decision: Decision[Any]) -> Action:

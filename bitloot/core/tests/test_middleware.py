@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from django.db import InterfaceError, OperationalError
@@ -62,3 +63,14 @@ def test_the_limits_are_those_of_the_api_only():
 def test_a_length_is_judged_before_the_body_is_read(length):
     response = answer(factory.post("/api/orders", b"", content_type="application/json", CONTENT_LENGTH=length))
     assert response.status_code == 413 if not length.startswith("0") else 200
+
+
+@pytest.mark.parametrize(
+    ("proxies", "given", "is_taken"),
+    [(1, "0123456789abcdef" * 2, True), (0, "0123456789abcdef" * 2, False), (1, "x\ny", False)],
+)
+def test_the_request_id_of_our_proxy_is_taken_and_nobody_elses(client, settings, proxies, given, is_taken):
+    settings.TRUSTED_PROXIES = proxies
+    answer = client.get("/livez", headers={"x-request-id": given})
+    assert (answer["X-Request-Id"] == given) is is_taken
+    assert re.fullmatch("[0-9a-f]{32}", answer["X-Request-Id"])

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandError
 
 from bitloot.core.money import plain
 from bitloot.core.providers import ProviderError
@@ -32,10 +32,8 @@ class Finding:
 
 
 class Command(OperatorCommand):
-    help = "Ask the providers and the object store a harmless question. Exits 1 if something is wrong."
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="one JSON document")
+    help = "Ask the providers and the object store a harmless question."
+    has_json = True
 
     def handle(self, **options: Any) -> None:
         problems: list[str] = []

@@ -11,6 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 from bitloot.accounting import provider_checks
 from bitloot.accounting.checks import Difference, differences
 from bitloot.accounting.ledger import Book, Scope, books, lines, one_moment
+from bitloot.accounting.models import Acknowledgement
 from bitloot.core import wakeup
 from bitloot.core.money import plain
 from bitloot.management.operator import OperatorCommand, UsageError
@@ -25,14 +26,17 @@ LONGEST_DAYS = 36_500
 class Command(OperatorCommand):
     help = (
         "Add up what came in, what the supplier took, what was delivered and what is owed back, from the rows"
-        " themselves, and say what does not fit and what to do. Exits 1 if anything does not fit, 2 if everything fits"
-        " but a provider could not be asked about all of it, 64 if it was called wrongly. Changes nothing, unless"
-        " told to --adopt."
+        " themselves, and say what does not fit and what to do. Changes nothing, unless told to --adopt."
     )
+    has_json = True
+    exit_codes = {
+        0: "everything fits",
+        1: "something does not fit",
+        INCOMPLETE: "everything fits, but a provider could not be asked about all of it",
+    }
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--ask", action="store_true", help="also read payments and purchases at both providers")
-        parser.add_argument("--json", action="store_true", help="one JSON document")
         parser.add_argument("--since", type=_days, metavar="DAYS", help="only orders placed in the last days")
         parser.add_argument("--order", type=uuid.UUID, metavar="ID", help="only this order")
         parser.add_argument(
@@ -69,6 +73,11 @@ class Command(OperatorCommand):
             self.stdout.write("\n".join(lines(book)))
         for difference in found:
             self.stdout.write(self.style.ERROR(f"DIFFERENCE {difference.kind}: {difference.message}"))
+            if difference.facts:
+                command = f"manage.py acknowledge_difference {difference.kind} {difference.external_id} --reason …"
+                self.stdout.write(f"  Once it is dealt with, and stays all the same: {command}")
+        if acknowledged := Acknowledgement.objects.count():
+            self.stdout.write(f"{acknowledged} differences were acknowledged; the admin lists them.")
         for complaint in complaints:
             self.stdout.write(self.style.WARNING(complaint))
         if not found and not complaints:

@@ -8,7 +8,10 @@ from storage.services import keys_under_other_masters, rewrap_keys
 
 
 class Command(OperatorCommand):
-    help = "Wrap every key under the current KEY_ENCRYPTION_SECRET. May be interrupted and run again at any time."
+    help = (
+        "Wrap every key under the current KEY_ENCRYPTION_SECRET and in the current format (docs/key-format.md)."
+        " May be interrupted and run again at any time."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--batch", type=int, default=500, help="Rows read at a time.")

@@ -47,7 +47,7 @@ export function renderHeadline({ tone = "", headline, lead }) {
   if (part("headline").textContent !== headline) {
     write(part("headline"), headline);
     say(`${headline}. ${lead}`);
-    document.title = `${headline}: BitLoot`;
+    document.title = `${headline}: ${root().dataset.store}`;
   }
   write(part("lead"), lead);
 }

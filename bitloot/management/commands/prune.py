@@ -1,0 +1,39 @@
+from argparse import ArgumentParser
+from typing import Any
+
+from bitloot.management.operator import OperatorCommand, UsageError
+from bitloot.ops.retention import BATCH, RULES, Rule, prune
+
+
+class Command(OperatorCommand):
+    help = (
+        "Forget what its retention has ended for: bodies of webhooks, e-mail addresses of orders that nobody paid,"
+        " mails, openings of keys, sessions. The rows of the books stay. The worker does the same every six hours."
+        " It may be interrupted and run again at any time."
+    )
+    has_json = has_dry_run = True
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--only", choices=[rule.name for rule in RULES], help="only this kind")
+        parser.add_argument("--batch", type=int, default=BATCH, help=f"rows in one transaction ({BATCH})")
+
+    def handle(self, *, only: str | None, batch: int, dry_run: bool, **options: Any) -> None:
+        if batch < 1:
+            raise UsageError("--batch has to be at least 1.")
+        rules = [rule for rule in RULES if only in (None, rule.name)]
+        counted = {rule: rule.rows().count() if dry_run else self._prune(rule, batch) for rule in rules}
+        if options["json"]:
+            rows = {rule.name: {"days": rule.days, "rows": count} for rule, count in counted.items()}
+            self.write_json({"dry_run": dry_run, "pruned": rows})
+            return
+        for rule, count in counted.items():
+            after = f", after {rule.days} days" if rule.setting else ""
+            self.stdout.write(f"{'Due' if dry_run else 'Forgotten'}: {count} {rule.what}{after}.")
+
+    def _prune(self, rule: Rule, batch: int) -> int:
+        done = 0
+        with self.progress(rule.rows().count(), "rows") as step:
+            for count in prune(rule, batch=batch):
+                step(count)
+                done += count
+        return done

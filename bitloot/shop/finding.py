@@ -1,0 +1,75 @@
+"""“Find my order”: a form that works without a script. What it answers never depends on what it finds."""
+
+import re
+import uuid
+
+from django import forms
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_safe
+
+from bitloot.shop.forms import MailboxField
+from bitloot.shop.throttling import too_often
+from orders import services
+
+_FULL_NUMBER = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
+
+
+class FindForm(forms.Form):
+    email = MailboxField(
+        max_length=254,
+        label="The e-mail address you ordered with",
+        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
+        error_messages={
+            "required": "Please enter the address you ordered with: the link goes there.",
+            "invalid": "This does not look like an e-mail address. Please check it: is an @ or a dot missing?",
+        },
+    )
+    number = forms.CharField(
+        max_length=300,
+        required=False,
+        label="Order number, if you have it",
+        help_text="It is in our e-mails and at the top of your order's page. Without it we e-mail you all your orders.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
+    )
+
+    def clean_number(self) -> uuid.UUID | None:
+        """Take the number out of whatever was pasted: a link, capitals, or with words around it."""
+        typed = self.cleaned_data["number"].strip()
+        if not typed:
+            return None
+        found = _FULL_NUMBER.search(typed)
+        if found is None:
+            raise forms.ValidationError(
+                "This is not a whole order number. It has 32 letters and digits; or leave the field empty."
+            )
+        return uuid.UUID(found[0])
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def find_order(request: HttpRequest) -> HttpResponse:
+    if request.method != "POST":
+        return _page(request, FindForm())
+    if refusal := too_often(request, "lookup"):
+        return refusal
+    form = FindForm(request.POST)
+    if not form.is_valid():
+        return _page(request, form, status=422)
+    services.look_up(order_id=form.cleaned_data["number"], email=form.cleaned_data["email"])
+    return _page(request, form, is_sent=True)
+
+
+@require_safe
+def to_order_page(request: HttpRequest, order_id: str, rest: str = "") -> HttpResponse:
+    """Lead from an address with capitals, a slash or an encoded `#` at its end to the order's own, with its token."""
+    page = reverse("order-page", args=[uuid.UUID(order_id)])
+    token = rest.strip("/").removeprefix("#")
+    return HttpResponseRedirect(f"{page}#{token}" if token else page)
+
+
+def _page(request: HttpRequest, form: FindForm, *, is_sent: bool = False, status: int = 200) -> HttpResponse:
+    response = render(request, "shop/find.html", {"form": form, "is_sent": is_sent}, status=status)
+    # With no-referrer browsers send this form with `Origin: null`, and Django's CSRF check refuses it.
+    response["Referrer-Policy"] = "same-origin"
+    return response

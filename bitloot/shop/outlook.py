@@ -1,0 +1,186 @@
+"""What happens next with an order, and by when: the words of the API and of the order's page, in one place.
+
+A sentence is for now, `late` is for after `expected_by`; a page that stays open changes over without asking.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.utils import timezone
+
+from bitloot.core.clock import delay
+from bitloot.shop.usual import Span, until_confirmed, until_delivery
+from fulfillment.choices import HoldReason
+from fulfillment.models import Reservation
+from fulfillment.money_back import objection_to_money_back
+from fulfillment.steps.holding import RESUMABLE, WHY_IT_WAITS
+from orders.choices import OrderReason
+from orders.models import Order
+from payments.models import Payment
+
+# After a day without a key the pipeline gives a purchase to staff.
+STAFF_TAKE_OVER = timedelta(days=1)
+LEAST_PATIENCE = timedelta(minutes=5)
+USUAL_DELIVERY, USUAL_NETWORK = timedelta(minutes=10), timedelta(hours=1)
+_MOVING = frozenset({Order.Status.PAID, Order.Status.FULFILLING, Order.Status.PARTIALLY_FULFILLED})
+_UNPAID = frozenset({Order.Status.PENDING, Order.Status.UNDERPAID})
+_ON_ITS_WAY = frozenset({Payment.Status.CONFIRMING, Payment.Status.CONFIRMED, Payment.Status.SENDING})
+_UNCLEAR = (
+    "Our supplier has not told us clearly whether your key was bought, and we never buy one twice. Our staff are"
+    " finding out, and we e-mail you."
+)
+_OTHER_KEY = "The key that our supplier sent cannot be used. Our staff are getting you another one, and we e-mail you."
+_A_PART = "A part of your order cannot be delivered. You keep the rest; we write to you about the money for it."
+_HELD: dict[str, str] = {
+    HoldReason.NO_KEYS: "Our supplier took the order but has not sent your key. Our staff are asking for it, and we"
+    " e-mail you.",
+    HoldReason.UNKNOWN_PURCHASE: _UNCLEAR,
+    HoldReason.FOUND_AT_SUPPLIER: _UNCLEAR,
+    HoldReason.DOUBLE_PURCHASE: _UNCLEAR,
+    HoldReason.FOREIGN_KEY: _OTHER_KEY,
+    HoldReason.UNREADABLE_KEY: _OTHER_KEY,
+    HoldReason.PARTLY_CANCELLED: _A_PART,
+    HoldReason.PARTLY_DELIVERED: _A_PART,
+    HoldReason.SUPPLIER_CANCELLED: "Our supplier cancelled the purchase of your key. Our staff will write to you about"
+    " your money.",
+    OrderReason.PAYMENT_REFUNDED: "Your coins went back to you before the order was delivered, so nothing is handed"
+    " out. Our staff will write to you.",
+    OrderReason.HELD_BY_STAFF: "Our staff stopped this order to look at it. Your money is safe. We'll write to you.",
+}
+
+
+@dataclass(frozen=True)
+class Outlook:
+    waits_for: str | None = None  # customer, network, supplier or staff
+    expected_by: datetime | None = None
+    sentence: str = ""
+    late: str = ""
+    can_have_money_back: bool = False
+
+
+def outlook_of(order: Order, payment: Payment | None, *, ready: int, has_failed: bool, asks_address: bool) -> Outlook:
+    if order.status == Order.Status.HELD:
+        return _held(order)
+    if order.status in _MOVING:
+        return _delivery(order, ready=ready, has_failed=has_failed)
+    if payment is not None and payment.status in _ON_ITS_WAY:
+        return _network(payment)
+    if order.status in _UNPAID:
+        return _unpaid(order, payment)
+    if order.status == Order.Status.REFUND_DUE:
+        return Outlook("customer" if asks_address else "staff")
+    return Outlook()
+
+
+def is_overdue(order: Order) -> bool:
+    """Whether the words changed because of the time alone."""
+    return order.status in _MOVING and _since(order) + STAFF_TAKE_OVER < timezone.now()
+
+
+def _since(order: Order) -> datetime:
+    return order.paid_at or order.created_at
+
+
+def _unpaid(order: Order, payment: Payment | None) -> Outlook:
+    if payment is not None and payment.status == Payment.Status.REVIEW:
+        return Outlook("staff")
+    if payment is not None and payment.quote_runs:
+        return Outlook("customer", payment.expires_at)
+    # An underpaid order holds money, so it does not expire.
+    return Outlook("customer", order.expires_at if order.status == Order.Status.PENDING else None)
+
+
+def _network(payment: Payment) -> Outlook:
+    span = until_confirmed(payment.pay_currency)
+    since = payment.coins_seen_at or payment.created_at
+    usual = _usually(span) or "A few minutes for most coins, up to an hour for some."
+    return Outlook(
+        "network",
+        since + _patience(span, USUAL_NETWORK),
+        f"The network is confirming it. {usual} You may close this page: we e-mail you.",
+        "The network is slower than usual. Your money is safe: we continue as soon as it is confirmed, and e-mail you."
+        f" If nothing has moved by {_day(since + STAFF_TAKE_OVER)}, write to us with your order number.",
+    )
+
+
+def _delivery(order: Order, *, ready: int, has_failed: bool) -> Outlook:
+    can_open = "You can open what is ready. " if ready else ""
+    if has_failed:
+        return Outlook(
+            "staff", None, f"{can_open}We could not get the rest. Our staff will e-mail you about the money for it."
+        )
+    since, span = _since(order), until_delivery()
+    if is_overdue(order):
+        contact = settings.SUPPORT_EMAIL or "us"
+        return Outlook(
+            "staff",
+            None,
+            f"{can_open}This takes far longer than it should, and our staff know. Your money is safe. If you would"
+            f" rather have it back, write to {contact} with your order number.",
+        )
+    usual = _usually(span) or "This usually takes a few minutes."
+    return Outlook(
+        "supplier",
+        since + _patience(span, USUAL_DELIVERY),
+        f"{can_open}The rest appears here automatically."
+        if ready
+        else f"{usual} You may close this page: we e-mail you when your key is ready.",
+        f"{can_open}This is taking longer than usual. We keep trying, and your money is safe. What is not here by"
+        f" {_day(since + STAFF_TAKE_OVER)}, our staff take over and write to you.",
+    )
+
+
+def _held(order: Order) -> Outlook:
+    if order.reason not in RESUMABLE:
+        return Outlook("staff", None, _HELD.get(order.reason, ""))
+    ends = _end_of_patience(order)
+    why = WHY_IT_WAITS.get(order.reason, "Our supplier cannot sell us your key at the moment.")
+    if ends is None:
+        return Outlook("staff", None, f"{why} Our staff are looking at it, and we e-mail you.")
+    can_have = objection_to_money_back(order) is None
+    choice = " You don't have to wait: you can have it back now." if can_have else ""
+    return Outlook(
+        "supplier",
+        ends,
+        f"{why} We buy your key as soon as we can. If we cannot get it by {_day(ends)}, your money goes back to you."
+        + choice,
+        f"{why} We are about to give your money back, and e-mail you.",
+        can_have_money_back=can_have,
+    )
+
+
+def _end_of_patience(order: Order) -> datetime | None:
+    waiting = Reservation.objects.filter(item__order=order, replaces=None, status=Reservation.Status.HELD)
+    ends = [
+        (row.waiting_since or row.changed_at) + delay(row.item.product.stock_wait_hours * 3600)
+        for row in waiting.select_related("item__product")
+        if row.reason in RESUMABLE and row.supplier_order_id is None
+    ]
+    return min(ends, default=None)
+
+
+def _patience(span: Span | None, default: timedelta) -> timedelta:
+    return default if span is None else max(timedelta(seconds=span.mostly), LEAST_PATIENCE)
+
+
+def _usually(span: Span | None) -> str:
+    if span is None:
+        return ""
+    usually, mostly = _in_words(span.usually), _in_words(span.mostly)
+    rarely = "" if mostly == usually else f", sometimes {mostly}"
+    return f"This usually takes {usually}{rarely}."
+
+
+def _in_words(seconds: int) -> str:
+    """Say a time as people do: nobody waits 37 minutes."""
+    minutes = max(1, round(seconds / 60))
+    if minutes >= 90:
+        return f"about {round(minutes / 60)} hours"
+    if minutes > 10:
+        minutes = round(minutes / 5) * 5
+    return "about a minute" if minutes == 1 else f"about {minutes} minutes"
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment:%A}, {moment.day} {moment:%B, %H:%M} UTC"

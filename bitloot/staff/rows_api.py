@@ -1,0 +1,244 @@
+"""Single rows for staff, with what may be decided about them: the decisions of the admin's pages, over REST."""
+
+from typing import Any, ClassVar
+
+from django import forms
+from django.contrib import admin
+from django.db.models import Model
+from django.http import Http404
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from bitloot.core.admin.decisions import DecisionAdmin
+from bitloot.core.api import json_body
+from bitloot.core.decisions import ConfirmForm, Decision, DecisionRefused
+from bitloot.core.staff_api import StaffView
+from bitloot.staff import serializers
+from bitloot.staff.waits import waits_for
+from fulfillment.models import Reservation
+from orders.models import Alert, Approval, Email, Order
+from payments.models import Payment, Refund
+from storage.models import Key
+from webhooks.models import WebhookLog
+
+MAX_WEBHOOKS = 100
+LARGEST_ID = 2**63 - 1
+EXAMPLE = OpenApiExample(
+    "A reason", {"seen": "17.9f86d081884c7d65", "form": {"reason": "The customer asked for it."}}, request_only=True
+)
+
+
+class OneRow(StaffView):
+    """A row as the admin's page of its model finds it, by the one id in the address."""
+
+    model: ClassVar[type[Model]]
+
+    @property
+    def page(self) -> DecisionAdmin:
+        page = admin.site.get_model_admin(self.model)
+        assert isinstance(page, DecisionAdmin)
+        return page
+
+    def row(self, request: Request, key: Any) -> Any:
+        found = self.page.get_object(request, str(key)) if isinstance(key, str) or _is_id(key) else None
+        if found is None:
+            raise Http404
+        return found
+
+
+class RowView(OneRow):
+    serializer_class: type[serializers.DecidableSerializer]
+
+    def get(self, request: Request, **key: Any) -> Response:
+        """Show the row, and what may be decided about it now."""
+        (only,) = key.values()
+        row = self.row(request, only)
+        context = {"page": self.page, "request": request, **self.more(request, row)}
+        return Response(self.serializer_class(row, context=context).data)
+
+    def more(self, request: Request, row: Any) -> dict[str, Any]:
+        """Return what the serializer needs beside the row."""
+        return {}
+
+
+class DecisionView(OneRow):
+    def post(self, request: Request, name: str, **key: Any) -> Response:
+        (only,) = key.values()
+        row, page = self.row(request, only), self.page
+        decision = next((decision for decision in page.decisions if decision.name == name), None)
+        if decision is None:
+            raise Http404
+        page.demand_permission(request, row, decision)
+        asked = serializers.DecideSerializer(data=json_body(request))
+        asked.is_valid(raise_exception=True)
+        fields = _cleaned(page, row, decision, asked.validated_data["form"])
+        try:
+            done = page.decide(request, row, decision, fields, seen=asked.validated_data["seen"])
+        except DecisionRefused as err:
+            err.afterwards()
+            raise
+        row.refresh_from_db()
+        waits = done != decision.done
+        answer = {"waits_for_approval": waits, "detail": done, "status": getattr(row, "status", "")}
+        return Response(serializers.DecidedSerializer(answer).data, status=202 if waits else 200)
+
+
+def _is_id(key: Any) -> bool:
+    return not isinstance(key, int) or key <= LARGEST_ID
+
+
+def _cleaned(page: DecisionAdmin, row: Any, decision: Decision[Any], typed: dict[str, str]) -> dict[str, Any]:
+    """Read what was typed as the admin's form reads it, its hidden fields being what it would begin with."""
+    form_class = page.form_for(row, decision)
+    known = (form_class or ConfirmForm).base_fields
+    if unknown := set(typed) - set(known):
+        names = ", ".join(sorted(known)) or "nothing"
+        raise ValidationError({"form": [f"{len(unknown)} unknown field(s). It asks for: {names}."]})
+    if form_class is None:
+        return {}
+    form: forms.Form = form_class({**(decision.initial(row) if decision.initial else {}), **typed})
+    if not form.is_valid():
+        raise ValidationError({"form": {name: [str(text) for text in texts] for name, texts in form.errors.items()}})
+    return form.cleaned_data
+
+
+def _decides(view: type[DecisionView]) -> type[DecisionView]:
+    """Document which decisions there are, and the permission that each needs beside the one to view the row."""
+    decisions = admin.site.get_model_admin(view.model).decisions  # type: ignore[attr-defined]
+    lines = [f"- `{each.name}`: {each.label} (`{each.permission}`)" for each in decisions]
+    text = (
+        "Decide about the row as the button of the admin does: same permission, objection, second person and line in"
+        " the staff log.\n\n" + "\n".join(lines)
+    )
+    names = [each.name for each in decisions]
+    schema = extend_schema(
+        description=text,
+        parameters=[OpenApiParameter("name", str, OpenApiParameter.PATH, enum=names)],
+        request=serializers.DecideSerializer,
+        responses={200: serializers.DecidedSerializer, 202: serializers.DecidedSerializer},
+        examples=[EXAMPLE],
+    )
+    return extend_schema_view(post=schema)(view)
+
+
+class OrderDetail(RowView):
+    model = Order
+    required_permissions = ("orders.view_order",)
+    serializer_class = serializers.OrderDetailSerializer
+
+    def more(self, request: Request, row: Order) -> dict[str, Any]:
+        return {"waits": waits_for([row])}
+
+
+@_decides
+class OrderDecision(DecisionView):
+    model = Order
+    required_permissions = ("orders.view_order",)
+
+
+class PaymentDetail(RowView):
+    model = Payment
+    required_permissions = ("payments.view_payment",)
+    serializer_class = serializers.PaymentDetailSerializer
+
+    def more(self, request: Request, row: Payment) -> dict[str, Any]:
+        return {"webhooks": _webhooks_of(row) if request.user.has_perm("webhooks.view_webhooklog") else None}
+
+
+@_decides
+class PaymentDecision(DecisionView):
+    model = Payment
+    required_permissions = ("payments.view_payment",)
+
+
+class RefundDetail(RowView):
+    model = Refund
+    required_permissions = ("payments.view_refund",)
+    serializer_class = serializers.RefundDetailSerializer
+
+
+@_decides
+class RefundDecision(DecisionView):
+    model = Refund
+    required_permissions = ("payments.view_refund",)
+
+
+class ReservationDetail(RowView):
+    model = Reservation
+    required_permissions = ("fulfillment.view_reservation",)
+    serializer_class = serializers.ReservationDetailSerializer
+
+
+@_decides
+class ReservationDecision(DecisionView):
+    model = Reservation
+    required_permissions = ("fulfillment.view_reservation",)
+
+
+class KeyDetail(RowView):
+    model = Key
+    required_permissions = ("storage.view_key",)
+    serializer_class = serializers.KeyDetailSerializer
+
+
+@_decides
+class KeyDecision(DecisionView):
+    model = Key
+    required_permissions = ("storage.view_key",)
+
+
+class WebhookDetail(RowView):
+    model = WebhookLog
+    required_permissions = ("webhooks.view_webhooklog",)
+    serializer_class = serializers.WebhookDetailSerializer
+
+
+@_decides
+class WebhookDecision(DecisionView):
+    model = WebhookLog
+    required_permissions = ("webhooks.view_webhooklog",)
+
+
+class AlertDetail(RowView):
+    model = Alert
+    required_permissions = ("orders.view_alert",)
+    serializer_class = serializers.AlertDetailSerializer
+
+
+@_decides
+class AlertDecision(DecisionView):
+    model = Alert
+    required_permissions = ("orders.view_alert",)
+
+
+class ApprovalDetail(RowView):
+    model = Approval
+    required_permissions = ("orders.view_approval",)
+    serializer_class = serializers.ApprovalDetailSerializer
+
+
+@_decides
+class ApprovalDecision(DecisionView):
+    model = Approval
+    required_permissions = ("orders.view_approval",)
+
+
+class MailDetail(RowView):
+    model = Email
+    required_permissions = ("orders.view_email",)
+    serializer_class = serializers.MailDetailSerializer
+
+
+@_decides
+class MailDecision(DecisionView):
+    model = Email
+    required_permissions = ("orders.view_email",)
+
+
+def _webhooks_of(payment: Payment) -> list[WebhookLog]:
+    if not payment.external_id:
+        return []
+    sent = WebhookLog.objects.filter(provider=WebhookLog.Provider.NOWPAYMENTS, external_id=payment.external_id)
+    return list(sent.defer("body").order_by("-id")[:MAX_WEBHOOKS])
