@@ -225,3 +225,14 @@ def test_a_rest_that_no_longer_completes_the_price_is_for_a_person():
     order = make_order()
     rest = make_payment(order, price_amount=Decimal("12.50"))
     assert apply(rest, make_facts(rest)) == "review: order_not_covered"
+
+
+def test_coins_that_are_seen_are_mailed_once_and_not_when_the_payment_is_finished_at_once():
+    payment = make_payment()
+    for step in ("confirming", "confirmed", "sending", "confirming"):
+        apply(payment, make_facts(payment, step))
+        payment.refresh_from_db()
+    assert kinds(payment.order) == ["payment_seen"]
+    at_once = make_payment()
+    apply(at_once, make_facts(at_once))
+    assert kinds(at_once.order) == ["payment_received"]
