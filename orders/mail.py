@@ -175,7 +175,7 @@ def _message(mail: Email, items: list[OrderItem]) -> EmailMultiAlternatives:
     )
     message.attach_alternative(letter.html, "text/html")
     if letter.cover is not None:
-        message.mixed_subtype = "related"
+        message.mixed_subtype = "related"  # type: ignore[attr-defined]  # missing in the stubs
         message.attach(letter.cover)
     return message
 

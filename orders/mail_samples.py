@@ -16,7 +16,7 @@ _PLACED_AT = datetime(2026, 11, 28, 20, 15, tzinfo=UTC)
 _UNTIL = datetime(2026, 11, 29, 22, 15, tzinfo=UTC)
 _ORDER_ID = UUID("5e0a3c39-7a3d-4b0e-9f55-0d8f6a1c2b3d")
 _TITLES = ("2 × Ember Drift", "1 × Harbour of Glass")
-_REFUND = {"coins": "0.064 LTC", "address": "…7fK2qd"}
+_REFUND: dict[str, str | bool] = {"coins": "0.064 LTC", "address": "…7fK2qd"}
 Kind = Email.Kind
 # By kind and, after a hyphen, by what else the template says.
 FACTS: dict[str, dict[str, str | bool]] = {

@@ -596,10 +596,6 @@ class Notification(QueueRow):
         """Record that the service took it. Raises LeaseLost."""
         self.release(None, status=self.Status.SENT, sent_at=Now(), error="")
 
-    def mark_overtaken(self) -> None:
-        """Record that it is no longer true and was not sent. Raises LeaseLost."""
-        self.release(None, status=self.Status.OVERTAKEN, error="")
-
     def mark_failed(self, *, error: str) -> None:
         """Record that it will not be sent. Raises LeaseLost."""
         self.release(None, status=self.Status.FAILED, error=error[:300])

@@ -1,6 +1,7 @@
 """Where a refund goes to: what customers give is checked against the coin's own rules and never overwritten."""
 
 import uuid
+from typing import Any
 
 import regex
 from django.conf import settings
@@ -65,8 +66,10 @@ def _add(order: Order, refund: Refund, given: RefundAddress) -> None:
 
 
 def _tell_customer(order: Order, refund: Refund, given: RefundAddress) -> None:
-    until = {"until": given.rests_until.isoformat()} if given.rests_until else {}
-    queue_email(order, Email.Kind.REFUND_ADDRESS, coins=refund.coins, address=str(given), **until)
+    facts: dict[str, Any] = {"coins": refund.coins, "address": str(given)}
+    if given.rests_until is not None:
+        facts["until"] = given.rests_until.isoformat()
+    queue_email(order, Email.Kind.REFUND_ADDRESS, **facts)
 
 
 def _tell_staff(order: Order, refund: Refund, given: RefundAddress) -> None:

@@ -164,7 +164,7 @@ def _tell_delayed(reservation: Reservation, order: Order, reason: HoldReason, un
     cause = "staff" if until is None else reason.value if reason in WHY_IT_WAITS else "supplier"
     if Email.objects.filter(order=order, kind=Email.Kind.DELAYED, facts__cause=cause).exists():
         return
-    ends = {} if until is None else {"until": until.isoformat()}
+    ends: dict[str, Any] = {} if until is None else {"until": until.isoformat()}
     queue_email(order, Email.Kind.DELAYED, cause=cause, title=reservation.item.title, **ends)
 
 

@@ -297,7 +297,8 @@ STORIES = (
     ),
     ends(
         "the answer is lost, an hour passes, then money",
-        "held: not_created_by_us | review: not_created_by_us + expired: no_answer | payment_checked | not_created_by_us",
+        "held: not_created_by_us | review: not_created_by_us + expired: no_answer | payment_checked"
+        " | not_created_by_us",
         "finished 1",
         before=(LOST, TWO_HOURS, SWEEP),
         told="expired, payment waiting > review, order held",
