@@ -1,4 +1,4 @@
-"""`make check`: style, types, translations, layers, migrations, production settings, API schema and the list of settings."""
+"""`make check`: style, types, translations, layers, migrations, production settings, API schema, list of settings."""
 
 import os
 import re

@@ -87,7 +87,8 @@ def _files() -> Iterator[Path]:
     for room in ROOMS:
         yield from (path for path in (ROOT / room).rglob("*.py") if not {"tests", "migrations"} & set(path.parts))
     for suffix in ("html", "txt"):
-        yield from (ROOT / "templates").rglob(f"*.{suffix}")
+        # The staff's pages are in English; what they say with the words of Django's admin, Django translates.
+        yield from (path for path in (ROOT / "templates").rglob(f"*.{suffix}") if "admin" not in path.parts)
 
 
 def _po(catalog: Catalog) -> bytes:
