@@ -3,12 +3,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
+from django.utils.translation import get_language
 
 from bitloot.core import logs, queries, wakeup
 from bitloot.core.limits import count
@@ -78,10 +80,21 @@ def place_order(*, email: str, lines: Sequence[Line], idempotency_key: str = "",
     return Placed(order, items, replayed=False)
 
 
-def queue_email(order: Order, kind: str, *, reason: str = "") -> None:
-    """Owe the customer a mail; it leaves after the commit."""
-    queries.insert(Email(order=order, kind=kind, to=order.email, reason=reason))
+def queue_email(order: Order, kind: str, *, after: timedelta | None = None, **facts: str | bool) -> None:
+    """Owe the customer a mail; it leaves after the commit, or after this time if it is not overtaken by then.
+
+    `facts` are what its template says: amounts as decimal text, coins with their name, moments as `isoformat()`.
+    """
+    due: dict[str, Any] = {} if after is None else {"next_attempt_at": Now() + after}
+    queries.insert(Email(order=order, kind=kind, to=order.email, facts=facts, **due))
     wakeup.notify("orders")
+
+
+def expire(order: Order) -> None:
+    """End an order that nobody paid in time, and tell the customer. Raises InvalidTransition if it was paid."""
+    with transaction.atomic():
+        if order.expire():
+            queue_email(order, Email.Kind.EXPIRED)
 
 
 def send_fresh_link(*, order_id: uuid.UUID, email: str) -> None:
@@ -206,7 +219,13 @@ def _create(order_id: uuid.UUID, email: str, priced: Sequence[tuple[Product, int
     total = sum((product.price * quantity for product, quantity in priced), Decimal(0))
     if total > MAX_TOTAL:
         raise OrderRefused({"items": ["This order is too large. Order less, or write to us."]})
-    order = Order.objects.create(pk=order_id, email=email, total=total, currency=settings.STORE_CURRENCY)
+    order = Order.objects.create(
+        pk=order_id,
+        email=email,
+        total=total,
+        currency=settings.STORE_CURRENCY,
+        language=get_language() or settings.LANGUAGE_CODE,  # the request's, as LocaleMiddleware chose it
+    )
     items = [
         OrderItem(order=order, product=product, title=product.title, quantity=quantity, unit_price=product.price)
         for product, quantity in sorted(priced, key=lambda line: line[0].title)  # as a reader of the order gets them

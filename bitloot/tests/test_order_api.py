@@ -117,7 +117,7 @@ NEW_ROWS = {
         True,
     ),
     "key": (lambda order: make_key(order.items.first()), True),
-    "mail": (lambda order: order.emails.create(kind="problem", to=order.email), False),
+    "mail": (lambda order: order.emails.create(kind="delayed", to=order.email), False),
     "another order": (lambda order: make_payment(make_order()), False),
 }
 
