@@ -344,9 +344,10 @@ class Email(QueueRow):
         KEY_OPENED = "key_opened"
         YOUR_ORDERS = "your_orders"
         ALERT = "alert"
+        STAFF_NOTICE = "staff_notice"
 
     # All others go to the address that their order has when they are sent, and link to it.
-    WITHOUT_LINK = (Kind.ALERT, Kind.ADDRESS_REPLACED, Kind.YOUR_ORDERS)
+    WITHOUT_LINK = (Kind.ALERT, Kind.ADDRESS_REPLACED, Kind.YOUR_ORDERS, Kind.STAFF_NOTICE)
 
     order = models.ForeignKey(Order, null=True, blank=True, on_delete=models.PROTECT, related_name="emails")
     kind = models.CharField(max_length=20, choices=Kind.choices)
