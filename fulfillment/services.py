@@ -19,6 +19,7 @@ from fulfillment.steps.holding import waits_for_a_purchase
 from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.models import Order
+from orders.services import renew_link
 from storage.exceptions import KeyShredded
 from storage.models import Key
 from storage.services import ready_keys
@@ -165,6 +166,24 @@ def keys_of(order: Order) -> list[Key]:
     return keys
 
 
+def objection_to_resending(order: Order) -> str | None:
+    try:
+        keys_of(order)
+    except NothingStored:
+        return "No key of it is here yet. The customer gets a mail once there is one."
+    except KeysGone:
+        return "Its keys were destroyed, or its money went back."
+    return None
+
+
+def resend(order: Order, *, actor: str) -> None:
+    """Mail a fresh link to the keys of an order. Raises DecisionRefused."""
+    with transaction.atomic():
+        order = order.lock()
+        demand(objection_to_resending(order))
+        renew_link(order, actor=actor)
+
+
 def is_open_question(reservation: Reservation) -> bool:
     """Whether nobody knows if something was bought: then only a search may follow."""
     return reservation.supplier_order_id is None and (
@@ -220,6 +239,14 @@ RESUME = Decision(
     objection=objection_to_resuming,
     carry_out=resume,
     done="it is bought as if it were new, at today's price and cap",
+)
+RESEND = Decision(
+    name="resend_delivery",
+    label="Mail the keys' link again",
+    permission="orders.renew_link",
+    objection=objection_to_resending,
+    carry_out=resend,
+    done="a fresh link to its keys goes to the customer; older links no longer open the order",
 )
 RUN_ORDER = Decision(
     name="run_delivery",

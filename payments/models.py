@@ -13,6 +13,7 @@ from bitloot.core.queue import QueueManager, QueueRow
 from orders.models import Order
 from orders.state import StatusRow
 from payments.choices import BY_THE_PROVIDER, PaymentStatus, RefundKind, RefundStatus, ReviewReason
+from payments.networks import network_name
 
 USUAL_QUOTE = timedelta(minutes=20)
 
@@ -22,6 +23,7 @@ class Coin(models.Model):
 
     code = models.CharField(primary_key=True, max_length=32)
     name = models.CharField(max_length=80)
+    ticker = models.CharField(max_length=16, blank=True, help_text="What wallets call it; `code` has the network too.")
     network = models.CharField(max_length=32, blank=True)
     wallet_regex = models.CharField(max_length=300, blank=True)
     takes_memo = models.BooleanField(default=False, help_text="Its addresses may have a memo or tag.")
@@ -31,6 +33,17 @@ class Coin(models.Model):
     minimum = models.DecimalField(
         max_digits=12, decimal_places=2, null=True, blank=True, help_text="In the shop's currency."
     )
+    rate = models.DecimalField(
+        max_digits=40,
+        decimal_places=18,
+        null=True,
+        blank=True,
+        help_text="Coins for one unit of the shop's currency, as the provider last estimated.",
+    )
+    recent_uses = models.PositiveIntegerField(default=0, help_text="Payments of the last 90 days that arrived in full.")
+    usual_minutes = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="From the first sight of the coins to their confirmation."
+    )
     refreshed_at = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -38,6 +51,10 @@ class Coin(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.code})"
+
+    @property
+    def network_name(self) -> str:
+        return network_name(self.network, self.code)
 
 
 class Payment(StatusRow, QueueRow):

@@ -81,6 +81,7 @@ class Coin:
     takes_memo: bool
     needs_memo: bool
     memo_regex: str = ""
+    ticker: str = ""
 
 
 @dataclass(frozen=True)
@@ -271,6 +272,7 @@ def _usable_coin(entry: Fields) -> Coin | None:
         # Their live lists say that Ripple's tag is optional: wallets of one's own have none.
         needs_memo=takes_memo and not entry.flag("extra_id_optional", default=False),
         memo_regex=entry.aside(entry.optional_text, "extra_id_regex", ""),
+        ticker=entry.aside(entry.optional_text, "ticker", "").lower(),
     )
 
 

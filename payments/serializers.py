@@ -10,6 +10,8 @@ from orders.serializers import StrictSerializer, TextField
 from payments.balance import is_noticeable, surplus_of
 from payments.choices import ReviewReason
 from payments.models import Coin, Payment, Refund
+from payments.networks import network_name
+from payments.uris import payment_uri
 
 CUSTOMER_SENTENCES: dict[str, str] = {
     ReviewReason.NO_ANSWER: "The payment provider did not answer. Choose a coin again; nothing was charged.",
@@ -20,13 +22,23 @@ REVIEW_SENTENCE = "Our staff are looking at this payment. You don't need to do a
 
 
 class CoinSerializer(serializers.ModelSerializer):
+    ticker = serializers.SerializerMethodField(help_text="What wallets call the coin.")
+    network_name = serializers.CharField(help_text="The network in the words of wallets, such as Tron (TRC-20).")
+    rate = serializers.SerializerMethodField(help_text="About how many coins one unit of the shop's currency is.")
+
     class Meta:
         model = Coin
-        fields = ["code", "name", "network", "minimum"]
+        fields = ["code", "name", "ticker", "network", "network_name", "minimum", "rate", "usual_minutes"]
+
+    def get_ticker(self, coin: Coin) -> str:
+        return (coin.ticker or coin.code).upper()
+
+    def get_rate(self, coin: Coin) -> str | None:
+        return None if coin.rate is None else plain(coin.rate)
 
 
 class CoinsSerializer(serializers.Serializer):
-    currencies = CoinSerializer(many=True)
+    currencies = CoinSerializer(many=True, help_text="The most used ones first.")
 
 
 class StartPaymentSerializer(StrictSerializer):
@@ -42,14 +54,18 @@ class PaymentSerializer(serializers.ModelSerializer):
     actually_paid = serializers.CharField()
     payin_extra_id = serializers.CharField(allow_null=True)
     surplus = serializers.CharField(allow_null=True, help_text="Coins beyond what was asked; they can go back.")
-    qr = serializers.CharField(allow_null=True)
+    network_name = serializers.CharField()
+    uri = serializers.CharField(allow_null=True, help_text="Opens a wallet with address, amount and memo filled in.")
+    qr = serializers.CharField(allow_null=True, help_text="A picture of the URI, or else of the address.")
+    qr_note = serializers.CharField(allow_null=True, help_text="What the code holds, and what is left to type.")
     reason = serializers.CharField(allow_null=True)
 
     class Meta:
         model = Payment
         fields = [
-            "id", "payment_id", "status", "pay_address", "pay_amount", "pay_currency", "payin_extra_id", "network",
-            "actually_paid", "surplus", "expires_at", "qr", "reason",
+            "id", "payment_id", "status", "price_amount", "price_currency", "pay_address", "pay_amount", "pay_currency",
+            "payin_extra_id", "network", "network_name", "actually_paid", "surplus", "created_at", "expires_at", "uri",
+            "qr", "qr_note", "reason",
         ]  # fmt: skip
 
 
@@ -106,18 +122,43 @@ def payment_body(payment: Payment) -> dict[str, Any]:
         "id": payment.id,
         "payment_id": payment.external_id,
         "status": payment.status,
+        "price_amount": str(payment.price_amount),
+        "price_currency": payment.price_currency.upper(),
         "pay_address": payment.pay_address,
         "pay_amount": None if payment.pay_amount is None else plain(payment.pay_amount),
         "pay_currency": payment.pay_currency,
         "payin_extra_id": payment.payin_extra_id or None,
         "network": payment.network,
+        "network_name": network_name(payment.network, payment.pay_currency),
         "actually_paid": plain(payment.actually_paid),
         "surplus": _surplus(payment),
+        "created_at": payment.created_at,
         "expires_at": payment.expires_at,
-        # The address alone: wallets differ too much over payment URIs to put more into it.
-        "qr": qr_picture(payment.pay_address) if payment.pay_address and payment.quote_runs else None,
+        **_code(payment),
         "reason": _sentence(payment),
     }
+
+
+def _code(payment: Payment) -> dict[str, str | None]:
+    """Return the code to scan: only while coins may be sent, because a picture gets kept and used later."""
+    if not payment.pay_address or not payment.quote_runs:
+        return {"uri": None, "qr": None, "qr_note": None}
+    uri = payment_uri(
+        coin=payment.pay_currency,
+        network=payment.network,
+        address=payment.pay_address,
+        amount=payment.pay_amount,
+        memo=payment.payin_extra_id,
+    )
+    return {"uri": uri, "qr": qr_picture(uri or payment.pay_address), "qr_note": _qr_note(payment, uri)}
+
+
+def _qr_note(payment: Payment, uri: str | None) -> str:
+    memo = payment.payin_extra_id
+    if uri:
+        return f"The code holds the address{', the amount and the memo' if memo else ' and the amount'}."
+    chosen = f" and choose the network {name}" if (name := network_name(payment.network, payment.pay_currency)) else ""
+    return f"The code holds the address only. Type the amount{' and the memo' if memo else ''} yourself{chosen}."
 
 
 def _surplus(payment: Payment) -> str | None:

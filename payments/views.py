@@ -6,8 +6,8 @@ from rest_framework.views import APIView
 from bitloot.core.api import answers, answers_with, client_network, json_body
 from orders.access import order_and_token_for, order_for
 from orders.views import IDEMPOTENCY_KEY
-from payments import creation, exceptions, refunds
-from payments.models import Coin, Payment, Refund
+from payments import coins, creation, exceptions, refunds
+from payments.models import Payment, Refund
 from payments.refund_addresses import give_address
 from payments.serializers import (
     CoinSerializer,
@@ -39,9 +39,8 @@ class CoinList(APIView):
 
     @extend_schema(responses=CoinsSerializer, auth=[])
     def get(self, request: Request) -> Response:
-        """List the coins on offer, with their minimum in the shop's currency where the provider names one."""
-        coins = Coin.objects.filter(is_offered=True)
-        return Response({"currencies": CoinSerializer(coins, many=True).data})
+        """List the coins on offer, the most used first, with minimum and price where the provider says them."""
+        return Response({"currencies": CoinSerializer(coins.offered(), many=True).data})
 
 
 class PaymentCreate(APIView):

@@ -371,11 +371,15 @@ def shred(key: Key, *, reason: str, actor: str = "") -> bool:
     return _shred(key, KeyDeliveryLog.Status.DELETED, f"The key was destroyed: {reason}", actor=actor)
 
 
-def expire_deliveries() -> int:
-    """Shred the keys whose retention has ended; return how many."""
-    due = KeyDeliveryLog.objects.filter(status__in=KeyDeliveryLog.OPENABLE, expires_at__lte=Now()).order_by(
-        "expires_at"
-    )
+def expired_deliveries(*, unviewed: bool) -> QuerySet[KeyDeliveryLog]:
+    """The keys that are still there although their retention has ended; with `unviewed` those never opened as well."""
+    due = KeyDeliveryLog.objects.filter(status__in=KeyDeliveryLog.OPENABLE, expires_at__lte=Now())
+    return due if unviewed else due.filter(key__viewed_at__isnull=False)
+
+
+def expire_deliveries(*, unviewed: bool = True) -> int:
+    """Shred the first of the keys whose retention has ended; return how many, 0 if none is left."""
+    due = expired_deliveries(unviewed=unviewed).order_by("expires_at")
     batch = due.select_related("key__item__order")[:RETENTION_BATCH]
     message = "The key was destroyed: its retention has ended."
     return sum(_shred(delivery.key, KeyDeliveryLog.Status.EXPIRED, message) for delivery in batch)

@@ -3,15 +3,15 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from operator import itemgetter
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from bitloot.core import queries, wakeup
 from bitloot.core.clock import backoff
@@ -139,6 +139,43 @@ def replay(log: WebhookLog, *, actor: str = "") -> None:
     # Instead of a lock: a worker that claimed the row since it was read keeps it.
     demand(None if log.mark_replayed() else IN_HAND)
     wakeup.notify("webhooks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Which webhooks are meant; what is empty chooses nothing out."""
+
+    ids: Sequence[int] = ()
+    status: str = ""
+    provider: str = ""
+    event_type: str = ""
+    external_id: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def chosen(wanted: Chosen) -> QuerySet[WebhookLog]:
+    conditions = {
+        "pk__in": wanted.ids,
+        "status": wanted.status,
+        "provider": wanted.provider,
+        "event_type": wanted.event_type,
+        "external_id": wanted.external_id,
+        "received_at__gte": wanted.since,
+        "received_at__lt": wanted.until,
+    }
+    return WebhookLog.objects.filter(**{name: value for name, value in conditions.items() if value})
+
+
+def replay_each(wanted: Chosen, *, actor: str) -> Iterator[str | None]:
+    """Replay the webhooks that are chosen now, oldest first; yield for each what stands against it, or None."""
+    for pk in list(chosen(wanted).order_by("pk").values_list("pk", flat=True)):
+        try:
+            replay(WebhookLog.objects.get(pk=pk), actor=actor)
+        except DecisionRefused as err:
+            yield str(err)
+        else:
+            yield None
 
 
 def _is_tampered(log: WebhookLog) -> bool:

@@ -21,6 +21,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('code', models.CharField(max_length=32, primary_key=True, serialize=False)),
                 ('name', models.CharField(max_length=80)),
+                ('ticker', models.CharField(blank=True, help_text='What wallets call it; `code` has the network too.', max_length=16)),
                 ('network', models.CharField(blank=True, max_length=32)),
                 ('wallet_regex', models.CharField(blank=True, max_length=300)),
                 ('takes_memo', models.BooleanField(default=False, help_text='Its addresses may have a memo or tag.')),
@@ -28,6 +29,9 @@ class Migration(migrations.Migration):
                 ('memo_regex', models.CharField(blank=True, max_length=300)),
                 ('is_offered', models.BooleanField(default=True)),
                 ('minimum', models.DecimalField(blank=True, decimal_places=2, help_text="In the shop's currency.", max_digits=12, null=True)),
+                ('rate', models.DecimalField(blank=True, decimal_places=18, help_text="Coins for one unit of the shop's currency, as the provider last estimated.", max_digits=40, null=True)),
+                ('recent_uses', models.PositiveIntegerField(default=0, help_text='Payments of the last 90 days that arrived in full.')),
+                ('usual_minutes', models.PositiveSmallIntegerField(blank=True, help_text='From the first sight of the coins to their confirmation.', null=True)),
                 ('refreshed_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
             ],
             options={

@@ -4,12 +4,13 @@ from decimal import Decimal
 import pytest
 import responses
 from django.db.models.functions import Now
+from django.utils import timezone
 
-from payments.coins import FRESH_SECONDS, check_payable, refresh, refresh_if_stale
+from payments.coins import FRESH_SECONDS, check_payable, least_price, refresh, refresh_if_stale
 from payments.exceptions import TooSmall, UnknownCoin
 from payments.models import Coin
 from payments.tasks import refresh_coins
-from payments.tests.factories import make_coin, url
+from payments.tests.factories import make_coin, make_payment, url
 
 pytestmark = pytest.mark.django_db
 
@@ -22,6 +23,7 @@ def provider(wire, *coins, merchant=("BTC", "ETH"), minimum="19.001"):
     wire.get(url("/merchant/coins"), json={"selectedCurrencies": list(merchant)})
     wire.get(url("/full-currencies"), json={"currencies": list(coins)})
     wire.get(url("/min-amount"), json={"min_amount": "0.0001", "fiat_equivalent": minimum})
+    wire.get(url("/estimate"), json={"estimated_amount": "0.00172"})
 
 
 def test_the_coins_of_our_account_are_offered_with_their_minimum(wire):
@@ -58,6 +60,34 @@ def test_a_minimum_is_rounded_up_and_bounded(wire, minimum, kept):
     provider(wire, coin("btc"), minimum=minimum)
     refresh()
     assert Coin.objects.get().minimum == kept
+
+
+def test_the_price_in_a_coin_is_an_estimate_and_an_old_one_is_better_than_none(wire):
+    provider(wire, coin("btc", ticker="XBT"), coin("eth"))
+    refresh()
+    assert list(Coin.objects.values_list("code", "ticker", "rate")) == [
+        ("btc", "xbt", Decimal("0.0000172")),
+        ("eth", "", Decimal("0.0000172")),
+    ]
+    asked = [call.request.params for call in wire.calls if "/estimate" in call.request.url]
+    assert asked[0] == {"amount": "100", "currency_from": "eur", "currency_to": "btc"}
+    wire.replace(responses.GET, url("/estimate"), status=429)
+    refresh()
+    assert set(Coin.objects.values_list("rate", flat=True)) == {Decimal("0.0000172")}
+
+
+def test_a_coin_remembers_how_often_it_was_used_and_how_long_it_took(wire):
+    now = timezone.now()
+    for minutes in (2, 4, 4.5, 9, 60):
+        seen = now - timedelta(minutes=minutes)
+        make_payment(status="finished", pay_currency="btc", coins_seen_at=seen, finished_at=now)
+    make_payment(status="finished", pay_currency="btc", created_at=now - timedelta(days=91))
+    make_payment(status="waiting", pay_currency="btc")
+    make_payment(status="finished", pay_currency="eth", coins_seen_at=now, finished_at=now + timedelta(minutes=77))
+    provider(wire, coin("btc"), coin("eth"))
+    refresh()
+    # Five of btc are enough to know better; one of eth is not.
+    assert list(Coin.objects.values_list("code", "recent_uses", "usual_minutes")) == [("btc", 5, 5), ("eth", 1, 5)]
 
 
 def test_a_minimum_that_nobody_tells_is_not_known(wire, caplog):
@@ -103,6 +133,17 @@ def test_what_can_be_paid_with():
     for code in ("old", "nothing", "", "BTC"):
         with pytest.raises(UnknownCoin):
             check_payable(price=Decimal(100), coin=code)
+
+
+@pytest.mark.parametrize(
+    ("minimums", "least"),
+    [(["3.00", "2.50"], Decimal("2.50")), (["3.00", None], None), ([], None)],
+)
+def test_the_least_price_is_known_if_every_coin_has_a_minimum(minimums, least):
+    for number, minimum in enumerate(minimums):
+        make_coin(f"c{number}", minimum=minimum)
+    make_coin("old", minimum=Decimal("0.10"), is_offered=False)
+    assert least_price() == least
 
 
 def test_a_provider_that_refuses_its_coins_takes_none_away(wire, caplog):

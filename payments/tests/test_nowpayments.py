@@ -168,7 +168,13 @@ def test_coins_are_those_that_can_be_paid_with(client, wire):
     wire.get(f"{BASE}/full-currencies", json=recorded("full_currencies_response"))
     assert client.coins() == [
         Coin(
-            "usdttrc20", "Tether USD (Tron)", "trx", "^T[1-9A-HJ-NP-Za-km-z]{33}$", takes_memo=False, needs_memo=False
+            "usdttrc20",
+            "Tether USD (Tron)",
+            "trx",
+            "^T[1-9A-HJ-NP-Za-km-z]{33}$",
+            takes_memo=False,
+            needs_memo=False,
+            ticker="usdt",
         ),
         Coin(
             "xrp",
@@ -178,6 +184,7 @@ def test_coins_are_those_that_can_be_paid_with(client, wire):
             takes_memo=True,
             needs_memo=True,
             memo_regex=r"^((?!0)(?!.*^\.)([0-9]{1,10}))$",
+            ticker="xrp",
         ),
     ]
 

@@ -14,6 +14,7 @@ from orders.access import make_token
 from orders.models import Order
 from orders.tests.factories import make_order
 from payments.models import Coin, Payment, Refund
+from payments.serializers import qr_picture
 from payments.tests.factories import ADDRESS, ASKED, make_coin, make_payment, make_refund_address, on_create, url
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("patient_customers")]
@@ -31,17 +32,31 @@ def pay(client, order, coin="btc", **headers):
 
 
 def test_the_coins_on_offer_are_listed(client, django_assert_num_queries):
-    make_coin("eth", name="Ether", minimum=None, network="eth")
-    make_coin("btc", name="Bitcoin", minimum=Decimal("5.1"), wallet_regex="CANARY")
+    make_coin("usdttrc20", name="Tether", minimum=None, network="trx", ticker="usdt", rate=Decimal("1.08"))
+    make_coin("btc", name="Bitcoin", minimum=Decimal("5.1"), wallet_regex="CANARY", usual_minutes=20)
     make_coin("old", is_offered=False)
     with django_assert_num_queries(1):
         answer = client.get("/api/payments/currencies")
     assert answer.json() == {
         "currencies": [
-            {"code": "btc", "name": "Bitcoin", "network": "", "minimum": "5.10"},
-            {"code": "eth", "name": "Ether", "network": "eth", "minimum": None},
+            {
+                "code": "btc", "name": "Bitcoin", "ticker": "BTC", "network": "", "network_name": "",
+                "minimum": "5.10", "rate": None, "usual_minutes": 20,
+            },
+            {
+                "code": "usdttrc20", "name": "Tether", "ticker": "USDT", "network": "trx",
+                "network_name": "Tron (TRC-20)", "minimum": None, "rate": "1.08", "usual_minutes": None,
+            },
         ]
-    }
+    }  # fmt: skip
+
+
+def test_coins_that_are_set_first_come_first_and_then_those_that_are_used_most(client, settings):
+    settings.COINS_FIRST = ("xmr", "gone", "ltc")
+    for code, uses in (("ada", 0), ("btc", 3), ("eth", 7), ("ltc", 1), ("xmr", 0)):
+        make_coin(code, recent_uses=uses)
+    listed = client.get("/api/payments/currencies").json()["currencies"]
+    assert [coin["code"] for coin in listed] == ["xmr", "ltc", "eth", "btc", "ada"]
 
 
 def test_a_payment_comes_back_with_its_address(client, wire, order):
@@ -231,8 +246,42 @@ def test_there_is_no_picture_when_nothing_may_be_sent(client, order, changes):
     assert client.get(f"/api/orders/{order.id}", headers=bearer(order)).json()["payment"]["qr"] is None
 
 
+@pytest.mark.parametrize(
+    ("fields", "uri", "note"),
+    [
+        (
+            {"pay_amount": Decimal("0.0012")},
+            f"bitcoin:{ADDRESS}?amount=0.0012",
+            "The code holds the address and the amount.",
+        ),
+        (
+            {"pay_currency": "xrp", "network": "xrp", "pay_address": "rX", "payin_extra_id": "7"},
+            "xrpl://rX?amount=0.0012345&dt=7",
+            "The code holds the address, the amount and the memo.",
+        ),
+        (
+            {"pay_currency": "usdttrc20", "network": "trx"},
+            None,
+            "The code holds the address only. Type the amount yourself and choose the network Tron (TRC-20).",
+        ),
+        (
+            {"pay_currency": "xlm", "network": "xlm", "payin_extra_id": "m"},
+            None,
+            "The code holds the address only. Type the amount and the memo yourself and choose the network Stellar.",
+        ),
+    ],
+)
+def test_the_code_holds_the_amount_where_wallets_read_it_and_says_what_is_left_to_type(
+    client, order, fields, uri, note
+):
+    make_payment(order, expires_at=timezone.now() + timedelta(minutes=20), **fields)
+    payment = client.get(f"/api/orders/{order.id}", headers=bearer(order)).json()["payment"]
+    assert (payment["uri"], payment["qr_note"]) == (uri, note)
+    assert payment["qr"] == qr_picture(uri or fields.get("pay_address", ADDRESS))
+
+
 def test_a_picture_is_drawn_once_for_all_processes(client, order):
-    make_payment(order, expires_at=timezone.now() + timedelta(minutes=20))
+    make_payment(order, expires_at=timezone.now() + timedelta(minutes=20), pay_currency="trx", network="trx")
     first = client.get(f"/api/orders/{order.id}", headers=bearer(order)).json()["payment"]["qr"]
     key = f"qr:{sha256(ADDRESS.encode()).hexdigest()}"
     assert cache.get(key) == first

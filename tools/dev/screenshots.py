@@ -174,7 +174,7 @@ def _store(folder: Path) -> Iterator[Store]:
     store = Store(folder, port=free_port(), sandbox_port=free_port(), **services)
     store.manage("collectstatic", "--no-input", "--verbosity", "0")
     store.manage("migrate", "--verbosity", "0")
-    store.manage("seed")
+    store.seed()
     try:
         store.start()
         yield store

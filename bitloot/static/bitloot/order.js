@@ -3,9 +3,9 @@
 
 import { keepToken, OrderApi, Pace, takeToken } from "./api.js";
 import { copy, forgetKeys, reveal } from "./keys.js";
+import { copyRow, renderCountdown, renderPay, searchCoins } from "./pay.js";
 import {
-  all, busy, isBusy, one, panel, part, renderCountdown, renderLost, renderOrder, renderRefund, say, searchCoins, show,
-  tellError, write,
+  all, busy, isBusy, one, panel, part, renderLost, renderOrder, renderRefund, say, show, tellError, write,
 } from "./render.js";
 import { isSettled, lostStory, openPayment, tell } from "./story.js";
 
@@ -83,7 +83,8 @@ function render() {
   if (open?.status !== "waiting") page.changing = false;
   page.askedAt = open?.status === "creating" ? (page.askedAt ?? api.now()) : null;
   const told = tell(page.order, view());
-  renderOrder(page, told, open, api.now());
+  renderPay(page, told, open, api.now()); // before its panel is shown, or it would be seen empty
+  renderOrder(page, told, api.now());
   if (!page.coins && (told.panel || page.order.refunds.length)) loadCoins();
 }
 
@@ -113,22 +114,21 @@ async function loadCoins() {
   if (page.coins) render(); // otherwise the next look asks again
 }
 
-async function startPayment(event) {
-  event.preventDefault();
-  const coin = new FormData(event.target).get("pay_currency");
-  if (isBusy(part("coins-submit")) || !coin) return;
-  busy(part("coins-submit"), true);
+async function startPayment({ target }) {
+  const tile = target.closest("[data-pay]");
+  if (!tile || all("[data-pay]").some(isBusy)) return;
+  busy(tile, true);
   tellError(part("coins-error"), "");
   let refusal = "";
   try {
-    await askFor(coin);
+    await askFor(tile.value);
     page.changing = false;
   } catch (error) {
     page.rest = null;
     refusal = (error.status && error.message) || `${NO_ANSWER} Nothing is paid until you send it.`;
   }
   page.askedAt = null;
-  busy(part("coins-submit"), false);
+  busy(tile, false);
   page.pace.moved();
   await look();
   tellError(part("coins-error"), refusal);
@@ -144,6 +144,20 @@ async function askFor(coin, tries = ADDRESS_TRIES) {
   if (tries === 0) throw new Error("still no address");
   await new Promise((wake) => setTimeout(wake, ADDRESS_PAUSE));
   return askFor(coin, tries - 1);
+}
+
+async function askForSurplus({ currentTarget: button }) {
+  if (isBusy(button)) return;
+  busy(button, true);
+  tellError(part("surplus-error"), "");
+  try {
+    await api.post("/api/payments/refund-surplus", { order_id: api.orderId });
+  } catch (error) {
+    tellError(part("surplus-error"), (error.status && error.message) || NO_ANSWER);
+  }
+  busy(button, false);
+  await look();
+  if (part("surplus").hidden) part("headline").focus();
 }
 
 function changeCoin(changing) {
@@ -234,11 +248,13 @@ async function closeOtherLinks() {
 
 // --- Start ---
 
-part("coins").addEventListener("submit", startPayment);
+part("coin-list").addEventListener("click", startPayment);
 part("lookup").addEventListener("submit", askForAccess);
 part("code").addEventListener("submit", typeCode);
 part("close-links").addEventListener("click", closeOtherLinks);
-part("coin-search").addEventListener("input", ({ target }) => searchCoins(target.value));
+part("coin-search").addEventListener("input", ({ target }) => searchCoins(page, target.value));
+part("surplus-back").addEventListener("click", askForSurplus);
+all("[data-copy-row]").forEach((row) => row.addEventListener("click", () => copyRow(row)));
 part("change").addEventListener("click", () => changeCoin(true));
 part("keep").addEventListener("click", () => changeCoin(false));
 part("keys").addEventListener("click", ({ target }) => {

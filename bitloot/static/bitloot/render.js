@@ -1,10 +1,6 @@
 // Puts an order and its story on the page. Text goes in as textContent, never as HTML.
 
-import {
-  STEPS, ago, coinOffer, countdown, history, keyRows, matches, networkLine, refundSentence,
-} from "./story.js";
-
-const SEARCH_FROM = 12; // coins
+import { STEPS, ago, history, keyRows, refundSentence } from "./story.js";
 
 export const root = () => document.getElementById("order");
 export const one = (selector, within = root()) => within.querySelector(selector);
@@ -60,9 +56,9 @@ export function renderLost(story) {
   show(panel("lookup"), true);
 }
 
-/** Show the order. `page` is what the entry script knows; `told` is its story, `open` the quote to be paid. */
-export function renderOrder(page, told, open, now) {
-  const { order, coins } = page;
+/** Show the order. `page` is what the entry script knows; `told` is its story. */
+export function renderOrder(page, told, now) {
+  const { order } = page;
   const shown = page.changing ? "coins" : told.panel;
   renderHeadline(told);
   write(part("number"), `Order ${order.id}`);
@@ -74,8 +70,6 @@ export function renderOrder(page, told, open, now) {
   renderKeys(order);
   renderRefunds(page);
   renderHistory(order.timeline, now);
-  if (shown === "pay") renderPayment(order, open, coins, now);
-  if (shown === "coins") renderCoins(order, coins);
   showPanels({ lookup: false, coins: shown === "coins", pay: shown === "pay" });
   show(part("keep"), page.changing); // after the panels: it may have the focus that moves with them
 }
@@ -107,52 +101,6 @@ function renderAgain(slug) {
   const link = part("again");
   show(link, Boolean(slug));
   if (slug) link.href = `/products/${encodeURIComponent(slug)}`;
-}
-
-// --- Paying ---
-
-function renderPayment(order, payment, coins, now) {
-  const coin = coins?.find(({ code }) => code === payment.pay_currency);
-  write(part("amount"), payment.pay_amount);
-  write(part("coin"), payment.pay_currency.toUpperCase());
-  write(one("#pay-title"), order.status === "underpaid" ? "Send the rest" : "Send the payment");
-  write(part("network"), networkLine(payment, coin));
-  write(part("address"), payment.pay_address);
-  write(part("memo"), payment.payin_extra_id ?? "");
-  all("[data-memo-only]").forEach((node) => show(node, Boolean(payment.payin_extra_id)));
-  if (payment.qr && part("qr").src !== payment.qr) part("qr").src = payment.qr;
-  show(one(".qr"), Boolean(payment.qr));
-  renderCountdown(payment, now);
-}
-
-export function renderCountdown(payment, now) {
-  write(part("countdown"), countdown(payment, now));
-}
-
-function renderCoins(order, coins) {
-  const list = part("coin-list");
-  const { amount_due: price, currency } = order;
-  if (!coins || list.dataset.price === price) return; // minimums are compared with the price
-  list.replaceChildren(...coins.map((coin) => coinOption(coin, coinOffer(coin, price, currency))));
-  list.dataset.price = price;
-  show(part("coin-search"), coins.length > SEARCH_FROM);
-  show(part("too-small"), !one("input:enabled", list));
-}
-
-function coinOption(coin, { tooSmall, facts }) {
-  const option = copyOf("coin");
-  const input = one("input", option);
-  input.value = coin.code;
-  input.disabled = tooSmall;
-  write(one("strong", option), coin.name);
-  write(one("small", option), facts);
-  return option;
-}
-
-export function searchCoins(search) {
-  const options = all(".coin");
-  options.forEach((option) => show(option, matches(option.textContent, search)));
-  show(part("no-coin"), options.every((option) => option.hidden));
 }
 
 // --- What was ordered, and what happened ---
@@ -255,6 +203,10 @@ export function renderRefund(row, refund, coins) {
 
 function addressLabel({ currency }, coins) {
   const coin = coins?.find(({ code }) => code === currency);
-  if (!coin) return `Your ${currency.toUpperCase()} address`;
-  return `Your address for ${networkLine({ pay_currency: currency, network: coin.network }, coin)}`;
+  return coin ? `Your address for ${coinOnNetwork(coin)}` : `Your ${currency.toUpperCase()} address`;
+}
+
+/** Name a coin with its network, once where both are called the same. */
+export function coinOnNetwork({ name, network_name: network }) {
+  return !network || name === network ? name : `${name}, network: ${network}`;
 }

@@ -244,7 +244,7 @@ export function lostStory(status, detail) {
   };
 }
 
-// --- Keys, coins, times ---
+// --- Keys, times ---
 
 /** One row per key that can be opened; the API hands keys out by product, in the order of their arrival. */
 export function keyRows(order) {
@@ -258,62 +258,9 @@ export function keyRows(order) {
   );
 }
 
-// What wallets call the networks. The second name is the token standard, which the chain's own coin does not have.
-const NETWORKS = {
-  ada: ["Cardano"],
-  arbitrum: ["Arbitrum One"],
-  avaxc: ["Avalanche C-Chain"],
-  base: ["Base"],
-  bch: ["Bitcoin Cash"],
-  bsc: ["BNB Smart Chain", "BEP-20"],
-  btc: ["Bitcoin"],
-  doge: ["Dogecoin"],
-  eth: ["Ethereum", "ERC-20"],
-  ltc: ["Litecoin"],
-  matic: ["Polygon"],
-  op: ["Optimism"],
-  sol: ["Solana"],
-  ton: ["TON"],
-  trx: ["Tron", "TRC-20"],
-  xlm: ["Stellar"],
-  xmr: ["Monero"],
-  xrp: ["XRP Ledger"],
-};
-
-export function networkName(network, code) {
-  const [name, standard] = NETWORKS[network] ?? [network.toUpperCase()];
-  return standard && network !== code ? `${name} (${standard})` : name;
-}
-
-export function networkLine(payment, coin) {
-  const short = payment.pay_currency.toUpperCase();
-  const network = networkName(payment.network ?? coin?.network ?? "", payment.pay_currency);
-  const name = coin?.name ?? short;
-  return !network || name === network ? name : `${name}, network: ${network}`;
-}
-
-/** The line under a coin's name; `tooSmall` if the price is below the provider's minimum for that coin. */
-export function coinOffer(coin, price, currency) {
-  const tooSmall = Number(coin.minimum) > Number(price);
-  const facts = `${coin.code.toUpperCase()} · ${networkName(coin.network, coin.code)}`;
-  return { tooSmall, facts: tooSmall ? `${facts}, only from ${coin.minimum} ${currency}` : facts };
-}
-
-/** True if every word of the search occurs, in any order. */
-export function matches(text, search) {
-  const found = text.toLowerCase();
-  return search.toLowerCase().split(/\s+/).every((word) => found.includes(word));
-}
-
 /** The timeline, newest first; a sentence repeated for each key is shown once. */
 export function history(timeline) {
   return timeline.filter(({ message }, index) => message !== timeline[index - 1]?.message).toReversed();
-}
-
-export function countdown(payment, now) {
-  if (!payment.expires_at) return "until you choose another coin";
-  const left = Math.max(0, Math.floor((Date.parse(payment.expires_at) - now) / 1000));
-  return `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")} minutes`;
 }
 
 export function ago(at, now) {

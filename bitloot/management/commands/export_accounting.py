@@ -1,0 +1,45 @@
+import csv
+from argparse import ArgumentParser, ArgumentTypeError
+from datetime import date
+from typing import Any
+
+from bitloot.accounting.journal import COLUMNS, KINDS, journal
+from bitloot.management.operator import OperatorCommand, UsageError
+
+
+class Command(OperatorCommand):
+    help = (
+        "Print what happened to money in a span of days, as CSV for a spreadsheet: orders as they were placed, payments"
+        " as they finished, refunds as they were sent, purchases as they were made. Days are UTC. No customer is named."
+    )
+    exit_codes = {0: "done"}
+    has_json = True
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--since", type=day, required=True, metavar="DATE", help="the first day: 2026-03-01")
+        parser.add_argument("--until", type=day, required=True, metavar="DATE", help="the last day, which is included")
+        parser.add_argument("--only", choices=KINDS, help="only lines of this kind")
+
+    def handle(self, *, since: date, until: date, only: str | None, **options: Any) -> None:
+        if until < since:
+            raise UsageError("--until is before --since.")
+        lines = journal(since, until, kinds=[only] if only else KINDS)
+        if options["json"]:
+            self.write_json(list(lines))
+            return
+        out = csv.DictWriter(self.stdout, COLUMNS, lineterminator="\n")
+        out.writeheader()
+        out.writerows({column: safe(value) for column, value in line.items()} for line in lines)
+
+
+def safe(value: Any) -> str:
+    """Return a cell that no spreadsheet takes for a formula (OWASP, CSV injection)."""
+    text = "" if value is None else str(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ArgumentTypeError("has to be a date like 2026-03-01") from None

@@ -1,0 +1,148 @@
+// Choosing a coin and paying: the tiles, the amount and the address.
+
+import { copy } from "./keys.js";
+import { all, coinOnNetwork, one, part, show, tellError, write } from "./render.js";
+
+const FIRST_SHOWN = 6; // coins; the API lists the most used ones first
+const MOST_FOUND = 24;
+
+// --- Words and numbers ---
+
+/** About how much the price is in this coin, or "" if nobody knows. */
+export function priceIn(coin, price) {
+  const amount = Number(coin.rate) * Number(price);
+  if (!(amount > 0)) return "";
+  return `about ${amount.toLocaleString("en", { maximumSignificantDigits: 4, useGrouping: false })} ${coin.ticker}`;
+}
+
+/** What a coin's tile says under its name; `tooSmall` if the price is below the provider's minimum for the coin. */
+export function coinOffer(coin, price, currency) {
+  const tooSmall = Number(coin.minimum) > Number(price);
+  const time = coin.usual_minutes ? `usually ${coin.usual_minutes} min` : "";
+  // Some names say the network already: "Tether USD (Tron)".
+  const isNamed = coin.name.includes(coin.network_name.replace(/ \(.*/, ""));
+  return {
+    tooSmall,
+    price: tooSmall ? `only from ${coin.minimum} ${currency}` : priceIn(coin, price),
+    facts: [isNamed ? "" : coin.network_name, time].filter(Boolean).join(" · "),
+  };
+}
+
+/** True if every word of the search occurs, in any order. */
+export function matches(text, search) {
+  const found = text.toLowerCase();
+  return search.toLowerCase().split(/\s+/).every((word) => found.includes(word));
+}
+
+/** The coins to show, and the sentence below the search. */
+export function coinsToShow(coins, search) {
+  const wanted = search.trim();
+  if (!wanted) return { shown: coins.slice(0, FIRST_SHOWN), note: `${coins.length} coins: search by name or network.` };
+  const names = ({ name, ticker, code, network_name: network }) => `${name} ${ticker} ${code} ${network}`;
+  const found = coins.filter((coin) => matches(names(coin), wanted));
+  if (!found.length) return { shown: [], note: "Nothing matches. Try the coin's short name, such as BTC." };
+  const shown = found.slice(0, MOST_FOUND);
+  const note = found.length === 1 ? "1 coin found." : `${found.length} coins found.`;
+  return { shown, note: found.length > shown.length ? `${note} Type more to see fewer.` : note };
+}
+
+/** An address in groups of four, for people who compare it with what their wallet shows. */
+export const groups = (address) => address.match(/.{1,4}/gu) ?? [];
+
+export function timeLeft(payment, now) {
+  if (!payment.expires_at) return { part: 1, words: "No time limit: the amount stays until you choose another coin." };
+  const end = Date.parse(payment.expires_at);
+  const left = Math.max(0, end - now);
+  const seconds = Math.floor(left / 1000);
+  const words = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")} left at this price`;
+  return { part: Math.min(1, left / Math.max(1, end - Date.parse(payment.created_at))), words };
+}
+
+// --- On the page ---
+
+/** Fill the panels that this order needs; which of them is shown is the page's matter. */
+export function renderPay(page, told, open, now) {
+  const { order, coins } = page;
+  renderSurplus(order);
+  if (open?.status === "waiting") renderPayment(order, open, coins, now);
+  if (told.panel === "coins" || page.changing) renderCoins(page);
+}
+
+function renderPayment(order, payment, coins, now) {
+  const coin = coins?.find(({ code }) => code === payment.pay_currency);
+  write(part("amount"), payment.pay_amount);
+  write(part("coin"), coin?.ticker ?? payment.pay_currency.toUpperCase());
+  write(part("price"), `${payment.price_amount} ${payment.price_currency}`);
+  write(one("#pay-title"), order.status === "underpaid" ? "Send the rest" : "Send the payment");
+  const network = payment.network_name;
+  write(part("network"), coin ? coinOnNetwork({ ...coin, network_name: network || coin.network_name }) : network);
+  renderAddress(payment.pay_address);
+  write(part("memo"), payment.payin_extra_id ?? "");
+  all("[data-memo-only]").forEach((node) => show(node, Boolean(payment.payin_extra_id)));
+  renderCode(payment);
+  renderCountdown(payment, now);
+}
+
+function renderAddress(address) {
+  const place = part("address");
+  if (place.textContent === address) return; // somebody may be selecting it
+  const pieces = groups(address).map((text) => Object.assign(document.createElement("span"), { textContent: text }));
+  place.replaceChildren(...pieces);
+}
+
+function renderCode({ qr, qr_note: note, uri }) {
+  show(one(".qr"), Boolean(qr));
+  if (qr && part("qr").src !== qr) part("qr").src = qr;
+  write(part("qr-note"), note ?? "");
+  show(part("wallet"), Boolean(uri));
+  if (uri) part("wallet").href = uri;
+}
+
+export function renderCountdown(payment, now) {
+  const { part: left, words } = timeLeft(payment, now);
+  one("progress", part("clock")).value = left;
+  write(part("countdown"), words);
+}
+
+function renderCoins(page) {
+  const list = part("coin-list");
+  const { amount_due: price, currency } = page.order;
+  // Minimums are compared with the price; what the customer searches for stays.
+  if (!page.coins || list.dataset.offeredFor === price) return;
+  list.dataset.offeredFor = price;
+  show(part("too-small"), page.coins.every((coin) => coinOffer(coin, price, currency).tooSmall));
+  show(part("coin-more"), page.coins.length > FIRST_SHOWN);
+  searchCoins(page, part("coin-search").value);
+}
+
+export function searchCoins({ coins, order }, search) {
+  if (!coins) return;
+  const { shown, note } = coinsToShow(coins, search);
+  part("coin-list").replaceChildren(...shown.map((coin) => coinTile(coin, order)));
+  write(part("coin-note"), note);
+  tellError(part("coins-error"), "");
+}
+
+function coinTile(coin, { amount_due: price, currency }) {
+  const tile = one('[data-template="coin"]').content.firstElementChild.cloneNode(true);
+  const offer = coinOffer(coin, price, currency);
+  tile.value = coin.code;
+  tile.disabled = offer.tooSmall;
+  tile.dataset.ticker = coin.ticker;
+  write(one(".coin-mark", tile), coin.ticker.slice(0, 4));
+  write(one("strong", tile), coin.name);
+  write(one(".coin-price", tile), offer.price);
+  write(one(".coin-facts", tile), offer.facts);
+  return tile;
+}
+
+function renderSurplus({ payment }) {
+  const surplus = payment?.surplus;
+  show(part("surplus"), Boolean(surplus));
+  if (surplus) write(part("surplus-amount"), `${surplus} ${payment.pay_currency.toUpperCase()}`);
+}
+
+/** Copy what a whole row shows: the row is the button. */
+export function copyRow(row) {
+  return copy(one(".copy-word", row), part(row.dataset.copyRow));
+}

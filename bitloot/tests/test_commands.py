@@ -1,0 +1,310 @@
+"""The operator's commands: exit codes, JSON, dry runs, and the same effect however often they are run."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from datetime import timedelta
+from decimal import Decimal
+from io import StringIO
+
+import pytest
+from django.core.management import call_command, get_commands, load_command_class
+from django.core.management.base import CommandError
+from django.db.models.functions import Now
+
+from bitloot import environment
+from bitloot.management.commands.export_accounting import safe
+from bitloot.management.operator import OperatorCommand
+from fulfillment.models import Reservation
+from orders.choices import AlertKind
+from orders.models import Alert, Email, Order
+from orders.tests.factories import make_order, make_paid_order
+from payments.models import Refund
+from payments.tests.factories import make_payment
+from storage.models import Key, KeyDeliveryLog
+from storage.tests.factories import SERIAL, make_item, make_key
+from tools.dev.devenv import ROOT
+from webhooks.models import WebhookLog
+from webhooks.tests.factories import ipn, make_log
+
+pytestmark = pytest.mark.django_db
+NOWHERE = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture(autouse=True)
+def operator(monkeypatch):
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    monkeypatch.setenv("USER", "kim")
+
+
+def run(*arguments):
+    """Return the exit code, what was printed and what was complained of."""
+    out = StringIO()
+    try:
+        call_command(*map(str, arguments), stdout=out)
+    except CommandError as err:
+        return err.returncode, out.getvalue(), str(err)
+    return 0, out.getvalue(), ""
+
+
+def document(*arguments):
+    code, out, _ = run(*arguments, "--json")
+    return code, json.loads(out)
+
+
+# --- every command ---
+
+OURS = sorted(name for name, app in get_commands().items() if app == "bitloot")
+OPERATOR = [name for name in OURS if isinstance(load_command_class("bitloot", name), OperatorCommand)]
+
+
+@pytest.mark.parametrize("name", OPERATOR)
+def test_help_explains_the_command_and_its_exit_codes(name):
+    text = load_command_class("bitloot", name).create_parser("manage.py", name).format_help()
+    assert len(load_command_class("bitloot", name).help) > 40
+    assert re.search(r"exit codes:\n  0   \S.*\n(  [12]   \S.*\n)*  64  called wrongly; nothing was done\n", text)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_documentation_has_every_command(name):
+    documented = re.findall(r"^\| `(\w+)", (ROOT / "docs" / "commands.md").read_text(), re.MULTILINE)
+    assert name in documented
+
+
+def test_without_a_terminal_there_is_no_progress_bar(capfd):
+    failed(1)
+    run("replay_webhooks")
+    assert capfd.readouterr().err == ""
+
+
+# --- decisions about an order ---
+
+
+def test_hold_and_release():
+    order = make_paid_order()
+    hold = ("hold", order.pk, "--reason", "the customer wrote")
+    code, out, _ = run(*hold)
+    assert (code, out.startswith(f"{order}: held.")) == (0, True)
+    order.refresh_from_db()
+    notes = [(event.kind, event.message, event.actor) for event in order.events.all()][-1]
+    assert (order.status, notes) == ("held", ("staff", "the customer wrote", "kim"))
+    assert run(*hold) == (1, "", f"{order}: It is held already.")
+    assert Alert.objects.get(kind=AlertKind.ORDER_HELD).times == 1
+
+    release = ("release", order.pk, "--reason", "all is well")
+    assert document(*release) == (
+        0, {"ok": True, "dry_run": False, "order": str(order.pk), "status": "fulfilling", "objection": None}
+    )  # fmt: skip
+    code, found = document(*release)
+    assert (code, found["ok"], found["objection"]) == (1, False, "It is “fulfilling”, not held.")
+
+
+def test_a_dry_run_asks_and_decides_nothing():
+    order = make_paid_order()
+    assert run("hold", order.pk, "--reason", "the customer wrote", "--dry-run")[:2] == (
+        0, f"{order}: “Hold” is possible.\n"
+    )  # fmt: skip
+    order.refresh_from_db()
+    assert order.status == "paid"
+    assert run("release", order.pk, "--reason", "all is well", "--dry-run")[0] == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("hold", NOWHERE, "--reason", "the customer wrote"), ("hold", "x", "--reason", "long enough"), ("hold", NOWHERE),
+     ("release", NOWHERE, "--reason", "no"), ("export_order", NOWHERE), ("export_order", "x")],
+)  # fmt: skip
+def test_a_wrong_call_exits_64(arguments):
+    assert run(*arguments)[0] == 64
+
+
+def test_a_short_reason_is_refused():
+    assert run("hold", make_paid_order().pk, "--reason", "no")[::2] == (64, "Say a little more: why?")
+
+
+def test_fulfill_order_wakes_what_is_not_delivered():
+    order = make_paid_order()
+    Reservation.objects.update(next_attempt_at=None)
+    assert run("fulfill_order", order.pk)[0] == 0
+    assert run("fulfill_order", order.pk)[0] == 0
+    assert Reservation.objects.get(item__order=order).next_attempt_at is not None
+    unpaid = make_order()
+    code, _, complaint = run("fulfill_order", unpaid.pk)
+    assert (code, complaint) == (1, f"{unpaid}: It is not paid, or its money goes back; nothing was changed.")
+
+
+def test_resend_delivery_mails_a_fresh_link_once_there_is_a_key():
+    order = make_order(status="fulfilled", paid_at=Now())
+    code, _, complaint = run("resend_delivery", order.pk)
+    assert (code, "No key of it is here yet" in complaint) == (1, True)
+    make_key(make_item(order=order))
+    assert run("resend_delivery", order.pk, "--dry-run")[0] == 0
+    assert Email.objects.filter(kind=Email.Kind.FRESH_LINK).count() == 0
+    assert run("resend_delivery", order.pk)[0] == 0
+    mail = Email.objects.get(kind=Email.Kind.FRESH_LINK)
+    order.refresh_from_db()
+    assert (mail.to, order.link_generation, order.events.last().actor) == (order.email, 2, "kim")
+
+
+# --- webhooks ---
+
+
+def failed(number, **fields):
+    log = make_log(body=ipn(payment_id=number), external_id=str(number))
+    WebhookLog.objects.filter(pk=log.pk).update(**{"status": "failed", "next_attempt_at": None, **fields})
+    return log
+
+
+def test_failed_webhooks_are_replayed():
+    logs = [failed(number) for number in range(3)]
+    failed(9, status="processed")
+    assert document("replay_webhooks", "--dry-run")[1] == {"dry_run": True, "chosen": 3, "replayed": 0, "left": {}}
+    assert document("replay_webhooks") == (0, {"dry_run": False, "chosen": 3, "replayed": 3, "left": {}})
+    assert set(WebhookLog.objects.filter(replays=1, status="received").values_list("pk", flat=True)) == {
+        log.pk for log in logs
+    }
+    assert document("replay_webhooks")[1]["chosen"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        (["--external-id", "1"], 1),
+        (["--provider", "kinguin"], 0),
+        (["--event-type", "finished"], 2),
+        (["--event-type", "waiting"], 0),
+        (["--status", "processed"], 1),
+        (["--since", "2026-03-01"], 1),
+        (["--until", "2026-03-01T00:00"], 1),
+        (["--until", "2026-03-01T00:00+01:00"], 0),
+    ],
+)
+def test_webhooks_are_chosen(options, count):
+    failed(1, received_at="2026-02-28T23:30Z")
+    failed(2)
+    failed(3, status="processed")
+    assert document("replay_webhooks", "--dry-run", *options)[1]["chosen"] == count
+
+
+def test_a_webhook_is_chosen_by_its_row_whatever_its_status():
+    log = failed(1, status="processed")
+    assert document("replay_webhooks", "--id", log.pk)[1]["replayed"] == 1
+
+
+def test_what_cannot_be_replayed_is_counted_and_the_rest_is_done():
+    failed(1)
+    failed(2, body=b"changed")
+    code, found = document("replay_webhooks")
+    assert (code, found["replayed"]) == (1, 1)
+    assert found["left"] == {"The stored body is not the one that was verified, so it is not replayed.": 1}
+
+
+def test_a_wrong_moment_exits_64():
+    assert run("replay_webhooks", "--since", "yesterday")[0] == 64
+
+
+# --- keys ---
+
+
+def expired(*, viewed):
+    key = make_key()
+    KeyDeliveryLog.objects.filter(key=key).update(expires_at=Now() - timedelta(days=1))
+    Key.objects.filter(pk=key.pk).update(viewed_at=Now() if viewed else None)
+    return key
+
+
+def test_expired_keys_are_destroyed_and_unopened_ones_only_when_asked():
+    opened, unopened, fresh = expired(viewed=True), expired(viewed=False), make_key()
+    counted = {"dry_run": True, "due": 1, "destroyed": 0, "never_opened": 1}
+    assert document("cleanup_expired_keys", "--dry-run") == (0, counted)
+    assert document("cleanup_expired_keys")[1] == {**counted, "dry_run": False, "destroyed": 1}
+    assert document("cleanup_expired_keys")[1]["destroyed"] == 0
+    status = dict(Key.objects.values_list("pk", "status"))
+    assert (status[opened.pk], status[unopened.pk]) == ("shredded", "received")
+    assert document("cleanup_expired_keys", "--unviewed")[1]["destroyed"] == 1
+    assert list(Key.objects.exclude(status="shredded").values_list("pk", flat=True)) == [fresh.pk]
+
+
+def test_a_generated_secret_is_one_that_every_setting_takes():
+    code, out, _ = run("generate_encryption_key")
+    environment.secrets(out.strip(), values=1, least=50, different=environment.OWN_DIFFERENT)
+    assert code == 0
+    assert document("generate_encryption_key")[1]["secret"] != out.strip()
+
+
+def test_a_secret_is_generated_without_any_setting(tmp_path):
+    environ = {"BITLOOT_VAR": str(tmp_path), "BITLOOT_ENV_FILE": "/nonexistent", "PATH": "/usr/bin"}
+    command = [sys.executable, "manage.py", "generate_encryption_key"]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"[\w-]{64}\n", done.stdout)
+
+
+# --- exports ---
+
+
+def test_export_order_has_the_timeline_and_no_key():
+    order = make_order(status="fulfilled", paid_at=Now())
+    make_key(make_item(order=order))
+    code, out, _ = run("export_order", order.pk)
+    assert (code, json.loads(out)["id"]) == (0, str(order.pk))
+    assert [line["kind"] for line in json.loads(out)["timeline"]] == ["order", "key"]
+    assert SERIAL.decode() not in out
+
+
+@pytest.fixture
+def sales():
+    """An order of March, paid, bought and refunded, and one of April."""
+    order = make_order(status="fulfilled", paid_at=Now())
+    Order.objects.filter(pk=order.pk).update(created_at="2026-03-01T00:00Z")
+    payment = make_payment(order, status="finished", finished_at="2026-03-31T23:59Z", actually_paid=Decimal("0.5"))
+    Reservation.objects.create(
+        item=order.items.get(), external_id="a", supplier_order_id="=1+1", dialect="ecommerce", status="delivered",
+        reserved_at="2026-03-02T10:00Z", cost=Decimal("17.50"),
+    )  # fmt: skip
+    Refund.objects.create(
+        order=order, payment=payment, status="sent", amount=Decimal("0.1"), worth=Decimal("2.00"), currency="btc",
+        reason="x", sent_at="2026-03-05T10:00Z", transaction_id="+tx",
+    )  # fmt: skip
+    later = make_order()
+    Order.objects.filter(pk=later.pk).update(created_at="2026-04-01T00:00Z")
+    return order
+
+
+def lines(*options):
+    code, out, _ = run("export_accounting", "--since", "2026-03-01", "--until", "2026-03-31", *options)
+    assert code == 0
+    return list(csv.DictReader(StringIO(out)))
+
+
+def test_accounting_has_what_happened_to_money_in_these_days(sales):
+    found = lines()
+    assert [(line["kind"], line["amount"], line["currency"], line["coins"], line["coin"]) for line in found] == [
+        ("order", "24.99", "EUR", "", ""),
+        ("payment", "24.99", "EUR", "0.5", "btc"),
+        ("refund", "2", "EUR", "0.1", "btc"),
+        ("purchase", "17.5", "EUR", "", ""),
+    ]
+    assert {line["order"] for line in found} == {str(sales.pk)}
+    assert "example.org" not in str(found)
+
+
+def test_accounting_may_show_one_kind(sales):
+    assert [line["kind"] for line in lines("--only", "refund")] == ["refund"]
+
+
+def test_a_spreadsheet_takes_no_cell_for_a_formula(sales):
+    assert [line["reference"] for line in lines()][2:] == ["'+tx", "'=1+1"]
+    for start in "=+-@\t\r":
+        assert safe(f"{start}x") == f"'{start}x"
+
+
+def test_accounting_for_machines(sales):
+    code, found = document("export_accounting", "--since", "2026-03-01", "--until", "2026-03-31")
+    assert (code, len(found), found[3]["reference"]) == (0, 4, "=1+1")
+
+
+@pytest.mark.parametrize("span", [("2026-03-02", "2026-03-01"), ("March", "2026-03-01")])
+def test_a_wrong_span_exits_64(span):
+    assert run("export_accounting", "--since", span[0], "--until", span[1])[0] == 64
