@@ -429,6 +429,7 @@ LOGGING = {
     },
 }
 
+DOUBTFUL_SETTINGS = tuple(env.doubtful + env.misspelt())  # `manage.py doctor` names them, too
 if BUILDING:
     SECRET_KEY = ""  # Django refuses to sign anything without one
 else:

@@ -1,9 +1,11 @@
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html_join
 
 from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline, may_view
@@ -16,7 +18,6 @@ from bitloot.core.admin.formatting import (
     link,
     link_to,
     list_link,
-    short,
     state_badge,
 )
 from bitloot.core.admin.panels import Panel, Waiting
@@ -57,23 +58,27 @@ class CallInline(ReadOnlyInline):
 class ReasonFilter(OneOf):
     title = "reason it is held"
     parameter_name = "reason"
-    words = HoldReason.values
+    words = tuple(HoldReason)
+
+
+def purchases_in(status: str) -> QuerySet[Reservation]:
+    return Reservation.objects.filter(status=status).select_related("item__order", "item__product")
 
 
 @admin.register(Reservation)
 class ReservationAdmin(DecisionAdmin):
     is_live = counts_statuses = True
     decisions = (services.RUN, services.SEARCH, services.RESUME)
+    reasons = (HoldReason,)
     waiting = (
-        Waiting(title="purchases held", status=Status.HELD),
-        Waiting(title="purchases with an unknown outcome", status=Status.UNKNOWN),
+        Waiting(title="Purchase held", rows=lambda: purchases_in(Status.HELD), since="changed_at"),
+        Waiting(title="Purchase unknown", rows=lambda: purchases_in(Status.UNKNOWN), since="changed_at"),
     )
     list_display = (
         "reference",
-        "state",
-        "reason",
-        "order_link",
         "item_link",
+        "order_link",
+        "state_and_why",
         "supplier_order",
         "cost",
         "created",
@@ -87,7 +92,7 @@ class ReservationAdmin(DecisionAdmin):
     list_select_related = ("item__order",)
     inlines = (PermitInline, CallInline)
     fieldsets = (
-        (None, {"fields": ("id", ("state", "reason"), "order_link", "item_link", "keys", "replaces_link", "webhooks")}),
+        (None, {"fields": ("id", ("state", "why"), "order_link", "item_link", "keys", "replaces_link", "webhooks")}),
         (
             "At the supplier",
             {
@@ -110,9 +115,26 @@ class ReservationAdmin(DecisionAdmin):
     due = age_of("next_attempt_at", "next look")
     held_until = age_of("claimed_until", "a worker has it until")
 
-    @admin.display(description="reservation", ordering="external_id")
+    def orders_of(self, rows: Sequence[Reservation]) -> list[Order | None]:
+        return [reservation.item.order for reservation in rows]
+
+    def concern(self, reservation: Reservation) -> str:
+        if reservation.status == Status.UNKNOWN:
+            return "Nobody knows yet whether it was bought. BitLoot searches for it and never buys it a second time."
+        if reservation.status != Status.HELD:
+            return ""
+        sentence = HoldReason.sentence_for(reservation.reason)
+        # The message of the day's quote: which price, which cap.
+        return f"{sentence} {reservation.last_error}" if reservation.last_error else sentence
+
+    def ways(self, reservation: Reservation) -> list[tuple[str, str]]:
+        if reservation.reason != HoldReason.TOO_EXPENSIVE:
+            return []
+        return [("Raise the cap", reverse("admin:orders_product_change", args=[reservation.item.product_id]))]
+
+    @admin.display(description="purchase", ordering="external_id")
     def reference(self, reservation: Reservation) -> str:
-        return short(reservation)
+        return str(reservation.external_id)[:8]
 
     @admin.display(description="order")
     def order_link(self, reservation: Reservation) -> str:
@@ -249,6 +271,7 @@ OrderAdmin.extend(
     fieldsets=[("Elsewhere", {"fields": (purchases,)})],
     of=Reservation,
     decisions=(services.RUN_ORDER, by_hand.DELIVER_BY_HAND),
+    quiet=(services.RUN_ORDER,),
 )
 KeyAdmin.extend(decisions=(by_hand.REPLACE_BY_HAND, by_hand.REBUY, by_hand.SHRED_KEY))
 

@@ -108,9 +108,12 @@ def search(reservation: Reservation, *, actor: str) -> None:
 
 
 def objection_to_running_order(order: Order) -> str | None:
-    if order.status in (*BUYABLE, Order.Status.HELD, Order.Status.FULFILLED):
-        return None
-    return "It is not paid, or its money goes back; nothing was changed."
+    can_run = order.status in (*BUYABLE, Order.Status.HELD, Order.Status.FULFILLED)
+    if not can_run or order.paid_at is None:
+        return "It is not paid, or its money goes back; nothing was changed."
+    # A delivered order may still wait for the replacement of a key.
+    unfinished = Reservation.objects.filter(item__order=order).exclude(status=Status.DELIVERED)
+    return None if unfinished.exists() else "Every key of it is delivered; there is nothing to run."
 
 
 def run_order(order: Order, *, actor: str) -> None:

@@ -1,20 +1,23 @@
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, cast
 
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.html import format_html
 
 from bitloot.core.admin.base import BaseAdmin, OneOf, ReadOnlyAdmin, ReadOnlyInline
 from bitloot.core.admin.decisions import DecisionAdmin
-from bitloot.core.admin.formatting import NOTHING, age, age_of, badge, link, link_to, list_link, list_url, short
-from bitloot.core.admin.panels import Panel, Waiting
+from bitloot.core.admin.formatting import NOTHING, age_of, badge, link, link_to, list_link, short, span
+from bitloot.core.admin.panels import Waiting
 from bitloot.core.choices import Tone
 from bitloot.core.decisions import Decision
 from orders import approvals, decisions
+from orders.choices import OrderReason
 from orders.models import (
     AccessCode,
     Alert,
@@ -28,10 +31,7 @@ from orders.models import (
     OrderItem,
     Product,
 )
-from orders.notifications import last_deliveries
 from orders.state import StatusRow
-
-ALERTS_SHOWN = 8
 
 
 class ProductAdmin(BaseAdmin):
@@ -92,11 +92,14 @@ class AlertInline(ReadOnlyInline):
     last = age_of("last_at", "last seen")
 
 
-@admin.register(Order)
 class OrderAdmin(SecondedAdmin):
-    """The order as this app knows it. The upper apps' admin modules add what they know: `OrderAdmin.extend(…)`."""
+    """The order as this app knows it. The upper apps' admin modules add what they know: `OrderAdmin.extend(…)`.
+
+    `bitloot.staff` registers it, with what needs all of them.
+    """
 
     is_live = counts_statuses = True
+    quiet = (decisions.HOLD, decisions.MAIL_FRESH_LINK, decisions.CORRECT_EMAIL)
     decisions = (
         decisions.HOLD,
         decisions.RELEASE,
@@ -105,17 +108,26 @@ class OrderAdmin(SecondedAdmin):
         decisions.MAIL_FRESH_LINK,
         decisions.CORRECT_EMAIL,
     )
+    reasons = (OrderReason,)
     waiting = (
-        Waiting(title="orders held", status=Order.Status.HELD),
-        Waiting(title="orders whose money is owed back", status=Order.Status.REFUND_DUE),
+        Waiting(title="Order held", rows=lambda: Order.objects.filter(status=Order.Status.HELD)),
+        Waiting(title="Order failed", rows=lambda: Order.objects.filter(status=Order.Status.FAILED)),
     )
-    list_display = ("reference", "state", "reason", "email", "amount", "placed", "paid", "fulfilled")
+    list_display: tuple[str, ...] = (
+        "reference",
+        "product",
+        "email",
+        "amount",
+        "state_and_why",
+        "placed",
+        "time_to_key",
+    )
     list_filter = ("status", "created_at")
     search_fields = ("email__icontains",)
     search_ids = ("id",)
     inlines: ClassVar[Any] = (EventInline, EmailInline, AlertInline)
     fieldsets: ClassVar[tuple[Any, ...]] = (
-        (None, {"fields": ("id", "email", ("state", "reason"), "fulfillment", "amount")}),
+        (None, {"fields": ("id", "email", ("state", "why"), "fulfillment", "amount")}),
         ("Times", {"fields": (("placed", "expires"), ("paid", "fulfilled"), "link_generation")}),
     )
     placed = age_of("created_at", "placed")
@@ -123,9 +135,25 @@ class OrderAdmin(SecondedAdmin):
     paid = age_of("paid_at", "paid")
     fulfilled = age_of("fulfilled_at", "fulfilled")
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:
+        return super().get_queryset(request).prefetch_related("items")
+
+    def orders_of(self, rows: Sequence[Order]) -> list[Order | None]:
+        return list(rows)
+
     @admin.display(description="order", ordering="id")
     def reference(self, order: Order) -> str:
-        return short(order)
+        return str(order.pk)[:8]
+
+    @admin.display(description="product")
+    def product(self, order: Order) -> str:
+        return order.product_names
+
+    @admin.display(description="time to key", ordering="fulfilled_at")
+    def time_to_key(self, order: Order) -> str:
+        if order.paid_at is None or order.fulfilled_at is None:
+            return NOTHING
+        return span((order.fulfilled_at - order.paid_at).total_seconds())
 
     @admin.display(description="total", ordering="total")
     def amount(self, order: Order) -> str:
@@ -199,31 +227,17 @@ class EmailAdmin(DecisionAdmin):
         return mail.get_kind_display()
 
 
-def open_alerts(request: HttpRequest) -> dict[str, Any]:
-    alerts = Alert.objects.filter(status=Alert.Status.OPEN).select_related("order").order_by("-last_at")
-    rows = [
-        {
-            "link": link(alert, alert.get_kind_display()),
-            "message": alert.message,
-            "order": link(alert.order) if alert.order else "",
-            "times": alert.times,
-            "last": age(alert.last_at),
-        }
-        for alert in alerts[:ALERTS_SHOWN]
-    ]
-    channels = [
-        {"name": last.channel, "delivered": age(last.delivered_at), "failed": bool(last.error)}
-        for last in last_deliveries()
-    ]
-    url = list_url("orders.alert", status__exact="open")
-    return {"rows": rows, "count": alerts.count(), "url": url, "channels": channels}
-
-
 @admin.register(Alert)
 class AlertAdmin(DecisionAdmin):
     is_live = True
     decisions = (decisions.CLOSE,)
-    panels = (Panel(title="Open alerts", template="admin/orders/open_alerts.html", query=open_alerts, place=20),)
+    waiting = (
+        Waiting(
+            title="Alert",
+            rows=lambda: Alert.objects.filter(status=Alert.Status.OPEN).select_related("order"),
+            since="opened_at",
+        ),
+    )
     list_display = ("name", "about_link", "state", "message", "order_link", "times", "last", "opened")
     list_filter = ("status", "kind", "last_at")
     search_fields = ("about_pk__icontains",)
@@ -243,6 +257,16 @@ class AlertAdmin(DecisionAdmin):
     def name(self, alert: Alert) -> str:
         return short(alert)
 
+    def heading(self, row: Alert, title: str) -> str:
+        return row.get_kind_display()
+
+    def repeats(self, row: Alert, others: Sequence[Any]) -> bool:
+        """An alert about a row that waits anyway says nothing more."""
+        return any(row.about_pk == str(other.pk) for other in others)
+
+    def concern(self, alert: Alert) -> str:
+        return alert.message if alert.status == Alert.Status.OPEN else ""
+
     @admin.display(description="about", ordering="about_pk")
     def about_link(self, alert: Alert) -> str:
         if not alert.about_path:
@@ -254,7 +278,13 @@ class AlertAdmin(DecisionAdmin):
 class ApprovalAdmin(DecisionAdmin):
     is_live = counts_statuses = True
     decisions = (approvals.APPROVE, approvals.DECLINE)
-    waiting = (Waiting(title="decisions to approve", status=Approval.Status.WAITING, since="requested_at"),)
+    waiting = (
+        Waiting(
+            title="To approve",
+            rows=lambda: Approval.objects.filter(status=Approval.Status.WAITING).select_related("order"),
+            since="requested_at",
+        ),
+    )
     list_display = ("label", "state", "order_link", "requested_by", "requested", "approved_by", "approved")
     list_filter = ("status", "requested_at")
     search_fields = ("requested_by__username", "approved_by__username")

@@ -190,6 +190,11 @@ class Order(StatusRow):
         name, _, host = self.email.partition("@")
         return f"{name[:1]}…@{host}"
 
+    @property
+    def product_names(self) -> str:
+        """Name what was ordered. Lists read the items before, for all their orders."""
+        return ", ".join(str(item) if item.quantity > 1 else item.title for item in self.items.all())
+
     def lock(self) -> "Order":
         """Return this order, locked until the transaction ends: the first lock anybody takes (Order, Payment, …)."""
         return queries.get(Order, self.pk, lock=True)

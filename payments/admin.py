@@ -9,12 +9,12 @@ from django.template.loader import render_to_string
 from django.utils.html import format_html
 
 from bitloot.core.admin.base import ReadOnlyAdmin, ReadOnlyInline
-from bitloot.core.admin.formatting import NOTHING, age_of, link_to, list_link, short
+from bitloot.core.admin.formatting import NOTHING, age_of, link_to, list_link, why
 from bitloot.core.admin.panels import Waiting
 from bitloot.core.money import plain
 from orders.admin import OrderAdmin, SecondedAdmin
 from orders.choices import AlertKind
-from orders.models import Alert
+from orders.models import Alert, Order
 from payments import refunds, review, sync
 from payments.balance import worth_of
 from payments.choices import ReviewReason
@@ -78,6 +78,17 @@ class RefundInline(ReadOnlyInline):
     fields = ("page", "state", "kind", "amount", "currency", "address", "transaction_id", "reason")
 
 
+def undecided(**filters: Any) -> QuerySet[Payment]:
+    """Return payments with money that staff have not decided about: none of it goes back yet."""
+    return Payment.objects.filter(refunds=None, **filters).select_related("order").prefetch_related("refunds")
+
+
+def open_refunds(**filters: Any) -> QuerySet[Refund]:
+    """Return refunds that have an address: before that they wait for the customer."""
+    rows = Refund.objects.filter(destination__isnull=False, **filters)
+    return rows.select_related("order", "payment", "destination")
+
+
 class NeedsAttention(admin.SimpleListFilter):
     """Payments in review, and those that an open alert is about, until a refund is decided."""
 
@@ -105,8 +116,16 @@ class PaymentAdmin(SecondedAdmin):
         review.ACCEPT, review.ASK_FOR_REST, review.END, refunds.REFUND, refunds.REFUND_SURPLUS, refunds.REFUND_SHARE,
         sync.READ_AGAIN,
     )  # fmt: skip
-    waiting = (Waiting(title="payments in review", status=Payment.Status.REVIEW),)
-    list_display = ("reference", "state", "reason", "order_link", "price", "asked", "arrived", "created", "read", "due")
+    quiet = (sync.READ_AGAIN,)
+    reasons = (ReviewReason,)
+    waiting = (
+        Waiting(title="Payment in review", rows=lambda: undecided(status=Payment.Status.REVIEW)),
+        Waiting(
+            title="Too little arrived",
+            rows=lambda: undecided(status=Payment.Status.PARTIALLY_PAID, order__status=Order.Status.UNDERPAID),
+        ),
+    )
+    list_display = ("reference", "order_link", "state_and_why", "price", "asked", "arrived", "created", "read", "due")
     list_filter = (NeedsAttention, "status", "reason", "created_at")
     search_fields = ("external_id", "pay_address", "purchase_id", "parent_external_id", "refunds__transaction_id")
     search_ids = ("id", "order_id")
@@ -114,7 +133,7 @@ class PaymentAdmin(SecondedAdmin):
     list_select_related = ("order",)
     inlines = (RefundInline,)
     fieldsets = (
-        (None, {"fields": ("id", "external_id", "order_link", ("state", "reason"), ("webhooks", "alerts"))}),
+        (None, {"fields": ("id", "external_id", "order_link", ("state", "why"), ("webhooks", "alerts"))}),
         ("Money", {"fields": ("price", "asked", "arrived", "outcome")}),
         ("Pay to", {"fields": ("pay_address", "payin_extra_id", "network", "purchase_id", "parent_external_id")}),
         ("The provider's last answer", {"fields": ("provider_status", "evidence_text", "read")}),
@@ -130,7 +149,7 @@ class PaymentAdmin(SecondedAdmin):
 
     @admin.display(description="payment", ordering="external_id")
     def reference(self, payment: Payment) -> str:
-        return short(payment)
+        return payment.external_id or f"{str(payment.pk)[:8]} (not named yet)"
 
     @admin.display(description="price", ordering="price_amount")
     def price(self, payment: Payment) -> str:
@@ -184,8 +203,12 @@ class PaymentAdmin(SecondedAdmin):
 class RefundAdmin(SecondedAdmin):
     is_live = counts_statuses = True
     decisions = (refunds.MARK_SENT, refunds.MARK_SENT_ELSEWHERE, refunds.MARK_DONE)
+    waiting = (
+        Waiting(title="Coins to send back", rows=lambda: open_refunds(status=Refund.Status.REQUESTED)),
+        Waiting(title="Refund to confirm", rows=lambda: open_refunds(status=Refund.Status.SENT), since="sent_at"),
+    )
     inlines = (RefundAddressInline,)
-    list_display = ("__str__", "state", "kind", "order_link", "payment_link", "amount_text", "has_address", "created")
+    list_display = ("reference", "order_link", "amount_text", "kind", "state", "has_address", "payment_link", "created")
     list_filter = ("status", "created_at")
     search_fields = ("transaction_id", "addresses__address", "payment__external_id")
     search_ids = ("id", "order_id", "payment_id")
@@ -201,6 +224,10 @@ class RefundAdmin(SecondedAdmin):
     created = age_of("created_at", "requested")
     sent = age_of("sent_at", "sent")
     done = age_of("done_at", "done")
+
+    @admin.display(description="refund", ordering="id")
+    def reference(self, refund: Refund) -> str:
+        return str(refund.pk)[:8]
 
     @admin.display(description="amount")
     def amount_text(self, refund: Refund) -> str:
@@ -234,9 +261,13 @@ class PaymentInline(ReadOnlyInline):
 
     model = Payment
     place = 20
-    fields = ("page", "state", "reason", "asked", "arrived", "begun", "read")
+    fields = ("page", "state", "why", "asked", "arrived", "begun", "read")
     begun = age_of("created_at", "begun")
     read = age_of("read_at", "last asked")
+
+    @admin.display(description="why")
+    def why(self, payment: Payment) -> str:
+        return why(payment.reason, (ReviewReason,))
 
     @admin.display(description="asked")
     def asked(self, payment: Payment) -> str:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
@@ -5,7 +6,7 @@ from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.http import HttpRequest
 
 from bitloot.core.admin.base import ReadOnlyAdmin, ReadOnlyInline
-from bitloot.core.admin.formatting import NOTHING, age_of, link, link_to, list_link, short
+from bitloot.core.admin.formatting import NOTHING, age_of, link, link_to, list_link
 from orders.admin import OrderAdmin, SecondedAdmin
 from orders.models import Order
 from storage.models import Key, KeyAccess, KeyDeliveryLog
@@ -76,13 +77,16 @@ class KeyAdmin(SecondedAdmin):
     shredded = age_of("shredded_at", "shredded")
     due = age_of("next_attempt_at", "next try")
 
+    def orders_of(self, rows: Sequence[Key]) -> list[Order | None]:
+        return [key.item.order for key in rows]
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Key]:
         held = ExpressionWrapper(Q(ciphertext__isnull=False), output_field=BooleanField())
         return super().get_queryset(request).defer(*SEALED).annotate(is_held_here=held)
 
     @admin.display(description="key", ordering="id")
     def reference(self, key: Key) -> str:
-        return short(key)
+        return str(key.pk)[:8]
 
     @admin.display(description="order")
     def order_link(self, key: Key) -> str:

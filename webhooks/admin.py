@@ -1,6 +1,7 @@
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
@@ -37,7 +38,13 @@ class EventTypeFilter(OneOf):
 class WebhookLogAdmin(DecisionAdmin):
     is_live = counts_statuses = True
     decisions = (REPLAY,)
-    waiting = (Waiting(title="webhooks that failed", status=WebhookLog.Status.FAILED, since="received_at"),)
+    waiting = (
+        Waiting(
+            title="Webhook failed",
+            rows=lambda: WebhookLog.objects.filter(status=WebhookLog.Status.FAILED).defer("body"),
+            since="received_at",
+        ),
+    )
     list_display = ("event", "provider", "state", "external_link", "what_came", "received", "repeats", "replays", "due")
     list_filter = ("status", "provider", "received_at", EventTypeFilter)
     search_fields = ("external_id", "event_type")
@@ -56,6 +63,18 @@ class WebhookLogAdmin(DecisionAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookLog]:
         # Lists show no bodies; a page reads its own one.
         return super().get_queryset(request).defer("body")
+
+    def concern(self, log: WebhookLog) -> str:
+        return f"It could not be handled: {log.outcome}" if log.status == WebhookLog.Status.FAILED else ""
+
+    def orders_of(self, rows: Sequence[WebhookLog]) -> list[Order | None]:
+        names = {log.external_id for log in rows if log.external_id}
+        payments = Payment.objects.filter(external_id__in=names).select_related("order")
+        ours = Q(external_id__in=names) | Q(supplier_order_id__in=names)
+        found = {payment.external_id: payment.order for payment in payments}
+        for reservation in Reservation.objects.filter(ours).select_related("item__order"):
+            found |= dict.fromkeys((reservation.external_id, reservation.supplier_order_id), reservation.item.order)
+        return [found.get(log.external_id) if log.external_id else None for log in rows]
 
     @admin.display(description="event", ordering="event_type")
     def event(self, log: WebhookLog) -> str:

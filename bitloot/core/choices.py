@@ -45,6 +45,11 @@ class ReasonChoices(models.TextChoices):
         return member
 
     @classmethod
+    def label_for(cls, value: str) -> str:
+        """Return the label of a stored reason, as `sentence_for`."""
+        return str(cls(value).label) if value in cls.values else value.replace("_", " ").capitalize()
+
+    @classmethod
     def sentence_for(cls, value: str) -> str:
         """Return the sentence of a stored reason; a row may still hold one that a later version dropped."""
         return cls(value).sentence if value in cls.values else value.replace("_", " ").capitalize()

@@ -13,7 +13,7 @@ from knox.models import AuthToken
 from bitloot.core.admin.base import OneOf, ReadOnlyAdmin
 from bitloot.core.admin.formatting import NOTHING, age, age_of
 from bitloot.core.sessions import at_rest
-from bitloot.staff import products, sessions
+from bitloot.staff import order_page, products, sessions
 from bitloot.staff.audit import record
 from bitloot.staff.models import SignIn, StaffEvent
 from fulfillment.choices import HoldReason
@@ -21,17 +21,17 @@ from orders.admin import OrderAdmin
 from orders.choices import OrderReason
 from payments.choices import ReviewReason
 
-__all__ = ["products"]  # registers its page
+__all__ = ["order_page", "products"]  # they register their pages
 
 
 class OrderReasonFilter(OneOf):
     """An order that stopped for one of its payments or purchases carries the reason of that row."""
 
     title = parameter_name = "reason"
-    words = tuple(dict.fromkeys([*OrderReason.values, *HoldReason.values, *ReviewReason.values]))
+    words = tuple(dict.fromkeys([*OrderReason, *HoldReason, *ReviewReason]))
 
 
-OrderAdmin.extend(list_filter=[OrderReasonFilter])
+OrderAdmin.extend(list_filter=[OrderReasonFilter], reasons=[HoldReason, ReviewReason])
 
 
 @admin.register(LogEntry)

@@ -2,22 +2,24 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.contrib.admin import AdminSite
-from django.db.models import Count, Min
 from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils import timezone
 
 from bitloot.core import logs
 from bitloot.core.admin.base import BaseAdmin
 from bitloot.core.admin.formatting import NOTHING, age, link, list_url
-from bitloot.core.admin.panels import Panel, Waiting
+from bitloot.core.admin.panels import Panel
 from bitloot.core.queue import QueueRow
+from bitloot.staff.cases import count_waiting, open_cases
 from bitloot.staff.forms import SignInForm
 
 FOUND_PER_LIST = 5
@@ -33,7 +35,7 @@ class Section:
     models: tuple[str, ...]
 
 
-# In the order of the work. The header leads to these; what no section names goes to the last one, "System".
+# In the order of the work. What no section names goes to the last one, "System".
 SECTIONS = (
     Section("Orders", ("orders.order", "orders.alert", "orders.approval", "orders.email")),
     Section("Money", ("payments.payment", "payments.refund", "payments.refundaddress")),
@@ -41,6 +43,19 @@ SECTIONS = (
     Section("Providers", ("webhooks.webhooklog",)),
     Section("Shop", ("orders.product",)),
 )
+# The header, in the order in which an order comes by.
+HEADER = {
+    "orders.order": "Orders",
+    "payments.payment": "Payments",
+    "payments.refund": "Refunds",
+    "fulfillment.reservation": "Purchases",
+    "storage.key": "Keys",
+    "orders.email": "Mails",
+    "webhooks.webhooklog": "Webhooks",
+    "orders.product": "Products",
+    "orders.approval": "Approvals",
+    "orders.alert": "Alerts",
+}
 
 
 class BitLootAdminSite(AdminSite):
@@ -64,6 +79,14 @@ class BitLootAdminSite(AdminSite):
             request.session.modified = True
         return True
 
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        own = [path("system/", self.admin_view(self.system), name="system")]
+        return [*own, *super().get_urls()]
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        context = super().each_context(request)
+        return {**context, "header": self._header(request) if context["has_permission"] else []}
+
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """Return the lists that they may see in sections instead of apps; those of one app as Django does."""
         apps = super().get_app_list(request, app_label)
@@ -73,8 +96,8 @@ class BitLootAdminSite(AdminSite):
         sections: list[Any] = []
         for section in SECTIONS:
             entries = [left.pop(label) for label in section.models if label in left]
-            sections.append(_as_app(section.name, entries, in_header=True))
-        sections.append(_as_app("System", list(left.values()), in_header=False))
+            sections.append(_as_app(section.name, entries))
+        sections.append(_as_app("System", list(left.values())))
         return [section for section in sections if section["models"]]
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
@@ -86,6 +109,11 @@ class BitLootAdminSite(AdminSite):
         }
         return super().index(request, {**own, **(extra_context or {})})
 
+    def system(self, request: HttpRequest) -> TemplateResponse:
+        """Show every list that they may see, also those that the header leaves out."""
+        context = {**self.each_context(request), "title": "All lists", "app_list": self.get_app_list(request)}
+        return TemplateResponse(request, "admin/bitloot/system.html", context)
+
     def pages(self, request: HttpRequest) -> Iterator[BaseAdmin]:
         """Yield our model admins whose list they may view, in the order of the sections."""
         for section in self.get_app_list(request):
@@ -95,51 +123,56 @@ class BitLootAdminSite(AdminSite):
                     yield page
 
     def panels(self, request: HttpRequest) -> list[Panel]:
+        cases = partial(open_cases, pages=list(self.pages(request)))
         own = [
-            Panel(title="Waiting for a decision", template="admin/bitloot/waiting.html", query=self._waiting, place=10),
+            Panel(title="Decide now", template="admin/bitloot/cases.html", query=cases, place=10),
             Panel(title="Work that is due", template="admin/bitloot/queues.html", query=self._queues, place=80),
         ]
         added = [panel for page in self.pages(request) for panel in page.panels if panel.is_for(request)]
         return sorted((*own, *added), key=lambda panel: panel.place)
 
-    def find(self, request: HttpRequest, term: str) -> list[dict[str, Any]]:
-        """Look an id or an address up in every list that they may see."""
+    def find(self, request: HttpRequest, term: str) -> dict[str, Any]:
+        """Look an id or an address up in every list that they may see: the orders it leads to, and where it stands."""
+        orders: dict[Any, Any] = {}
         found = []
         for page in self.pages(request):
-            if page.in_finder:
-                rows, _ = page.get_search_results(request, page.get_queryset(request), term)
-                if links := [link(row) for row in rows[:FOUND_PER_LIST]]:
-                    url = list_url(page.opts.label_lower, q=term)
-                    found.append({"name": page.opts.verbose_name_plural, "links": links, "url": url})
-        return found
+            if not page.in_finder:
+                continue
+            rows, _ = page.get_search_results(request, page.get_queryset(request), term)
+            if first := list(rows[:FOUND_PER_LIST]):
+                orders |= {order.pk: order for order in page.orders_of(first) if order is not None}
+                url = list_url(page.opts.label_lower, q=term)
+                links = [link(row) for row in first]
+                found.append({"name": page.opts.verbose_name_plural, "links": links, "url": url})
+        return {"orders": self._orders(request, list(orders.values())), "places": found}
 
-    def _waiting(self, request: HttpRequest) -> dict[str, Any]:
-        return {"cards": [_card(page, waiting) for page in self.pages(request) for waiting in page.waiting]}
+    def _orders(self, request: HttpRequest, orders: list[Any]) -> list[dict[str, Any]]:
+        page = self.get_model_admin(apps.get_model("orders.order"))
+        if not page.has_view_permission(request):
+            return []
+        rows = page.get_queryset(request).filter(pk__in=[order.pk for order in orders[:FOUND_PER_LIST]])
+        return [{"link": link(row), "order": row, "state": page.state_and_why(row)} for row in rows]  # type: ignore[attr-defined]
+
+    def _header(self, request: HttpRequest) -> list[dict[str, Any]]:
+        pages = {page.opts.label_lower: page for page in self.pages(request)}
+        return [
+            {"name": name, "url": list_url(label), "count": count_waiting(pages[label])}
+            for label, name in HEADER.items()
+            if label in pages
+        ]
 
     def _queues(self, request: HttpRequest) -> dict[str, Any]:
         return {"rows": [_queue(page.model) for page in self.pages(request) if issubclass(page.model, QueueRow)]}
 
 
-def _as_app(name: str, entries: list[Any], *, in_header: bool) -> dict[str, Any]:
+def _as_app(name: str, entries: list[Any]) -> dict[str, Any]:
     """Return a section in the form in which Django's templates expect an app."""
     return {
         "name": name,
         "app_label": name.lower(),
-        "app_url": f"{reverse('admin:index')}#{name.lower()}",
+        "app_url": f"{reverse('admin:system')}#{name.lower()}",
         "has_module_perms": True,
         "models": entries,
-        "in_header": in_header,
-    }
-
-
-def _card(page: BaseAdmin, waiting: Waiting) -> dict[str, Any]:
-    rows = page.model._default_manager.filter(status=waiting.status).order_by()
-    seen = rows.aggregate(count=Count("pk"), oldest=Min(waiting.since))
-    return {
-        "title": waiting.title,
-        "count": seen["count"],
-        "oldest": age(seen["oldest"]),
-        "url": list_url(page.opts.label_lower, status__exact=waiting.status),
     }
 
 

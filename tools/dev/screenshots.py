@@ -119,7 +119,7 @@ class Scene:
             self._until(order, lambda now: now["status"] == "underpaid")
             self._shell(order, "refunds.request_refund(order.payments.get(), actor='kim', reason='Asked for.')")
         refund = self.shopper.read(given)["refunds"][0]["id"]
-        body = {"order_id": given["id"], "refund_id": refund, "address": "bc1q" + "a" * 38, "extra_id": ""}
+        body = {"order_id": given["id"], "refund": refund, "address": "bc1q" + "a" * 38, "extra_id": ""}
         self.shopper.json("POST", "/api/payments/refund-address", json=body, headers=bearer(given))
         yield self._page("refund", asked, "We owe you a refund")
         yield self._page("refund-address", given, "We owe you a refund")

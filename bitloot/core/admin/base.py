@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -10,15 +10,16 @@ from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Choices, Model, Q, QuerySet
 from django.forms.models import BaseInlineFormSet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.utils.functional import cached_property
+from django.utils.html import format_html
 from django.utils.text import capfirst
 
-from bitloot.core.admin.formatting import UUID_PATTERN, link, list_url, short, state_badge
+from bitloot.core.admin.formatting import UUID_PATTERN, link, list_url, short, state_badge, why
 from bitloot.core.admin.panels import Panel, Waiting
-from bitloot.core.choices import StatusChoices, Tone
+from bitloot.core.choices import ReasonChoices, StatusChoices, Tone
 
 MAX_INLINES = 100
 MAX_FOUND = 200
@@ -38,7 +39,9 @@ class OneOf(admin.SimpleListFilter):
     words: Iterable[str] = ()
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(str(word), str(word).replace("_", " ")) for word in self.words]
+        return [
+            (str(word), str(word.label if isinstance(word, Choices) else word).replace("_", " ")) for word in self.words
+        ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(**{str(self.parameter_name): self.value()}) if self.value() else queryset
@@ -73,6 +76,8 @@ class BaseAdmin(admin.ModelAdmin):
     # For the home page of staff.
     panels: tuple[Panel, ...] = ()
     waiting: tuple[Waiting, ...] = ()
+    # What a row's `reason` may be; the first that knows it names it.
+    reasons: tuple[type[ReasonChoices], ...] = ()
     # What upper apps added with extend().
     extra_fieldsets: tuple[tuple[type[Model], Fieldset], ...] = ()
     list_per_page = 50
@@ -90,14 +95,16 @@ class BaseAdmin(admin.ModelAdmin):
         inlines: Iterable[type["ReadOnlyInline"]] = (),
         fieldsets: Iterable[Fieldset] = (),
         list_filter: Iterable[Any] = (),
+        reasons: Iterable[type[ReasonChoices]] = (),
         of: type[Model] | None = None,
     ) -> None:
         """Add to the page of a lower app's row, from the upper app's own admin.py: `OrderAdmin.extend(inlines=[…])`.
 
         Inlines are shown in the order of their `place`, to those who may view their model. A fieldset has Django's
         form; its fields are functions of the row under @admin.display, shown to those who may view the model `of`.
-        Fieldsets of one title become one. Filters come after those of the lower app.
+        Fieldsets of one title become one. Filters and reasons come after those of the lower app.
         """
+        cls.reasons = (*cls.reasons, *reasons)
         cls.list_filter = (*cls.list_filter, *list_filter)
         cls.inlines = sorted((*cls.inlines, *inlines), key=attrgetter("place"))
         cls.extra_fieldsets = (*cls.extra_fieldsets, *((of or cls.model, fieldset) for fieldset in fieldsets))
@@ -112,6 +119,38 @@ class BaseAdmin(admin.ModelAdmin):
     @admin.display(description="status", ordering="status")
     def state(self, row: Any) -> str:
         return state_badge(row)
+
+    @admin.display(description="why", ordering="reason")
+    def why(self, row: Any) -> str:
+        return why(row.reason, self.reasons)
+
+    @admin.display(description="status", ordering="status")
+    def state_and_why(self, row: Any) -> str:
+        return format_html("{} {}", state_badge(row), why(row.reason, self.reasons)) if row.reason else state_badge(row)
+
+    # --- what the home page and the finder ask ---
+
+    def concern(self, row: Any) -> str:
+        """Return why the row waits for staff, in words; nothing if it does not."""
+        return ""
+
+    def heading(self, row: Any, title: str) -> str:
+        """Return what a waiting row is called; `title` is that of its `Waiting`."""
+        reason = getattr(row, "reason", "")
+        known = next((choices for choices in self.reasons if reason in choices.values), None)
+        return known.label_for(reason) if known else title
+
+    def repeats(self, row: Any, others: Sequence[Any]) -> bool:
+        """Return whether a waiting row says nothing beyond the other waiting rows of its order."""
+        return False
+
+    def orders_of(self, rows: Sequence[Any]) -> list[Any]:
+        """Return the order that each row is about, or None; without a query for each."""
+        return [getattr(row, "order", None) for row in rows]
+
+    def ways(self, row: Any) -> list[tuple[str, str]]:
+        """Return other pages where the trouble of a waiting row is mended, as label and address."""
+        return []
 
     # --- searching and filtering ---
 
@@ -129,10 +168,13 @@ class BaseAdmin(admin.ModelAdmin):
 
     def _conditions(self, term: str) -> Iterator[Q]:
         whole = UUID_PATTERN.search(term.lower())
-        texts = {term, str(uuid.UUID(whole[0]))} if whole else {term}
+        # Ids and addresses are pasted in any case; each spelling is looked up exactly, so that an index answers.
+        texts = {term, term.lower(), term.upper(), *([str(uuid.UUID(whole[0]))] if whole else [])}
         for lookup in self.search_fields:
-            for text in sorted(texts):
-                yield Q(**{lookup: text})
+            if "__icontains" in lookup:
+                yield Q(**{lookup: term})
+            else:
+                yield Q(**{f"{lookup}__in": sorted(texts)})
         if span := _uuid_span(term.lower()):
             lowest, highest = span
             yield from (Q(**{f"{field}__gte": lowest, f"{field}__lte": highest}) for field in self.search_ids)

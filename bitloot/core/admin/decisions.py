@@ -17,6 +17,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.decorators import method_decorator
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.text import capfirst
 from django.views.decorators.debug import sensitive_post_parameters
 
@@ -32,17 +33,17 @@ class DecisionAdmin(ReadOnlyAdmin):
     """A read-only page with the decisions that are possible now; those without a form are actions of the list, too."""
 
     decisions: tuple[Decision[Any], ...] = ()
+    quiet: tuple[Decision[Any], ...] = ()  # nothing waits for these: only the row's page shows them
     change_form_template = "admin/bitloot/decisions.html"
 
     @classmethod
-    def extend(cls, *, decisions: tuple[Decision[Any], ...] = (), **added: Any) -> None:
+    def extend(
+        cls, *, decisions: tuple[Decision[Any], ...] = (), quiet: tuple[Decision[Any], ...] = (), **added: Any
+    ) -> None:
         """As BaseAdmin.extend; decisions come after those of the lower app."""
         super().extend(**added)
         cls.decisions = (*cls.decisions, *decisions)
-
-    def concern(self, row: Any) -> str:
-        """Return why the row waits for staff, in words; nothing if it does not."""
-        return ""
+        cls.quiet = (*cls.quiet, *quiet)
 
     def facts(self, row: Any) -> str:
         """Return the facts to decide by, as HTML."""
@@ -102,6 +103,11 @@ class DecisionAdmin(ReadOnlyAdmin):
         if not request.user.has_perm(decision.permission):
             self._forbid(request, decision.label, str(row.pk), str(row))
 
+    def choices_about(self, request: HttpRequest, row: Any, *, back: str) -> list[dict[str, Any]]:
+        """Return the possible decisions that something may wait for, for another page, which they lead `back` to."""
+        found = [decision for decision in self.possible(request, row) if decision not in self.quiet]
+        return [{**self._choice(row, decision, back=back), "asks": decision.form is not None} for decision in found]
+
     def get_urls(self) -> list[URLPattern]:
         view, name = self.admin_site.admin_view(self.decision_view), self.view_name("decide").partition(":")[2]
         return [path("<path:object_id>/decide/<slug:name>/", view, name=name), *super().get_urls()]
@@ -140,7 +146,7 @@ class DecisionAdmin(ReadOnlyAdmin):
             return self._ask(request, row, decision, form)
         else:
             self.message_user(request, f"{self.named(row)}: {objection}", messages.ERROR)
-        return self._back_to(row)
+        return self._back_to(request, row)
 
     def _ask(self, request: HttpRequest, row: Any, decision: Decision[Any], form: forms.Form) -> HttpResponse:
         context = {
@@ -215,7 +221,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         self.decide_about(request, self.get_queryset(request).filter(pk=row.pk), decision)
-        return self._back_to(row)
+        return self._back_to(request, row)
 
     def _check_permissions(self, request: HttpRequest) -> None:
         """Refuse and log an action without its permission, which Django would ignore silently."""
@@ -229,8 +235,9 @@ class DecisionAdmin(ReadOnlyAdmin):
     def open_to(self, request: HttpRequest) -> list[Decision[Any]]:
         return [decision for decision in self.decisions if request.user.has_perm(decision.permission)]
 
-    def _choice(self, row: Any, decision: Decision[Any]) -> dict[str, str]:
-        url = reverse(self.view_name("decide"), args=[quote(row.pk), decision.name])
+    def _choice(self, row: Any, decision: Decision[Any], *, back: str = "") -> dict[str, str]:
+        query = {"back": back} if back else None
+        url = reverse(self.view_name("decide"), args=[quote(row.pk), decision.name], query=query)
         return {"label": decision.label, "consequence": decision.consequence, "url": url}
 
     def _forbid(self, request: HttpRequest, label: str, object_id: str, object_repr: str) -> None:
@@ -250,7 +257,11 @@ class DecisionAdmin(ReadOnlyAdmin):
         )
         return str(about.order_by("-pk").values_list("pk", flat=True).first() or "none")
 
-    def _back_to(self, row: Any) -> HttpResponse:
+    def _back_to(self, request: HttpRequest, row: Any) -> HttpResponse:
+        back = request.GET.get("back", "")
+        # Only to pages of ours: the address may come from anywhere.
+        if url_has_allowed_host_and_scheme(back, allowed_hosts=None) and back.startswith(reverse("admin:index")):
+            return HttpResponseRedirect(back)
         return HttpResponseRedirect(reverse(self.view_name("change"), args=[quote(row.pk)]))
 
 

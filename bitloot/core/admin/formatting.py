@@ -1,7 +1,7 @@
 """How admin pages write a status, a moment, a row's name and a link."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from bitloot.core.choices import StatusChoices, Tone
+from bitloot.core.choices import ReasonChoices, StatusChoices, Tone
 
 NOTHING = "–"
 UUID_PATTERN = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}(?![0-9a-f])")
@@ -34,12 +34,40 @@ def badge(word: str, tone: Tone) -> SafeString:
     return format_html('<span class="badge badge-{}">{}</span>', tone.value, word.replace("_", " "))
 
 
+def why(value: str, reasons: Iterable[type[ReasonChoices]]) -> str:
+    """Return a stored reason in words, with its sentence as the tooltip; the first of `reasons` that knows it names it.
+
+    A value that none knows is a sentence already, or the word of a later version.
+    """
+    known = next((choices for choices in reasons if value in choices.values), None)
+    if not value or known is None:
+        return value.replace("_", " ").capitalize() if "_" in value else value
+    return format_html('<span class="why" title="{}">{}</span>', known.sentence_for(value), known.label_for(value))
+
+
+def copyable(value: str, shown: str = "") -> str:
+    """Return an id cut to what people compare, with a button that copies all of it."""
+    if not value:
+        return NOTHING
+    return format_html(
+        '<span class="id"><code title="{0}">{1}</code><button type="button" class="copy" data-copy="{0}"'
+        ' aria-label="Copy {0}"></button></span>',
+        value, shown or _cut(value),
+    )  # fmt: skip
+
+
+def _cut(value: str) -> str:
+    if UUID_PATTERN.fullmatch(value):
+        return value[:8]
+    return value if len(value) <= 20 else f"{value[:8]}…{value[-6:]}"
+
+
 def age(moment: datetime | None) -> str:
     """Return how long ago a moment was or how far ahead it is; pages show the exact time beside it."""
     if moment is None:
         return NOTHING
     seconds = (timezone.now() - moment).total_seconds()
-    words = f"{_span(seconds)} ago" if seconds >= 0 else f"in {_span(-seconds)}"
+    words = f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
     exact = moment.astimezone(UTC)
     return format_html(
         '<time datetime="{}" title="{} UTC">{} <span class="exact">{} UTC</span></time>',
@@ -47,7 +75,7 @@ def age(moment: datetime | None) -> str:
     )  # fmt: skip
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds // size:.0f} {unit}"

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 
@@ -31,8 +32,12 @@ class Panel:
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
-    """Rows that wait for staff: a card on the home page with their number, and a link to them in their list."""
+    """Rows that wait for staff: `waiting = (Waiting(...),)` on their ModelAdmin.
 
-    title: str
-    status: str
+    Each row is a case of “Decide now” on the home page, beside the decisions of its page; rows of one order are one
+    case. The header counts them. `rows` has to be answered from an index: every page of the admin asks it.
+    """
+
+    title: str  # of one row
+    rows: Callable[[], QuerySet[Any]]
     since: str = "created_at"
