@@ -2,6 +2,8 @@ from django.contrib import admin
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from bitloot.staff.joining import JoinView
+
 urlpatterns = [
     path("", include("webhooks.urls")),
     path("", include("payments.urls")),
@@ -18,6 +20,7 @@ urlpatterns = [
         SpectacularSwaggerSplitView.as_view(url_name="schema", http_method_names=["get", "head"]),
         name="docs",
     ),
+    path("admin/join/<uidb64>/<token>/", JoinView.as_view(), name="staff-join"),
     path("admin/", admin.site.urls),
 ]
 handler400 = "bitloot.ops.errors.bad_request"

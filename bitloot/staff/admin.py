@@ -77,7 +77,7 @@ class AuthTokenAdmin(ReadOnlyAdmin):
         return rows if request.user.has_perm("knox.view_authtoken") else rows.filter(user=request.user.pk)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        return True
+        return bool(request.user.is_active and getattr(request.user, "is_staff", False))
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return obj is None or obj.user_id == request.user.pk or request.user.has_perm("knox.view_authtoken")
@@ -123,10 +123,10 @@ class SessionAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).filter(pk__in=[row.pk for row in rows]).annotate(is_mine=_is(self_key))
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        return True
+        return bool(request.user.is_active and getattr(request.user, "is_staff", False))
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return True  # the queryset holds what they may see
+        return self.has_module_permission(request)  # the queryset holds what they may see
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         if obj is None:
