@@ -81,6 +81,7 @@ class JoinView(PasswordResetConfirmView):
     form_class = JoinForm
     template_name = "admin/bitloot/join.html"
     title = "Your staff account"
+    user: Any
 
     def get_user(self, uidb64: str) -> Any:
         user = super().get_user(uidb64)
