@@ -4,6 +4,7 @@ import logging
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
+from contextvars import copy_context
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -66,7 +67,8 @@ def start_payment(*, order: Order, coin: str) -> Payment:
             next_attempt_at=Now() + UNANSWERED_FOR,
         )
     failpoint("payment.claimed")
-    call = _callers.submit(_ask, payment)
+    # With the context, so that the log lines of the call name the request that wanted it.
+    call = _callers.submit(copy_context().run, _ask, payment)
     try:
         answer = call.result(timeout=CUSTOMER_WAITS)
     except StillRunning:

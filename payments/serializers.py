@@ -9,6 +9,7 @@ from bitloot.core.money import plain
 from orders.serializers import StrictSerializer, TextField
 from payments.balance import is_noticeable, surplus_of
 from payments.choices import ReviewReason
+from payments.explorers import transaction_url
 from payments.models import Coin, Payment, Refund
 from payments.networks import network_name
 from payments.uris import payment_uri
@@ -59,18 +60,21 @@ class PaymentSerializer(serializers.ModelSerializer):
     qr = serializers.CharField(allow_null=True, help_text="A picture of the URI, or else of the address.")
     qr_note = serializers.CharField(allow_null=True, help_text="What the code holds, and what is left to type.")
     reason = serializers.CharField(allow_null=True)
+    transaction_id = serializers.CharField(help_text="The transaction that brought the coins; empty while unknown.")
+    transaction_url = serializers.URLField(allow_null=True, help_text="Where to look it up, if we know the explorer.")
 
     class Meta:
         model = Payment
         fields = [
             "id", "payment_id", "status", "price_amount", "price_currency", "pay_address", "pay_amount", "pay_currency",
             "payin_extra_id", "network", "network_name", "actually_paid", "surplus", "created_at", "expires_at", "uri",
-            "qr", "qr_note", "reason",
+            "qr", "qr_note", "reason", "transaction_id", "transaction_url",
         ]  # fmt: skip
 
 
 class RefundSerializer(serializers.ModelSerializer):
     amount = serializers.SerializerMethodField()
+    transaction_url = serializers.SerializerMethodField(help_text="Where to look it up, if we know the explorer.")
     address = serializers.CharField(help_text="The newest one given; once sent, the one that was paid.")
     extra_id = serializers.CharField()
     rests_until = serializers.DateTimeField(
@@ -83,8 +87,11 @@ class RefundSerializer(serializers.ModelSerializer):
         model = Refund
         fields = [
             "id", "kind", "status", "amount", "currency", "address", "extra_id", "rests_until", "takes_memo",
-            "needs_memo", "transaction_id", "sent_at", "done_at",
+            "needs_memo", "transaction_id", "transaction_url", "sent_at", "done_at",
         ]  # fmt: skip
+
+    def get_transaction_url(self, refund: Refund) -> str | None:
+        return transaction_url(getattr(refund, "network", ""), refund.transaction_id)
 
     def get_amount(self, refund: Refund) -> str:
         return plain(refund.amount)
@@ -136,6 +143,8 @@ def payment_body(payment: Payment) -> dict[str, Any]:
         "expires_at": payment.expires_at,
         **_code(payment),
         "reason": _sentence(payment),
+        "transaction_id": payment.payin_hash,
+        "transaction_url": transaction_url(payment.network, payment.payin_hash),
     }
 
 

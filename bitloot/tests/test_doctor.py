@@ -249,7 +249,8 @@ def tls(tmp_path, settings, monkeypatch):
         name = tmp_path / f"cert{days}"
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key",
-             "-out", f"{name}.pem", "-days", str(days), "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"],
+             "-out", f"{name}.pem", "-days", str(days), "-subj", "/CN=localhost",
+             "-addext", "subjectAltName=DNS:localhost"],
             check=True, capture_output=True,
         )  # fmt: skip
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -14,7 +14,7 @@ from payments.serializers import CUSTOMER_SENTENCES, REVIEW_SENTENCE
 from tools.dev.services import find_program
 
 SCRIPTS = Path(settings.BASE_DIR) / "bitloot" / "static" / "bitloot"
-ORDER_PAGE = [SCRIPTS / f"{name}.js" for name in ("api", "keys", "order", "pay", "render", "story")]
+ORDER_PAGE = [SCRIPTS / f"{name}.js" for name in ("api", "facts", "keys", "order", "pay", "render", "story")]
 TESTS = sorted((Path(settings.BASE_DIR) / "bitloot" / "tests" / "js").glob("*.test.mjs"))
 IMPORT = re.compile(r'from "(\./[^"]+)"')
 

@@ -58,6 +58,8 @@ class Scene:
         yield Page("shop", "/")
         yield Page("product", "/products/nightline-courier")
         yield Page("checkout", "/checkout?product=ember-drift&quantity=2")
+        yield Page("find", "/orders/find")
+        yield Page("terms", "/pages/terms")
         yield Page("not-found", "/nowhere")
         yield Page("lost-link", f"/orders/{STRANGER}", "This link does not open an order")
         yield self._before_payment()
@@ -106,7 +108,7 @@ class Scene:
     def _held(self) -> Page:
         product = next(row for row in self.sandbox.control("state")["products"] if "Saltmarsh" in row["name"])
         self.sandbox.control(f"products/{product['product_id']}", {"qty": 0, "textQty": 0})
-        return self._page("held", self._paid("saltmarsh-signals"), "Your order is on hold")
+        return self._page("held", self._paid("saltmarsh-signals"), "Your key has to wait")
 
     def _expired(self) -> Page:
         order = self.shopper.order()
