@@ -3,6 +3,7 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from bitloot.core.policy import without_trusted_types
+from bitloot.staff.joining import JoinView
 
 urlpatterns = [
     path("", include("webhooks.urls")),
@@ -22,6 +23,7 @@ urlpatterns = [
         ),
         name="docs",
     ),
+    path("admin/join/<uidb64>/<token>/", without_trusted_types(JoinView.as_view()), name="staff-join"),
     path("admin/", admin.site.urls),
 ]
 handler400 = "bitloot.ops.errors.bad_request"
