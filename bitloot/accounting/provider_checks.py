@@ -17,7 +17,7 @@ from django.utils import timezone
 from bitloot.accounting.checks import Difference
 from bitloot.accounting.ledger import OPEN_PURCHASE, Scope
 from bitloot.core.money import plain
-from bitloot.core.providers import ProviderError
+from bitloot.core.providers import ProviderError, Urgency
 from fulfillment import kinguin
 from fulfillment.choices import HoldReason
 from fulfillment.kinguin import (
@@ -170,7 +170,7 @@ def ask_nowpayments(scope: Scope) -> Answers:
 
     def look(payment: Payment) -> Iterator[Said]:
         try:
-            facts = client.read_payment(str(payment.external_id))
+            facts = client.read_payment(str(payment.external_id), urgency=Urgency.BACKGROUND)
         except PaymentNotFound:
             yield _say("unknown_at_nowpayments", payment=payment.external_id)
         else:
