@@ -72,7 +72,7 @@ def _open_alerts() -> Iterator[Sample]:
 def _paid_to_key() -> Iterator[Sample]:
     done = Order.objects.filter(status=Order.Status.FULFILLED, paid_at__isnull=False, created_at__gte=Now() - DAY)
     times = done.order_by("-created_at").values_list("paid_at", "fulfilled_at")[:NEWEST]
-    yield from _quantiles((), [(end - start).total_seconds() for start, end in times if end is not None])
+    yield from _quantiles((), [(end - start).total_seconds() for start, end in times if start and end])
 
 
 def _newest_calls() -> list[tuple[str, str, int]]:
@@ -103,8 +103,9 @@ def _gates() -> Iterator[Sample]:
 
 
 def _balances() -> Iterator[Sample]:
-    for host, balance in SupplierGate.objects.exclude(balance=None).values_list("host", "balance"):
-        yield (host,), float(balance)
+    for host, balance in SupplierGate.objects.values_list("host", "balance"):
+        if balance is not None:
+            yield (host,), float(balance)
 
 
 def _webhooks_of_a_day() -> Iterator[Sample]:
@@ -124,8 +125,9 @@ def _open_payments() -> Iterator[Sample]:
 
 
 def _last_alert() -> Iterator[Sample]:
-    for name, moment in AlertChannel.objects.exclude(delivered_at=None).values_list("name", "delivered_at"):
-        yield (name,), moment.timestamp()
+    for name, moment in AlertChannel.objects.values_list("name", "delivered_at"):
+        if moment is not None:
+            yield (name,), moment.timestamp()
 
 
 def _build() -> Iterator[Sample]:
