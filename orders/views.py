@@ -5,6 +5,7 @@ from typing import Any
 from django.core.cache import caches
 from django.http import HttpResponse
 from django.utils.http import quote_etag
+from django.utils.translation import get_language_from_request
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import condition
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -110,6 +111,7 @@ class OrderCreate(APIView):
         placed = services.place_order(
             email=asked.validated_data["email"],
             lines=asked.lines(),
+            language=get_language_from_request(request),
             idempotency_key=request.headers.get("Idempotency-Key", ""),
         )
         headers = {"Idempotent-Replayed": "true"} if placed.replayed else None
