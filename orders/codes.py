@@ -24,8 +24,8 @@ KEPT_FOR = timedelta(days=1)
 _SALT = "bitloot.orders.code"
 # Made out of the order's own row, so that the same statements run for an order that does not exist.
 _OWE_MAIL = """
-INSERT INTO orders_email (order_id, kind, "to", reason, facts, status, error, attempts, crashes)
-SELECT id, %s, email, '', '{}', 'queued', '', 0, 0 FROM orders_order WHERE id = %s
+INSERT INTO orders_email (order_id, kind, "to", reason, status, error, attempts, crashes)
+SELECT id, %s, email, '', 'queued', '', 0, 0 FROM orders_order WHERE id = %s
 """
 _MAKE_CODE = """
 INSERT INTO orders_accesscode (id, order_id, kind, tries) SELECT %s, id, 'mail', 0 FROM orders_order WHERE id = %s

@@ -389,7 +389,11 @@ class Email(QueueRow):
     to = models.EmailField(max_length=254)
     reason = models.CharField(max_length=300, blank=True, help_text="An alert's sentence for staff.")
     facts = models.JSONField(
-        default=dict, blank=True, editable=False, help_text="What the template says, as it was when the mail was owed."
+        default=dict,
+        db_default=models.Value({}, models.JSONField()),  # for the statements that owe a mail without a model
+        blank=True,
+        editable=False,
+        help_text="What the template says, as it was when the mail was owed.",
     )
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED, editable=False)
     alert = models.ForeignKey(

@@ -10,7 +10,6 @@ from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
-from django.utils.translation import get_language
 
 from bitloot.core import logs, queries, wakeup
 from bitloot.core.limits import count
@@ -59,8 +58,15 @@ class Placed:
     replayed: bool
 
 
-def place_order(*, email: str, lines: Sequence[Line], idempotency_key: str = "", body: bytes = b"") -> Placed:
-    """Place an order at today's prices; lines of one product are merged.
+def place_order(
+    *,
+    email: str,
+    lines: Sequence[Line],
+    language: str = settings.LANGUAGE_CODE,
+    idempotency_key: str = "",
+    body: bytes = b"",
+) -> Placed:
+    """Place an order at today's prices; lines of one product are merged. Its mails are written in `language`.
 
     Raises OrderRefused with the errors by field, KeySpent, and what `idempotency.once` raises.
     """
@@ -69,7 +75,7 @@ def place_order(*, email: str, lines: Sequence[Line], idempotency_key: str = "",
 
     def make(order_id: uuid.UUID) -> None:
         logs.note(order=order_id)
-        made.append(_create(order_id, _clean_email(email), _priced(lines)))
+        made.append(_create(order_id, _clean_email(email), _priced(lines), language))
 
     once = idempotency.once(route="orders", key=idempotency_key, body=body or _fingerprint(email, lines), make=make)
     if once.replayed:
@@ -214,7 +220,9 @@ def _find_product(reference: str) -> Product | None:
         return products.filter(slug=reference).first()
 
 
-def _create(order_id: uuid.UUID, email: str, priced: Sequence[tuple[Product, int]]) -> tuple[Order, list[OrderItem]]:
+def _create(
+    order_id: uuid.UUID, email: str, priced: Sequence[tuple[Product, int]], language: str
+) -> tuple[Order, list[OrderItem]]:
     """Write the order in the caller's transaction."""
     _check_limits(email)
     total = sum((product.price * quantity for product, quantity in priced), Decimal(0))
@@ -225,7 +233,7 @@ def _create(order_id: uuid.UUID, email: str, priced: Sequence[tuple[Product, int
         email=email,
         total=total,
         currency=settings.STORE_CURRENCY,
-        language=get_language() or settings.LANGUAGE_CODE,  # the request's, as LocaleMiddleware chose it
+        language=language,
     )
     items = [
         OrderItem(order=order, product=product, title=product.title, quantity=quantity, unit_price=product.price)

@@ -7,9 +7,7 @@ from functools import lru_cache
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, ProgrammingError
 from django.http import HttpRequest, HttpResponse
-from django.middleware.locale import LocaleMiddleware
 from django.urls import ResolverMatch, resolve
-from django.utils import translation
 
 from bitloot.core import logs
 from bitloot.core.api import MAX_BODY_BYTES, client_network
@@ -25,18 +23,6 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-
-
-class CustomersLanguage(LocaleMiddleware):
-    """Chooses the language of pages and sentences; the staff's pages are in English, as all of their words are."""
-
-    def process_request(self, request: HttpRequest) -> None:
-        if request.path_info.startswith(("/admin", "/api/admin/")):
-            # Not left out: the thread still has the language of the request before.
-            translation.activate(settings.LANGUAGE_CODE)
-            request.LANGUAGE_CODE = settings.LANGUAGE_CODE
-        else:
-            super().process_request(request)
 
 
 class RequestMiddleware:
