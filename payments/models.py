@@ -3,8 +3,8 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Self
 
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
-from django.db.models.functions import Lower, Now
+from django.db.models import Exists, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Coalesce, Lower, Now
 from django.utils import timezone
 
 from bitloot.core import queries
@@ -123,6 +123,9 @@ class Payment(StatusRow, QueueRow):
     outcome_amount = models.DecimalField(max_digits=40, decimal_places=18, null=True, blank=True, editable=False)
     outcome_currency = models.CharField(max_length=32, blank=True, editable=False)
     provider_status = models.CharField(max_length=40, blank=True, editable=False, help_text="As last re-read.")
+    payin_hash = models.CharField(
+        max_length=200, blank=True, editable=False, help_text="The transaction that brought the coins, as re-read."
+    )
     parent_external_id = models.CharField(max_length=32, blank=True, editable=False)
     evidence = models.JSONField(default=dict, blank=True, editable=False, help_text="The provider's numbers, re-read.")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -201,7 +204,9 @@ class RefundQuerySet(models.QuerySet["Refund"]):
         coins = Coin.objects.filter(code=OuterRef("currency"))
         rows = self.select_related("destination")
         return rows.annotate(
-            takes_memo=Exists(coins.filter(takes_memo=True)), needs_memo=Exists(coins.filter(needs_memo=True))
+            takes_memo=Exists(coins.filter(takes_memo=True)),
+            needs_memo=Exists(coins.filter(needs_memo=True)),
+            network=Coalesce(Subquery(coins.values("network")[:1]), Value("")),
         )
 
 

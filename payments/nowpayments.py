@@ -126,6 +126,7 @@ class PaymentFacts:
     payment_extra_ids: tuple[str, ...]
     updated_at: datetime | None
     payin_extra_id: str = ""
+    payin_hash: str = ""
     notes: tuple[str, ...] = ()  # members that decide nothing and could not be read
 
 
@@ -319,6 +320,7 @@ def _payment_facts(answer: Fields) -> PaymentFacts:
         payment_extra_ids=_children(answer),
         updated_at=answer.moment("updated_at"),
         payin_extra_id=answer.aside(partial(answer.memo, limit=100), "payin_extra_id", ""),
+        payin_hash=answer.aside(partial(answer.optional_text, limit=200), "payin_hash", ""),
         notes=tuple(answer.notes),
     )
 

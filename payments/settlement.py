@@ -147,6 +147,8 @@ def _seen(payment: Payment, facts: PaymentFacts) -> dict[str, Any]:
         "actually_paid": facts.actually_paid,
         "outcome_amount": facts.outcome_amount,
         "outcome_currency": facts.outcome_currency,
+        # Some answers leave it out again.
+        "payin_hash": facts.payin_hash or payment.payin_hash,
         "evidence": _evidence(facts),
         "read_at": Now(),
     }

@@ -53,5 +53,5 @@ class OrderDecisionCommand(OperatorCommand):
             return {}
         form = self.decision.form({"reason": reason})
         if not form.is_valid():
-            raise UsageError(" ".join(message for messages in form.errors.values() for message in messages))
+            raise UsageError(" ".join(str(message) for messages in form.errors.values() for message in messages))
         return form.cleaned_data

@@ -33,13 +33,14 @@ UNION ALL
 SELECT 'payment', NULL, NULL, id || '|' || status || '|' || reason || '|' || coalesce(external_id, '')
     || '|' || pay_address || '|' || coalesce(pay_amount, -1) || '|' || pay_currency || '|' || payin_extra_id
     || '|' || network || '|' || actually_paid || '|' || price_amount || '|' || credit
-    || '|' || coalesce('' || expires_at, '')
+    || '|' || payin_hash || '|' || coalesce('' || expires_at, '')
     || '|' || CASE WHEN status = 'waiting' AND expires_at > %s THEN 'runs' ELSE '' END
 FROM payments_payment WHERE order_id = %s
 UNION ALL
 SELECT 'refund', NULL, NULL, refund.id || '|' || refund.status || '|' || refund.amount || '|' || refund.currency
     || '|' || coalesce(refund.destination_id, 0) || '|' || refund.transaction_id || '|' || refund.kind
     || '|' || coalesce('' || refund.sent_at, '') || '|' || coalesce('' || refund.done_at, '')
+    || '|' || coalesce(coin.network, '')
     || '|' || coalesce(coin.needs_memo, FALSE) || '|' || coalesce(coin.takes_memo, FALSE)
 FROM payments_refund refund
 LEFT JOIN payments_coin coin ON coin.code = refund.currency WHERE refund.order_id = %s

@@ -116,6 +116,10 @@ WRONG = {
         "postgres://shop@host": "names no database: postgres://user:password@host:5432/name",
         "postgres://shop@host:port/name": "is not a URL",
     },
+    "MIGRATE_DATABASE_URL": {
+        "mysql://shop@host/name": "has to begin with postgres://; leave it out for SQLite under var/",
+        "postgres://owner@host/name": "MIGRATE_DATABASE_URL needs DATABASE_URL beside it",
+    },
     "REDIS_URL": {
         "foo": "is not a URL",
         "http://host": "has to begin with redis:// or rediss://",

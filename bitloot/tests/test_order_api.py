@@ -74,6 +74,7 @@ CHANGES = {
     "no answer": (WAITING, {"reason": "no_answer"}, True),
     "payment read again": (Payment, {"read_at": LATER, "evidence": {"a": 1}, "provider_status": "waiting"}, False),
     "payment claimed": (Payment, {"claim_token": uuid.uuid4(), "claimed_until": LATER, "attempts": 3}, False),
+    "transaction": (Payment, {"payin_hash": "0xab"}, True),
     "refund sent": (Refund, {"status": "sent", "transaction_id": "0xabc"}, True),
     "refund is all": (Refund, {"kind": "surplus"}, True),
     "refund arrived": (Refund, {"done_at": LATER}, True),

@@ -350,6 +350,7 @@ def test_read_payment_finished(client, wire):
         purchase_id="5312800042",
         payment_extra_ids=("4870000099",),
         updated_at=datetime(2026, 3, 2, 10, 30, tzinfo=UTC),
+        payin_hash="0x" + "ab" * 32,
     )
 
 

@@ -2,6 +2,8 @@
 
 const FASTEST = 2000;
 const SLOWEST = 10_000;
+const CALM_AFTER = 60; // looks without news, ten minutes
+const CALMEST = 60_000; // a page that is left open for a day
 const LONGEST_BACKOFF = 60_000;
 
 /** The API answered with a problem; the message is its sentence for people. */
@@ -86,13 +88,16 @@ async function answerOf(response) {
 /** How long to wait before the next look: longer while nothing moves, and longer still while nobody answers. */
 export class Pace {
   delay = FASTEST;
+  #looks = 0;
 
   moved() {
     this.delay = FASTEST;
+    this.#looks = 0;
   }
 
   unchanged() {
-    this.delay = Math.min(this.delay * 1.3, SLOWEST);
+    this.#looks += 1;
+    this.delay = Math.min(this.delay * 1.3, this.#looks > CALM_AFTER ? CALMEST : SLOWEST);
   }
 
   failed(retryAfter = 0) {

@@ -1,28 +1,96 @@
-// Opening a key: fetched sealed, opened in this browser, shown, and forgotten when the page is left.
+// Opening keys: fetched sealed, opened in this browser, shown, and forgotten when the page is left.
 
-import { Refused } from "./api.js";
-import { all, busy, isBusy, one, part, say, show, tellError, write } from "./render.js";
+import { all, busy, copyOf, coverOf, exact, isBusy, one, panel, part, say, show, tellError, write } from "./render.js";
+import { keyRows } from "./story.js";
 
-// A picture that could carry a script (SVG, or a type we do not know) is only saved, never shown.
-const PICTURES = ["image/png", "image/jpeg", "image/webp", "image/gif"];
 const DOWNLOAD_PATIENCE = 15_000;
 const RETRY_AFTER = 1500;
+const COPIED_FOR = 2500;
 
-export async function reveal(row, api) {
-  const button = one("[data-reveal]", row);
-  if (isBusy(button)) return;
-  tellError(one(".field-error", row), "");
+// --- The tickets ---
+
+export function renderKeys(order) {
+  const list = part("keys");
+  for (const key of keyRows(order)) {
+    if (!document.getElementById(key.rowId)) list.append(ticket(key)); // an older one may be open
+    const opened = one("[data-opened]", document.getElementById(key.rowId));
+    write(opened, key.openedAt ? `Opened ${exact(key.openedAt)}` : "");
+    show(opened, Boolean(key.openedAt));
+  }
+  renderAll();
+  show(panel("keys"), list.childElementCount > 0);
+}
+
+function ticket({ rowId, id, product, name }) {
+  const row = copyOf("key");
+  row.id = rowId;
+  row.dataset.key = id;
+  one("img", row).src = coverOf(product);
+  write(one(".key-name", row), name);
+  one("[data-reveal]", row).setAttribute("aria-label", `Reveal the key: ${name}`);
+  write(one("[data-region] strong", row), product.region);
+  show(one("[data-region]", row), Boolean(product.region));
+  write(one(".how summary", row), product.platform ? `How to redeem it on ${product.platform}` : "How to redeem it");
+  write(one(".how div", row), product.activation);
+  show(one(".how", row), Boolean(product.activation));
+  return row;
+}
+
+const rows = () => all(".key", part("keys"));
+const isOpen = (row) => row.dataset.open === "yes";
+const openTexts = () => all(".key-value code", part("keys")).map(({ textContent }) => trimmed(textContent));
+
+function renderAll() {
+  const closed = rows().filter((row) => !isOpen(row));
+  show(part("reveal-all"), rows().length > 1 && closed.length > 0);
+  const texts = openTexts();
+  show(part("copy-all"), texts.length > 1);
+  if (!isCopying(part("copy-all"))) write(part("copy-all"), `Copy all ${texts.length}`);
+}
+
+/** Open one key: each opening is kept as evidence, so the others stay unopened. */
+export function reveal(button, api) {
+  return open([button.closest(".key")], button, api);
+}
+
+export function revealAll(button, api) {
+  return open(rows().filter((row) => !isOpen(row)), button, api);
+}
+
+async function open(wanted, button, api) {
+  if (isBusy(button) || !wanted.length) return;
+  wanted.forEach((row) => tellError(one(".field-error", row), ""));
   busy(button, true);
   try {
-    const key = await openOne(row, api);
+    const asked = { keys: wanted.map((row) => row.dataset.key) };
+    const { keys } = await api.post(`/api/fulfillment/${api.orderId}/reveal`, asked);
+    await Promise.all(wanted.map((row) => openRow(row, keys.find(({ id }) => id === row.dataset.key), api)));
+  } catch (error) {
+    tellError(one(".field-error", wanted[0]), sorry(error));
+  }
+  busy(button, false);
+  moveFocus(wanted, button);
+  renderAll();
+}
+
+async function openRow(row, key, api) {
+  try {
     showKey(row, key, await opened(key, api));
-    show(button, false);
-    one(".key-value", row).focus();
   } catch (error) {
     tellError(one(".field-error", row), sorry(error));
   }
-  busy(button, false);
 }
+
+// Before the button goes away: a hidden button loses the focus, and a keyboard would start at the top again.
+function moveFocus(wanted, button) {
+  const first = wanted.find(isOpen);
+  if (!first) return;
+  say(wanted.filter(isOpen).length > 1 ? "The keys are open." : "The key is open.");
+  if (document.activeElement === button || document.activeElement === document.body) one(".key-value", first).focus();
+  wanted.filter(isOpen).forEach((row) => show(one("[data-reveal]", row), false));
+}
+
+// --- Fetching and opening ---
 
 /** Download and open one key, and report to the shop how that ended: its staff cannot see our browser's trouble. */
 export async function opened(key, api, options = {}) {
@@ -41,15 +109,6 @@ export async function opened(key, api, options = {}) {
 // Nobody waits for it, and a report that gets lost costs nothing.
 function report({ id }, result, api) {
   api.post(`/api/fulfillment/${api.orderId}/download-report`, { key: id, result }).catch(() => {});
-}
-
-/** Have one key opened: each opening is kept as evidence, so the other keys stay unopened. */
-async function openOne(row, api) {
-  const { keys: stored } = await api.get(`/api/fulfillment/${api.orderId}/download-link`);
-  const wanted = stored.filter(({ product }) => product === row.dataset.product)[row.dataset.index];
-  if (!wanted) throw new Refused(409, "This key is being prepared. Please try again in a moment; nothing is lost.");
-  const { keys } = await api.post(`/api/fulfillment/${api.orderId}/reveal`, { keys: [wanted.id] });
-  return keys[0];
 }
 
 export function sorry(error) {
@@ -102,56 +161,98 @@ export function trimmed(text) {
   return text.replace(/^[\s\p{Cf}]+|[\s\p{Cf}]+$/gu, "");
 }
 
-function showKey(row, { content_type: type, id }, plain) {
-  const place = one(".key-value", row);
-  if (type.startsWith("text/")) showText(place, trimmed(new TextDecoder().decode(plain)));
-  else showPicture(place, { type, id }, plain);
-  say("The key is open.");
+/** Name the kind of picture by its bytes, whatever it was said to be; null for all else, above all for SVG. */
+export function pictureType(plain) {
+  const head = String.fromCharCode(...new Uint8Array(plain).subarray(0, 12));
+  if (head.startsWith("\x89PNG\r\n\x1a\n")) return "image/png";
+  if (head.startsWith("\xff\xd8\xff")) return "image/jpeg";
+  if (head.startsWith("GIF8")) return "image/gif";
+  return /^RIFF....WEBP/s.test(head) ? "image/webp" : null;
 }
 
-function showText(place, text) {
+// --- An open key ---
+
+function showKey(row, { content_type: type, id }, plain) {
+  const place = one(".key-value", row);
+  if (type.startsWith("text/")) showText(place, id, trimmed(new TextDecoder().decode(plain)));
+  else showPicture(place, id, plain);
+  row.dataset.open = "yes";
+  show(one(".key-mask", row), false);
+}
+
+function showText(place, id, text) {
   const code = document.createElement("code");
   code.translate = false;
   code.textContent = text;
-  place.replaceChildren(code, copyButton(code, "Copy the key"));
+  const url = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
+  place.replaceChildren(code, copyButton(code), saveLink(url, `key-${id}.txt`, "Download"));
 }
 
-function showPicture(place, { type, id }, plain) {
-  const isShown = PICTURES.includes(type);
-  const url = URL.createObjectURL(new Blob([plain], { type: isShown ? type : "application/octet-stream" }));
-  const save = document.createElement("a");
-  const download = `key-${id}.${isShown ? type.split("/")[1] : "bin"}`;
-  Object.assign(save, { href: url, download, textContent: "Save the picture" });
-  save.setAttribute("role", "button");
-  place.replaceChildren(save);
-  if (isShown) place.prepend(Object.assign(new Image(), { src: url, alt: "Your key as a picture" }));
+function showPicture(place, id, plain) {
+  const type = pictureType(plain);
+  const url = URL.createObjectURL(new Blob([plain], { type: type ?? "application/octet-stream" }));
+  const extension = type ? type.split("/")[1] : "bin"; // what we do not know is only saved, never shown
+  place.replaceChildren(saveLink(url, `key-${id}.${extension}`, type ? "Save the picture" : "Save the file"));
+  if (type) place.prepend(Object.assign(new Image(), { src: url, alt: "Your key as a picture" }));
 }
 
-function copyButton(source, label) {
+function saveLink(url, name, text) {
+  const link = document.createElement("a");
+  Object.assign(link, { href: url, download: name, textContent: text, className: "copy" });
+  link.setAttribute("role", "button");
+  return link;
+}
+
+function copyButton(source) {
   const button = document.createElement("button");
   Object.assign(button, { type: "button", className: "copy", textContent: "Copy" });
-  button.setAttribute("aria-label", label);
+  button.setAttribute("aria-label", "Copy the key");
   button.addEventListener("click", () => copy(button, source));
   return button;
 }
 
+const isCopying = (button) => button.dataset.copied === "yes";
+
 export async function copy(button, source) {
   try {
     await navigator.clipboard.writeText(trimmed(source.textContent));
-    write(button, "Copied");
-    say("Copied.");
+    flash(button, "Copied ✓");
   } catch {
     // Not allowed to write: the customer copies what we select.
     getSelection().selectAllChildren(source);
-    write(button, "Selected: press Ctrl+C");
+    flash(button, "Selected: press Ctrl+C");
   }
-  setTimeout(() => write(button, "Copy"), 2500);
 }
 
+export async function copyAll(button) {
+  try {
+    await navigator.clipboard.writeText(openTexts().join("\n"));
+    flash(button, "Copied ✓");
+  } catch {
+    flash(button, "Please copy them one by one");
+  }
+}
+
+function flash(button, text) {
+  if (isCopying(button)) return;
+  const before = button.textContent;
+  button.dataset.copied = "yes";
+  write(button, text);
+  say(text);
+  setTimeout(() => {
+    button.dataset.copied = "";
+    write(button, before);
+  }, COPIED_FOR);
+}
+
+/** Take every key off the page; called when the person leaves it, also into the browser's memory of pages. */
 export function forgetKeys() {
-  for (const row of all(".key", part("keys"))) {
+  for (const row of rows()) {
     all("[href^='blob:']", row).forEach(({ href }) => URL.revokeObjectURL(href));
     one(".key-value", row).replaceChildren();
+    row.dataset.open = "";
+    show(one(".key-mask", row), true);
     show(one("[data-reveal]", row), true);
   }
+  if (rows().length) renderAll();
 }

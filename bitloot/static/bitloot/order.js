@@ -2,7 +2,8 @@
 // the order, again and again while something can still change, and has the other modules show it.
 
 import { keepToken, OrderApi, Pace, takeToken } from "./api.js";
-import { copy, forgetKeys, reveal } from "./keys.js";
+import { renderFacts } from "./facts.js";
+import { copy, copyAll, forgetKeys, renderKeys, reveal, revealAll } from "./keys.js";
 import { copyRow, renderCountdown, renderPay, searchCoins } from "./pay.js";
 import {
   all, busy, isBusy, one, panel, part, renderLost, renderOrder, renderRefund, say, show, tellError, write,
@@ -83,7 +84,10 @@ function render() {
   if (open?.status !== "waiting") page.changing = false;
   page.askedAt = open?.status === "creating" ? (page.askedAt ?? api.now()) : null;
   const told = tell(page.order, view());
-  renderPay(page, told, open, api.now()); // before its panel is shown, or it would be seen empty
+  // Each before its panel is shown, or it would be seen empty.
+  renderKeys(page.order);
+  renderFacts(page.order, api.now());
+  renderPay(page, told, open, api.now());
   renderOrder(page, told, api.now());
   if (!page.coins && (told.panel || page.order.refunds.length)) loadCoins();
 }
@@ -196,6 +200,50 @@ function editAddress(row, isEditing) {
   (isEditing ? address : one("[data-edit]", row)).focus();
 }
 
+async function askForMoneyBack({ currentTarget: button }) {
+  if (isBusy(button)) return;
+  busy(button, true);
+  tellError(part("money-back-error"), "");
+  try {
+    await api.post(`/api/fulfillment/${api.orderId}/money-back`, {});
+    part("headline").focus(); // the button goes away
+  } catch (error) {
+    tellError(part("money-back-error"), (error.status && error.message) || NO_ANSWER);
+  }
+  busy(button, false);
+  await look();
+}
+
+// --- A mistyped address ---
+
+function editEmail(isEditing) {
+  const form = part("address-form");
+  show(form, isEditing);
+  tellError(part("address-error"), "");
+  if (isEditing) form.elements.email.value = page.order.email;
+  (isEditing ? form.elements.email : part("wrong-address")).focus();
+}
+
+async function changeEmail(event) {
+  event.preventDefault();
+  const button = one("[type=submit]", event.target);
+  if (isBusy(button)) return;
+  busy(button, true);
+  tellError(part("address-error"), "");
+  const asked = { order_id: api.orderId, email: new FormData(event.target).get("email") };
+  try {
+    const { access_token: token } = await api.post("/api/orders/email", asked);
+    api.token = token;
+    keepToken(api.orderId, token);
+    editEmail(false);
+    say("The address is changed. We mail your link there.");
+  } catch (error) {
+    tellError(part("address-error"), (error.status && error.message) || NO_ANSWER);
+  }
+  busy(button, false);
+  await look();
+}
+
 // --- A new link ---
 
 const ASKED = "If this order belongs to that address, ";
@@ -258,8 +306,15 @@ all("[data-copy-row]").forEach((row) => row.addEventListener("click", () => copy
 part("change").addEventListener("click", () => changeCoin(true));
 part("keep").addEventListener("click", () => changeCoin(false));
 part("keys").addEventListener("click", ({ target }) => {
-  if (target.matches("[data-reveal]")) reveal(target.closest(".key"), api);
+  if (target.matches("[data-reveal]")) reveal(target, api).then(look); // the order says when a key was opened
 });
+part("reveal-all").addEventListener("click", ({ target }) => revealAll(target, api).then(look));
+part("copy-all").addEventListener("click", ({ target }) => copyAll(target));
+part("money-back-button").addEventListener("click", askForMoneyBack);
+part("wrong-address").addEventListener("click", () => editEmail(true));
+part("address-leave").addEventListener("click", () => editEmail(false));
+part("address-form").addEventListener("submit", changeEmail);
+part("print").addEventListener("click", () => print());
 part("refunds").addEventListener("submit", giveAddress);
 part("refunds").addEventListener("click", ({ target }) => {
   const row = target.closest("[data-refund]");

@@ -1,13 +1,13 @@
 // Puts an order and its story on the page. Text goes in as textContent, never as HTML.
 
-import { STEPS, ago, history, keyRows, refundSentence } from "./story.js";
+import { STEPS, refundSentence } from "./story.js";
 
 export const root = () => document.getElementById("order");
 export const one = (selector, within = root()) => within.querySelector(selector);
 export const all = (selector, within = root()) => [...within.querySelectorAll(selector)];
 export const part = (name) => one(`[data-${name}]`);
 export const panel = (name) => one(`[data-panel="${name}"]`);
-const copyOf = (name) => one(`[data-template="${name}"]`).content.firstElementChild.cloneNode(true);
+export const copyOf = (name) => one(`[data-template="${name}"]`).content.firstElementChild.cloneNode(true);
 
 // Writing only what changed keeps screen readers quiet and the customer's selection alive.
 export function write(node, text) {
@@ -64,12 +64,10 @@ export function renderOrder(page, told, now) {
   write(part("number"), `Order ${order.id}`);
   show(part("number"), true);
   renderSteps(told);
+  renderWaiting(told);
   renderAgain(told.again);
   show(part("body"), true);
-  renderSummary(order);
-  renderKeys(order);
   renderRefunds(page);
-  renderHistory(order.timeline, now);
   showPanels({ lookup: false, coins: shown === "coins", pay: shown === "pay" });
   show(part("keep"), page.changing); // after the panels: it may have the focus that moves with them
 }
@@ -97,68 +95,26 @@ function renderSteps({ step, tone }) {
   if (step === STEPS.done) list.lastElementChild.setAttribute("aria-current", "step");
 }
 
+function renderWaiting({ expectedBy, canHaveMoneyBack }) {
+  show(part("expected"), Boolean(expectedBy));
+  if (expectedBy) write(part("expected"), `Expected by ${exact(expectedBy)}`);
+  show(part("money-back"), canHaveMoneyBack);
+}
+
 function renderAgain(slug) {
   const link = part("again");
   show(link, Boolean(slug));
   if (slug) link.href = `/products/${encodeURIComponent(slug)}`;
 }
 
-// --- What was ordered, and what happened ---
+// --- Covers and times ---
 
-function renderSummary(order) {
-  write(part("total"), `${order.total} ${order.currency}`);
-  write(part("email"), order.email);
-  write(part("due"), `${order.amount_due} ${order.currency}`);
-  all("[data-rest-only]").forEach((node) => show(node, order.status === "underpaid"));
-  if (part("items").childElementCount) return; // an order's items never change
-  part("items").append(...order.items.map((item) => itemLine(item, order.currency)));
-}
-
-function itemLine({ product, quantity, unit_price: price }, currency) {
-  const line = copyOf("item");
-  one("img", line).src = coverOf(product);
-  write(one("strong", line), product.title);
-  write(one("p", line), `${quantity} × ${price} ${currency}`);
-  return line;
-}
-
-function coverOf({ cover }) {
+export function coverOf({ cover }) {
   if (/^(\/|https?:)/.test(cover)) return cover;
   return root().dataset.static + (cover || "bitloot/covers/no-cover.svg");
 }
 
-function renderHistory(timeline, now) {
-  const list = part("timeline");
-  const entries = history(timeline);
-  write(part("history-count"), entries.length === 1 ? "1 entry" : `${entries.length} entries`);
-  if (list.childElementCount !== entries.length) list.replaceChildren(...entries.map(historyLine));
-  all("time", list).forEach((time) => write(time, `${ago(time.dateTime, now)}, ${exact(time.dateTime)}`));
-}
-
-function historyLine({ at, message }) {
-  const entry = copyOf("event");
-  write(one("p", entry), message);
-  one("time", entry).dateTime = at;
-  return entry;
-}
-
-const exact = (at) => new Date(at).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
-
-// --- Keys ---
-
-function renderKeys(order) {
-  const list = part("keys");
-  for (const { id, product, index, name } of keyRows(order)) {
-    if (document.getElementById(id)) continue; // it may be open
-    const row = copyOf("key");
-    row.id = id;
-    Object.assign(row.dataset, { product, index });
-    write(one(".key-name", row), name);
-    one("[data-reveal]", row).setAttribute("aria-label", `Reveal the key: ${name}`);
-    list.append(row);
-  }
-  show(panel("keys"), list.childElementCount > 0);
-}
+export const exact = (at) => new Date(at).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 
 // --- Money that goes back: the customer names the address, staff send the coins ---
 

@@ -4,6 +4,7 @@
 
 const CAN_CHOOSE = ["expired", "failed", "cancelled"];
 const ON_ITS_WAY = ["confirming", "confirmed", "sending"];
+const ON_THEIR_WAY = ["network", "supplier"];
 const SETTLED = ["fulfilled", "refunded", "cancelled", "failed"];
 const DELIVERING = ["paid", "fulfilling", "partially_fulfilled", "fulfilled"];
 const CLOSED = ["expired", "cancelled", "failed", "refund_due", "refunded"];
@@ -11,8 +12,6 @@ const CLOSED = ["expired", "cancelled", "failed", "refund_due", "refunded"];
 const MINUTE = 60_000;
 // A provider that has not given an address by then will hardly do so: the customer may choose again.
 const ADDRESS_PATIENCE = MINUTE / 2;
-const DELIVERY_PATIENCE = 10 * MINUTE;
-const NETWORK_PATIENCE = 60 * MINUTE;
 
 export const STEPS = { choose: 0, pay: 1, confirm: 2, key: 3, done: 4 };
 
@@ -48,11 +47,6 @@ export function openPayment(order, { now, rest = null }) {
 const lastLine = (order, kind, event) =>
   order.timeline.findLast((line) => line.kind === kind && line.event === event);
 
-function since(order, kind, event, now) {
-  const line = lastLine(order, kind, event);
-  return line ? now - Date.parse(line.at) : 0;
-}
-
 /** Which of the steps "Choose coin, Pay, Confirmed, Key" is the current one; null once the order is closed. */
 function stepOf(order, view) {
   if (CLOSED.includes(order.status)) return null;
@@ -73,7 +67,10 @@ function stepOf(order, view) {
 export function tell(order, view) {
   const told = (STORIES[order.status] ?? inWork)(order, view);
   const step = told.panel === "coins" ? STEPS.choose : stepOf(order, view);
-  return { tone: "", lead: "", panel: null, again: null, ...told, step };
+  const expectedBy = ON_THEIR_WAY.includes(order.waits_for) && order.status !== "held" ? order.expected_by : null;
+  const isExpected = expectedBy && Date.parse(expectedBy) > view.now;
+  const rest = { tone: "", lead: "", panel: null, again: null, canHaveMoneyBack: false };
+  return { ...rest, ...told, step, expectedBy: isExpected ? expectedBy : null };
 }
 
 const STORIES = {
@@ -127,7 +124,7 @@ function paying(order, payment, view) {
         lead: "This page updates as soon as the network shows your payment.",
       };
     case "review":
-      return { headline: "Our staff are looking at your payment", lead: payment.reason };
+      return { headline: payment.headline, lead: payment.reason };
     case "refunded":
       return { headline: "Your payment was returned", lead: payment.reason ?? "" };
     default:
@@ -143,16 +140,12 @@ function creating(payment, { now, askedAt }) {
   return { tone: "busy", headline: "Getting your payment address…", lead: "This takes a few seconds." };
 }
 
-function confirming(order, { now }) {
-  const isSlow = since(order, "payment", "confirming", now) > NETWORK_PATIENCE;
-  return {
-    tone: "busy",
-    headline: "Payment seen",
-    lead: isSlow
-      ? "The network is slower than usual. Your money is safe: we continue once it is confirmed, and e-mail you."
-      : "The network is confirming it: a few minutes for most coins, up to an hour for some. You may close this page.",
-  };
+/** The API's sentence about what happens next; another one once that takes longer than it should. */
+function outlook({ outlook: { now: sentence, late }, expected_by: by }, now) {
+  return late && by && now > Date.parse(by) ? late : sentence;
 }
+
+const confirming = (order, { now }) => ({ tone: "busy", headline: "Payment seen", lead: outlook(order, now) });
 
 function underpaid(order, view) {
   const { payment } = order;
@@ -176,25 +169,12 @@ function underpaid(order, view) {
 
 function delivering(order, { now }) {
   const ready = keysReady(order);
-  if (!ready) {
-    const isSlow = since(order, "order", "paid", now) > DELIVERY_PATIENCE;
-    return {
-      tone: "busy",
-      headline: "Paid. We are getting your key",
-      lead: isSlow
-        ? "This is taking longer than usual. We keep trying and e-mail you when your key is ready."
-        : "This usually takes a few minutes. You may close this page: we e-mail you when your key is ready.",
-    };
-  }
+  const lead = outlook(order, now);
+  if (!ready) return { tone: "busy", headline: "Paid. We are getting your key", lead };
   // Keys arrive one by one, so a missing one is normal; only a failed item means that the rest will not come.
   const hasFailed = order.items.some(({ status }) => status === "failed");
-  return {
-    tone: hasFailed ? "" : "busy",
-    headline: `${ready} of ${keysWanted(order)} keys ${ready === 1 ? "is" : "are"} ready`,
-    lead: hasFailed
-      ? "We could not get the rest. Our staff will e-mail you about the money for it."
-      : "You can open what is ready. The rest appears here automatically.",
-  };
+  const headline = `${ready} of ${keysWanted(order)} keys ${ready === 1 ? "is" : "are"} ready`;
+  return { tone: hasFailed ? "" : "busy", headline, lead };
 }
 
 function delivered(order) {
@@ -206,10 +186,13 @@ function delivered(order) {
   return { tone: "good", headline, lead: "Have fun. This page stays here if you need a key again." };
 }
 
-// The API's general sentence is the same for every held order; the timeline has the reason of this one.
-function held(order) {
-  const lead = lastLine(order, "order", "held")?.message ?? order.error;
-  return { headline: "Your order is on hold", lead };
+// The API's general sentence is the same for every held order; what nobody foresaw has its reason in the timeline.
+function held(order, { now }) {
+  const { payment } = order;
+  if (payment?.headline) return { headline: payment.headline, lead: payment.reason };
+  const lead = outlook(order, now) || (lastLine(order, "order", "held")?.message ?? order.error);
+  const headline = order.waits_for === "supplier" ? "Your key has to wait" : "Your order is on hold";
+  return { headline, lead, canHaveMoneyBack: order.can_have_money_back };
 }
 
 // --- Refunds ---
@@ -246,21 +229,71 @@ export function lostStory(status, detail) {
 
 // --- Keys, times ---
 
-/** One row per key that can be opened; the API hands keys out by product, in the order of their arrival. */
+/** One row per key that can be opened. */
 export function keyRows(order) {
-  return order.items.flatMap((item) =>
-    Array.from({ length: item.keys_ready }, (_, index) => ({
-      id: `key-${item.id}-${index}`,
-      product: item.product.slug,
-      index,
-      name: item.quantity > 1 ? `${item.product.title}, key ${index + 1} of ${item.quantity}` : item.product.title,
+  return order.items.flatMap(({ product, quantity, keys }) =>
+    keys.map(({ id, opened_at: openedAt }, index) => ({
+      id,
+      rowId: `key-${id}`,
+      product,
+      name: quantity > 1 ? `${product.title}, key ${index + 1} of ${quantity}` : product.title,
+      openedAt,
     })),
   );
 }
 
-/** The timeline, newest first; a sentence repeated for each key is shown once. */
-export function history(timeline) {
-  return timeline.filter(({ message }, index) => message !== timeline[index - 1]?.message).toReversed();
+// Between us and the supplier; the order's own lines say what it means for the customer.
+const INTERNAL = ["key stored", ...["pending", "sending", "reserved", "given"].map((event) => `reservation ${event}`)];
+
+/** The timeline by day, the newest first; a sentence repeated for each key is shown once. */
+export function days(timeline) {
+  const found = [];
+  const told = timeline.filter(({ kind, event }) => !INTERNAL.includes(`${kind} ${event}`));
+  const lines = told.filter(({ message }, index) => message !== told[index - 1]?.message);
+  for (const line of lines.toReversed()) {
+    const day = new Date(line.at).toLocaleDateString("en-GB", { weekday: "long", day: "numeric", month: "long" });
+    if (found.at(-1)?.day !== day) found.push({ day, lines: [] });
+    found.at(-1).lines.push(line);
+  }
+  return found;
+}
+
+/** The lines of the receipt: what was ordered, what was paid with what, and what went back. */
+export function receipt(order, date) {
+  const { payment, currency } = order;
+  const lines = [
+    { name: "Order", value: order.id },
+    { name: "Ordered", value: date(order.created_at) },
+    ...order.items.map(({ product, quantity, unit_price: price }) => ({
+      name: product.title, value: `${quantity} × ${price} ${currency}`,
+    })),
+    { name: "Total", value: `${order.total} ${currency}` },
+  ];
+  if (Number(payment?.actually_paid) > 0) lines.push(...paidLines(payment));
+  return [...lines, ...order.refunds.flatMap((refund) => refundLines(refund, date))];
+}
+
+function paidLines({ actually_paid: paid, pay_currency: coin, pay_address: address, ...rest }) {
+  return [
+    { name: "Paid", value: `${paid} ${coin.toUpperCase()}` },
+    { name: "To our address", value: address },
+    ...transactionLines(rest),
+  ];
+}
+
+function refundLines(refund, date) {
+  const coins = `${refund.amount} ${refund.currency.toUpperCase()}`;
+  if (refund.status === "requested") return [{ name: "To be sent back", value: coins }];
+  const lines = [
+    { name: "Sent back", value: `${coins}, ${date(refund.sent_at)}` },
+    { name: "To your address", value: refund.address },
+    ...transactionLines(refund),
+  ];
+  return refund.done_at ? [...lines, { name: "Arrived", value: date(refund.done_at) }] : lines;
+}
+
+function transactionLines({ transaction_id: id, transaction_url: link }) {
+  return id ? [{ name: "Transaction", value: id, link }] : [];
 }
 
 export function ago(at, now) {

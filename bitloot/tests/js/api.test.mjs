@@ -79,3 +79,11 @@ test("looks slow down to ten seconds while nothing moves, and to a minute while 
   pace.failed(30);
   assert.equal(pace.delay, 30_000);
 });
+
+test("a page left open looks quickly at first, and about once a minute for the rest of the day", () => {
+  const pace = new Pace();
+  const looks = [];
+  for (let passed = 0; passed < 24 * 3_600_000; passed += pace.delay, pace.unchanged()) looks.push(passed);
+  assert.ok(looks.filter((at) => at < 600_000).length >= 60);
+  assert.ok(looks.length / (24 * 60) < 1.1);
+});

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { download, opened, sorry, trimmed, unseal } from "../../static/bitloot/keys.js";
+import { download, opened, pictureType, sorry, trimmed, unseal } from "../../static/bitloot/keys.js";
 
 const KEY = { download_url: "https://r2.example/k", fallback_url: "https://shop.example/objects/k" };
 
@@ -42,6 +42,17 @@ test("a download that fails everywhere says so, in words for people", async () =
 test("a key loses spaces and invisible characters at its ends, and keeps those inside", () => {
   assert.equal(trimmed("\u200b\ufeff ABC-\u200bDEF GHI\u2060 \r\n\u00a0"), "ABC-\u200bDEF GHI");
   assert.equal(trimmed("line one\nline two\n"), "line one\nline two");
+});
+
+test("a picture is known by its bytes, and what could carry a script is none", () => {
+  const bytes = (text) => Uint8Array.from(text, (char) => char.charCodeAt(0)).buffer;
+  assert.equal(pictureType(bytes("\x89PNG\r\n\x1a\n....")), "image/png");
+  assert.equal(pictureType(bytes("\xff\xd8\xff\xe0....")), "image/jpeg");
+  assert.equal(pictureType(bytes("GIF89a....")), "image/gif");
+  assert.equal(pictureType(bytes("RIFF\n\x00\x01\x02WEBPVP8 ")), "image/webp");
+  for (const other of ["<svg xmlns='http://www.w3.org/2000/svg'>", "<?xml version='1.0'?><svg>", "RIFF....WAVE", ""]) {
+    assert.equal(pictureType(bytes(other)), null);
+  }
 });
 
 test("a sealed key opens with what reveal hands out, and a changed one does not", async () => {

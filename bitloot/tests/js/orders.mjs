@@ -10,11 +10,12 @@ export const line = (kind, event, { minutesAgo = 1, message = "" } = {}) => ({
 
 export const item = (changes = {}) => ({
   id: "i1",
-  product: { slug: "ember-drift", title: "Ember Drift", cover: "" },
+  product: { slug: "ember-drift", title: "Ember Drift", cover: "", platform: "Steam", region: "", activation: "" },
   quantity: 1,
   unit_price: "9.99",
   status: "pending",
   keys_ready: 0,
+  keys: Array.from({ length: changes.keys_ready ?? 0 }, (_, index) => ({ id: `k${index}`, opened_at: null })),
   ...changes,
 });
 
@@ -36,6 +37,7 @@ export const payment = (changes = {}) => ({
   actually_paid: "0",
   expires_at: at(-10),
   qr: null,
+  headline: null,
   reason: null,
   ...changes,
 });
@@ -48,6 +50,12 @@ export const order = (changes = {}) => ({
   currency: "EUR",
   email: "a…@customer.example",
   error: null,
+  waits_for: null,
+  expected_by: null,
+  outlook: { now: "", late: "" },
+  can_have_money_back: false,
+  can_change_email: false,
+  created_at: at(60),
   items: [item()],
   payment: null,
   refunds: [],

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  ago, history, isSettled, keyRows, lostStory, openPayment, refundSentence, tell,
+  ago, days, isSettled, keyRows, lostStory, openPayment, receipt, refundSentence, tell,
 } from "../../static/bitloot/story.js";
 import { NOW, at, item, line, order, payment } from "./orders.mjs";
 
@@ -53,30 +53,40 @@ for (const status of ON_ITS_WAY) {
   });
 }
 
-test("the words grow with the time that the network takes", () => {
-  const confirming = (minutesAgo) =>
-    told({ payment: payment({ status: "confirming" }), timeline: [line("payment", "confirming", { minutesAgo })] });
-  assert.match(confirming(5).lead, /a few minutes/);
-  assert.match(confirming(61).lead, /slower than usual/);
+const OUTLOOK = { now: "What happens now.", late: "It is late." };
+
+for (const changes of [{ payment: payment({ status: "confirming" }) }, { status: "fulfilling" }, { status: "held" }]) {
+  const name = changes.status ?? "confirming";
+  test(`a ${name} order has the API's words, and others once it is late`, () => {
+    const lead = (minutesAgo) => told({ ...changes, outlook: OUTLOOK, expected_by: at(minutesAgo) }).lead;
+    assert.deepEqual([lead(-1), lead(1)], ["What happens now.", "It is late."]);
+    assert.equal(told({ ...changes, outlook: { ...OUTLOOK, late: "" }, expected_by: at(1) }).lead, "What happens now.");
+  });
+}
+
+test("the time by which something is expected shows until it has passed, and only while others work", () => {
+  const expected = (changes) => told({ status: "fulfilling", waits_for: "supplier", ...changes }).expectedBy;
+  assert.equal(expected({ expected_by: at(-5) }), at(-5));
+  assert.equal(expected({ expected_by: at(5) }), null);
+  assert.equal(expected({ expected_by: at(-5), waits_for: "customer" }), null);
+  assert.equal(expected({ expected_by: at(-5), status: "held" }), null);
 });
 
-test("the words grow with the time that the purchase takes", () => {
-  const paid = (minutesAgo) => told({ status: "fulfilling", timeline: [line("order", "paid", { minutesAgo })] });
-  assert.match(paid(2).lead, /usually takes a few minutes/);
-  assert.match(paid(11).lead, /longer than usual/);
+test("a held order that waits for the supplier offers the money where the API allows it", () => {
+  assert.equal(told({ status: "held", waits_for: "supplier", can_have_money_back: true }).canHaveMoneyBack, true);
+  assert.equal(told({ status: "held", waits_for: "staff" }).canHaveMoneyBack, false);
+  assert.equal(told({ status: "fulfilling", can_have_money_back: true }).canHaveMoneyBack, false);
 });
 
 test("keys that come one by one are no failure", () => {
-  const { headline, lead, tone, step } = told({ status: "partially_fulfilled", items: partly(1, 3) });
+  const { headline, tone, step } = told({ status: "partially_fulfilled", items: partly(1, 3) });
   assert.deepEqual([headline, tone, step], ["1 of 3 keys is ready", "busy", 3]);
-  assert.match(lead, /The rest appears here automatically/);
 });
 
-test("a failed item says that the rest does not come", () => {
+test("once an item failed nothing is busy any more", () => {
   const items = [...partly(2, 2), item({ id: "i2", status: "failed" })];
-  const { headline, lead } = told({ status: "partially_fulfilled", items });
-  assert.equal(headline, "2 of 3 keys are ready");
-  assert.match(lead, /could not get the rest/);
+  const { headline, tone } = told({ status: "partially_fulfilled", items });
+  assert.deepEqual([headline, tone], ["2 of 3 keys are ready", ""]);
 });
 
 test("a fulfilled order is good once every key can be opened", () => {
@@ -159,6 +169,14 @@ test("each state of a refund has its sentence", () => {
   assert.equal(new Set(sentences.map((one) => refundSentence(one, one.status === "requested"))).size, 3);
 });
 
+test("a payment in question is told in the API's words, whether the order is held for it or not", () => {
+  const inReview = payment({ status: "review", headline: "Too late", reason: "Said by the API." });
+  for (const status of ["pending", "held"]) {
+    const { headline, lead } = told({ status, payment: inReview });
+    assert.deepEqual([headline, lead], ["Too late", "Said by the API."]);
+  }
+});
+
 test("asking again stops when nothing can change any more", () => {
   assert.equal(isSettled(order({ status: "fulfilled", items: partly(1, 1) })), true);
   assert.equal(isSettled(order({ status: "fulfilled", items: partly(1, 2) })), false);
@@ -168,16 +186,43 @@ test("asking again stops when nothing can change any more", () => {
 
 // --- Keys, times ---
 
-test("a key has one row, with a number where there are several", () => {
-  assert.deepEqual(keyRows(order({ items: partly(2, 3) })).map(({ id, name }) => [id, name]), [
-    ["key-i1-0", "Ember Drift, key 1 of 3"],
-    ["key-i1-1", "Ember Drift, key 2 of 3"],
+test("a key has one row, with a number where there are several, and the time of its opening", () => {
+  const rows = keyRows(order({ items: partly(2, 3) }));
+  assert.deepEqual(rows.map(({ rowId, name }) => [rowId, name]), [
+    ["key-k0", "Ember Drift, key 1 of 3"],
+    ["key-k1", "Ember Drift, key 2 of 3"],
+  ]);
+  const opened = [item({ keys: [{ id: "k", opened_at: at(3) }] })];
+  assert.deepEqual(keyRows(order({ items: opened })).map(({ name, openedAt }) => [name, openedAt]), [
+    ["Ember Drift", at(3)],
   ]);
 });
 
-test("the history is newest first and says a sentence once", () => {
+test("the history goes by day, is newest first and says a sentence once", () => {
   const timeline = ["a", "b", "b", "c"].map((message) => line("order", "x", { message }));
-  assert.deepEqual(history(timeline).map(({ message }) => message), ["c", "b", "a"]);
+  const older = line("order", "x", { message: "older", minutesAgo: 3 * 24 * 60 });
+  const found = days([older, ...timeline]).map(({ lines }) => lines.map(({ message }) => message));
+  assert.deepEqual(found, [["c", "b", "a"], ["older"]]);
+  const between = [line("reservation", "sending"), line("key", "stored"), line("key", "received", { message: "Here." })];
+  assert.deepEqual(days(between).map(({ lines }) => lines.map(({ message }) => message)), [["Here."]]);
+});
+
+test("the receipt names what was bought, what was paid, and what went back", () => {
+  const transaction = { transaction_id: "0xab", transaction_url: "https://etherscan.io/tx/0xab" };
+  const paid = payment({ status: "finished", actually_paid: "0.0002", ...transaction });
+  const back = { status: "done", amount: "1", currency: "btc", address: "bc1qmine", transaction_id: "f4", done_at: at(1) };
+  const lines = receipt(order({ payment: paid, refunds: [back] }), () => "then");
+  assert.deepEqual(lines.map(({ name, value }) => `${name}: ${value}`), [
+    "Order: o1", "Ordered: then", "Ember Drift: 1 × 9.99 EUR", "Total: 9.99 EUR", "Paid: 0.0002 BTC",
+    "To our address: bc1qx", "Transaction: 0xab", "Sent back: 1 BTC, then", "To your address: bc1qmine",
+    "Transaction: f4", "Arrived: then",
+  ]);
+  assert.equal(lines.find(({ name }) => name === "Transaction").link, "https://etherscan.io/tx/0xab");
+});
+
+test("an unpaid order's receipt names no payment", () => {
+  const names = receipt(order({ payment: payment() }), () => "then").map(({ name }) => name);
+  assert.deepEqual(names, ["Order", "Ordered", "Ember Drift", "Total"]);
 });
 
 test("times are said in words", () => {

@@ -1,0 +1,50 @@
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bitloot.core.database import leave_connection
+
+logger = logging.getLogger(__name__)
+
+
+class Level(StrEnum):
+    OK = "ok"
+    LOOK = "look"  # works, but somebody should look at it
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True)
+class Finding:
+    level: Level
+    message: str
+    remedy: str = ""
+    about: str = ""
+
+
+Look = Callable[[], Iterator[Finding]]
+
+
+def ok(message: str) -> Finding:
+    return Finding(Level.OK, message)
+
+
+def look(message: str, remedy: str) -> Finding:
+    return Finding(Level.LOOK, message, remedy)
+
+
+def wrong(message: str, remedy: str) -> Finding:
+    return Finding(Level.WRONG, message, remedy)
+
+
+def examine(looks: Mapping[str, Look]) -> Iterator[Finding]:
+    """Yield the findings of each look; one that fails is a finding, too, and hides none of the others."""
+    for about, take in looks.items():
+        try:
+            found = list(take())
+        except Exception as err:
+            logger.exception("the look at %s failed", about)
+            found = [wrong(f"could not be looked at ({type(err).__name__})", "Read the log; mend what is named above.")]
+        for finding in found:
+            yield Finding(finding.level, finding.message, finding.remedy, about)
+        leave_connection()

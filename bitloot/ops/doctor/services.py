@@ -1,0 +1,129 @@
+"""What the shop runs on: database, broker, object store, mail server, providers."""
+
+import time
+from collections.abc import Iterator
+from smtplib import SMTPException
+from typing import Any
+
+import redis
+from django.conf import settings
+from django.core.mail import get_connection
+from django.db import connection
+
+from bitloot.ops.doctor.finding import Finding, look, ok, wrong
+from bitloot.ops.provider_health import ask_providers
+from storage import probe
+from storage.objects import key_store
+
+SLOW_MS = 20
+SAMPLES = 5
+# Each answers a commit before it is on the disk, or leaves half of it there.
+DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
+
+
+def database() -> Iterator[Finding]:
+    with connection.cursor() as cursor:
+        latency = min(_milliseconds(cursor) for _ in range(SAMPLES))
+        sentence = f"{connection.vendor} answers in {latency:.1f} ms"
+        remedy = "Bring it nearer: each order takes some thirty statements."
+        yield look(sentence, remedy) if latency > SLOW_MS else ok(sentence)
+        yield from (_postgresql if connection.vendor == "postgresql" else _sqlite)(cursor)
+
+
+def _milliseconds(cursor: Any) -> float:
+    started = time.perf_counter()
+    cursor.execute("SELECT 1")
+    cursor.fetchone()
+    return (time.perf_counter() - started) * 1000
+
+
+def _postgresql(cursor: Any) -> Iterator[Finding]:
+    for name, right in DURABLE.items():
+        if (value := _setting(cursor, name)) != right:
+            yield wrong(
+                f"{name} is {value}: a crash may lose what was answered", f"Set {name} = {right} in PostgreSQL."
+            )
+    if _setting(cursor, "autovacuum") != "on":
+        yield wrong("autovacuum is off: the queues' tables slow down within days", "Set autovacuum = on in PostgreSQL.")
+    cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+    if cursor.fetchone()[0]:
+        yield look(
+            "our role is a superuser of PostgreSQL", "Give the shop a role without rights that it does not need."
+        )
+    cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+    used, most = cursor.fetchone()[0], int(_setting(cursor, "max_connections"))
+    sentence = f"{used} of {most} connections are in use"
+    remedy = "Raise max_connections, or run fewer web and worker processes: each takes four."
+    yield look(sentence, remedy) if used > most * 0.8 else ok(sentence)
+
+
+def _setting(cursor: Any, name: str) -> str:
+    cursor.execute("SELECT current_setting(%s)", [name])
+    return str(cursor.fetchone()[0])
+
+
+def _sqlite(cursor: Any) -> Iterator[Finding]:
+    cursor.execute("PRAGMA quick_check(1)")
+    if (said := cursor.fetchone()[0]) != "ok":
+        yield wrong(f"the file is damaged: {said}", "Stop everything, and restore a backup (docs/runbook.md).")
+    cursor.execute("PRAGMA synchronous")
+    if cursor.fetchone()[0] < 2:
+        yield wrong(
+            "synchronous is not FULL: a crash may lose what was answered", "Leave init_command as it is shipped."
+        )
+
+
+def broker() -> Iterator[Finding]:
+    if not settings.REDIS_URL:
+        yield ok("none: the worker looks for its work twice a second")
+        return
+    remedy = "Check REDIS_URL and that Redis runs. Until then work is found by the sweep, some seconds later."
+    try:
+        with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=3, socket_connect_timeout=3) as client:
+            client.ping()
+            memory = client.info("memory")
+    except redis.RedisError as err:
+        yield wrong(f"Redis does not answer ({type(err).__name__})", remedy)
+        return
+    yield ok(f"Redis answers; it uses {memory['used_memory_human']}")
+    if memory["maxmemory"] and memory["used_memory"] > memory["maxmemory"] * 0.9:
+        yield look("Redis is nearly full", "Raise its maxmemory; counters of the limits may be dropped.")
+
+
+def object_store() -> Iterator[Finding]:
+    problems = probe.problems()
+    if not problems:
+        where = f"bucket {settings.R2_BUCKET}" if key_store().signs_urls else f"files under {settings.VAR_DIR}"
+        yield ok(f"{where}: written, read and deleted")
+    for problem in problems:
+        yield wrong(problem, "Customers get their keys from our database meanwhile; docs/r2.md has the setup.")
+
+
+def mail() -> Iterator[Finding]:
+    if settings.EMAIL_FILE_PATH:
+        yield look(
+            f"mails are written to {settings.EMAIL_FILE_PATH}, and reach nobody", "Set EMAIL_URL to a mail server."
+        )
+        return
+    server = get_connection()
+    try:
+        server.open()
+        server.close()
+    except (SMTPException, OSError) as err:
+        yield wrong(
+            f"the mail server refuses us, or cannot be reached ({type(err).__name__})",
+            "Check EMAIL_URL: host, port, user and password. Mails wait for a day, then staff are told.",
+        )
+    else:
+        yield ok(f"{settings.EMAIL_HOST or 'the mail server'} takes our name and password")
+
+
+def providers() -> Iterator[Finding]:
+    findings, problems = ask_providers()
+    for finding in findings:
+        if finding.reachable:
+            yield ok(finding.sentence)
+    for problem in problems:
+        yield wrong(
+            problem, "docs/nowpayments.md and docs/kinguin.md have the setup, docs/runbook.md what an outage means."
+        )

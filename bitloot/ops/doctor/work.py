@@ -1,0 +1,124 @@
+"""Whether the work is done: workers, beat, webhooks, alerts, keys."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from django.apps import apps
+from django.conf import settings
+from django.db.models import Max
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from bitloot.core.queue import QueueRow
+from bitloot.ops.doctor.finding import Finding, look, ok, wrong
+from fulfillment.models import Reservation, SupplierGate
+from orders.models import Alert
+from orders.notifications import LastDelivery, last_deliveries
+from payments.coins import FRESH_SECONDS
+from payments.models import Coin, Payment
+from storage.sealing import master_key_ready
+from storage.services import keys_under_other_masters, unknown_master_keys
+from webhooks.models import WebhookLog
+
+LATE = timedelta(seconds=90)
+LATELY = timedelta(days=7)
+BEAT_IS_LATE = timedelta(seconds=2 * FRESH_SECONDS)
+
+
+def workers() -> Iterator[Finding]:
+    late = 0
+    for model in (model for model in apps.get_models() if issubclass(model, QueueRow)):
+        waiting = model._default_manager.filter(next_attempt_at__lt=Now() - LATE).count()
+        if waiting:
+            late += 1
+            yield wrong(
+                f"{waiting} {model._meta.verbose_name_plural} wait for over {LATE.seconds} s",
+                "Is a worker running (`celery -A bitloot worker`)? Restart it, and read its log.",
+            )
+    if not late:
+        yield ok("nothing waits longer than it should")
+
+
+def beat() -> Iterator[Finding]:
+    """Judge beat by what it starts: the list of coins is fetched every ten minutes, whatever customers do."""
+    fetched = Coin.objects.aggregate(last=Max("refreshed_at"))["last"]
+    remedy = "Is beat running (`celery -A bitloot.beat beat`), and NOWPayments well? Read the logs of beat and worker."
+    if fetched is None:
+        yield wrong("nobody has fetched the coins yet, so nobody can pay", remedy)
+        return
+    sentence = f"the coins were fetched {_ago(timezone.now() - fetched)} ago"
+    yield ok(sentence) if timezone.now() - fetched < BEAT_IS_LATE else wrong(sentence, remedy)
+
+
+def webhooks() -> Iterator[Finding]:
+    sold = Payment.objects.filter(finished_at__gt=Now() - LATELY).exists()
+    yield from _seen(WebhookLog.Provider.NOWPAYMENTS, sold, "the IPN's address and secret in NOWPayments' dashboard")
+    bought = Reservation.objects.filter(delivered_at__gt=Now() - LATELY, manual=False).exists()
+    yield from _seen(WebhookLog.Provider.KINGUIN, bought, "the webhook's address and secret in Kinguin's dashboard")
+
+
+def _seen(provider: str, expected: bool, where: str) -> Iterator[Finding]:
+    last = WebhookLog.objects.filter(provider=provider).aggregate(last=Max("received_at"))["last"]
+    if last is not None and timezone.now() - last < LATELY:
+        yield ok(f"{provider} sent one {_ago(timezone.now() - last)} ago")
+    elif expected:
+        sentence = f"{provider} has sent none for a week, although there were sales"
+        yield wrong(
+            sentence, f"Check {where}. Orders go on, because payments and purchases are read as well, but later."
+        )
+    else:
+        yield ok(f"{provider} has sent none for a week, and nothing was sold")
+
+
+def alerts() -> Iterator[Finding]:
+    for channel in last_deliveries():
+        yield _channel(channel)
+    if not last_deliveries():
+        yield wrong("alerts reach nobody", "Set STAFF_EMAIL or ALERT_URL, then run `manage.py test_alert`.")
+    if count := Alert.objects.filter(status=Alert.Status.OPEN).count():
+        yield look(
+            f"{count} alerts are open", "Decide about them on the admin's home page; docs/runbook.md has each kind."
+        )
+
+
+def _channel(channel: LastDelivery) -> Finding:
+    if channel.error:
+        return wrong(
+            f"{channel.channel}: {channel.error}", "Run `manage.py test_alert`; correct STAFF_EMAIL or ALERT_URL."
+        )
+    if channel.delivered_at is None:
+        return look(f"{channel.channel}: nothing was ever delivered there", "Run `manage.py test_alert`.")
+    return ok(f"{channel.channel}: the last one arrived {_ago(timezone.now() - channel.delivered_at)} ago")
+
+
+def purchases() -> Iterator[Finding]:
+    stopped = list(SupplierGate.objects.exclude(status=SupplierGate.Status.OPEN))
+    if settings.SAFE_MODE:
+        yield look(
+            "SAFE_MODE is set: nothing is bought", "Take it out of the environment once the books balance; restart."
+        )
+    for gate in stopped:
+        yield look(f"the gate to {gate} ({gate.reason})", "`manage.py safe_mode off` opens one that staff stopped.")
+    if not stopped and not settings.SAFE_MODE:
+        yield ok("purchases may leave")
+
+
+def keys() -> Iterator[Finding]:
+    if not master_key_ready():
+        yield wrong(
+            "no key can be sealed", "Set KEY_ENCRYPTION_SECRET; the copy you keep elsewhere, if there are keys."
+        )
+    elif unknown := unknown_master_keys():
+        sentence = f"keys need the master keys {', '.join(unknown)}, which this process does not have"
+        yield wrong(sentence, "Add the earlier secret to KEY_ENCRYPTION_SECRET_FALLBACKS.")
+    elif left := keys_under_other_masters():
+        yield look(f"{sum(left.values())} keys are under an earlier secret", "Run `manage.py rotate_keys`.")
+    else:
+        yield ok("every key opens under the current secret")
+
+
+def _ago(span: timedelta) -> str:
+    minutes = int(span.total_seconds() // 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} days"

@@ -1,0 +1,74 @@
+// What was ordered, what happened, and the receipt.
+
+import { all, coverOf, copyOf, exact, one, part, show, write } from "./render.js";
+import { ago, days, receipt } from "./story.js";
+
+export function renderFacts(order, now) {
+  renderSummary(order);
+  renderHistory(order.timeline, now);
+  renderReceipt(order);
+}
+
+function renderSummary(order) {
+  write(part("total"), `${order.total} ${order.currency}`);
+  write(part("email"), order.email);
+  show(part("wrong-address"), order.can_change_email);
+  if (!order.can_change_email) show(part("address-form"), false);
+  write(part("due"), `${order.amount_due} ${order.currency}`);
+  all("[data-rest-only]").forEach((node) => show(node, order.status === "underpaid"));
+  if (part("items").childElementCount) return; // an order's items never change
+  part("items").append(...order.items.map((item) => itemLine(item, order.currency)));
+}
+
+function itemLine({ product, quantity, unit_price: price }, currency) {
+  const line = copyOf("item");
+  one("img", line).src = coverOf(product);
+  write(one("strong", line), product.title);
+  write(one("p", line), `${quantity} × ${price} ${currency}`);
+  return line;
+}
+
+function renderHistory(timeline, now) {
+  const list = part("timeline");
+  const found = days(timeline);
+  const count = found.reduce((sum, { lines }) => sum + lines.length, 0);
+  write(part("history-count"), count === 1 ? "1 entry" : `${count} entries`);
+  if (list.dataset.count !== String(count)) list.replaceChildren(...found.map(dayOf));
+  list.dataset.count = String(count);
+  all("time", list).forEach((time) => {
+    const hour = new Date(time.dateTime).toLocaleTimeString("en-GB", { timeStyle: "short" });
+    write(time, `${hour}, ${ago(time.dateTime, now)}`);
+  });
+}
+
+function dayOf({ day, lines }) {
+  const entry = copyOf("day");
+  write(one("h3", entry), day);
+  one("ol", entry).append(...lines.map(historyLine));
+  return entry;
+}
+
+function historyLine({ at, message }) {
+  const entry = copyOf("event");
+  write(one("p", entry), message);
+  one("time", entry).dateTime = at;
+  return entry;
+}
+
+function renderReceipt(order) {
+  const lines = receipt(order, exact);
+  const list = part("receipt");
+  const wanted = JSON.stringify(lines);
+  if (list.dataset.shown === wanted) return; // somebody may be selecting it
+  list.dataset.shown = wanted;
+  list.replaceChildren(...lines.map(receiptLine));
+}
+
+function receiptLine({ name, value, link }) {
+  const line = copyOf("receipt-line");
+  write(one("dt", line), name);
+  const place = one("dd", line);
+  if (!link) write(place, value);
+  else place.append(Object.assign(document.createElement("a"), { href: link, rel: "noreferrer", textContent: value }));
+  return line;
+}

@@ -1,0 +1,288 @@
+"""`doctor`: what is well, what is wrong, and what to do about it, against the real thing where there is one."""
+
+import json
+import shutil
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections import namedtuple
+from datetime import timedelta
+from io import StringIO
+from socketserver import BaseRequestHandler, TCPServer
+
+import pytest
+from django.conf import settings as store_settings
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db import connection
+from django.db.models.functions import Now
+
+from bitloot.ops.doctor import LOOKS, Level, examine, finding
+from fulfillment import gate, kinguin
+from orders import notifications
+from orders.choices import AlertKind
+from orders.models import Alert, Email
+from orders.tests.factories import make_email, make_order
+from payments import coins
+from payments.models import Coin
+from payments.tests.factories import make_payment
+from storage.models import Key
+from storage.tests.factories import make_key
+from tools.dev.devenv import ROOT, process_environment
+from tools.dev.supervise import free_port
+from webhooks.models import WebhookLog
+from webhooks.tests.factories import make_log
+
+pytestmark = pytest.mark.django_db
+
+
+def seen(about):
+    return [(each.level.value, each.message) for each in examine({about: LOOKS[about]})]
+
+
+def levels(about):
+    return {level for level, _ in seen(about)}
+
+
+def run(*arguments):
+    out = StringIO()
+    try:
+        call_command("doctor", *arguments, stdout=out)
+    except CommandError as err:
+        return err.returncode, out.getvalue()
+    return 0, out.getvalue()
+
+
+# --- the command ---
+
+
+def only(*names):
+    return [part for name in names for part in ("--only", name)]
+
+
+def test_exit_codes_tell_wrong_from_to_look_at(settings):
+    settings.SAFE_MODE = False
+    assert run(*only("purchases", "migrations"))[0] == 0
+    settings.SAFE_MODE = True
+    code, out = run(*only("purchases"))
+    assert code == 2
+    assert "look  purchases: SAFE_MODE is set: nothing is bought\n      → Take it out" in out
+    settings.KEY_ENCRYPTION_SECRET = ""
+    assert run(*only("purchases", "keys"))[0] == 1
+    assert run("--only", "weather")[0] == 64
+
+
+def test_a_document_for_machines(settings):
+    settings.SAFE_MODE = True
+    code, out = run("--json", *only("purchases", "migrations"))
+    document = json.loads(out)
+    assert (code, document["ok"], document["wrong"], document["look"]) == (2, True, 0, 1)
+    assert {found["about"]: found["level"] for found in document["findings"]} == {
+        "purchases": "look",
+        "migrations": "ok",
+    }
+    assert document["findings"][1]["remedy"].startswith("Take it out of the environment")
+
+
+def test_a_look_that_fails_hides_no_other():
+    def breaks():
+        raise OSError("disk")
+        yield
+
+    found = list(examine({"one": breaks, "two": lambda: iter([finding.ok("fine")])}))
+    assert [(each.about, each.level) for each in found] == [("one", Level.WRONG), ("two", Level.OK)]
+    assert found[0].message == "could not be looked at (OSError)"
+
+
+def test_what_is_not_well_comes_with_a_remedy(sandbox):
+    for each in examine(LOOKS):
+        assert bool(each.remedy) == (each.level is not Level.OK), each
+
+
+def test_it_runs_as_a_process_and_changes_nothing(tmp_path):
+    """Without a migrated database it names what is missing, instead of ending with a traceback."""
+    environment = process_environment(
+        tmp_path, port=free_port(), sandbox_port=free_port(), DATABASE_URL="", REDIS_URL=""
+    )
+    command = [sys.executable, "manage.py", "doctor", "--json"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    found = {each["about"]: each for each in json.loads(done.stdout)["findings"]}
+    assert done.returncode == 1
+    assert (found["migrations"]["level"], found["migrations"]["remedy"]) == ("wrong", "Run `manage.py migrate`.")
+    assert found["disk"]["level"] == "ok" or found["disk"]["remedy"]
+
+
+# --- the looks ---
+
+
+def test_doubtful_settings_are_named(settings):
+    settings.DOUBTFUL_SETTINGS = ("R2_BUKET is not a setting of BitLoot; did you mean R2_BUCKET?",)
+    settings.DEBUG = False
+    assert ("look", settings.DOUBTFUL_SETTINGS[0]) in seen("configuration")
+    settings.SECURE_CONTENT_TYPE_NOSNIFF = False
+    assert any(message.startswith("security.W006") for _, message in seen("configuration"))
+
+
+def test_packages_are_compared_with_the_pinned_ones(settings, tmp_path):
+    assert levels("versions") <= {"ok", "look"}
+    (tmp_path / "requirements.txt").write_text(
+        "django==1.0 \\\n    --hash=sha256:00\nnowhere==1 ; sys_platform == 'x'\n"
+    )
+    settings.BASE_DIR = tmp_path
+    level, message = seen("versions")[1]
+    assert (level, message.split(":")[0]) == ("look", "1 packages are not the pinned ones")
+
+
+def test_the_database_is_well():
+    assert "wrong" not in levels("database")
+    assert seen("database")[0][1].startswith(f"{connection.vendor} answers in ")
+
+
+def test_a_broker_that_does_not_answer(settings):
+    settings.REDIS_URL = ""
+    assert seen("broker") == [("ok", "none: the worker looks for its work twice a second")]
+    settings.REDIS_URL = f"redis://127.0.0.1:{free_port()}/0"
+    assert seen("broker") == [("wrong", "Redis does not answer (ConnectionError)")]
+
+
+def test_a_mail_server_that_cannot_be_reached(settings):
+    settings.EMAIL_FILE_PATH = None
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
+    settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
+    assert seen("mail") == [("wrong", "the mail server refuses us, or cannot be reached (ConnectionRefusedError)")]
+
+
+def test_providers_and_their_clocks(sandbox):
+    sandbox.control("balance", {"balance": 500})
+    coins.refresh()
+    assert levels("providers") == levels("clocks") == {"ok"}
+    sandbox.fault("kinguin.balance", "5xx_before")
+    assert levels("providers") == {"ok", "wrong"}
+
+
+def test_clocks_that_are_apart(sandbox, monkeypatch):
+    now = time.time
+    monkeypatch.setattr("time.time", lambda: now() + 30)
+    assert levels("clocks") == {"look"}
+    monkeypatch.setattr("time.time", lambda: now() - 3600)
+    assert levels("clocks") == {"wrong"}
+
+
+def test_a_gate_that_is_stopped():
+    gate.stop(kinguin.client().host, reason="tests")
+    assert "tests" in seen("purchases")[0][1]
+
+
+def test_work_that_waits():
+    assert seen("workers") == [("ok", "nothing waits longer than it should")]
+    mail = make_email()
+    Email.objects.filter(pk=mail.pk).update(next_attempt_at=Now() - timedelta(minutes=5))
+    assert seen("workers") == [("wrong", "1 emails wait for over 90 s")]
+
+
+def test_beat_is_judged_by_the_list_of_coins(sandbox):
+    assert levels("beat") == {"wrong"}
+    coins.refresh()
+    assert seen("beat") == [("ok", "the coins were fetched 0 min ago")]
+    Coin.objects.update(refreshed_at=Now() - timedelta(minutes=21))
+    assert levels("beat") == {"wrong"}
+
+
+def test_webhooks_that_stay_away():
+    assert levels("webhooks") == {"ok"}
+    make_payment(status="finished", finished_at=Now())
+    assert seen("webhooks")[0] == ("wrong", "nowpayments has sent none for a week, although there were sales")
+    make_log()
+    assert seen("webhooks")[0] == ("ok", "nowpayments sent one 0 min ago")
+    WebhookLog.objects.update(received_at=Now() - timedelta(days=8))
+    assert seen("webhooks")[0][0] == "wrong"
+
+
+def test_alerts_that_reach_nobody(settings):
+    settings.STAFF_EMAIL, settings.ALERT_URL = (), ()
+    assert seen("alerts") == [("wrong", "alerts reach nobody")]
+    settings.STAFF_EMAIL = ("kim@example.org",)
+    channel = "mail to kim@example.org"
+    assert seen("alerts") == [("look", f"{channel}: nothing was ever delivered there")]
+    notifications.record(channel)
+    assert seen("alerts") == [("ok", f"{channel}: the last one arrived 0 min ago")]
+    notifications.record(channel, error="refused")
+    assert seen("alerts") == [("wrong", f"{channel}: refused")]
+    order = make_order()
+    Alert.objects.create(kind=AlertKind.ORDER_HELD, message="x", **Alert.key_of(order))
+    assert seen("alerts")[-1] == ("look", "1 alerts are open")
+
+
+def test_keys_that_nobody_can_open():
+    assert seen("keys") == [("ok", "every key opens under the current secret")]
+    make_key()
+    Key.objects.update(master_key_id="elsewhere")
+    assert seen("keys") == [("wrong", "keys need the master keys elsewhere, which this process does not have")]
+
+
+def test_static_files_that_are_missing(settings, tmp_path):
+    settings.DEBUG, settings.STATIC_ROOT = False, tmp_path
+    assert levels("static files") == {"wrong"}
+    (tmp_path / "staticfiles.json").touch()
+    assert levels("static files") == {"ok"}
+
+
+@pytest.mark.parametrize(("free", "level"), [(50, "ok"), (10, "look"), (4, "wrong")])
+def test_a_disk_that_fills(monkeypatch, free, level):
+    usage = namedtuple("usage", "total used free")(100 * 1024**3, (100 - free) * 1024**3, free * 1024**3)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert levels("disk") == {level}
+
+
+# --- the certificate, at a server of our own ---
+
+
+@pytest.fixture
+def tls(tmp_path, settings, monkeypatch):
+    """Serve a certificate that ends in so many days, from an authority that this process trusts."""
+    servers = []
+
+    def serve(days):
+        name = tmp_path / f"cert{days}"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key",
+             "-out", f"{name}.pem", "-days", str(days), "-subj", "/CN=localhost",
+             "-addext", "subjectAltName=DNS:localhost"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(f"{name}.pem", f"{name}.key")
+        server = TCPServer(("127.0.0.1", 0), BaseRequestHandler)
+        server.handle_error = lambda *_: None
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        settings.SITE_URL = f"https://localhost:{server.server_address[1]}"
+        monkeypatch.setenv("SSL_CERT_FILE", f"{name}.pem")
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(("days", "level"), [(90, "ok"), (20, "look"), (6, "wrong")])
+def test_a_certificate_that_ends(tls, days, level):
+    tls(days)
+    assert [(found, message[-8:]) for found, message in seen("certificate")] == [(level, f"in {days - 1} days"[-8:])]
+
+
+def test_a_certificate_that_browsers_refuse(tls, monkeypatch):
+    tls(90)
+    monkeypatch.delenv("SSL_CERT_FILE")
+    assert seen("certificate")[0][0] == "wrong"
+
+
+def test_a_shop_that_cannot_be_reached_from_here(settings):
+    settings.SITE_URL = f"https://localhost:{free_port()}"
+    assert levels("certificate") == {"look"}
+    settings.SITE_URL = store_settings.NOWPAYMENTS_BASE_URL.removesuffix("/v1")
+    assert levels("certificate") == {"ok"}
