@@ -2,6 +2,7 @@
 
 import logging
 import uuid
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
 from contextvars import copy_context
@@ -36,10 +37,17 @@ PAID_INTO = (Payment.Status.CONFIRMING, Payment.Status.CONFIRMED, Payment.Status
 _callers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="create-payment")
 
 
-def start_payment_once(*, order: Order, coin: str, idempotency_key: str) -> idempotency.Once:
-    """Start a payment under an Idempotency-Key; raises what start_payment and idempotency.once_outside raise."""
+def start_payment_once(
+    *, order: Order, coin: str, idempotency_key: str, check: Callable[[Order], None]
+) -> idempotency.Once:
+    """Start a payment under an Idempotency-Key; raises what start_payment and idempotency.once_outside raise.
+
+    `check` is the upper rooms' say: it raises if nobody should pay for this order now. A repeat does not ask it again.
+    """
 
     def make() -> uuid.UUID:
+        _price_to_pay(order, coin.lower())  # what the order and the coin forbid comes first, and asks nobody
+        check(order)
         return start_payment(order=order, coin=coin).pk
 
     body = f"{order.pk} {coin.lower()}".encode()

@@ -23,7 +23,7 @@ from orders.models import Order, OrderItem
 from orders.state import OrderEvent
 from payments.balance import left_to_pay
 from payments.models import Payment, Refund
-from payments.serializers import RefundSerializer, payment_body
+from payments.serializers import RefundSerializer, extra_body, payment_body
 from storage.models import Key
 
 _ITEM_WORD = {"delivered": "fulfilled", "cancelled": "failed", "failed": "failed"}
@@ -89,6 +89,7 @@ def order_body(order: Order, version: Version, purpose: Purpose) -> dict[str, An
         "items": items,
         "amount_due": str(left_to_pay(order, payments)),
         "payment": None if payment is None else payment_body(payment),
+        "extra_payment": extra_body(payments, payment),
         "refunds": refunds,
         "timeline": _timeline(order),
     }
