@@ -39,8 +39,8 @@ CUSTOMER_WAITS = 5.0
 UNANSWERED_FOR = timedelta(hours=1)
 PAID_INTO = (Payment.Status.CONFIRMING, Payment.Status.CONFIRMED, Payment.Status.SENDING)
 HOUR = 3600
-# Web has eight threads in each process (docs/deploy.md): five stay free for webhooks and pages while the provider is
-# slow. A customer who is not waited for is told at once that the payment is being made, and asks again.
+# Web has eight threads in each process (Dockerfile, deploy/systemd): five stay free for webhooks and pages while the
+# provider is slow. A customer who is not waited for is told at once that the payment is being made, and asks again.
 _calls = Calls(threads=8, under_way=32, waiting=3)
 BUSY_SECONDS = 10
 
