@@ -124,6 +124,13 @@ def test_a_place_keeps_what_it_is_given(kind, request):
         place.fetch(names[0], io.BytesIO())
 
 
+def test_a_bucket_that_is_not_there_fails_as_a_folder_would(bucket, settings):
+    settings.BACKUP_TARGET = "s3://another-bucket"
+    for use in (lambda place: place.names(), lambda place: place.put(places.new_name(), io.BytesIO(b"x"))):
+        with pytest.raises(OSError, match="The bucket "):
+            use(places.place())
+
+
 def test_what_a_killed_backup_left_is_no_backup_and_goes(folder):
     folder.mkdir()
     left = folder / "bitloot-20260301T000000Z.backup.part"

@@ -4,6 +4,8 @@ import os
 import re
 import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -93,21 +95,37 @@ class Bucket(Place):
         )
 
     def put(self, name: str, content: BinaryIO) -> None:
-        self._client.upload_fileobj(content, self._bucket, self._prefix + name)
+        with _as_os_errors():
+            self._client.upload_fileobj(content, self._bucket, self._prefix + name)
 
     def fetch(self, name: str, target: BinaryIO) -> None:
-        client = self._client
-        try:
-            client.download_fileobj(self._bucket, self._prefix + name, target)
-        except client.exceptions.ClientError as err:
-            raise FileNotFoundError(name) from err
+        with _as_os_errors():
+            self._client.download_fileobj(self._bucket, self._prefix + name, target)
 
     def delete(self, name: str) -> None:
-        self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+        with _as_os_errors():
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
 
     def _files(self) -> list[str]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
-        return [entry["Key"].removeprefix(self._prefix) for page in pages for entry in page.get("Contents", [])]
+        with _as_os_errors():
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
+            return [entry["Key"].removeprefix(self._prefix) for page in pages for entry in page.get("Contents", [])]
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """A bucket fails as a folder does."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as err:
+        code = err.response["Error"]["Code"]
+        kind = FileNotFoundError if code in ("404", "NoSuchKey") else OSError
+        raise kind(f"The bucket answers {code}.") from err
+    except (Boto3Error, BotoCoreError) as err:
+        raise OSError(f"The bucket cannot be used: {type(err).__name__}.") from err
 
 
 def place() -> Place:
