@@ -20,6 +20,7 @@ COPY fulfillment fulfillment
 COPY storage storage
 COPY webhooks webhooks
 COPY templates templates
+COPY locale locale
 
 # Static files need no secrets, so they are part of the image.
 USER bitloot

@@ -181,6 +181,7 @@ WRONG = {
         "a" * 43: "is not random: it has fewer than 8 different characters, or repeats itself",
         production()["SECRET_KEY"]: "KEY_ENCRYPTION_SECRET has the same value as SECRET_KEY; each needs its own",
     },
+    "SECRET_KEY_FALLBACKS": {"short": "has to have 43 to 200 characters"},
     "KEY_ENCRYPTION_SECRET_FALLBACKS": {
         "a": "has to have 43 to 200 characters",
         OTHER: "KEY_ENCRYPTION_SECRET_FALLBACKS has the same value as KEY_ENCRYPTION_SECRET; each needs its own",
