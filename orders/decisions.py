@@ -13,7 +13,7 @@ from orders.alerts import STAFF_MAIL, close_alert, raise_alert
 from orders.choices import AlertKind, OrderReason
 from orders.exceptions import OrderRefused
 from orders.models import Alert, Email, Order
-from orders.services import correct_address, renew_link
+from orders.services import correct_address, queue_email, renew_link
 
 CAN_BE_HELD = ("pending", "underpaid", "paid", "fulfilling", "partially_fulfilled")
 # Statuses of payments, as the timeline has them: this app must not import the one above it.
@@ -60,13 +60,14 @@ def release(order: Order, *, actor: str, reason: str) -> None:
         order = order.lock()
         demand(objection_to_releasing(order))
         if order.paid_at is None:
-            order.undo_hold(to=_status_before_hold(order), actor=actor)
+            order.undo_hold(to=status_before_hold(order), actor=actor)
         else:
             order.mark_fulfilling()
         _settled(order, actor=actor, reason=reason)
 
 
-def _status_before_hold(order: Order) -> str:
+def status_before_hold(order: Order) -> str:
+    """Return the status in which an unpaid order that is held can be paid again."""
     # Only the timeline remembers where a held order came from.
     held = order.events.filter(kind=Order.TIMELINE_KIND, to_status=Order.Status.HELD).order_by("-pk").first()
     was_underpaid = held is not None and held.from_status == Order.Status.UNDERPAID
@@ -118,6 +119,7 @@ def cancel(order: Order, *, actor: str, reason: str) -> None:
         order = order.lock()
         demand(objection_to_cancelling(order))
         order.cancel(message="Our staff cancelled this order.", actor=actor)
+        queue_email(order, Email.Kind.CANCELLED)
         _settled(order, actor=actor, reason=reason)
 
 

@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -18,13 +19,15 @@ from orders.alerts import close_alert
 from orders.choices import AlertKind
 from orders.codes import end_codes, owe_mail
 from orders.exceptions import KeySpent, OrderRefused
-from orders.mailboxes import is_mailed_too_often, validate_mailbox
+from orders.mailboxes import LETTERS, LETTERS_SENTENCE, is_mailed_too_often, validate_mailbox
 from orders.models import MAX_LINES, MAX_QUANTITY, Email, Order, OrderEvent, OrderItem, Product
 
 UNPAID_PER_HOUR = 20
 FRESH_LINKS_PER_HOUR = 3
 LISTS_PER_HOUR = 3
 MAX_TOTAL = Decimal("99999999.99")  # what the column holds
+# Held until the transaction ends. The seed sets these locks apart from others on the same text.
+_LOCK_ADDRESS = "SELECT pg_advisory_xact_lock(hashtextextended(upper(%s::text), 20))"
 
 FIRST_GENERATION = 1
 
@@ -55,8 +58,15 @@ class Placed:
     replayed: bool
 
 
-def place_order(*, email: str, lines: Sequence[Line], idempotency_key: str = "", body: bytes = b"") -> Placed:
-    """Place an order at today's prices; lines of one product are merged.
+def place_order(
+    *,
+    email: str,
+    lines: Sequence[Line],
+    language: str = settings.LANGUAGE_CODE,
+    idempotency_key: str = "",
+    body: bytes = b"",
+) -> Placed:
+    """Place an order at today's prices; lines of one product are merged. Its mails are written in `language`.
 
     Raises OrderRefused with the errors by field, KeySpent, and what `idempotency.once` raises.
     """
@@ -65,7 +75,7 @@ def place_order(*, email: str, lines: Sequence[Line], idempotency_key: str = "",
 
     def make(order_id: uuid.UUID) -> None:
         logs.note(order=order_id)
-        made.append(_create(order_id, _clean_email(email), _priced(lines)))
+        made.append(_create(order_id, _clean_email(email), _priced(lines), language))
 
     once = idempotency.once(route="orders", key=idempotency_key, body=body or _fingerprint(email, lines), make=make)
     if once.replayed:
@@ -78,10 +88,21 @@ def place_order(*, email: str, lines: Sequence[Line], idempotency_key: str = "",
     return Placed(order, items, replayed=False)
 
 
-def queue_email(order: Order, kind: str, *, reason: str = "") -> None:
-    """Owe the customer a mail; it leaves after the commit."""
-    queries.insert(Email(order=order, kind=kind, to=order.email, reason=reason))
+def queue_email(order: Order, kind: str, *, after: timedelta | None = None, **facts: str | bool) -> None:
+    """Owe the customer a mail; it leaves after the commit, or after this time if it is not overtaken by then.
+
+    `facts` are what its template says: amounts as decimal text, coins with their name, moments as `isoformat()`.
+    """
+    due: dict[str, Any] = {} if after is None else {"next_attempt_at": Now() + after}
+    queries.insert(Email(order=order, kind=kind, to=order.email, facts=facts, **due))
     wakeup.notify("orders")
+
+
+def expire(order: Order) -> None:
+    """End an order that nobody paid in time, and tell the customer. Raises InvalidTransition if it was paid."""
+    with transaction.atomic():
+        if order.expire():
+            queue_email(order, Email.Kind.EXPIRED)
 
 
 def send_fresh_link(*, order_id: uuid.UUID, email: str) -> None:
@@ -168,9 +189,8 @@ def _clean_email(email: str) -> str:
     try:
         validate_mailbox(address)
     except ValidationError as err:
-        raise OrderRefused(
-            {"email": ["This is not an e-mail address. Check it: we send the link to your key there."]}
-        ) from err
+        sentence = "This is not an e-mail address. Check it: we send the link to your key there."
+        raise OrderRefused({"email": [LETTERS_SENTENCE if err.code == LETTERS else sentence]}) from err
     if len(address) > 254:
         raise OrderRefused({"email": ["This address is too long."]})
     name, _, host = address.rpartition("@")
@@ -200,13 +220,21 @@ def _find_product(reference: str) -> Product | None:
         return products.filter(slug=reference).first()
 
 
-def _create(order_id: uuid.UUID, email: str, priced: Sequence[tuple[Product, int]]) -> tuple[Order, list[OrderItem]]:
+def _create(
+    order_id: uuid.UUID, email: str, priced: Sequence[tuple[Product, int]], language: str
+) -> tuple[Order, list[OrderItem]]:
     """Write the order in the caller's transaction."""
     _check_limits(email)
     total = sum((product.price * quantity for product, quantity in priced), Decimal(0))
     if total > MAX_TOTAL:
         raise OrderRefused({"items": ["This order is too large. Order less, or write to us."]})
-    order = Order.objects.create(pk=order_id, email=email, total=total, currency=settings.STORE_CURRENCY)
+    order = Order.objects.create(
+        pk=order_id,
+        email=email,
+        total=total,
+        currency=settings.STORE_CURRENCY,
+        language=language,
+    )
     items = [
         OrderItem(order=order, product=product, title=product.title, quantity=quantity, unit_price=product.price)
         for product, quantity in sorted(priced, key=lambda line: line[0].title)  # as a reader of the order gets them
@@ -220,11 +248,18 @@ def _create(order_id: uuid.UUID, email: str, priced: Sequence[tuple[Product, int
 def _check_limits(email: str) -> None:
     if is_mailed_too_often(email):
         raise OrderRefused({"email": ["There were too many orders for this address. Try again in an hour."]})
-    hour_ago = Now() - timedelta(hours=1)
-    unpaid = Order.objects.filter(email__iexact=email, status=Order.Status.PENDING, created_at__gt=hour_ago)
-    if settings.THROTTLE_SCALE and unpaid.count() >= UNPAID_PER_HOUR * settings.THROTTLE_SCALE:
+    if settings.THROTTLE_SCALE and _count_unpaid(email) >= UNPAID_PER_HOUR * settings.THROTTLE_SCALE:
         sentence = "There are too many unpaid orders for this address. Pay one, or try again in an hour."
         raise OrderRefused({"email": [sentence]})
+
+
+def _count_unpaid(email: str) -> int:
+    # Orders at the same moment do not see each other before they commit, so those of one address go one by one.
+    # SQLite lets one transaction write at a time anyway.
+    if connection.vendor == "postgresql":
+        queries.execute(_LOCK_ADDRESS, [email])
+    hour_ago = Now() - timedelta(hours=1)
+    return Order.objects.filter(email__iexact=email, status=Order.Status.PENDING, created_at__gt=hour_ago).count()
 
 
 def _fingerprint(email: str, lines: Sequence[Line]) -> bytes:

@@ -103,7 +103,7 @@ def test_order_page_asks_as_often_for_three_of_everything_as_for_one(boss):
         for _ in range(count - 1):
             Payment.objects.create(order=found.order, price_amount=1, price_currency="eur", pay_currency="btc")
             found.order.note("staff", "A fact.")
-            Email.objects.create(order=found.order, kind="problem", to=found.order.email)
+            Email.objects.create(order=found.order, kind="delayed", to=found.order.email)
         return found.order
 
     first, second = with_lines(1), with_lines(3)

@@ -146,6 +146,10 @@ WRONG = {
     "STORE_CURRENCY": {"USD": "has to be one of EUR"},
     "TRUSTED_PROXIES": dict.fromkeys((*NUMBERS, "two", "6", "1.5"), "has to be a whole number from 0 to 5"),
     "THROTTLE_SCALE": dict.fromkeys((*NUMBERS, "1001"), "has to be a number from 0 to 1000"),
+    "NOWPAYMENTS_CALLS_PER_SECOND": dict.fromkeys((*NUMBERS, "1001"), "has to be a number from 0 to 1000"),
+    "KINGUIN_CALLS_PER_SECOND": dict.fromkeys((*NUMBERS, "1001"), "has to be a number from 0 to 1000"),
+    "PAYMENT_QUOTES_PER_ORDER": dict.fromkeys((*NUMBERS, "0", "21", "1.5"), "has to be a whole number from 1 to 20"),
+    "PAYMENT_QUOTES_PER_HOUR": dict.fromkeys((*NUMBERS, "0", "10001"), "has to be a whole number from 1 to 10000"),
     "NOWPAYMENTS_BASE_URL": {
         "https://api.nowpayments.example": "has to end with /v1",
         "http://api.nowpayments.example/v1": "has to be https (http is accepted on loopback only)",
@@ -177,6 +181,7 @@ WRONG = {
         "a" * 43: "is not random: it has fewer than 8 different characters, or repeats itself",
         production()["SECRET_KEY"]: "KEY_ENCRYPTION_SECRET has the same value as SECRET_KEY; each needs its own",
     },
+    "SECRET_KEY_FALLBACKS": {"short": "has to have 43 to 200 characters"},
     "KEY_ENCRYPTION_SECRET_FALLBACKS": {
         "a": "has to have 43 to 200 characters",
         OTHER: "KEY_ENCRYPTION_SECRET_FALLBACKS has the same value as KEY_ENCRYPTION_SECRET; each needs its own",
@@ -214,6 +219,13 @@ WRONG = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": {"ftp://collector": "has to be an http or https URL"},
     "METRICS_TOKEN": {"x": "has to have 32 to 200 characters"},
     "HSTS": {"yes": "has to be one of host, subdomains, preload"},
+    "BACKUP_SECRET": {"short": "has to have 43 to 200 characters"},
+    "BACKUP_TARGET": {
+        "backups": "has to be a folder that begins with /, or s3://bucket/prefix",
+        "s3://No Bucket": "has to be a bucket's name: 3 to 63 small letters, digits and hyphens",
+        "s3://backups/shop": "BACKUP_TARGET is a bucket, and R2_ENDPOINT is not set",
+    },
+    "BACKUP_KEEP": dict.fromkeys((*NUMBERS, "0", "1001"), "has to be a whole number from 1 to 1000"),
     "LOG_LEVEL": {"verbose": "has to be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"},
     "CLOCK_SCALE": {
         "20": "CLOCK_SCALE is for chaos runs only; leave it out in production",
@@ -246,6 +258,9 @@ RIGHT = [
     ("STAFF_EMAIL", "a@shop.example, b@shop.example,a@shop.example", ("a@shop.example", "b@shop.example")),
     ("DEFAULT_FROM_EMAIL", "shop@shop.example", "shop@shop.example"),
     ("THROTTLE_SCALE", "0", 0.0),
+    ("NOWPAYMENTS_CALLS_PER_SECOND", "2.5", 2.5),
+    ("NOWPAYMENTS_CALLS_PER_SECOND", "", 5.0),
+    ("PAYMENT_QUOTES_PER_ORDER", "1", 1),
     ("PAYMENT_TOLERANCE", "0.05", Decimal("0.05")),
     ("NOWPAYMENTS_BASE_URL", "http://127.0.0.1:1/x/v1/", "http://127.0.0.1:1/x/v1"),
     ("KINGUIN_WEBHOOK_SECRET", f"{WEBHOOK}, {WEBHOOK[::-1]}", (WEBHOOK, WEBHOOK[::-1])),

@@ -7,6 +7,7 @@ from itertools import cycle
 
 import pytest
 import schemathesis
+import yaml
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.signals import request_finished, request_started
@@ -89,6 +90,18 @@ def test_every_operation_documents_its_errors_and_who_may():
                 assert not any(operation.get("security", [])), (method, path)
 
 
+def test_every_operation_has_a_summary_a_known_tag_and_a_name_of_its_own():
+    operations = [operation for methods in DOCUMENT["paths"].values() for operation in methods.values()]
+    tags = {tag["name"] for tag in DOCUMENT["tags"]}
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    assert {tag for operation in operations for tag in operation["tags"]} == tags
+    for operation in operations:
+        assert 5 < len(operation["summary"]) < 120, operation["summary"]
+    customers = [operation["operationId"] for operation in operations if operation["tags"] != ["Staff"]]
+    assert not [name for name in customers if name.endswith(("_create", "_retrieve"))]
+
+
 @pytest.mark.parametrize("path", ["/api/schema", "/api/docs"])
 def test_the_document_and_its_page_are_served_offline(client, path):
     answer = client.get(path)
@@ -96,6 +109,19 @@ def test_the_document_and_its_page_are_served_offline(client, path):
     assert answer.status_code == 200
     assert "https://cdn" not in text
     assert "//unpkg" not in text
+
+
+def test_document_is_made_once_and_known_again(client, monkeypatch):
+    first = client.get("/api/schema")
+    monkeypatch.setattr(SchemaGenerator, "get_schema", lambda *_, **__: pytest.fail("made again"))
+    assert client.get("/api/schema").content == first.content
+    again = client.get("/api/schema", headers={"If-None-Match": first["ETag"]})
+    assert [again.status_code, again.content, again["ETag"]] == [304, b"", first["ETag"]]
+    assert first["Cache-Control"] == again["Cache-Control"] == "public, max-age=300"
+
+
+def test_document_says_what_the_generator_says(client):
+    assert yaml.safe_load(client.get("/api/schema").content) == json.loads(json.dumps(DOCUMENT))
 
 
 class Shop:
