@@ -7,21 +7,29 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.core.cache import cache, caches
+from django.db import connection
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from bitloot.core.tests.failpoints import happening_at
+from bitloot.ops import rights
 from bitloot.tests.services import Sandbox, own_store, require, running_sandbox
 from tools.dev.supervise import Store
 from tools.dev.testenv import PROFILE, RUN
 
 NEEDS = ("postgres", "redis", "nginx", "node", "browser", "broker", "production")
 
+SMALL_ROLE = f"bitloot_app_{RUN}"
+
 hypothesis_settings.register_profile(
     "ci", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )
 hypothesis_settings.register_profile("nightly", deadline=None, max_examples=2000)
 hypothesis_settings.load_profile(PROFILE)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--small-role", action="store_true", help="use PostgreSQL with the application's own, small role")
 
 
 @pytest.hookimpl(trylast=True)
@@ -38,6 +46,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers():
         if marker.name in NEEDS:
             require(marker.name)
+
+
+@pytest.fixture(autouse=True)
+def _small_role(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--small-role"):
+        request.getfixturevalue("small_role")
+
+
+@pytest.fixture
+def small_role(db: None) -> None:
+    """Give this test's connection the rights that the shop has in production; its transaction takes them back."""
+    require("postgres")
+    if connection.in_atomic_block:
+        rights.grant(SMALL_ROLE)
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET ROLE {SMALL_ROLE}")
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import Celery, bootsteps
 from celery.concurrency import get_implementation
-from celery.signals import celeryd_init
+from celery.signals import celeryd_init, setup_logging
 from celery.worker import state
 from django.conf import settings
 
@@ -32,6 +32,11 @@ def refuse_other_pools(options: dict[str, Any], **_: Any) -> None:
     # Celery itself takes `-P prefork`, its default, for “as configured”.
     if options["pool"] not in (None, get_implementation(settings.CELERY_WORKER_POOL)):
         sys.exit(f"BitLoot's worker runs with the pool “{settings.CELERY_WORKER_POOL}” only: start it without -P.")
+
+
+@setup_logging.connect
+def keep_our_logging(**_: Any) -> None:
+    """Leave LOGGING in force: without a receiver, Celery would raise the level of every logger to WARNING."""
 
 
 def wait_for_tables() -> None:

@@ -20,6 +20,9 @@ VAR_DIR = Path(os.environ.get("BITLOOT_VAR", BASE_DIR / "var"))
 # Static files are collected into an image without any secret; such a process can sign and serve nothing.
 BUILDING = os.environ.get("BITLOOT_BUILDING") == "1"
 
+# The database, mails and sealed keys under var/ are for this system user alone.
+os.umask(0o077)
+
 _env_file = Path(os.environ.get("BITLOOT_ENV_FILE", BASE_DIR / ".env"))
 if _env_file.is_file():
     environ.Env.read_env(str(_env_file))
@@ -55,6 +58,7 @@ INSTALLED_APPS = [
     "django_otp.plugins.otp_totp",
     "django_otp.plugins.otp_static",
     "bitloot",
+    "bitloot.core",
     "orders",
     "storage",
     "payments",
@@ -119,8 +123,11 @@ STORAGES = {
 
 # --- Database ---------------------------------------------------------------------------------------------------------
 DATABASE_URL = env.read("DATABASE_URL", environment.database_url, default="")
+# A process that has it works as the owner of the tables: `migrate` and what else changes what is fixed for the shop.
+MIGRATE_DATABASE_URL = env.read("MIGRATE_DATABASE_URL", environment.database_url, default="")
+env.require(DATABASE_URL or not MIGRATE_DATABASE_URL, "MIGRATE_DATABASE_URL needs DATABASE_URL beside it")
 if DATABASE_URL:
-    DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL)}
+    DATABASES = {"default": environ.Env.db_url_config(MIGRATE_DATABASE_URL or DATABASE_URL)}
     # Asking the server before each use would cost a third of the IPN rate (2338 to 1361/s, 0.66 to 0.79 CPU s per
     # 1000). Without it, each pooled connection fails once after PostgreSQL was restarted: an IPN is answered 503 and
     # comes again, and a worker's row is due again after its backoff or, at worst, its lease.
@@ -137,6 +144,7 @@ if DATABASE_URL:
     )
 else:
     VAR_DIR.mkdir(parents=True, exist_ok=True)
+    VAR_DIR.chmod(0o700)  # one of an earlier version may be open
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
@@ -210,6 +218,7 @@ SWEEP_SECONDS = max((3.0 if REDIS_URL else 0.5) / CLOCK_SCALE, 0.2)
 CELERY_BEAT_SCHEDULE = {
     "housekeeping": {"task": "orders.housekeeping", "schedule": max(60.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
     "coins": {"task": "payments.coins", "schedule": max(5.0 / CLOCK_SCALE, 1), "options": {"expires": 30}},
+    "stock": {"task": "fulfillment.stock", "schedule": max(60.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
     "funds": {"task": "fulfillment.balance", "schedule": max(300.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
     "retention": {"task": "storage.retention", "schedule": max(600.0 / CLOCK_SCALE, 1), "options": {"expires": 600}},
     "prune": {"task": "bitloot.prune", "schedule": max(21_600.0 / CLOCK_SCALE, 5), "options": {"expires": 3600}},
@@ -291,6 +300,9 @@ NOWPAYMENTS_BASE_URL = env.read(
 )
 NOWPAYMENTS_API_KEY = env.their_secret("NOWPAYMENTS_API_KEY")
 NOWPAYMENTS_IPN_SECRET = env.webhook_secrets("NOWPAYMENTS_IPN_SECRET", most=200)
+NOWPAYMENTS_CALLS_PER_SECOND = float(env.number("NOWPAYMENTS_CALLS_PER_SECOND", default="5", least="0", most="1000"))
+PAYMENT_QUOTES_PER_ORDER = env.whole("PAYMENT_QUOTES_PER_ORDER", default=3, least=1, most=20)
+PAYMENT_QUOTES_PER_HOUR = env.whole("PAYMENT_QUOTES_PER_HOUR", default=60, least=1, most=10_000)
 PAYMENT_TOLERANCE = env.number("PAYMENT_TOLERANCE", default="0.005", least="0", most="0.05")
 
 # --- Kinguin ----------------------------------------------------------------------------------------------------------
@@ -301,6 +313,7 @@ KINGUIN_API_KEY = env.their_secret("KINGUIN_API_KEY")
 KINGUIN_CLIENT_ID = env.text("KINGUIN_CLIENT_ID", required=KINGUIN_API == "reservations")
 KINGUIN_CLIENT_SECRET = env.their_secret("KINGUIN_CLIENT_SECRET", required=KINGUIN_API == "reservations")
 KINGUIN_WEBHOOK_SECRET = env.webhook_secrets("KINGUIN_WEBHOOK_SECRET", most=32)  # their form takes no more
+KINGUIN_CALLS_PER_SECOND = float(env.number("KINGUIN_CALLS_PER_SECOND", default="10", least="0", most="1000"))
 SAFE_MODE = env.flag("SAFE_MODE")
 
 # --- R2 ---------------------------------------------------------------------------------------------------------------
@@ -378,6 +391,9 @@ CONTENT_SECURITY_POLICY = {
         "base-uri": [NONE],
         "form-action": [SELF],
         "frame-ancestors": [NONE],
+        # Text becomes a script or markup in no page of the shop's. Not in the admin, whose jQuery needs that.
+        "require-trusted-types-for": ["'script'"],
+        "trusted-types": [NONE],
     }
 }
 # How far HSTS reaches is the operator's choice (HSTS): a promise for subdomains may be more than they can keep.
@@ -421,6 +437,7 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         # A line for each scanner that comes by an address: the proxy has it already.
         "django.security.DisallowedHost": {"level": "CRITICAL"},
+        "celery": {"level": "WARNING"},  # it would log each wake-up twice
         "urllib3": {"level": "WARNING"},
         "botocore": {"level": "WARNING"},
         "boto3": {"level": "WARNING"},

@@ -40,3 +40,7 @@ class KeysGone(Exception):
 
 class UnknownProduct(Exception):
     """The supplier has no such product on sale. The message says what to do."""
+
+
+class SoldOut(Exception):
+    """The keys of an order could not be bought now; the message is the customer's sentence."""

@@ -10,7 +10,7 @@ from bitloot.core.choices import StatusChoices, Tone
 from bitloot.core.queue import LeaseLost, QueueManager, QueueRow
 from fulfillment.choices import GateStatus, HoldReason, ReservationStatus
 from orders.exceptions import InvalidTransition
-from orders.models import OrderItem
+from orders.models import OrderItem, Product
 from orders.state import StatusRow, Step
 from storage.models import Key
 
@@ -249,6 +249,20 @@ class SupplierGate(models.Model):
 
     def __str__(self) -> str:
         return f"{self.host}: {self.status}"
+
+
+class SupplierStock(models.Model):
+    """What the supplier last said of a product: looked at before anybody pays. The purchase itself asks again."""
+
+    product = models.OneToOneField(Product, primary_key=True, on_delete=models.CASCADE, related_name="supplier_stock")
+    price = models.DecimalField(max_digits=10, decimal_places=2, null=True, help_text="EUR; none if it is sold out.")
+    quantity = models.PositiveIntegerField(default=0)
+    text_quantity = models.PositiveIntegerField(default=0, help_text="How many of them are text.")
+    asked_at = models.DateTimeField(db_default=Now())
+    seen_at = models.DateTimeField(null=True, help_text="When the supplier last gave a usable answer.")
+
+    def __str__(self) -> str:
+        return f"{self.quantity} of {self.product}"
 
 
 class ForeignPurchase(models.Model):

@@ -1,7 +1,7 @@
 from celery import shared_task
 
 from bitloot.core.queue import drain
-from fulfillment import balance, pipeline
+from fulfillment import availability, balance, pipeline
 from fulfillment.models import Reservation
 
 
@@ -15,3 +15,9 @@ def drain_reservations() -> int:
 def watch_funds() -> None:
     """Look at our balance at the supplier, and tell staff before it is too low."""
     balance.watch()
+
+
+@shared_task(name="fulfillment.stock")
+def look_at_stock() -> int:
+    """Ask the supplier about products that were not looked at for a while, so that the shop shows what is sold out."""
+    return availability.sweep()

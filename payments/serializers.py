@@ -1,4 +1,6 @@
+from collections.abc import Iterable
 from hashlib import sha256
+from operator import attrgetter
 from typing import Any
 
 import segno
@@ -12,6 +14,7 @@ from payments.choices import ReviewReason
 from payments.explorers import transaction_url
 from payments.models import Coin, Payment, Refund
 from payments.networks import network_name
+from payments.troubles import trouble_of
 from payments.uris import payment_uri
 
 CUSTOMER_SENTENCES: dict[str, str] = {
@@ -19,7 +22,6 @@ CUSTOMER_SENTENCES: dict[str, str] = {
     ReviewReason.TOO_LITTLE: "Less than the asked amount arrived. Choose a coin to pay the rest, or write to us.",
 }
 QR_KEPT_SECONDS = 2 * 3600  # longer than a quote runs
-REVIEW_SENTENCE = "Our staff are looking at this payment. You don't need to do anything."
 
 
 class CoinSerializer(serializers.ModelSerializer):
@@ -59,6 +61,7 @@ class PaymentSerializer(serializers.ModelSerializer):
     uri = serializers.CharField(allow_null=True, help_text="Opens a wallet with address, amount and memo filled in.")
     qr = serializers.CharField(allow_null=True, help_text="A picture of the URI, or else of the address.")
     qr_note = serializers.CharField(allow_null=True, help_text="What the code holds, and what is left to type.")
+    headline = serializers.CharField(allow_null=True, help_text="Of the reason, if staff have to look at the payment.")
     reason = serializers.CharField(allow_null=True)
     transaction_id = serializers.CharField(help_text="The transaction that brought the coins; empty while unknown.")
     transaction_url = serializers.URLField(allow_null=True, help_text="Where to look it up, if we know the explorer.")
@@ -68,8 +71,14 @@ class PaymentSerializer(serializers.ModelSerializer):
         fields = [
             "id", "payment_id", "status", "price_amount", "price_currency", "pay_address", "pay_amount", "pay_currency",
             "payin_extra_id", "network", "network_name", "actually_paid", "surplus", "created_at", "expires_at", "uri",
-            "qr", "qr_note", "reason", "transaction_id", "transaction_url",
+            "qr", "qr_note", "headline", "reason", "transaction_id", "transaction_url",
         ]  # fmt: skip
+
+
+class ExtraPaymentSerializer(serializers.Serializer):
+    coins = serializers.CharField()
+    headline = serializers.CharField()
+    reason = serializers.CharField()
 
 
 class RefundSerializer(serializers.ModelSerializer):
@@ -142,10 +151,20 @@ def payment_body(payment: Payment) -> dict[str, Any]:
         "created_at": payment.created_at,
         "expires_at": payment.expires_at,
         **_code(payment),
-        "reason": _sentence(payment),
+        **_reason(payment),
         "transaction_id": payment.payin_hash,
         "transaction_url": transaction_url(payment.network, payment.payin_hash),
     }
+
+
+def extra_body(payments: Iterable[Payment], shown: Payment | None) -> dict[str, str] | None:
+    """Return what came beside the payment that is shown and waits for staff; the newest, if there are several."""
+    beside = [payment for payment in payments if payment is not shown and not payment.is_unknown_to_customer]
+    for payment in sorted(beside, key=attrgetter("created_at"), reverse=True):
+        if trouble := trouble_of(payment):
+            coins = f"{plain(payment.actually_paid)} {payment.pay_currency.upper()}"
+            return {"coins": coins, "headline": trouble.headline, "reason": trouble.sentence}
+    return None
 
 
 def _code(payment: Payment) -> dict[str, str | None]:
@@ -175,5 +194,7 @@ def _surplus(payment: Payment) -> str | None:
     return plain(surplus) if is_noticeable(payment, surplus) else None
 
 
-def _sentence(payment: Payment) -> str | None:
-    return REVIEW_SENTENCE if payment.status == Payment.Status.REVIEW else CUSTOMER_SENTENCES.get(payment.reason)
+def _reason(payment: Payment) -> dict[str, str | None]:
+    if trouble := trouble_of(payment):
+        return {"headline": trouble.headline, "reason": trouble.sentence}
+    return {"headline": None, "reason": CUSTOMER_SENTENCES.get(payment.reason)}

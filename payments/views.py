@@ -5,20 +5,15 @@ from rest_framework.views import APIView
 
 from bitloot.core.api import answers, answers_with, client_network, json_body
 from orders.access import order_and_token_for, order_for
-from orders.views import IDEMPOTENCY_KEY
-from payments import coins, creation, exceptions, refunds
-from payments.models import Payment, Refund
+from payments import coins, exceptions, refunds
+from payments.models import Refund
 from payments.refund_addresses import give_address
 from payments.serializers import (
     CoinSerializer,
     CoinsSerializer,
-    CreatingSerializer,
-    PaymentSerializer,
     RefundAddressSerializer,
     RefundSerializer,
-    StartPaymentSerializer,
     SurplusSerializer,
-    payment_body,
 )
 
 answers(exceptions.NotPayable, 409, "not_payable", "This order cannot be paid now. See the order for the reason.")
@@ -29,6 +24,16 @@ answers(
     "provider_unavailable",
     "The payment provider did not answer. Nothing was charged; try again.",
 )
+answers_with(
+    exceptions.ProviderBusy,
+    lambda err: (
+        503,
+        "provider_busy",
+        f"Many customers are choosing a coin right now. Nothing was charged; try again in {err.retry_after} seconds.",
+        None,
+    ),
+)
+answers_with(exceptions.TooManyQuotes, lambda err: (429, "too_many_quotes", _quotes_sentence(err), None))
 answers(exceptions.NoSurplus, 409, "no_surplus", "There is no surplus to send back, or it is going back already.")
 answers_with(exceptions.AddressRefused, lambda err: (422, "address_refused", str(err), None))
 answers_with(exceptions.TooSmall, lambda err: (422, "below_minimum", _minimum_sentence(err), None))
@@ -41,31 +46,6 @@ class CoinList(APIView):
     def get(self, request: Request) -> Response:
         """List the coins on offer, the most used first, with minimum and price where the provider says them."""
         return Response({"currencies": CoinSerializer(coins.offered(), many=True).data})
-
-
-class PaymentCreate(APIView):
-    throttle_scope = "payments"
-
-    @extend_schema(
-        request=StartPaymentSerializer,
-        responses={201: PaymentSerializer, 202: CreatingSerializer},
-        parameters=[IDEMPOTENCY_KEY],
-    )
-    def post(self, request: Request) -> Response:
-        """Start paying an order in a coin; an open quote in the same coin is returned again."""
-        asked = StartPaymentSerializer(data=json_body(request))
-        asked.is_valid(raise_exception=True)
-        order = order_for(request, asked.validated_data["order_id"])
-        once = creation.start_payment_once(
-            order=order,
-            coin=asked.validated_data["pay_currency"],
-            idempotency_key=request.headers.get("Idempotency-Key", ""),
-        )
-        payment = Payment.objects.get(pk=once.object_id)
-        headers = {"Idempotent-Replayed": "true"} if once.replayed else None
-        if payment.status == Payment.Status.CREATING:
-            return Response({"status": "creating"}, status=202, headers=headers)
-        return Response(payment_body(payment), status=201, headers=headers)
 
 
 class RefundAddress(APIView):
@@ -107,3 +87,10 @@ def _minimum_sentence(err: exceptions.TooSmall) -> str:
     return (
         f"This order is below the minimum of {err.coin.upper()}, {err.minimum} EUR. Choose another coin or order more."
     )
+
+
+def _quotes_sentence(err: exceptions.TooManyQuotes) -> str:
+    if not err.of_order:
+        return "Too many payments were started from your network. Pay one that is open, or try again within the hour."
+    minutes = -(-err.retry_after // 60)
+    return f"This order has enough open payments. Choose one of their coins, or another one in {minutes} minutes."

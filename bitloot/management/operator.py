@@ -10,10 +10,16 @@ from typing import Any, ClassVar, NoReturn
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import ProgrammingError
 from tqdm import tqdm
 
 from bitloot.core.money import plain
 
+INSUFFICIENT_PRIVILEGE = "42501"  # of PostgreSQL
+OWNERS = (
+    "The shop's own database role may not change this. Run the command as the owner of the tables, with"
+    " MIGRATE_DATABASE_URL; in docker compose: docker compose run --rm migrate python manage.py …"
+)
 USAGE = 64  # EX_USAGE of sysexits.h; argparse's own 2 is taken: reconcile could not ask a provider
 
 
@@ -56,6 +62,14 @@ class OperatorCommand(BaseCommand):
 
         parser.error = error  # type: ignore[method-assign]  # Django makes the parser itself
         return parser
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            return super().execute(*args, **options)
+        except ProgrammingError as err:
+            if getattr(err.__cause__, "sqlstate", "") != INSUFFICIENT_PRIVILEGE:
+                raise
+            raise CommandError(OWNERS) from err
 
     def write_json(self, document: Any) -> None:
         self.stdout.write(json.dumps(document, indent=2, cls=_Encoder, ensure_ascii=False))

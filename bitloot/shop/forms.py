@@ -1,7 +1,9 @@
+from decimal import Decimal
 from typing import Any
 
 from django import forms
 
+from bitloot.shop.sale import quantities
 from orders.mailboxes import validate_mailbox
 from orders.models import MAX_QUANTITY, Product
 
@@ -28,10 +30,10 @@ class CheckoutForm(forms.Form):
         },
     )
 
-    def __init__(self, *args: Any, product: Product, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, product: Product, least: Decimal | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # The total stands in the choice itself: it is right without a script and without another request.
         self.fields["quantity"].choices = [  # type: ignore[attr-defined]
             (n, f"{n} {'key' if n == 1 else 'keys'}: {product.price * n} {product.currency}")
-            for n in range(1, MAX_QUANTITY + 1)
+            for n in quantities(product, least)
         ]

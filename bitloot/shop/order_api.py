@@ -23,7 +23,8 @@ from orders.models import Order, OrderItem
 from orders.state import OrderEvent
 from payments.balance import left_to_pay
 from payments.models import Payment, Refund
-from payments.serializers import RefundSerializer, payment_body
+from payments.serializers import RefundSerializer, extra_body, payment_body
+from payments.sync import note_look
 from storage.models import Key
 
 _ITEM_WORD = {"delivered": "fulfilled", "cancelled": "failed", "failed": "failed"}
@@ -60,6 +61,8 @@ class OrderRead(APIView):
         # Before the rest is read: what changes in between is shown with the older ETag, so the next poll sees it again.
         hold = order.reason if order.status == Order.Status.HELD else ""
         version = version_of(order, (token.purpose, hold, is_overdue(order)))
+        if version.has_payments:
+            note_look(order)
 
         @condition(etag_func=lambda _request: version.etag)
         def answer(_request: Request) -> Response:
@@ -89,6 +92,7 @@ def order_body(order: Order, version: Version, purpose: Purpose) -> dict[str, An
         "items": items,
         "amount_due": str(left_to_pay(order, payments)),
         "payment": None if payment is None else payment_body(payment),
+        "extra_payment": extra_body(payments, payment),
         "refunds": refunds,
         "timeline": _timeline(order),
     }

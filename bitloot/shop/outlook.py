@@ -18,6 +18,7 @@ from fulfillment.steps.holding import RESUMABLE, WHY_IT_WAITS
 from orders.choices import OrderReason
 from orders.models import Order
 from payments.models import Payment
+from payments.troubles import trouble_of
 
 # After a day without a key the pipeline gives a purchase to staff.
 STAFF_TAKE_OVER = timedelta(days=1)
@@ -61,7 +62,7 @@ class Outlook:
 
 def outlook_of(order: Order, payment: Payment | None, *, ready: int, has_failed: bool, asks_address: bool) -> Outlook:
     if order.status == Order.Status.HELD:
-        return _held(order)
+        return _held(order, payment)
     if order.status in _MOVING:
         return _delivery(order, ready=ready, has_failed=has_failed)
     if payment is not None and payment.status in _ON_ITS_WAY:
@@ -131,9 +132,10 @@ def _delivery(order: Order, *, ready: int, has_failed: bool) -> Outlook:
     )
 
 
-def _held(order: Order) -> Outlook:
+def _held(order: Order, payment: Payment | None) -> Outlook:
     if order.reason not in RESUMABLE:
-        return Outlook("staff", None, _HELD.get(order.reason, ""))
+        trouble = trouble_of(payment) if payment is not None else None
+        return Outlook("staff", None, _HELD.get(order.reason) or (trouble.sentence if trouble else ""))
     ends = _end_of_patience(order)
     why = WHY_IT_WAITS.get(order.reason, "Our supplier cannot sell us your key at the moment.")
     if ends is None:

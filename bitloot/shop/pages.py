@@ -3,30 +3,42 @@
 import secrets
 import uuid
 
+from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from bitloot.shop.forms import CheckoutForm
+from bitloot.shop.sale import quantities, why_not_sold
 from bitloot.shop.throttling import too_often
 from orders.codes import hand_over_code
 from orders.exceptions import KeyReused, KeySpent, OrderRefused, StillRunning
 from orders.idempotency import BadKey
-from orders.models import MAX_QUANTITY, Order, Product
+from orders.models import Order, Product
 from orders.services import Line, place_order
+from payments.coins import least_price
+
+PRODUCTS_PER_PAGE = 48
 
 
 @require_safe
 def shop_window(request: HttpRequest) -> HttpResponse:
-    return render(request, "shop/shop.html", {"products": _for_sale()})
+    pages = Paginator(_for_sale().order_by("title", "id"), PRODUCTS_PER_PAGE)
+    # A number that is too high or none at all: somebody's old link. It leads to a page that is there.
+    page = pages.get_page(request.GET.get("page"))
+    least = least_price()
+    products = [(product, why_not_sold(product, least)) for product in page]
+    return render(request, "shop/shop.html", {"products": products, "page": page})
 
 
 @require_safe
 def product_page(request: HttpRequest, slug: str) -> HttpResponse:
     product = get_object_or_404(_for_sale(), slug=slug)
-    return render(request, "shop/product.html", {"product": product, "quantities": range(1, MAX_QUANTITY + 1)})
+    least = least_price()
+    shown = {"not_sold": why_not_sold(product, least), "quantities": quantities(product, least)}
+    return render(request, "shop/product.html", {"product": product, **shown})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -35,10 +47,13 @@ def checkout(request: HttpRequest) -> HttpResponse:
         return refusal
     asked = request.POST if request.method == "POST" else request.GET
     product = get_object_or_404(_for_sale(), slug=asked.get("product", ""))
+    least = least_price()
+    if request.method != "POST" and why_not_sold(product, least):
+        return redirect("product", product.slug)  # which says why
     if request.method != "POST":
         initial = {"product": product.slug, "quantity": asked.get("quantity", "1"), "idempotency_key": _new_key()}
-        return _checkout_page(request, product, CheckoutForm(initial=initial, product=product))
-    form = CheckoutForm(asked, product=product)
+        return _checkout_page(request, product, CheckoutForm(initial=initial, product=product, least=least))
+    form = CheckoutForm(asked, product=product, least=least)
     order = _place(form) if form.is_valid() else None
     if order is None:
         return _checkout_page(request, product, form, status=422)
@@ -54,7 +69,7 @@ def order_page(request: HttpRequest, order_id: uuid.UUID) -> HttpResponse:
 
 
 def _for_sale() -> QuerySet[Product]:
-    return Product.objects.filter(is_active=True)
+    return Product.objects.filter(is_active=True).select_related("supplier_stock")
 
 
 def _new_key() -> str:

@@ -1,6 +1,6 @@
 from rest_framework import serializers
 
-from payments.serializers import PaymentSerializer, RefundSerializer
+from payments.serializers import ExtraPaymentSerializer, PaymentSerializer, RefundSerializer
 
 
 class TimelineSerializer(serializers.Serializer):
@@ -59,5 +59,8 @@ class OrderSerializer(serializers.Serializer):
     items = ItemSerializer(many=True)
     amount_due = serializers.DecimalField(max_digits=10, decimal_places=2)
     payment = PaymentSerializer(allow_null=True)
+    extra_payment = ExtraPaymentSerializer(
+        allow_null=True, help_text="What came beside that payment and waits for staff, such as a second deposit."
+    )
     refunds = RefundSerializer(many=True)
     timeline = TimelineSerializer(many=True)

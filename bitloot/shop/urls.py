@@ -1,9 +1,10 @@
 from django.urls import include, path, re_path
 
-from bitloot.shop import finding, order_api, pages
+from bitloot.shop import finding, order_api, pages, payment_api
 
 urlpatterns = [
     path("api/orders/<str:order_id>", order_api.OrderRead.as_view(), name="api-order"),
+    path("api/payments/create", payment_api.PaymentCreate.as_view(), name="api-payment-create"),
     path("", pages.shop_window, name="shop"),
     path("products/<slug:slug>", pages.product_page, name="product"),
     path("checkout", pages.checkout, name="checkout"),

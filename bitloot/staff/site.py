@@ -18,6 +18,7 @@ from bitloot.core import logs
 from bitloot.core.admin.base import BaseAdmin
 from bitloot.core.admin.formatting import NOTHING, age, link, list_url
 from bitloot.core.admin.panels import Panel
+from bitloot.core.policy import without_trusted_types
 from bitloot.core.queue import QueueRow
 from bitloot.staff.cases import count_waiting, open_cases
 from bitloot.staff.forms import SignInForm
@@ -86,6 +87,9 @@ class BitLootAdminSite(AdminSite):
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         context = super().each_context(request)
         return {**context, "header": self._header(request) if context["has_permission"] else []}
+
+    def admin_view(self, view: Any, cacheable: bool = False) -> Any:
+        return without_trusted_types(super().admin_view(view, cacheable))
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """Return the lists that they may see in sections instead of apps; those of one app as Django does."""

@@ -9,6 +9,7 @@ from django.db import connection
 from django.test import Client
 from knox.models import AuthToken
 
+from fulfillment.tests.world import stock_up
 from orders.access import make_token
 from orders.tests.factories import make_order, make_paid_order, make_product
 from payments.models import Coin
@@ -32,7 +33,7 @@ class World:
 
     def __init__(self):
         self.client = Client(raise_request_exception=False, enforce_csrf_checks=True)
-        self.product = make_product(price=Decimal("24.99"))
+        self.product = stock_up(make_product(price=Decimal("24.99")))
         Coin.objects.create(code="btc", name="Bitcoin", minimum=Decimal("5.00"))
         self.order = make_order(self.product, email="ada@example.org")
         self.token = make_token(self.order, "api")

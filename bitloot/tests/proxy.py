@@ -26,6 +26,7 @@ class Proxy(Nginx):
         self.scripts = self.folder / "nginx"
         self.acme = self.folder / "acme"
         self.acme.mkdir()
+        self.acme.chmod(0o755)
         shutil.copytree(ROOT / "deploy" / "nginx", self.scripts)
         self.ca = write_certificate(self.folder)
         self.folder.chmod(0o755)  # its workers give up root

@@ -20,7 +20,7 @@ from tools.dev.supply import without_hash
 
 SERVICES = compose()["services"]
 RUNNING = sorted(set(SERVICES) - {"migrate", "sandbox"})
-OURS = ("migrate", "web", "worker", "beat")
+OURS = ("migrate", "retention", "web", "worker", "beat")
 # Of the compose specification, what we use. A typo would be ignored by nobody but us: compose refuses the file.
 KEYS = {
     "build", "cap_add", "cap_drop", "command", "cpuset", "depends_on", "entrypoint", "env_file", "environment",
@@ -90,6 +90,12 @@ def test_secrets_are_files_that_the_shop_reads_and_no_variables():
     assert "PASSWORD:" not in (ROOT / "docker-compose.yml").read_text()
 
 
+def test_only_what_migrates_and_forgets_is_the_owner_of_the_tables():
+    owners = {name for name in SERVICES if "migrate_database_url" in SERVICES[name].get("secrets", [])}
+    assert owners == {"migrate", "retention"}
+    assert {*SERVICES["web"]["secrets"], "migrate_database_url"} == set(SERVICES["migrate"]["secrets"])
+
+
 def test_images_have_exact_versions():
     bases = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     stages = re.findall(r" AS (\w+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
@@ -101,7 +107,7 @@ def test_images_have_exact_versions():
 def test_every_running_service_has_a_health_check_except_the_worker():
     without = {name for name in RUNNING if "test" not in SERVICES[name].get("healthcheck", {})}
     assert "HEALTHCHECK" in [word for word, _ in instructions("shop")]  # web's
-    assert without == {"web", "worker", "certbot"}
+    assert without == {"web", "worker", "retention", "certbot"}
 
 
 def test_health_check_of_beat_sees_a_schedule_that_is_kept(tmp_path):
@@ -153,7 +159,10 @@ def test_secrets_are_made_once_and_what_is_left_to_fill_in_is_named(tmp_path):
     empty = {file.name for file in folder.iterdir() if not file.read_text()}
     assert empty == set(re.findall(r"fill in secrets/(\w+)", done))
     password = (folder / "postgres_password").read_text()
-    assert f":{password}@postgres" in (folder / "database_url").read_text()
+    owner, shop = ((folder / name).read_text() for name in ("migrate_database_url", "database_url"))
+    assert owner == f"postgres://bitloot:{password}@postgres:5432/bitloot"
+    assert re.fullmatch(r"postgres://bitloot_app:\w{48}@postgres:5432/bitloot", shop)
+    assert password not in shop
     assert f":{(folder / 'redis_password').read_text()}@redis" in (folder / "redis_url").read_text()
     assert len(password) == 48
     assert len((folder / "secret_key").read_text()) >= 50

@@ -116,6 +116,10 @@ WRONG = {
         "postgres://shop@host": "names no database: postgres://user:password@host:5432/name",
         "postgres://shop@host:port/name": "is not a URL",
     },
+    "MIGRATE_DATABASE_URL": {
+        "mysql://shop@host/name": "has to begin with postgres://; leave it out for SQLite under var/",
+        "postgres://owner@host/name": "MIGRATE_DATABASE_URL needs DATABASE_URL beside it",
+    },
     "REDIS_URL": {
         "foo": "is not a URL",
         "http://host": "has to begin with redis:// or rediss://",
@@ -142,6 +146,10 @@ WRONG = {
     "STORE_CURRENCY": {"USD": "has to be one of EUR"},
     "TRUSTED_PROXIES": dict.fromkeys((*NUMBERS, "two", "6", "1.5"), "has to be a whole number from 0 to 5"),
     "THROTTLE_SCALE": dict.fromkeys((*NUMBERS, "1001"), "has to be a number from 0 to 1000"),
+    "NOWPAYMENTS_CALLS_PER_SECOND": dict.fromkeys((*NUMBERS, "1001"), "has to be a number from 0 to 1000"),
+    "KINGUIN_CALLS_PER_SECOND": dict.fromkeys((*NUMBERS, "1001"), "has to be a number from 0 to 1000"),
+    "PAYMENT_QUOTES_PER_ORDER": dict.fromkeys((*NUMBERS, "0", "21", "1.5"), "has to be a whole number from 1 to 20"),
+    "PAYMENT_QUOTES_PER_HOUR": dict.fromkeys((*NUMBERS, "0", "10001"), "has to be a whole number from 1 to 10000"),
     "NOWPAYMENTS_BASE_URL": {
         "https://api.nowpayments.example": "has to end with /v1",
         "http://api.nowpayments.example/v1": "has to be https (http is accepted on loopback only)",
@@ -242,6 +250,9 @@ RIGHT = [
     ("STAFF_EMAIL", "a@shop.example, b@shop.example,a@shop.example", ("a@shop.example", "b@shop.example")),
     ("DEFAULT_FROM_EMAIL", "shop@shop.example", "shop@shop.example"),
     ("THROTTLE_SCALE", "0", 0.0),
+    ("NOWPAYMENTS_CALLS_PER_SECOND", "2.5", 2.5),
+    ("NOWPAYMENTS_CALLS_PER_SECOND", "", 5.0),
+    ("PAYMENT_QUOTES_PER_ORDER", "1", 1),
     ("PAYMENT_TOLERANCE", "0.05", Decimal("0.05")),
     ("NOWPAYMENTS_BASE_URL", "http://127.0.0.1:1/x/v1/", "http://127.0.0.1:1/x/v1"),
     ("KINGUIN_WEBHOOK_SECRET", f"{WEBHOOK}, {WEBHOOK[::-1]}", (WEBHOOK, WEBHOOK[::-1])),

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import requests
 
@@ -99,8 +100,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "DEBUG": "0",
             "SITE_URL": f"https://127.0.0.1:{tls_port}",
             "ALLOWED_HOSTS": "127.0.0.1",
-            "DATABASE_URL": postgres.url,
+            "DATABASE_URL": postgres.url.replace("//postgres@", f"//bitloot_app:{secrets.token_hex(12)}@"),
             "REDIS_URL": redis.url,
+            "LOG_LEVEL": "INFO",
             "KEY_ENVIRONMENT": "production-test",
             **s3.environment,
         }
@@ -109,7 +111,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         store.image.mkdir()
         build("shop", store.image)
         store.manage("collectstatic", "--no-input", "--verbosity", "0")
-        store.manage("migrate", "--verbosity", "0")
+        for command in (("migrate", "--verbosity", "0"), ("grant_rights",)):
+            store.manage(*command, MIGRATE_DATABASE_URL=postgres.url)
         store.seed()
         sandbox = Process("sandbox", [sys.executable, "-m", "sandbox"], env={}, log=var / "sandbox.log")
         sandbox.env = store.env | {
@@ -169,6 +172,48 @@ def test_purchase_with_debug_off_leaves_no_key_in_any_answer_log_mail_or_databas
     assert len(texts) == 1
     assert set(texts) <= serials
     assert places_that_hold(serials, site, customer) == []
+
+
+def test_logs_of_a_purchase_name_order_and_request_and_hold_nothing_that_opens(site):
+    customer = Shopper(site.url, ca=str(site.ca))
+    order = customer.order("ember-drift", email="canary.mailbox@customer.example")
+    assert customer.get(f"/orders/{order['id']}?signature=canary-in-a-query").status_code == 200
+    site.sandbox.pay(customer.payment(order)["payment_id"])
+    customer.wait_fulfilled(order)
+    customer.open_keys(order)
+    customer.send("GET", f"/api/orders/{order['id']}", headers={"Authorization": f"Bearer x{order['access_token']}"})
+    customer.send("POST", "/api/webhooks/kinguin", headers={"X-Event-Secret": "canary-event-secret"}, json={})
+
+    logs = {path.name: path.read_text() for path in (site.store.var / "logs").glob("*")}
+    assert f"order={order['id']}" in logs["worker.log"]
+    asked = re.search(rf"request=(\w{{32}}) order={order['id']} client=127.0.0.0/24 nowpayments POST", logs["web.log"])
+    assert asked
+    wait_until(lambda: asked[1] in site.nginx.logged(), seconds=60, what="the same request in nginx's log")
+    signatures = re.findall(r"[Ss]ignature=([^&\"]+)", b"".join(customer.bodies).decode(errors="replace"))
+    files = {file.name: file.read_text() for file in (site.store.var / "secrets").iterdir()}
+    written = [text.split(":")[2].split("@")[0] if name == "database_url" else text for name, text in files.items()]
+    written.remove(files["redis_url"])  # this one has no password
+    canaries = [order["access_token"].rpartition(".")[2], "canary", *signatures, *filter(None, written)]
+    assert signatures
+    everything = "\n".join([*logs.values(), site.nginx.logged()])
+    assert [canary for canary in canaries if canary in everything] == []
+
+
+def test_the_shops_role_cannot_change_what_happened(site):
+    shop = site.store.env["DATABASE_URL_FILE"]
+    with psycopg.connect(Path(shop).read_text(), autocommit=True) as database:
+        assert database.execute("SELECT count(*) FROM orders_orderevent").fetchone() != (0,)
+        for table in (
+            "orders_orderevent",
+            "webhooks_webhooklog",
+            "storage_keyaccess",
+            "fulfillment_reservationattempt",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                database.execute(f"DELETE FROM {table}")  # noqa: S608
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            database.execute("UPDATE webhooks_webhooklog SET body = ''")
+    site.store.manage("prune", MIGRATE_DATABASE_URL=site.postgres.url)
 
 
 def test_form_of_the_checkout_page_is_accepted_over_tls(site):

@@ -310,6 +310,8 @@ def test_certificate_authority_finds_its_challenge_on_plain_http(proxy):
     folder = proxy.acme / ".well-known" / "acme-challenge"
     folder.mkdir(parents=True)
     (folder / "token-1").write_text("token-1.thumbprint")
+    for path in (folder.parent, folder, folder / "token-1"):
+        path.chmod(0o755)  # as certbot leaves them; this process keeps its files to itself
     found = requests.get(f"{proxy.plain_url}/.well-known/acme-challenge/token-1", allow_redirects=False, timeout=5)
     assert (found.status_code, found.text) == (200, "token-1.thumbprint")
     for outside in ("none", "..%2f..%2f..%2fnginx.conf", "../../../privkey.pem"):

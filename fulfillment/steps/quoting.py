@@ -8,7 +8,7 @@ from bitloot.core.providers import ProviderError
 from fulfillment import gate
 from fulfillment.call_log import CallLog
 from fulfillment.choices import HoldReason
-from fulfillment.kinguin import KinguinClient, OutOfStock
+from fulfillment.kinguin import KinguinClient, OutOfStock, Quote
 from fulfillment.models import Reservation
 from orders.models import Product
 
@@ -33,14 +33,19 @@ def objection_to_buying(
     # No catalogue in this dialect: the purchase itself carries the price cap.
     if quote is None:
         return None
+    return objection_to_quote(product, quote, quantity=reservation.quantity, unit_price=reservation.item.unit_price)
+
+
+def objection_to_quote(product: Product, quote: Quote, *, quantity: int, unit_price: Decimal) -> Objection | None:
+    """Return why this offer cannot be taken for a customer who pays `unit_price` a key, or None."""
     stock = quote.text_qty if product.key_type == Product.KeyType.TEXT else quote.qty
-    if stock < reservation.quantity:
-        sentence = f"The supplier has {stock} of “{product.title}”, {reservation.quantity} are needed."
+    if stock < quantity:
+        sentence = f"The supplier has {stock} of “{product.title}”, {quantity} are needed."
         return Objection(HoldReason.OUT_OF_STOCK, sentence)
     if quote.price > product.max_cost:
         sentence = f"“{product.title}” costs {quote.price} EUR now, the cap is {product.max_cost} EUR."
         return Objection(HoldReason.TOO_EXPENSIVE, sentence)
-    if reservation.item.unit_price - quote.price < product.min_margin:
+    if unit_price - quote.price < product.min_margin:
         sentence = f"“{product.title}” costs {quote.price} EUR now; less than its minimum margin is left."
         return Objection(HoldReason.TOO_EXPENSIVE, sentence)
     return None

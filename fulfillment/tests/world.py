@@ -2,8 +2,10 @@
 
 from datetime import timedelta
 
+from django.utils import timezone
+
 from fulfillment import pipeline
-from fulfillment.models import Reservation
+from fulfillment.models import Reservation, SupplierStock
 from orders.services import Line, place_order
 from tools.dev.supervise import wait_until
 
@@ -14,6 +16,13 @@ def paid(*lines):
     order = place_order(email="kim@shop.example", lines=[Line(p.slug, n) for p, n in lines]).order
     order.mark_paid(message="Paid.")
     return order
+
+
+def stock_up(product):
+    """Let the supplier have said just now that it has the product: nobody asks it before a payment."""
+    said = {"price": product.max_cost, "quantity": 9, "text_quantity": 9, "seen_at": timezone.now()}
+    SupplierStock.objects.create(product=product, **said)
+    return product
 
 
 def run(reservation, times=1):

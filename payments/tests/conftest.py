@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 import responses
 
+from fulfillment.tests.world import stock_up
 from orders.models import Order
 from orders.tests.factories import make_order, make_product
 from payments import creation
@@ -30,10 +31,10 @@ def patient_customers(monkeypatch) -> None:
 
 @pytest.fixture
 def order() -> Order:
-    """An order of 24.99 EUR that can be paid in two coins."""
+    """An order of 24.99 EUR that can be paid in two coins, of a product that the supplier has."""
     make_coin("btc")
     make_coin("eth")
-    return make_order(make_product(price=Decimal("24.99")))
+    return make_order(stock_up(make_product(price=Decimal("24.99"))))
 
 
 @pytest.fixture

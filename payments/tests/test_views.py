@@ -148,7 +148,7 @@ def test_a_minimum_that_only_the_provider_knows_is_told_without_a_number(client,
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"status": "review", "reason": "other_coin"}, "Our staff are looking at this payment"),
+        ({"status": "review", "reason": "other_coin"}, "count them towards your order or send them back"),
         ({"status": "creating", "external_id": None, "reason": "no_answer"}, "did not answer"),
         ({"status": "partially_paid", "reason": "too_little"}, "Less than the asked amount arrived"),
         ({"status": "finished", "reason": "accepted"}, None),

@@ -106,9 +106,15 @@ class Scene:
         yield self._page("partly", partly, "1 of 3 keys is ready")
 
     def _held(self) -> Page:
+        order = self.shopper.order("saltmarsh-signals")
+        address = self._address(order)
+        self._sell_out()  # between the look before the payment and the purchase
+        self.sandbox.pay(address)
+        return self._page("held", order, "Your key has to wait")
+
+    def _sell_out(self) -> None:
         product = next(row for row in self.sandbox.control("state")["products"] if "Saltmarsh" in row["name"])
         self.sandbox.control(f"products/{product['product_id']}", {"qty": 0, "textQty": 0})
-        return self._page("held", self._paid("saltmarsh-signals"), "Your key has to wait")
 
     def _expired(self) -> Page:
         order = self.shopper.order()

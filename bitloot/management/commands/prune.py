@@ -8,7 +8,8 @@ from bitloot.ops.retention import BATCH, RULES, Rule, prune
 class Command(OperatorCommand):
     help = (
         "Forget what its retention has ended for: bodies of webhooks, e-mail addresses of orders that nobody paid,"
-        " mails, openings of keys, sessions. The rows of the books stay. The worker does the same every six hours."
+        " mails, openings of keys, sessions. The rows of the books stay. Every six hours the worker does"
+        " the same, if its database role may."
         " It may be interrupted and run again at any time."
     )
     has_json = has_dry_run = True

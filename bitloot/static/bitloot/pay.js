@@ -64,6 +64,7 @@ export function timeLeft(payment, now) {
 export function renderPay(page, told, open, now) {
   const { order, coins } = page;
   renderSurplus(order);
+  renderExtra(order);
   if (open?.status === "waiting") renderPayment(order, open, coins, now);
   if (told.panel === "coins" || page.changing) renderCoins(page);
 }
@@ -140,6 +141,15 @@ function renderSurplus({ payment }) {
   const surplus = payment?.surplus;
   show(part("surplus"), Boolean(surplus));
   if (surplus) write(part("surplus-amount"), `${surplus} ${payment.pay_currency.toUpperCase()}`);
+}
+
+// What came beside the payment, and a way to us while money is in question.
+function renderExtra({ payment, extra_payment: extra }) {
+  show(part("extra"), Boolean(extra));
+  write(part("extra-headline"), extra?.headline ?? "");
+  write(part("extra-coins"), extra ? `${extra.coins}.` : "");
+  write(part("extra-reason"), extra?.reason ?? "");
+  all("[data-write]").forEach((node) => show(node, payment?.status === "review"));
 }
 
 /** Copy what a whole row shows: the row is the button. */

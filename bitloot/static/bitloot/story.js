@@ -124,7 +124,7 @@ function paying(order, payment, view) {
         lead: "This page updates as soon as the network shows your payment.",
       };
     case "review":
-      return { headline: "Our staff are looking at your payment", lead: payment.reason };
+      return { headline: payment.headline, lead: payment.reason };
     case "refunded":
       return { headline: "Your payment was returned", lead: payment.reason ?? "" };
     default:
@@ -188,6 +188,8 @@ function delivered(order) {
 
 // The API's general sentence is the same for every held order; what nobody foresaw has its reason in the timeline.
 function held(order, { now }) {
+  const { payment } = order;
+  if (payment?.headline) return { headline: payment.headline, lead: payment.reason };
   const lead = outlook(order, now) || (lastLine(order, "order", "held")?.message ?? order.error);
   const headline = order.waits_for === "supplier" ? "Your key has to wait" : "Your order is on hold";
   return { headline, lead, canHaveMoneyBack: order.can_have_money_back };

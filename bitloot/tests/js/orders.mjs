@@ -37,6 +37,7 @@ export const payment = (changes = {}) => ({
   actually_paid: "0",
   expires_at: at(-10),
   qr: null,
+  headline: null,
   reason: null,
   ...changes,
 });

@@ -172,6 +172,14 @@ test("each state of a refund has its sentence", () => {
   assert.doesNotMatch(refundSentence({ ...rests, status: "sent" }, false, () => "tomorrow"), /tomorrow/);
 });
 
+test("a payment in question is told in the API's words, whether the order is held for it or not", () => {
+  const inReview = payment({ status: "review", headline: "Too late", reason: "Said by the API." });
+  for (const status of ["pending", "held"]) {
+    const { headline, lead } = told({ status, payment: inReview });
+    assert.deepEqual([headline, lead], ["Too late", "Said by the API."]);
+  }
+});
+
 test("asking again stops when nothing can change any more", () => {
   assert.equal(isSettled(order({ status: "fulfilled", items: partly(1, 1) })), true);
   assert.equal(isSettled(order({ status: "fulfilled", items: partly(1, 2) })), false);

@@ -1,0 +1,33 @@
+"""What the shop sells right now, and in which quantities."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from fulfillment.availability import is_sold_out
+from orders.models import MAX_QUANTITY, Product
+
+
+@dataclass(frozen=True)
+class NotSold:
+    label: str
+    sentence: str
+
+
+SOLD_OUT = NotSold("Sold out", "Sold out at the moment. We ask our supplier again every few minutes.")
+
+
+def why_not_sold(product: Product, least: Decimal | None) -> NotSold | None:
+    """Return what the shop says instead of "Buy", or None; the product was read with its `supplier_stock`."""
+    if is_sold_out(product):
+        return SOLD_OUT
+    if quantities(product, least):
+        return None
+    return NotSold(
+        "Too small to pay for",
+        f"Coins are taken from {least} {product.currency} on, and {MAX_QUANTITY} of these keys together cost less.",
+    )
+
+
+def quantities(product: Product, least: Decimal | None) -> list[int]:
+    """Return how many keys may be ordered: `least`, in the shop's currency, is the smallest payment of any coin."""
+    return [n for n in range(1, MAX_QUANTITY + 1) if least is None or product.price * n >= least]

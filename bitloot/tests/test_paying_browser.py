@@ -1,0 +1,135 @@
+"""Choosing a coin and paying in a real Chromium: every way in which money goes astray, and none of them a dead end."""
+
+import re
+
+import pytest
+
+from bitloot.tests.services import Sandbox
+from bitloot.tests.test_browser import (
+    browser,
+    choose_coin,
+    complaints,
+    one,
+    order,
+    shown,
+    store,
+    underpay,
+    wait,
+    wait_for_headline,
+)
+
+__all__ = ["browser", "store"]  # fixtures
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+
+def ask_to_pay(browser, store, slug="ember-drift", coin="btc"):
+    order(browser, store, slug)
+    choose_coin(browser, coin)
+    wait_for_headline(browser, "Waiting for your payment")
+    return one(browser, "[data-address]").text
+
+
+def text(browser, selector):
+    return wait(browser, lambda page: one(page, selector).text, selector)
+
+
+def test_card_holds_all_that_a_wallet_needs(browser, store):
+    address = ask_to_pay(browser, store, coin="xrp")
+    amount, ticker = one(browser, ".pay-sum .amount").text.split()
+    memo = one(browser, "[data-memo]").text
+    assert (ticker, one(browser, "[data-price]").text) == ("XRP", "9.99 EUR")
+    wallet = one(browser, "[data-wallet]").get_attribute("href")
+    assert wallet == f"xrpl://{address}?amount={amount}&dt={memo}"
+    assert one(browser, "[data-qr-note]").text == "The code holds the address, the amount and the memo."
+    assert re.fullmatch(r"\d+:\d\d left at this price", one(browser, "[data-countdown]").text)
+    assert 0 < float(one(browser, "progress").get_property("value")) <= 1
+    one(browser, "[data-change]").click()
+    choose_coin(browser, "ltc")
+    wait(browser, lambda page: one(page, "[data-coin]").text == "LTC", "the other coin")
+    assert shown(browser, "[data-memo-only]") == []
+    assert complaints(browser) == []
+
+
+def test_coins_are_found_by_words_in_any_order(browser, store):
+    order(browser, store, "ember-drift")
+    wait(browser, lambda page: len(shown(page, ".coin")) == 6, "the first coins")
+    search = one(browser, "#coin-search")
+    search.send_keys("tron tether")
+    wait(browser, lambda page: [tile.get_attribute("value") for tile in shown(page, ".coin")] == ["usdttrc20"], "it")
+    search.send_keys(" nonsense")
+    wait(browser, lambda page: shown(page, ".coin") == [], "no coin")
+    assert one(browser, "[data-coin-note]").text.startswith("Nothing matches.")
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("429", "The payment provider did not answer."),
+        ("garbage", "The payment provider did not answer."),
+        ("refuse", "This coin is not on offer."),
+    ],
+)
+def test_provider_that_gives_no_address_leaves_the_coins_choosable(browser, store, fault, sentence):
+    order(browser, store, "ember-drift")
+    Sandbox(store.sandbox_url).fault("nowpayments.payment.create", fault, times=1)
+    choose_coin(browser, "btc")
+    assert text(browser, "[data-coins-error]").startswith(sentence)
+    choose_coin(browser, "ltc")
+    wait_for_headline(browser, "Waiting for your payment")
+
+
+def test_what_is_sold_out_is_said_before_anybody_pays(browser, store):
+    sandbox = Sandbox(store.sandbox_url)
+    product = next(row for row in sandbox.control("state")["products"] if "Saltmarsh" in row["name"])
+    order(browser, store, "saltmarsh-signals")
+    sandbox.control(f"products/{product['product_id']}", {"qty": 0, "textQty": 0})
+    # What was seen when the shop started is too old to sell by.
+    aged = "from django.utils import timezone; from datetime import timedelta"
+    aged += "; from fulfillment.models import SupplierStock"
+    aged += "; SupplierStock.objects.update(seen_at=timezone.now() - timedelta(minutes=2))"
+    store.manage("shell", "--verbosity", "0", "-c", aged)
+    choose_coin(browser, "btc")
+    assert "is sold out at the moment. Nothing was charged." in text(browser, "[data-coins-error]")
+    browser.get(store.url)
+    assert "Sold out" in one(browser, 'a[href="/products/saltmarsh-signals"]').text
+    browser.get(f"{store.url}/products/saltmarsh-signals")
+    assert one(browser, ".gone").text == "Sold out"
+    assert shown(browser, ".buy button") == []
+
+
+def test_surplus_is_asked_back_with_one_button(browser, store):
+    address = ask_to_pay(browser, store)
+    Sandbox(store.sandbox_url).pay(address, "over")
+    wait_for_headline(browser, "Your key is ready")
+    wait(browser, lambda page: shown(page, "[data-surplus-back]"), "the button")[0].click()
+    wait(browser, lambda page: shown(page, ".refund [name=address]"), "the form for the address")
+    assert shown(browser, "[data-surplus]") == []
+
+
+def test_wrong_coin_has_a_headline_and_a_way_to_us(browser, store):
+    address = ask_to_pay(browser, store)
+    Sandbox(store.sandbox_url).pay(address, "wrong_coin")
+    wait_for_headline(browser, "Your coins came, but not as asked")
+    assert "count them towards your order or send them back" in one(browser, "[data-lead]").text
+    assert shown(browser, "[data-write] a")[0].get_attribute("href").startswith("mailto:")
+
+
+def test_second_deposit_is_told_beside_the_key(browser, store):
+    address = ask_to_pay(browser, store)
+    sandbox = Sandbox(store.sandbox_url)
+    sandbox.pay(address)
+    wait_for_headline(browser, "Your key is ready")
+    sandbox.pay(address, "repeat")
+    browser.refresh()
+    wait(browser, lambda page: browser.refresh() or shown(page, "[data-extra]"), "the word about it")
+    assert one(browser, "[data-extra-headline]").text == "Your coins came, but not as asked"
+
+
+def test_rest_goes_to_a_new_address_and_the_page_warns_of_the_old_one(browser, store):
+    underpay(browser, store)
+    assert "5.00 EUR are still missing" in one(browser, "[data-lead]").text
+    choose_coin(browser, "ltc")
+    wait_for_headline(browser, "Waiting for the rest")
+    assert one(browser, "[data-price]").text == "5.00 EUR"
+    assert "This is a new address." in one(browser, "[data-panel=pay]").text

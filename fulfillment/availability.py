@@ -1,0 +1,182 @@
+"""Could it be bought right now? Asked before a customer pays: stock, price against the cap, our balance and the gate.
+
+The supplier is asked at most once a minute for a product, and nobody waits longer than two seconds for it. While it is
+silent, what it said within the hour counts. The purchase asks again; this only keeps people from paying for nothing.
+"""
+
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from decimal import Decimal
+from functools import partial
+from threading import BoundedSemaphore, Lock
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from bitloot.core.clock import delay
+from bitloot.core.database import leave_connection
+from bitloot.core.providers import Cause, ProviderError
+from fulfillment import kinguin
+from fulfillment.exceptions import SoldOut
+from fulfillment.kinguin import OutOfStock, Quote
+from fulfillment.models import SupplierGate, SupplierStock
+from fulfillment.steps.quoting import objection_to_quote
+from orders.models import Order, OrderItem, Product
+
+logger = logging.getLogger(__name__)
+
+FRESH_SECONDS = 60
+KNOWN_SECONDS = 3600
+CUSTOMER_WAITS = 2.0
+LOOK_EVERY_SECONDS = 600
+LOOKS = 20  # per sweep: Kinguin counts our requests
+
+NOTHING_CHARGED = "Nothing was charged."
+AGAIN = "Try again later, or choose another game; an order that nobody pays simply expires."
+NOT_NOW = f"We cannot buy keys at the moment, so we take no money for them. {NOTHING_CHARGED} Please try again later."
+
+_callers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="stock")
+_asked: "dict[str, Future[Quote | None]]" = {}
+_lock = Lock()
+# Requests that may wait for the supplier at a time. The others go by what is known already, so that web has threads
+# left for webhooks while the supplier is slow.
+_seats = BoundedSemaphore(2)
+
+
+def demand(order: Order) -> None:
+    """Raise SoldOut if the keys of this order could not be bought now. Waits two seconds for the supplier at most."""
+    items = list(order.items.select_related("product__supplier_stock"))
+    _refresh([item.product for item in items if not _is_younger(item.product, FRESH_SECONDS)])
+    for item in items:
+        if sentence := _objection(item.product, quantity=item.quantity, unit_price=item.unit_price):
+            raise SoldOut(sentence)
+    if sentence := _our_trouble(items):
+        raise SoldOut(sentence)
+
+
+def is_sold_out(product: Product) -> bool:
+    """Whether the supplier said so within the hour; the product was read with its `supplier_stock`."""
+    if not _is_younger(product, KNOWN_SECONDS):
+        return False
+    return bool(_objection(product, quantity=1, unit_price=product.price))
+
+
+def sweep() -> int:
+    """Ask about the products that were not looked at for a while; return how many answered."""
+    stale = Q(supplier_stock=None) | Q(supplier_stock__asked_at__lt=Now() - delay(LOOK_EVERY_SECONDS))
+    longest_ago = F("supplier_stock__asked_at").asc(nulls_first=True)
+    answered = 0
+    for product in Product.objects.filter(stale, is_active=True).order_by(longest_ago)[:LOOKS]:
+        try:
+            _keep(product, _quote(product.supplier_product_id))
+        except ProviderError as err:
+            if err.cause in (Cause.UNREACHABLE, Cause.CREDENTIALS):
+                break  # of all of them
+            # Asked last next time, or a few that cannot be read would keep all others from being looked at.
+            SupplierStock.objects.update_or_create(product=product, defaults={"asked_at": Now()})
+        else:
+            answered += 1
+    return answered
+
+
+def _quote(supplier_product_id: str) -> Quote | None:
+    try:
+        return kinguin.client().quote(supplier_product_id)
+    except OutOfStock:
+        return Quote(price=Decimal(0), qty=0, text_qty=0)
+
+
+def _refresh(products: list[Product]) -> None:
+    if not products:
+        return
+    leave_connection()
+    calls = {product: _ask(product.supplier_product_id) for product in products}
+    has_seat = _seats.acquire(blocking=False)
+    try:
+        done, _ = wait(calls.values(), timeout=CUSTOMER_WAITS if has_seat else 0)
+    finally:
+        if has_seat:
+            _seats.release()
+    for product, call in calls.items():
+        if call in done:
+            _record(product, call)
+        else:
+            # The next customer has it, also if nobody waits for this answer any more.
+            call.add_done_callback(partial(_record_later, product))
+
+
+def _ask(supplier_product_id: str) -> "Future[Quote | None]":
+    """Ask the supplier, or join who is asking for this product already."""
+    with _lock:
+        running = _asked.get(supplier_product_id)
+        if running is not None and not running.done():
+            return running
+        call = _asked[supplier_product_id] = _callers.submit(_quote, supplier_product_id)
+    call.add_done_callback(lambda _: _asked.pop(supplier_product_id, None))
+    return call
+
+
+def _record(product: Product, call: "Future[Quote | None]") -> None:
+    try:
+        _keep(product, call.result())
+    except ProviderError as err:
+        logger.warning("the supplier does not say whether it has %s: %s", product.slug, err)
+
+
+def _record_later(product: Product, call: "Future[Quote | None]") -> None:
+    try:
+        _record(product, call)
+    except Exception:
+        logger.exception("what the supplier said of %s could not be kept", product.slug)
+    finally:
+        connection.close()  # this thread serves no request, so Django does not close it for us
+
+
+def _keep(product: Product, quote: Quote | None) -> None:
+    if quote is None:  # no catalogue in this dialect
+        return
+    now = timezone.now()
+    said = {
+        "price": quote.price if quote.qty else None,
+        "quantity": quote.qty,
+        "text_quantity": quote.text_qty,
+        "asked_at": now,
+        "seen_at": now,
+    }
+    product.supplier_stock, _ = SupplierStock.objects.update_or_create(product=product, defaults=said)
+
+
+def _stock(product: Product) -> SupplierStock | None:
+    return getattr(product, "supplier_stock", None)
+
+
+def _is_younger(product: Product, seconds: float) -> bool:
+    stock = _stock(product)
+    return stock is not None and stock.seen_at is not None and timezone.now() - stock.seen_at < delay(seconds)
+
+
+def _objection(product: Product, *, quantity: int, unit_price: Decimal) -> str | None:
+    """Return a customer's sentence about what the supplier last said; None also where it never said anything."""
+    stock = _stock(product)
+    if stock is None or stock.seen_at is None:
+        return None  # new: the product's form asked the supplier when it was saved
+    if not _is_younger(product, KNOWN_SECONDS):
+        return f"Our supplier does not answer, so we cannot promise you “{product.title}”. {NOTHING_CHARGED} {AGAIN}"
+    quote = Quote(price=stock.price or Decimal(0), qty=stock.quantity, text_qty=stock.text_quantity)
+    if objection_to_quote(product, quote, quantity=quantity, unit_price=unit_price) is None:
+        return None
+    return f"“{product.title}” is sold out at the moment. {NOTHING_CHARGED} {AGAIN}"
+
+
+def _our_trouble(items: list[OrderItem]) -> str | None:
+    """Return why we could not buy anything, whatever the supplier has."""
+    gate = SupplierGate.objects.filter(pk=kinguin.client().host).first()
+    # A paused gate is a silent supplier, and that was judged by what it said within the hour.
+    if settings.SAFE_MODE or (gate is not None and gate.status == SupplierGate.Status.STOPPED):
+        return NOT_NOW
+    prices = [(item, stock.price) for item in items if (stock := _stock(item.product)) is not None]
+    needed = sum((price * item.quantity for item, price in prices if price is not None), Decimal(0))
+    return NOT_NOW if gate is not None and gate.balance is not None and gate.balance < needed else None

@@ -1,0 +1,73 @@
+"""What a customer reads about money that staff have to look at: what happened, what happens next, what to do."""
+
+from dataclasses import dataclass
+
+from payments.choices import ReviewReason
+from payments.models import Payment
+
+
+@dataclass(frozen=True)
+class Trouble:
+    headline: str
+    sentence: str
+
+
+_WAIT = "Please do not send anything else until then."
+_LATE = Trouble(
+    "Your coins came too late",
+    "They arrived after the quote had ended and are no longer worth the price. Our staff accept them or send them back,"
+    f" and e-mail you which. {_WAIT}",
+)
+_OTHERWISE = Trouble(
+    "Your coins came, but not as asked",
+    "They came in another coin, or once more to an old address, so they could not be matched automatically. Our staff"
+    f" count them towards your order or send them back, and e-mail you which. {_WAIT}",
+)
+_TOO_LITTLE = Trouble(
+    "What arrived does not cover the price",
+    "The parts that you sent do not make up the price together. Our staff ask you for the rest or send the parts back,"
+    f" and e-mail you which. {_WAIT}",
+)
+_ENDED = Trouble(
+    "Your coins came after the end",
+    "They arrived when this payment or this order had ended already. Our staff accept them or send them back, and"
+    f" e-mail you which. {_WAIT}",
+)
+_SECOND = Trouble(
+    "A second payment came",
+    "This order was paid already, so the second payment buys nothing. Our staff send it back: we e-mail you as soon as"
+    " you can tell us your address here.",
+)
+_ANY = Trouble(
+    "Our staff are looking at your payment",
+    "It did not arrive as expected. Your money is safe: our staff compare it with the payment provider's books, and"
+    f" e-mail you what they found. {_WAIT}",
+)
+_ABOUT: dict[str, Trouble] = {
+    ReviewReason.LATE_RATE: _LATE,
+    ReviewReason.SECOND_PAYMENT: _SECOND,
+    **dict.fromkeys(
+        (
+            ReviewReason.CHILD_PAYMENT, ReviewReason.NOT_CREATED_BY_US, ReviewReason.OTHER_COIN,
+            ReviewReason.PART_OF_CHILD_PAYMENT, ReviewReason.PART_NOT_CREATED_BY_US, ReviewReason.PART_IN_OTHER_COIN,
+        ),
+        _OTHERWISE,
+    ),
+    **dict.fromkeys(
+        (ReviewReason.TOO_LITTLE, ReviewReason.PARTIALLY_PAID, ReviewReason.ORDER_NOT_COVERED), _TOO_LITTLE
+    ),
+    **dict.fromkeys(
+        (
+            ReviewReason.ORDER_CANCELLED, ReviewReason.ORDER_FAILED, ReviewReason.FINISHED_AFTER_FAILED,
+            ReviewReason.FINISHED_AFTER_CANCELLED, ReviewReason.PARTIALLY_PAID_AFTER_FAILED,
+            ReviewReason.PARTIALLY_PAID_AFTER_CANCELLED, ReviewReason.EXPIRED_WITH_MONEY,
+            ReviewReason.FAILED_WITH_MONEY, ReviewReason.CANCELLED_WITH_MONEY,
+        ),
+        _ENDED,
+    ),
+}  # fmt: skip
+
+
+def trouble_of(payment: Payment) -> Trouble | None:
+    """Return what the customer reads about a payment in review, or None about any other."""
+    return _ABOUT.get(payment.reason, _ANY) if payment.status == Payment.Status.REVIEW else None
