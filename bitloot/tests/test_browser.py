@@ -369,4 +369,4 @@ def mailed_links(store: Store, order_id: str) -> set[str]:
 
 def mailed_codes(store: Store, order_id: str) -> set[str]:
     mails = (mail.read_text(errors="replace").replace("=\n", "") for mail in (store.var / "mail").glob("*"))
-    return {code for mail in mails if order_id in mail for code in re.findall(r"Your code is (\d{6})", mail)}
+    return {code for mail in mails if order_id in mail for code in re.findall(r"Your code: (\d{6})", mail)}
