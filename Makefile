@@ -21,7 +21,7 @@ help:
 	@echo "make demo     a throw-away store, a scripted customer buys a key (PORT=8000, EXIT=1 ends by itself)"
 	@echo "make run      the same store kept under var/, without the customer"
 	@echo "make test     every test, on SQLite and on PostgreSQL with Redis, with the coverage gates"
-	@echo "make check    style, types, layers, migrations, production settings, API schema"
+	@echo "make check    style, types, translations, layers, migrations, production settings, API schema"
 	@echo "make drawing  floors, rooms, their lines and what each imports"
 	@echo "make install  .venv with what the store runs on"
 	@echo "make lock     requirements*.txt anew from requirements*.in"

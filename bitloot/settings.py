@@ -30,6 +30,7 @@ env = Environment(os.environ)
 
 # --- Django -----------------------------------------------------------------------------------------------------------
 SECRET_KEY = env.own_secret("SECRET_KEY", least=50)
+SECRET_KEY_FALLBACKS = list(env.fallbacks("SECRET_KEY_FALLBACKS"))
 DEBUG = env.flag("DEBUG")
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS")
 env.require(DEBUG or "*" not in ALLOWED_HOSTS, "ALLOWED_HOSTS has to name the hosts, not *")
@@ -101,6 +102,8 @@ APPEND_SLASH = False
 SITE_ID = 1  # what flatpages ask for; there is one shop
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]  # of mails; pages and sentences of the API are in English
+LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = "UTC"
 USE_TZ = True
 AUTH_PASSWORD_VALIDATORS = [
@@ -281,7 +284,14 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Order a game key, pay in crypto, open the key. Errors are application/problem+json (RFC 9457).",
     "VERSION": "1.0.0",
     "SERVE_INCLUDE_SCHEMA": False,
-    "TAGS": [{"name": "Staff", "description": "For staff, with a token from /api/admin/login. See docs/staff.md."}],
+    "SERVERS": [{"url": SITE_URL}] if SITE_URL else [],
+    "TAGS": [
+        {"name": "Products", "description": "What is for sale."},
+        {"name": "Orders", "description": "Placed by anyone, opened with the order's own token."},
+        {"name": "Payments", "description": "Coins, addresses to pay to, and money that goes back."},
+        {"name": "Keys", "description": "How far the delivery is, and what opens the keys."},
+        {"name": "Staff", "description": "For staff, with a token from /api/admin/login. See docs/staff.md."},
+    ],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
@@ -291,7 +301,11 @@ SPECTACULAR_SETTINGS = {
         "PaymentStatusEnum": "payments.models.Payment.Status",
     },
     "PREPROCESSING_HOOKS": ["bitloot.ops.schema.only_api"],
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "bitloot.ops.schema.add_problem"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "bitloot.ops.schema.add_problem",
+        "bitloot.ops.schema.polish",
+    ],
 }
 
 # --- NOWPayments ------------------------------------------------------------------------------------------------------
@@ -370,6 +384,12 @@ ALERT_URL = env.alert_urls("ALERT_URL")
 SENTRY_DSN = env.read("SENTRY_DSN", environment.sentry_dsn, default="")
 OTEL_EXPORTER_OTLP_ENDPOINT = env.read("OTEL_EXPORTER_OTLP_ENDPOINT", environment.collector_url, default="")
 METRICS_TOKEN = env.own_secret("METRICS_TOKEN", least=32, required=False)
+BACKUP_SECRET = env.own_secret("BACKUP_SECRET", required=False)
+BACKUP_TARGET = env.read("BACKUP_TARGET", environment.backup_target, default=str(VAR_DIR / "backups"))
+env.require(
+    R2_ENDPOINT or not BACKUP_TARGET.startswith("s3://"), "BACKUP_TARGET is a bucket, and R2_ENDPOINT is not set"
+)
+BACKUP_KEEP = env.whole("BACKUP_KEEP", default=14, least=1, most=1000)
 LOG_LEVEL = env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), default="INFO")
 HSTS = env.choice("HSTS", ("host", "subdomains", "preload"), default="host")
 env.require(DEBUG or CLOCK_SCALE == 1, "CLOCK_SCALE is for chaos runs only; leave it out in production")

@@ -13,7 +13,7 @@ from orders.alerts import STAFF_MAIL, close_alert, raise_alert
 from orders.choices import AlertKind, OrderReason
 from orders.exceptions import OrderRefused
 from orders.models import Alert, Email, Order
-from orders.services import correct_address, renew_link
+from orders.services import correct_address, queue_email, renew_link
 
 CAN_BE_HELD = ("pending", "underpaid", "paid", "fulfilling", "partially_fulfilled")
 # Statuses of payments, as the timeline has them: this app must not import the one above it.
@@ -119,6 +119,7 @@ def cancel(order: Order, *, actor: str, reason: str) -> None:
         order = order.lock()
         demand(objection_to_cancelling(order))
         order.cancel(message="Our staff cancelled this order.", actor=actor)
+        queue_email(order, Email.Kind.CANCELLED)
         _settled(order, actor=actor, reason=reason)
 
 

@@ -5,6 +5,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from email.utils import parseaddr
 from smtplib import (
     SMTPAuthenticationError,
     SMTPConnectError,
@@ -18,19 +19,19 @@ from django.conf import settings
 from django.core.mail import EmailMultiAlternatives, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import transaction
-from django.template.loader import render_to_string
 
 from bitloot.core.clock import GIVE_UP_AFTER
 from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
-from orders import notifications
+from bitloot.core.signing import keyed_digest
+from orders import mail_letters, notifications
 from orders.access import order_link
 from orders.alerts import MAIL_SERVER, STAFF_MAIL, close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.codes import digits_of, latest_code
 from orders.erasure import is_erased
 from orders.mailboxes import deliverable
-from orders.models import Alert, Email, Order, OrderItem
+from orders.models import Email, Order, OrderItem
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def sending(mails: Sequence[Email]) -> Iterator[Callable[[Email], None]]:
     """Yield what sends each of these claimed mails, over one connection; the items of their orders are read at once."""
     orders = {mail.order_id for mail in mails if mail.order_id is not None}
     items: dict[uuid.UUID | None, list[OrderItem]] = defaultdict(list)
-    for item in OrderItem.objects.filter(order__in=orders).select_related("order"):
+    for item in OrderItem.objects.filter(order__in=orders).select_related("order", "product"):
         items[item.order_id].append(item)
     # It dials with the first mail that was rendered, and again after an error.
     with closing(get_connection()) as server:
@@ -67,6 +68,8 @@ def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None
             # The address beside the link, out of one reading of the order: a mail that was owed to an address that
             # staff have corrected since must not carry the new link there.
             mail.to = mail.order.email
+        if mail.is_overtaken:
+            return mail.mark_overtaken()
         if is_erased(mail.to):
             # Some mail servers take it and send a bounce to nobody who reads it.
             return _give_up(mail, "The customer's address was erased.")
@@ -161,27 +164,50 @@ def _record(mail: Email, *, error: str = "") -> None:
 
 
 def _message(mail: Email, items: list[OrderItem]) -> EmailMultiAlternatives:
-    context = _context(mail, mail.order, items)
-    name = f"orders/email/{mail.kind}"
-    subject = " ".join(render_to_string(f"{name}.subject.txt", context).split())
+    letter = mail_letters.write(mail, items, **_secrets(mail))
     message = EmailMultiAlternatives(
-        subject, render_to_string(f"{name}.txt", context), settings.DEFAULT_FROM_EMAIL, [deliverable(mail.to)]
+        letter.subject,
+        letter.text,
+        settings.DEFAULT_FROM_EMAIL,
+        [deliverable(mail.to)],
+        reply_to=[settings.SUPPORT_EMAIL],
+        headers=_headers(mail),
     )
-    message.attach_alternative(render_to_string(f"{name}.html", context), "text/html")
+    message.attach_alternative(letter.html, "text/html")
+    if letter.cover is not None:
+        message.mixed_subtype = "related"  # type: ignore[attr-defined]  # missing in the stubs
+        message.attach(letter.cover)
     return message
 
 
-def _context(mail: Email, order: Order | None, items: list[OrderItem]) -> dict[str, object]:
-    context: dict[str, object] = {"mail": mail, "order": order, "reason": mail.reason, "site_url": settings.SITE_URL}
-    if order is not None and mail.kind not in Email.WITHOUT_LINK:
-        context |= {"items": sorted(items, key=lambda item: item.title), "link": order_link(order)}
+def _headers(mail: Email) -> dict[str, str]:
+    host = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2]
+    # The same for a mail that leaves twice because its worker died in between, so that mail programs show it once; but
+    # another one when staff send it again.
+    name = keyed_digest("bitloot.orders.mail", f"{mail.pk}:{mail.sent_at or ''}")
+    return {
+        "Message-ID": f"<{name[:32]}@{host}>",
+        "Auto-Submitted": "auto-generated",
+        "X-Auto-Response-Suppress": "All",  # Exchange would answer with absence notes
+    }
+
+
+def _secrets(mail: Email) -> dict[str, object]:
+    """Return what may stand in a mail and nowhere else: the link, the code."""
+    order, found = mail.order, dict[str, object]()
+    if order is not None and mail.kind in mail_letters.BRING_TOKEN:
+        found["link"] = order_link(order)
     if order is not None and mail.kind == Email.Kind.ACCESS_CODE and (code := latest_code(order)) is not None:
-        context |= {"code": digits_of(code), "code_ends_at": code.expires_at}
+        found |= {"code": digits_of(code), "code_ends_at": code.expires_at}
     if mail.kind == Email.Kind.YOUR_ORDERS:
-        newest = Order.objects.filter(email=mail.to).prefetch_related("items").order_by("-created_at")[:LISTED]
-        context["found"] = [(found, order_link(found)) for found in newest]
-    if mail.alert_id is not None:
-        alert = Alert.objects.get(pk=mail.alert_id)
-        about_url = settings.SITE_URL + alert.about_path if alert.about_path else ""
-        context |= {"alert": alert, "alert_url": notifications.link_to(alert), "about_url": about_url}
-    return context
+        found["found"] = _orders_of(mail.to)
+    return found
+
+
+def _orders_of(address: str) -> list[dict[str, object]]:
+    newest = Order.objects.filter(email=address).prefetch_related("items").order_by("-created_at")[:LISTED]
+    return [
+        {"order": order, "title": ", ".join(f"{item.quantity} × {item.title}" for item in order.items.all()),
+         "link": order_link(order)}
+        for order in newest
+    ]  # fmt: skip

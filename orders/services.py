@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -57,8 +58,15 @@ class Placed:
     replayed: bool
 
 
-def place_order(*, email: str, lines: Sequence[Line], idempotency_key: str = "", body: bytes = b"") -> Placed:
-    """Place an order at today's prices; lines of one product are merged.
+def place_order(
+    *,
+    email: str,
+    lines: Sequence[Line],
+    language: str = settings.LANGUAGE_CODE,
+    idempotency_key: str = "",
+    body: bytes = b"",
+) -> Placed:
+    """Place an order at today's prices; lines of one product are merged. Its mails are written in `language`.
 
     Raises OrderRefused with the errors by field, KeySpent, and what `idempotency.once` raises.
     """
@@ -67,7 +75,7 @@ def place_order(*, email: str, lines: Sequence[Line], idempotency_key: str = "",
 
     def make(order_id: uuid.UUID) -> None:
         logs.note(order=order_id)
-        made.append(_create(order_id, _clean_email(email), _priced(lines)))
+        made.append(_create(order_id, _clean_email(email), _priced(lines), language))
 
     once = idempotency.once(route="orders", key=idempotency_key, body=body or _fingerprint(email, lines), make=make)
     if once.replayed:
@@ -80,10 +88,21 @@ def place_order(*, email: str, lines: Sequence[Line], idempotency_key: str = "",
     return Placed(order, items, replayed=False)
 
 
-def queue_email(order: Order, kind: str, *, reason: str = "") -> None:
-    """Owe the customer a mail; it leaves after the commit."""
-    queries.insert(Email(order=order, kind=kind, to=order.email, reason=reason))
+def queue_email(order: Order, kind: str, *, after: timedelta | None = None, **facts: str | bool) -> None:
+    """Owe the customer a mail; it leaves after the commit, or after this time if it is not overtaken by then.
+
+    `facts` are what its template says: amounts as decimal text, coins with their name, moments as `isoformat()`.
+    """
+    due: dict[str, Any] = {} if after is None else {"next_attempt_at": Now() + after}
+    queries.insert(Email(order=order, kind=kind, to=order.email, facts=facts, **due))
     wakeup.notify("orders")
+
+
+def expire(order: Order) -> None:
+    """End an order that nobody paid in time, and tell the customer. Raises InvalidTransition if it was paid."""
+    with transaction.atomic():
+        if order.expire():
+            queue_email(order, Email.Kind.EXPIRED)
 
 
 def send_fresh_link(*, order_id: uuid.UUID, email: str) -> None:
@@ -201,13 +220,21 @@ def _find_product(reference: str) -> Product | None:
         return products.filter(slug=reference).first()
 
 
-def _create(order_id: uuid.UUID, email: str, priced: Sequence[tuple[Product, int]]) -> tuple[Order, list[OrderItem]]:
+def _create(
+    order_id: uuid.UUID, email: str, priced: Sequence[tuple[Product, int]], language: str
+) -> tuple[Order, list[OrderItem]]:
     """Write the order in the caller's transaction."""
     _check_limits(email)
     total = sum((product.price * quantity for product, quantity in priced), Decimal(0))
     if total > MAX_TOTAL:
         raise OrderRefused({"items": ["This order is too large. Order less, or write to us."]})
-    order = Order.objects.create(pk=order_id, email=email, total=total, currency=settings.STORE_CURRENCY)
+    order = Order.objects.create(
+        pk=order_id,
+        email=email,
+        total=total,
+        currency=settings.STORE_CURRENCY,
+        language=language,
+    )
     items = [
         OrderItem(order=order, product=product, title=product.title, quantity=quantity, unit_price=product.price)
         for product, quantity in sorted(priced, key=lambda line: line[0].title)  # as a reader of the order gets them

@@ -6,6 +6,7 @@ from bitloot.core.queue import drain, drain_batches
 from orders import codes, idempotency, mail, notifier
 from orders.exceptions import InvalidTransition
 from orders.models import Email, Notification, Order
+from orders.services import expire
 
 
 @shared_task(name="orders.drain")
@@ -30,6 +31,6 @@ def housekeeping() -> None:
     unpaid = Order.objects.filter(status=Order.Status.PENDING, expires_at__lte=Now())
     for order in unpaid.order_by("expires_at")[:500]:  # the next run takes the rest
         try:
-            order.expire()
+            expire(order)
         except InvalidTransition:
             continue  # it was paid in between

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.cache import caches
 from django.http import HttpResponse
+from django.utils.translation import get_language_from_request
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.generics import ListAPIView
 from rest_framework.renderers import JSONRenderer
@@ -100,6 +101,7 @@ class OrderCreate(APIView):
         placed = services.place_order(
             email=asked.validated_data["email"],
             lines=asked.lines(),
+            language=get_language_from_request(request),
             idempotency_key=request.headers.get("Idempotency-Key", ""),
         )
         headers = {"Idempotent-Replayed": "true"} if placed.replayed else None

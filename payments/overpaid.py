@@ -18,7 +18,6 @@ def notice(order: Order, payment: Payment, *, arrived: Decimal) -> None:
         return
     coins = f"{plain(surplus)} {payment.pay_currency.upper()}"
     order.note("payment", f"{coins} more than asked arrived.")
-    sentence = f"{coins} more than we asked for arrived. Open your order to have the surplus sent back to you."
-    queue_email(order, Email.Kind.PROBLEM, reason=sentence)
+    queue_email(order, Email.Kind.OVERPAID, coins=coins)
     message = f"{coins} more than asked arrived with {payment}. The customer was told and can ask for it back."
     raise_alert(AlertKind.OVERPAID, payment, f"{message} You can refund the surplus, too.", order=order)

@@ -1,6 +1,7 @@
 """Where a refund goes to: what customers give is checked against the coin's own rules and never overwritten."""
 
 import uuid
+from typing import Any
 
 import regex
 from django.conf import settings
@@ -65,14 +66,10 @@ def _add(order: Order, refund: Refund, given: RefundAddress) -> None:
 
 
 def _tell_customer(order: Order, refund: Refund, given: RefundAddress) -> None:
-    if given.rests_until is None:
-        sentence = f"We send {refund.coins} to the address ending in {given}, which was given on your order's page."
-        objection = "If that was not you, write to us at once."
-    else:
-        until = f"{given.rests_until:%d %B, %H:%M} UTC"
-        sentence = f"The address for your refund of {refund.coins} was changed: it now ends in {given}."
-        objection = f"We send nothing before {until}. If that was not you, write to us before then."
-    queue_email(order, Email.Kind.PROBLEM, reason=f"{sentence} {objection}")
+    facts: dict[str, Any] = {"coins": refund.coins, "address": str(given)}
+    if given.rests_until is not None:
+        facts["until"] = given.rests_until.isoformat()
+    queue_email(order, Email.Kind.REFUND_ADDRESS, **facts)
 
 
 def _tell_staff(order: Order, refund: Refund, given: RefundAddress) -> None:

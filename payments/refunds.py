@@ -27,11 +27,6 @@ from payments.review import HAS_REFUND, demand_reason
 SMALLEST = Decimal("1E-8")  # what a share is rounded down to: most coins are divided no further
 BY_THE_CUSTOMER = "The customer asked for the surplus."
 _HAS_MONEY = Q(actually_paid__gt=0) & ~Q(status=Payment.Status.REFUNDED)
-_SENTENCES: dict[str, str] = {
-    RefundKind.ALL: "We return {coins} to you.",
-    RefundKind.SURPLUS: "You paid more than we asked for, and we return {coins} to you.",
-    RefundKind.SHARE: "A part of your order could not be delivered, and we return {coins} for it.",
-}
 
 
 # --- what may go back ---
@@ -171,13 +166,18 @@ def _open_refund(order: Order, payment: Payment, *, kind: RefundKind, reason: st
         reason=reason[:200],
     )
     order.note("refund", f"{refund.coins} go back to the customer.", actor=actor)
-    sentence = _SENTENCES[kind].format(coins=refund.coins)
-    queue_email(order, Email.Kind.PROBLEM, reason=f"{sentence} Open your order and tell us the address they go to.")
+    undelivered = _is_undelivered(order)
+    queue_email(order, Email.Kind.REFUND_ASKED, coins=refund.coins, refund=kind.value, undelivered=undelivered)
     close_alert(AlertKind.OVERPAID, payment, by=actor or "automatic: it goes back")
     if kept:
         message = f"{refund.coins} go back to the customer of {order}, who keeps keys of {kept} {order.currency}."
         raise_alert(AlertKind.REFUND_OF_DELIVERED, refund, f"{message} {actor or 'BitLoot'}: {reason}", order=order)
     return refund
+
+
+def _is_undelivered(order: Order) -> bool:
+    """Whether the money goes back because of the supplier: such a reason is none of the words of `orders`."""
+    return order.status == Order.Status.REFUND_DUE and order.reason not in ("", *OrderReason.values)
 
 
 def _all_of(_: Order, payment: Payment) -> tuple[Decimal, Decimal]:
@@ -285,8 +285,17 @@ def _send(refund: Refund, *, actor: str, transaction_id: str, **fields: Any) -> 
         # A savepoint: two orders share no lock, so only the constraint sees a transaction that is entered for both.
         with transaction.atomic():
             refund.move(Refund.Status.SENT, message="The refund was sent.", actor=actor, **fields)
+            _tell_sent(refund, transaction_id)
     except IntegrityError as err:
         raise DecisionRefused("This transaction id was entered for another refund. One of the two is wrong.") from err
+
+
+def _tell_sent(refund: Refund, transaction_id: str) -> None:
+    # Read anew: the address may be an earlier one than this instance knows.
+    to = Refund.objects.select_related("destination").get(pk=refund.pk).destination
+    queue_email(
+        refund.order, Email.Kind.REFUND_SENT, coins=refund.coins, address=str(to or ""), transaction=transaction_id
+    )
 
 
 def objection_to_finishing(refund: Refund) -> str | None:
@@ -301,6 +310,7 @@ def mark_done(refund: Refund, *, actor: str) -> None:
         order = refund.order.lock()
         demand(objection_to_finishing(Refund.objects.select_for_update(of=("self",)).get(pk=refund.pk)))
         refund.move(Refund.Status.DONE, message="The refund has arrived.", actor=actor, done_at=Now())
+        queue_email(order, Email.Kind.REFUND_ARRIVED, coins=refund.coins)
         if refund.payment is not None:
             _end_payment(refund.payment.lock(), actor=actor)
         is_settled = not order.refunds.exclude(status=Refund.Status.DONE).exists()

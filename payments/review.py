@@ -89,8 +89,7 @@ def ask_for_rest(payment: Payment, *, actor: str) -> None:
         payment.order = order
         demand(objection_to_asking(payment))
         order.note("staff", "The customer was asked for the rest.", actor=actor)
-        sentence = f"A part of your payment is missing: {amount_due(order)} {order.currency}."
-        queue_email(order, Email.Kind.PROBLEM, reason=f"{sentence} Open your order to pay it, or write to us.")
+        queue_email(order, Email.Kind.UNDERPAID, missing=str(amount_due(order)))
     close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)
 
 

@@ -123,7 +123,7 @@ def apply(payment: Payment, facts: PaymentFacts, *, still_covers: bool | None = 
         if is_finished:
             return _known_already(order, payment, facts) if why_not is None else _to_review(order, payment, why_not)
         if facts.status in _STEPS:
-            return _apply_step(payment, _STEPS[facts.status])
+            return _apply_step(order, payment, _STEPS[facts.status])
         return _apply_aside(order, payment, facts)
 
 
@@ -213,7 +213,7 @@ def _close_partial_alerts(order: Order, payment: Payment, *, was_partial: bool) 
         close_alert(AlertKind.PAYMENT_REVIEW, counted, by="automatic: the order is paid")
 
 
-def _apply_step(payment: Payment, step: str) -> str:
+def _apply_step(order: Order, payment: Payment, step: str) -> str:
     current = Payment.RANK.get(payment.status)
     # An expired payment may come alive again: coins that were sent late are still seen and confirmed.
     if payment.status == Payment.Status.EXPIRED and step == Payment.Status.WAITING:
@@ -221,6 +221,9 @@ def _apply_step(payment: Payment, step: str) -> str:
     if payment.status != Payment.Status.EXPIRED and (current is None or Payment.RANK[step] <= current):
         return f"{step} brings nothing new"
     payment.move(step, message=STEP_MESSAGES[Payment.Status(step)])
+    seen = Payment.RANK[Payment.Status.CONFIRMING]
+    if Payment.RANK[step] >= seen and (current is None or current < seen):
+        queue_email(order, Email.Kind.PAYMENT_SEEN)
     return str(step)
 
 
@@ -289,26 +292,24 @@ def _apply_partial(order: Order, payment: Payment, facts: PaymentFacts) -> str:
     if not payment.move(Payment.Status.PARTIALLY_PAID, message=sentence, reason=ReviewReason.TOO_LITTLE, credit=credit):
         Payment.objects.filter(pk=payment.pk).update(credit=credit)
         order.note("payment", sentence)
-    _ask_for_rest(order, sentence)
+    _ask_for_rest(order, payment, sentence, arrived=facts.actually_paid)
     alert(order, payment, ReviewReason.PARTIALLY_PAID)
     return "partially_paid"
 
 
-def _ask_for_rest(order: Order, sentence: str) -> None:
+def _ask_for_rest(order: Order, payment: Payment, sentence: str, *, arrived: Decimal) -> None:
     if order.status in (Order.Status.PENDING, Order.Status.EXPIRED):
         order.mark_underpaid(message=sentence)
     if order.status not in PAYABLE:
         return
-    if amount_due(order) > order.total * settings.PAYMENT_TOLERANCE:
-        queue_email(order, Email.Kind.PROBLEM, reason=f"{sentence} Open your order to pay the rest, or write to us.")
+    missing = amount_due(order)
+    if missing > order.total * settings.PAYMENT_TOLERANCE:
+        coins = f"{plain(arrived)} {payment.pay_currency.upper()}"
+        queue_email(order, Email.Kind.UNDERPAID, missing=str(missing), coins=coins)
         return
     # No key leaves without a finished payment, and nobody can be asked for the nothing that is missing.
     order.hold(reason=OrderReason.PAID_IN_PARTS, message="The parts make up the price; our staff are checking them.")
-    queue_email(
-        order,
-        Email.Kind.PROBLEM,
-        reason="Your payments together make up the price. Our staff are checking them; you don't need to do anything.",
-    )
+    queue_email(order, Email.Kind.PAYMENT_CHECKED, in_parts=True)
 
 
 def _apply_refunded(order: Order, payment: Payment) -> str:
@@ -326,11 +327,7 @@ def _apply_refunded(order: Order, payment: Payment) -> str:
     if order.paid_at and order.status in REFUNDABLE and amount_due(order) > 0:
         order.hold_unpaid(message="The payment was refunded by the provider.")
     if counted and order.status in (*PAYABLE, Order.Status.HELD):
-        queue_email(
-            order,
-            Email.Kind.PROBLEM,
-            reason="The payment provider sent your coins back. Your order's page shows what you can do.",
-        )
+        queue_email(order, Email.Kind.COINS_RETURNED)
     alert(order, payment, ReviewReason.REFUNDED)
     return "refunded"
 
@@ -344,11 +341,7 @@ def _to_review(order: Order, payment: Payment, reason: ReviewReason) -> str:
     payment.move(Payment.Status.REVIEW, message="Our staff are checking this payment.", reason=reason)
     if order.status in (*PAYABLE, Order.Status.EXPIRED):
         order.hold(reason=reason, message="The payment needs a manual review.")
-        queue_email(
-            order,
-            Email.Kind.PROBLEM,
-            reason="Your payment did not arrive as expected. Our staff are checking it; you don't need to do anything.",
-        )
+        queue_email(order, Email.Kind.PAYMENT_CHECKED)
     alert(order, payment, reason)
     return f"review: {reason}"
 

@@ -23,7 +23,7 @@ PAYMENT = (
 )  # fmt: skip
 REFUND = ("id", "status", "kind", "amount", "currency", "transaction_id", "created_at", "sent_at", "done_at")
 REFUND_ADDRESS = ("refund_id", "address", "extra_id", "given_at", "client")
-MAIL = ("kind", "to", "status", "reason", "created_at", "sent_at")
+MAIL = ("kind", "to", "status", "reason", "facts", "created_at", "sent_at")
 # Neither the key nor what opens it: the customer's page hands those out.
 KEY = ("id", "status", "content_type", "received_at", "viewed_at", "shredded_at")
 DELIVERY = ("key_id", "status", "created_at", "expires_at", "last_accessed_at", "times_accessed", "opened_at")

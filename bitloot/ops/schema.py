@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 from drf_spectacular.contrib.knox_auth_token import KnoxTokenScheme
@@ -8,6 +9,31 @@ Endpoints = list[tuple[str, str, str, Any]]
 
 class StaffTokenScheme(KnoxTokenScheme):
     target_class = "bitloot.core.staff_api.StaffToken"
+
+
+# Names for generated clients, which become names of functions there; the staff's routes keep the generated ones.
+_OPERATIONS = {
+    "products_list": "list_products",
+    "products_retrieve": "read_product",
+    "orders_create": "place_order",
+    "orders_retrieve": "read_order",
+    "orders_lookup_create": "find_orders",
+    "orders_code_create": "mail_code",
+    "orders_redeem_create": "redeem_code",
+    "orders_email_create": "change_email",
+    "orders_close_links_create": "close_other_links",
+    "payments_currencies_retrieve": "list_coins",
+    "payments_create_create": "start_payment",
+    "payments_refund_address_create": "give_refund_address",
+    "payments_refund_surplus_create": "ask_for_surplus",
+    "fulfillment_status_retrieve": "read_delivery",
+    "fulfillment_download_link_retrieve": "list_sealed_keys",
+    "fulfillment_reveal_create": "reveal_keys",
+    "fulfillment_download_report_create": "report_download",
+    "fulfillment_money_back_create": "ask_for_money_back",
+    "fulfillment_deliver_create": "deliver_order",
+}
+_TAGS = {"products": "Products", "orders": "Orders", "payments": "Payments", "fulfillment": "Keys"}
 
 
 def only_api(endpoints: Endpoints, **_: Any) -> Endpoints:
@@ -56,4 +82,15 @@ def add_problem(result: dict[str, Any], **_: Any) -> dict[str, Any]:
             )
             if by_order and not path.endswith("/deliver"):
                 operation["security"] = [{"orderBearer": []}]
+    return result
+
+
+def polish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Give every operation a summary, a tag for people and a name for generated clients."""
+    for path, methods in result.get("paths", {}).items():
+        for operation in methods.values():
+            operation["summary"] = re.split(r"[.:;](?:\s|$)", operation["description"], maxsplit=1)[0]
+            operation["operationId"] = _OPERATIONS.get(operation["operationId"], operation["operationId"])
+            tag = _TAGS.get(path.split("/")[2], "Staff")
+            operation["tags"] = ["Staff" if path.endswith("/deliver") else tag]
     return result

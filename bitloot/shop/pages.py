@@ -8,6 +8,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils.translation import get_language_from_request
 from django.views.decorators.http import require_http_methods, require_safe
 
 from bitloot.shop.forms import CheckoutForm
@@ -54,7 +55,7 @@ def checkout(request: HttpRequest) -> HttpResponse:
         initial = {"product": product.slug, "quantity": asked.get("quantity", "1"), "idempotency_key": _new_key()}
         return _checkout_page(request, product, CheckoutForm(initial=initial, product=product, least=least))
     form = CheckoutForm(asked, product=product, least=least)
-    order = _place(form) if form.is_valid() else None
+    order = _place(form, get_language_from_request(request)) if form.is_valid() else None
     if order is None:
         return _checkout_page(request, product, form, status=422)
     page = reverse("order-page", args=[order.id])
@@ -83,12 +84,13 @@ def _checkout_page(request: HttpRequest, product: Product, form: CheckoutForm, s
     return response
 
 
-def _place(form: CheckoutForm) -> Order | None:
+def _place(form: CheckoutForm, language: str) -> Order | None:
     """Place the form's order, or show in the form what has to change."""
     wanted = form.cleaned_data
     line = Line(product=wanted["product"], quantity=wanted["quantity"])
     try:
-        return place_order(email=wanted["email"], lines=[line], idempotency_key=wanted["idempotency_key"]).order
+        key = wanted["idempotency_key"]
+        return place_order(email=wanted["email"], lines=[line], language=language, idempotency_key=key).order
     except OrderRefused as err:
         _explain(form, err)
     except StillRunning:

@@ -86,7 +86,7 @@ def make_rows(title="Ember Drift", **order_fields):
     return SimpleNamespace(
         product=product, order=order, item=item, payment=payment, reservation=reservation, key=key,
         event=order.events.first(),
-        email=Email.objects.create(order=order, kind="problem", to=order.email, reason=title[:300]),
+        email=Email.objects.create(order=order, kind="delayed", to=order.email, facts={"title": title}),
         approval=Approval.objects.create(
             order=order, about_model="payments.payment", about_pk=str(payment.pk), decision="refund",
             label="Refund all", fields={"reason": title}, digest="0" * 64, requested_by=make_staff(),

@@ -54,7 +54,7 @@ def check_out(client):
 
 def mailed_code(order):
     drain_mails()
-    return re.search(r"Your code is (\d{6})", outbox.outbox[-1].body)[1]
+    return re.search(r"Your code: (\d{6})", outbox.outbox[-1].body)[1]
 
 
 def ask_for_code(client, order, email=None):

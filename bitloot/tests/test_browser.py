@@ -165,6 +165,7 @@ def test_code_by_mail_opens_a_link_that_lost_its_end_and_other_links_can_be_clos
     wait_for_headline(browser, "Choose how to pay")
     one(browser, ".history summary").click()
     one(browser, "[data-close-links]").click()
+    browser.switch_to.alert.accept()
     wait(browser, lambda page: one(page, "[data-close-answer]").text.startswith("Done."), "the end of other links")
     browser.refresh()
     wait_for_headline(browser, "Choose how to pay")
@@ -368,4 +369,4 @@ def mailed_links(store: Store, order_id: str) -> set[str]:
 
 def mailed_codes(store: Store, order_id: str) -> set[str]:
     mails = (mail.read_text(errors="replace").replace("=\n", "") for mail in (store.var / "mail").glob("*"))
-    return {code for mail in mails if order_id in mail for code in re.findall(r"Your code is (\d{6})", mail)}
+    return {code for mail in mails if order_id in mail for code in re.findall(r"Your code: (\d{6})", mail)}

@@ -90,6 +90,18 @@ def test_every_operation_documents_its_errors_and_who_may():
                 assert not any(operation.get("security", [])), (method, path)
 
 
+def test_every_operation_has_a_summary_a_known_tag_and_a_name_of_its_own():
+    operations = [operation for methods in DOCUMENT["paths"].values() for operation in methods.values()]
+    tags = {tag["name"] for tag in DOCUMENT["tags"]}
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    assert {tag for operation in operations for tag in operation["tags"]} == tags
+    for operation in operations:
+        assert 5 < len(operation["summary"]) < 120, operation["summary"]
+    customers = [operation["operationId"] for operation in operations if operation["tags"] != ["Staff"]]
+    assert not [name for name in customers if name.endswith(("_create", "_retrieve"))]
+
+
 @pytest.mark.parametrize("path", ["/api/schema", "/api/docs"])
 def test_the_document_and_its_page_are_served_offline(client, path):
     answer = client.get(path)

@@ -46,6 +46,7 @@ from storage.services import report_sold_twice, shred, store_key, upload
 Status = Reservation.Status
 TAKEN_BACK = {SupplierStatus.CANCELED: HoldReason.CANCELED, SupplierStatus.REFUNDED: HoldReason.REFUNDED}
 FAST_POLLS = 10
+PARTLY_READY_AFTER = 300
 FAST_POLL_SECONDS = 2
 # As plain SQL, because every delivery asks for it.
 _STATUSES = """
@@ -196,7 +197,7 @@ def finish_order(order: Order) -> None:
         if Order.Status.FULFILLED in Order.TRANSITIONS[order.status] and order.mark_fulfilled():
             queue_email(order, Email.Kind.KEY_READY)
     elif Status.DELIVERED in statuses and order.status == Order.Status.FULFILLING:
-        order.mark_partially_fulfilled(message="Some keys of this order are ready.")
+        _mark_partly_ready(order, "Some keys of this order are ready.")
 
 
 def _keep(reservation: Reservation, keys: list[SupplierKey]) -> None:
@@ -207,7 +208,14 @@ def _keep(reservation: Reservation, keys: list[SupplierKey]) -> None:
         for key in keys:
             _store(reservation, key)
         if len(keys) > before and order.status == Order.Status.FULFILLING:
-            order.mark_partially_fulfilled(message=f"{len(keys)} of {reservation.quantity} keys are ready.")
+            _mark_partly_ready(order, f"{len(keys)} of {reservation.quantity} keys are ready.")
+
+
+def _mark_partly_ready(order: Order, message: str) -> None:
+    order.mark_partially_fulfilled(message=message)
+    # Most orders are complete soon after; the mail is for those that are not, and each gets one.
+    if not Email.objects.filter(order=order, kind=Email.Kind.PARTLY_READY).exists():
+        queue_email(order, Email.Kind.PARTLY_READY, after=delay(PARTLY_READY_AFTER))
 
 
 def _store(reservation: Reservation, key: SupplierKey, *, claim: uuid.UUID | None = None) -> Key:

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from bitloot.core.clock import GIVE_UP_AFTER, backoff, delay
 from bitloot.core.faults import failpoint
@@ -90,7 +91,13 @@ def age(reservation: Reservation, since: datetime | None) -> float:
 
 
 def hold(
-    reservation: Reservation, reason: HoldReason, message: str, *, sentence: str = CUSTOMER_SENTENCE, **fields: Any
+    reservation: Reservation,
+    reason: HoldReason,
+    message: str,
+    *,
+    sentence: str = CUSTOMER_SENTENCE,
+    until: datetime | None = None,
+    **fields: Any,
 ) -> StepResult:
     """Stop: reservation and order held, alert opened, customer told. The order of a replacement stays as it is."""
     with transaction.atomic():
@@ -100,7 +107,7 @@ def hold(
             failpoint("hold.recorded")
         if _can_hold(order) and not reservation.is_replacement:
             order.hold(reason=reason, message=sentence)
-            _tell_customer(order, sentence)
+            _tell_delayed(reservation, order, reason, until)
         alert(reservation, reason, f"{message} Open the reservation in the admin to decide.")
     failpoint("hold.committed")
     return Next.NOTHING
@@ -124,7 +131,8 @@ def wait_or_give_up(reservation: Reservation, reason: HoldReason, message: str) 
         f"{why} We buy your key as soon as we can. If that takes longer than {hours} hours, we return your money."
     )
     since = reservation.waiting_since or Now()
-    hold(reservation, reason, message, sentence=sentence, waiting_since=since)
+    until = timezone.now() + delay(rest)
+    hold(reservation, reason, message, sentence=sentence, until=until, waiting_since=since)
     return Wait(delay(min(_pause(reservation), rest)))
 
 
@@ -151,10 +159,18 @@ def _can_hold(order: Order) -> bool:
     return Order.Status.HELD in Order.TRANSITIONS[order.status] and order.status not in NOT_WANTED
 
 
-def _tell_customer(order: Order, sentence: str) -> None:
+def _tell_delayed(reservation: Reservation, order: Order, reason: HoldReason, until: datetime | None) -> None:
     """Mail the customer, once for each cause: an order may be held, bought again and held many times over."""
-    if not Email.objects.filter(order=order, kind=Email.Kind.PROBLEM, reason=sentence).exists():
-        queue_email(order, Email.Kind.PROBLEM, reason=sentence)
+    cause = "staff" if until is None else reason.value if reason in WHY_IT_WAITS else "supplier"
+    if Email.objects.filter(order=order, kind=Email.Kind.DELAYED, facts__cause=cause).exists():
+        return
+    ends: dict[str, Any] = {} if until is None else {"until": until.isoformat()}
+    queue_email(order, Email.Kind.DELAYED, cause=cause, title=reservation.item.title, **ends)
+
+
+def _tell_once(order: Order, kind: Email.Kind) -> None:
+    if not Email.objects.filter(order=order, kind=kind).exists():
+        queue_email(order, kind)
 
 
 def waits_for_a_purchase(order: Order) -> bool:
@@ -172,11 +188,11 @@ def owe_back(order: Order, reason: HoldReason, message: str) -> None:
     if Key.objects.filter(item__order=order).exists():
         if Order.Status.HELD in Order.TRANSITIONS[order.status]:
             order.hold(reason=HoldReason.PARTLY_DELIVERED, message=PARTLY_DELIVERED)
-            _tell_customer(order, PARTLY_DELIVERED)
+            _tell_once(order, Email.Kind.PARTLY_UNDELIVERED)
         return
     if Order.Status.REFUND_DUE in Order.TRANSITIONS[order.status]:
+        # Its receiver in payments opens the refunds, and each asks the customer for an address by mail.
         order.mark_refund_due(reason=reason, message=message)
-        queue_email(order, Email.Kind.PROBLEM, reason=f"{message} Our staff will write to you about your money.")
 
 
 def alert(reservation: Reservation, about: HoldReason | Notice, message: str) -> None:

@@ -112,7 +112,7 @@ def test_too_dear_holds_and_buys_by_itself_once_the_price_is_back(reservation, s
     run(reservation)
     order = reservation.item.order
     assert (reservation.status, reservation.reason, order.status) == ("held", "too_expensive", "held")
-    assert Email.objects.filter(kind="problem").count() == 1
+    assert Email.objects.filter(kind="delayed").count() == 1
     assert "cap" not in order.events.filter(kind="order").last().message
     Product.objects.filter(pk=product.pk).update(max_cost=Decimal("8.50"))
     finish(reservation)

@@ -277,7 +277,7 @@ def test_a_replacement_that_cannot_be_bought_leaves_the_order_and_is_typed(deliv
     sandbox.fault("kinguin.order.create", "out_of_stock", times=1)
     run(again)
     assert (again.status, again.item.order.status) == ("cancelled", "fulfilled")
-    assert not Email.objects.filter(kind="problem").exists()
+    assert not Email.objects.filter(kind="delayed").exists()
     by_hand.replace_by_hand(old, actor="kim", reason="Bought elsewhere.", code=Secret(CODE), old_key=KEEP)
     again.refresh_from_db()
     assert (again.status, again.manual) == ("delivered", True)

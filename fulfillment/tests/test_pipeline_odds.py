@@ -73,7 +73,7 @@ def told():
 
 
 def problems(order):
-    return Email.objects.filter(order=order, kind="problem").count()
+    return Email.objects.filter(order=order, kind="delayed").count()
 
 
 def order_url(settings, reservation=None):

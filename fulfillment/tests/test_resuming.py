@@ -33,7 +33,7 @@ def test_supplier_that_does_not_answer_ends_no_wait_for_stock(reservation, sandb
     run(reservation)
     assert (reservation.status, reservation.reason) == ("held", "out_of_stock")
     assert reservation.next_attempt_at > timezone.now()
-    assert Email.objects.filter(kind="problem").count() == 1
+    assert Email.objects.filter(kind="delayed").count() == 1
     finish(reservation)
 
 
@@ -101,7 +101,7 @@ def test_refusals_although_the_catalogue_says_yes_end_with_the_products_patience
     order = reservation.item.order
     assert (reservation.status, order.status, reservation.permits.count()) == ("held", "held", 9)
     mails = Email.objects.filter(order=order)
-    assert [mails.filter(kind=kind).count() for kind in ("problem", "alert")] == [1, 1]
+    assert [mails.filter(kind=kind).count() for kind in ("delayed", "alert")] == [1, 1]
     assert Alert.objects.filter(kind="reservation").count() == 1
     age(reservation, waiting_since=Now() - 25 * HOUR)
     run(reservation)
@@ -126,7 +126,8 @@ def test_each_cause_is_told_once(reservation, sandbox):
         run(reservation)
     mails = Email.objects.filter(order=reservation.item.order)
     assert mails.filter(kind="alert").count() == 2
-    assert mails.filter(kind="problem").values("reason").distinct().count() == mails.filter(kind="problem").count() == 2
+    causes = mails.filter(kind="delayed").order_by("pk").values_list("facts__cause", flat=True)
+    assert list(causes) == ["out_of_stock", "supplier"]
     assert Alert.objects.filter(status="open").count() == 1
 
 

@@ -105,7 +105,7 @@ def test_a_refused_key_is_told_at_once_holds_nothing_and_resumes(reservation, sa
     Reservation.objects.update(created_at=Now() - timedelta(days=9), attempts=50)
     run(reservation, 3)
     assert (reservation.status, reservation.item.order.status, alerts()) == ("pending", "paid", [alert.kind])
-    assert not Email.objects.filter(kind="problem").exists()
+    assert not Email.objects.filter(kind="delayed").exists()
     settings.KINGUIN_API_KEY = right
     SupplierGate.objects.update(probe_at=Now() - HOUR)
     finish(reservation)

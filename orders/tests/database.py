@@ -20,11 +20,11 @@ def dying_at(table):
 
 @contextlib.contextmanager
 def between(table, happen):
-    """Let something happen after the first statement about the table and before the second."""
+    """Let something happen after the first statement about the table and before the second, or its transaction."""
     seen = []
 
     def watch(execute, sql, params, many, context):
-        if f'"{table}"' in sql:
+        if f'"{table}"' in sql or (seen and sql.startswith("SAVEPOINT")):
             seen.append(sql)
             if len(seen) == 2:
                 happen()

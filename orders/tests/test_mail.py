@@ -2,22 +2,31 @@ import smtplib
 from datetime import timedelta
 
 import pytest
+from django.contrib.staticfiles import finders
 from django.core import mail as outbox
 from django.core.mail.backends.locmem import EmailBackend
 from django.db.models.functions import Now
 
 from orders import mail
 from orders.access import make_token, order_link
+from orders.mail_letters import BRING_TOKEN
+from orders.mail_samples import FACTS
 from orders.models import Alert, Email, OrderEvent
 from orders.services import renew_link
 from orders.tasks import drain_mails
 from orders.tests.database import dying_at
-from orders.tests.factories import make_email, make_order
+from orders.tests.factories import make_email, make_order, make_product
 from sandbox.mailbox import Mailbox
 from tools.dev.supervise import free_port, wait_until
 
 pytestmark = pytest.mark.django_db
-KINDS = [kind for kind in Email.Kind.values if kind not in (*Email.WITHOUT_LINK, "access_code")]  # these bring no link
+STATUSES = {  # in which the mail is still true
+    "payment_checked": "held",
+    "underpaid": "underpaid",
+    "expired": "expired",
+    "cancelled": "cancelled",
+    "partly_ready": "partially_fulfilled",
+}
 
 
 class Server(EmailBackend):
@@ -45,11 +54,11 @@ def drained(row):
     return row
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", sorted(BRING_TOKEN))
 def test_a_mail_is_rendered_when_it_is_sent_and_leads_to_the_page(kind):
-    order = make_order()
+    order = make_order(status=STATUSES.get(kind, "pending"))
     Email.objects.all().delete()
-    row = drained(make_email(kind, order=order, reason="Something is missing."))
+    row = drained(make_email(kind, order=order, facts=FACTS[kind]))
     (sent,) = outbox.outbox
     assert [row.status, row.error, row.next_attempt_at, row.crashes] == ["sent", "", None, 0]
     assert row.sent_at is not None
@@ -201,7 +210,7 @@ def mailbox(settings, monkeypatch):
 
 def owed(order, number):
     Email.objects.all().delete()
-    return [make_email("problem", order=order, reason=f"Number {n}.") for n in range(number)]
+    return [make_email("delayed", order=order, facts={"title": f"Number {n}"}) for n in range(number)]
 
 
 def test_four_mails_share_one_connection_to_the_mail_server(mailbox):
@@ -310,3 +319,70 @@ def test_the_address_that_was_replaced_gets_no_link():
     assert "#" not in sent.body
     assert "#" not in sent.alternatives[0][0].split("<body")[1].replace("&#x27;", "'")
     assert str(order.pk) in sent.body
+
+
+def test_headers_say_that_a_machine_wrote_and_where_answers_go(settings):
+    settings.DEFAULT_FROM_EMAIL, settings.SUPPORT_EMAIL = "Shop <shop@mail.shop.example>", "help@shop.example"
+    row = make_email("key_ready")
+    drained(row)
+    sent = next(mail for mail in outbox.outbox if "ready" in mail.subject).message()
+    assert [sent["Auto-Submitted"], sent["Reply-To"]] == ["auto-generated", "help@shop.example"]
+    assert sent["Message-ID"].endswith("@mail.shop.example>")
+
+
+def test_a_mail_that_leaves_twice_has_one_id_and_one_that_staff_send_again_another(server):
+    row = make_email("key_ready")
+    Email.objects.exclude(pk=row.pk).delete()
+    drained(row)
+    Email.objects.filter(pk=row.pk).update(status="queued", sent_at=None)  # its worker died before it recorded it
+    drained(row)
+    row.mark_queued_again()
+    drained(row)
+    first, repeated, again = (mail.message()["Message-ID"] for mail in outbox.outbox)
+    assert first == repeated != again
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [("payment_seen", "paid"), ("underpaid", "paid"), ("expired", "paid"), ("partly_ready", "fulfilled"),
+     ("payment_checked", "paid"), ("delayed", "fulfilled")],
+)  # fmt: skip
+def test_a_mail_that_is_no_longer_true_is_not_sent(kind, status):
+    row = make_email(kind, order=make_order(status=status), facts=FACTS[kind])
+    Email.objects.exclude(pk=row.pk).delete()
+    assert [drained(row).status, row.next_attempt_at, outbox.outbox] == ["overtaken", None, []]
+
+
+def test_a_mail_is_in_the_language_that_its_order_remembers(client):
+    product = make_product()
+    form = {"email": "ada@example.org", "items": [{"product": product.slug, "quantity": 1}]}
+    client.post("/api/orders", form, content_type="application/json", headers={"Accept-Language": "de-AT,en;q=0.5"})
+    drain_mails()
+    (sent,) = outbox.outbox
+    assert sent.subject == f"Ihre Bestellung: {product.title}, 24,99 EUR"
+    assert '<html lang="de">' in sent.alternatives[0][0]
+
+
+@pytest.mark.parametrize(("kind", "path"), [("expired", "/products/product"), ("cancelled", "/")])
+def test_what_can_be_ordered_again_leads_to_the_shop_and_brings_no_token(settings, kind, path):
+    product = make_product(slug="product", is_active=True)
+    order = make_order(product, status=kind)
+    type(product).objects.update(is_active=kind == "expired")
+    Email.objects.all().delete()
+    drained(make_email(kind, order=order))
+    (sent,) = outbox.outbox
+    assert f":\n{settings.SITE_URL}{path}\n" in sent.body
+    assert "#" not in sent.body
+
+
+def test_a_picture_travels_with_the_mail_and_nothing_is_loaded(tmp_path, settings):
+    settings.STATICFILES_DIRS = [tmp_path]
+    (tmp_path / "cover.png").write_bytes(b"\x89PNG")
+    order = make_order(make_product(cover="cover.png"))
+    finders.get_finder.cache_clear()
+    drain_mails()
+    finders.get_finder.cache_clear()
+    parts = [part for part in outbox.outbox[-1].message().walk() if part.get_content_type() == "image/png"]
+    assert [part["Content-ID"] for part in parts] == ["<cover>"]
+    assert 'src="cid:cover"' in outbox.outbox[-1].alternatives[0][0]
+    assert order.emails.get().status == "sent"

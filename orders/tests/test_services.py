@@ -295,9 +295,9 @@ def test_of_eight_payments_at_once_one_is_recorded():
 
 def test_a_queued_mail_goes_to_the_orders_address():
     order = make_order()
-    queue_email(order, Email.Kind.PROBLEM, reason="Why.")
-    mail = order.emails.get(kind="problem")
-    assert [mail.to, mail.reason, mail.order] == [order.email, "Why.", order]
+    queue_email(order, Email.Kind.UNDERPAID, missing="5.00")
+    mail = order.emails.get(kind="underpaid")
+    assert [mail.to, mail.facts, mail.order] == [order.email, {"missing": "5.00"}, order]
 
 
 def fresh_links(order):

@@ -97,6 +97,7 @@ FINISHED, PART = says("finished", paid=1), says("partially_paid", paid="0.5")
 NUMBERED = ("first", "second", "third")
 PAID = (choose(), FINISHED)
 HALF = (choose(), PART)
+BACK = "refund_asked, refund_address, refund_sent, refund_arrived"  # the mails of a refund
 GIVEN_BACK = "refund: The address for the refund was given: it ends in …qqqqqq., refund sent, refund done"
 OTHER_ORDER = "5f0f2e8c-6ad3-4b0e-8d7b-2f6f0a6f4a11"
 OVERTAKEN, UNANSWERED = Event("choose_overtaken", ("btc",)), Event("choose_unanswered", ("btc",))
@@ -125,6 +126,7 @@ def ends(name, end, *events, told, inbox=None, **more):
     """
     happened = tuple(event for part in events for event in (_said(part) if isinstance(part, str) else [part]))
     order, payments, mails, alerts = ("" if cell == "—" else cell for cell in end.split(" | "))
+    mails = more.pop("mails", mails)
     story = Story(
         name,
         happened,
@@ -154,13 +156,13 @@ def unknown(name, *events):
 
 
 def underpays(name, *events, told="waiting, partially_paid, order underpaid", **more):
-    end = "underpaid | partially_paid: too_little | problem | partially_paid"
+    end = "underpaid | partially_paid: too_little | underpaid | partially_paid"
     return ends(name, end, *events, told=told, **more)
 
 
 def held(name, reason, *events, told="waiting, review, order held", **more):
     """Tell a story that stops in front of our staff, for this reason."""
-    return ends(name, f"held: {reason} | review: {reason} | problem | {reason}", *events, told=told, **more)
+    return ends(name, f"held: {reason} | review: {reason} | payment_checked | {reason}", *events, told=told, **more)
 
 
 def _texts(listed, separator=", "):
@@ -256,7 +258,7 @@ STORIES = (
     ),
     ends(
         "the provider itself knows the payment for another order",
-        "held: other_order | review: other_order | problem | ipn_other_order; other_order",
+        "held: other_order | review: other_order | payment_checked | ipn_other_order; other_order",
         says("finished", paid=1, order_id=OTHER_ORDER),
         told="waiting, review, order held",
         needs_ipn=True,
@@ -295,7 +297,8 @@ STORIES = (
     ),
     ends(
         "the answer is lost, an hour passes, then money",
-        "held: not_created_by_us | review: not_created_by_us + expired: no_answer | problem | not_created_by_us",
+        "held: not_created_by_us | review: not_created_by_us + expired: no_answer | payment_checked"
+        " | not_created_by_us",
         "finished 1",
         before=(LOST, TWO_HOURS, SWEEP),
         told="expired, payment waiting > review, order held",
@@ -332,19 +335,19 @@ STORIES = (
     underpays("a part is paid, told twice", "partially_paid 0.5, partially_paid"),
     ends(
         "a part grows",
-        "underpaid | partially_paid: too_little | problem, problem | partially_paid",
+        "underpaid | partially_paid: too_little | underpaid, underpaid | partially_paid",
         "partially_paid 0.5, partially_paid 0.7",
         told="waiting, partially_paid, order underpaid, payment: 0.000301609 BTC arrived; 0.000129261 BTC are missing.",
     ),
     ends(
         "a part, then the provider covers the rest",
-        "paid | finished | problem, payment_received | —",
+        "paid | finished | underpaid, payment_received | —",
         "partially_paid 0.5, finished 1",
         told="waiting, partially_paid, order underpaid, finished, order paid",
     ),
     ends(
         "a part, then the provider calls it finished",
-        "held: too_little | review: too_little | problem, problem | too_little",
+        "held: too_little | review: too_little | underpaid, payment_checked | too_little",
         "partially_paid 0.5, finished",
         told="waiting, partially_paid, order underpaid, review, order held",
     ),
@@ -353,14 +356,14 @@ STORIES = (
     held("short beyond the tolerance", "too_little", "finished 0.9949"),
     ends(
         "a part, then the rest in the same coin",
-        "paid | partially_paid: too_little + finished | problem, payment_received | —",
+        "paid | partially_paid: too_little + finished | underpaid, payment_received | —",
         "second finished 1",
         before=(*HALF, choose()),
         told="waiting, partially_paid, order underpaid, second waiting, second finished, order paid",
     ),
     ends(
         "a part, then the rest in another coin",
-        "paid | partially_paid: too_little + finished | problem, payment_received | —",
+        "paid | partially_paid: too_little + finished | underpaid, payment_received | —",
         "second confirming 1, second finished",
         before=(*HALF, choose("eth")),
         told="waiting, partially_paid, order underpaid, second waiting, second confirming, second finished, order paid",
@@ -368,7 +371,7 @@ STORIES = (
     ends(
         "a part, a part of the rest, and the rest of that",
         "paid | partially_paid: too_little + partially_paid: too_little + finished | "
-        "problem, problem, payment_received | —",
+        "underpaid, underpaid, payment_received | —",
         "third finished 1",
         before=(*HALF, choose("eth"), says("partially_paid", paid="0.5", of=1), choose("ltc")),
         told="waiting, partially_paid, order underpaid, second waiting, second partially_paid, third waiting, "
@@ -377,14 +380,14 @@ STORIES = (
     ends(
         "a part, then a part of the rest",
         "underpaid | partially_paid: too_little + partially_paid: too_little | "
-        "problem, problem | partially_paid; partially_paid",
+        "underpaid, underpaid | partially_paid; partially_paid",
         "second partially_paid 0.5",
         before=(*HALF, choose("eth")),
         told="waiting, partially_paid, order underpaid, second waiting, second partially_paid",
     ),
     ends(
         "a part beside a payment of everything",
-        "paid | partially_paid: too_little + finished | problem, payment_received | partially_paid",
+        "paid | partially_paid: too_little + finished | underpaid, payment_received | partially_paid",
         "partially_paid 0.5, second finished 1",
         before=(choose(), choose("eth")),
         told="waiting, second waiting, partially_paid, order underpaid, second finished, order paid",
@@ -392,7 +395,7 @@ STORIES = (
     ends(
         "two parts that make a whole",
         "held: paid_in_parts | partially_paid: too_little + partially_paid: too_little | "
-        "problem, problem | partially_paid; partially_paid",
+        "underpaid, payment_checked | partially_paid; partially_paid",
         "partially_paid 0.6, second partially_paid 0.6",
         before=(choose(), choose("eth")),
         after=(choose("ltc"),),
@@ -401,7 +404,7 @@ STORIES = (
     ),
     ends(
         "two parts that make a whole are accepted",
-        "paid | finished: accepted + partially_paid: too_little | problem, problem, payment_received"
+        "paid | finished: accepted + partially_paid: too_little | underpaid, payment_checked, payment_received"
         " | accepted_below_price; partially_paid",
         "partially_paid 0.6, second partially_paid 0.6",
         before=(choose(), choose("eth")),
@@ -411,7 +414,7 @@ STORIES = (
     ),
     ends(
         "two parts, then one of them is finished",
-        "paid | finished + partially_paid: too_little | problem, problem, payment_received | partially_paid",
+        "paid | finished + partially_paid: too_little | underpaid, payment_checked, payment_received | partially_paid",
         "second partially_paid 0.6, partially_paid 0.6, finished 1",
         before=(choose(), choose("eth")),
         told="waiting, second waiting, partially_paid, order underpaid, second partially_paid, order held, "
@@ -419,7 +422,7 @@ STORIES = (
     ),
     ends(
         "a part that lacks nothing",
-        "held: paid_in_parts | partially_paid: too_little | problem | partially_paid",
+        "held: paid_in_parts | partially_paid: too_little | payment_checked | partially_paid",
         "partially_paid 1",
         told="waiting, partially_paid, order underpaid, order held",
     ),
@@ -436,13 +439,13 @@ STORIES = (
     ),
     ends(
         "a part, then cancelled in the dashboard",
-        "held: cancelled_with_money | review: cancelled_with_money | problem, problem | cancelled_with_money",
+        "held: cancelled_with_money | review: cancelled_with_money | underpaid, payment_checked | cancelled_with_money",
         "partially_paid 0.5, cancelled",
         told="waiting, partially_paid, order underpaid, review, order held",
     ),
     ends(
         "a part, sent back by the provider",
-        "underpaid | refunded: too_little | problem, problem | refunded",
+        "underpaid | refunded: too_little | underpaid, coins_returned | refunded",
         "partially_paid 0.5, refunded",
         told="waiting, partially_paid, order underpaid, refunded",
         unseen=("pending", ("refunded",), ("payment_review: refunded",), ()),
@@ -450,14 +453,14 @@ STORIES = (
     ends(
         "a part is sent back while the rest is paid",
         "held: order_not_covered | refunded: too_little + review: order_not_covered | "
-        "problem, problem, problem | order_not_covered; refunded",
+        "underpaid, coins_returned, payment_checked | order_not_covered; refunded",
         "refunded, second finished 1",
         before=(*HALF, choose("eth")),
         told="waiting, partially_paid, order underpaid, second waiting, refunded, second review, order held",
     ),
     ends(
         "a part for an order that had expired",
-        "underpaid: unpaid | partially_paid: too_little | problem | partially_paid",
+        "underpaid: unpaid | partially_paid: too_little | expired, underpaid | partially_paid",
         "partially_paid 0.5",
         before=(choose(), EXPIRED_ORDER),
         told="waiting, order expired, partially_paid, order underpaid",
@@ -469,7 +472,7 @@ STORIES = (
     ),
     ends(
         "a part is accepted by staff",
-        "paid | finished: accepted | problem, payment_received | accepted_below_price",
+        "paid | finished: accepted | underpaid, payment_received | accepted_below_price",
         "partially_paid 0.5",
         after=(staff("accept"), says("partially_paid"), says("finished")),
         told="waiting, partially_paid, order underpaid, staff: Accepted as paid: looked at the chain, "
@@ -477,7 +480,7 @@ STORIES = (
     ),
     ends(
         "staff ask for the rest, and it comes",
-        "paid | partially_paid: too_little + finished | problem, problem, payment_received | —",
+        "paid | partially_paid: too_little + finished | underpaid, underpaid, payment_received | —",
         "second finished 1",
         before=(*HALF, staff("ask_for_rest"), choose()),
         told="waiting, partially_paid, order underpaid, staff: The customer was asked for the rest., "
@@ -485,7 +488,7 @@ STORIES = (
     ),
     ends(
         "a part is refunded by staff",
-        "refunded | refunded: too_little | problem, problem, problem | —",
+        "refunded | refunded: too_little | underpaid, refund_asked, refund_address, refund_sent, refund_arrived | —",
         "partially_paid 0.5",
         after=(staff("refund"), *REFUND_FLOW),
         told="waiting, partially_paid, order underpaid, refund: 0.000215435 BTC go back to the customer., "
@@ -494,7 +497,7 @@ STORIES = (
     ),
     ends(
         "a part is refunded, then the rest comes all the same",
-        "refunded | refunded: too_little + review: order_refunded | problem, problem, problem | order_refunded",
+        f"refunded | refunded: too_little + review: order_refunded | underpaid, {BACK} | order_refunded",
         "second finished 1",
         before=(*HALF, choose("eth"), staff("refund"), *REFUND_FLOW),
         told="waiting, partially_paid, order underpaid, second waiting, "
@@ -505,14 +508,14 @@ STORIES = (
     # --- too much, too often
     ends(
         "too much",
-        "paid | finished | payment_received, problem | overpaid",
+        "paid | finished | payment_received, overpaid | overpaid",
         "finished 1.2",
         told="waiting, finished, order paid, payment: 0.000086174 BTC more than asked arrived.",
     ),
     pays("a little too much", "finished 1.004"),
     ends(
         "too much for the rest",
-        "paid | partially_paid: too_little + finished | problem, payment_received, problem | overpaid",
+        "paid | partially_paid: too_little + finished | underpaid, payment_received, overpaid | overpaid",
         says("finished", paid="2", of=1),
         before=(*HALF, choose("eth")),
         told="waiting, partially_paid, order underpaid, second waiting, second finished, order paid, "
@@ -541,7 +544,7 @@ STORIES = (
     ),
     ends(
         "a second payment for a delivered order is sent back",
-        "fulfilled | finished + refunded: second_payment | payment_received, problem, problem | —",
+        f"fulfilled | finished + refunded: second_payment | payment_received, {BACK} | —",
         "second finished 1",
         before=(choose("eth"), choose(), FINISHED, *DELIVERED),
         after=(staff("refund", of=1), *REFUND_FLOW, says("finished", of=1)),
@@ -565,7 +568,7 @@ STORIES = (
     held("the quote ends with money in it", "expired_with_money", "expired 0.3"),
     ends(
         "the quote ends with money, staff accept",
-        "paid | finished: accepted | problem, payment_received | accepted_below_price",
+        "paid | finished: accepted | payment_checked, payment_received | accepted_below_price",
         "expired 0.9",
         after=(staff("accept"), says("expired")),
         told="waiting, review, order held, staff: Accepted as paid: looked at the chain, finished, order paid",
@@ -575,12 +578,14 @@ STORIES = (
         "expired",
         after=(Event("age", (), {"days": 6}), quietly("finished", paid=1), SWEEP),
         told="waiting, expired, order expired, finished, order paid",
+        mails="expired, payment_received",
     ),
     pays(
         "money for an expired order",
         "finished 1",
         before=(choose(), EXPIRED_ORDER),
         told="waiting, order expired, finished, order paid",
+        mails="expired, payment_received",
     ),
     ends(
         "money for a cancelled order",
@@ -591,7 +596,7 @@ STORIES = (
     ),
     ends(
         "money for a cancelled order goes back",
-        "refunded | refunded: order_cancelled | problem, problem | —",
+        "refunded | refunded: order_cancelled | refund_asked, refund_address, refund_sent, refund_arrived | —",
         "finished 1",
         before=(choose(), order_moves("cancel", message="Cancelled.")),
         after=(staff("refund"), *REFUND_FLOW),
@@ -601,7 +606,7 @@ STORIES = (
     ),
     ends(
         "money for an order that is refunded already",
-        "refunded | refunded + review: second_payment | payment_received, problem, problem | second_payment",
+        f"refunded | refunded + review: second_payment | payment_received, {BACK} | second_payment",
         "second finished 1",
         before=(
             choose("eth"),
@@ -632,14 +637,14 @@ STORIES = (
     ),
     ends(
         "a deposit in the wrong coin",
-        "held: child_payment | waiting + review: child_payment | problem | child_payment",
+        "held: child_payment | waiting + review: child_payment | payment_checked | child_payment",
         deposit("wrong_coin"),
         before=(choose(),),
         told="waiting, review, order held",
     ),
     ends(
         "a deposit in the wrong coin, staff accept",
-        "paid | waiting + finished: accepted | problem, payment_received | —",
+        "paid | waiting + finished: accepted | payment_checked, payment_received | —",
         deposit("wrong_coin"),
         before=(choose(),),
         after=(staff("accept", of=1),),
@@ -647,7 +652,7 @@ STORIES = (
     ),
     ends(
         "the wrong coin, then the right one",
-        "paid | finished + review: child_payment | problem, payment_received | child_payment",
+        "paid | finished + review: child_payment | payment_checked, payment_received | child_payment",
         deposit("wrong_coin"),
         "finished 1",
         before=(choose(),),
@@ -656,7 +661,7 @@ STORIES = (
     ends(
         "a part, and a deposit beside it",
         "held: child_payment | partially_paid: too_little + review: child_payment | "
-        "problem, problem | child_payment; partially_paid",
+        "underpaid, payment_checked | child_payment; partially_paid",
         "partially_paid 0.5",
         deposit("repeat"),
         before=(choose(),),
@@ -687,7 +692,7 @@ STORIES = (
     held("failed with money in it", "failed_with_money", "failed 0.1"),
     ends(
         "failed, staff send the money back",
-        "refunded | refunded: failed_with_money | problem, problem, problem | —",
+        f"refunded | refunded: failed_with_money | payment_checked, {BACK} | —",
         "failed 0.1",
         after=(staff("refund"), *REFUND_FLOW, says("failed")),
         told="waiting, review, order held, refund: 0.000043087 BTC go back to the customer., order refund_due, "
@@ -755,7 +760,7 @@ STORIES = (
     ),
     ends(
         "refunded before delivery",
-        "held: payment_refunded | refunded | payment_received, problem | refunded",
+        "held: payment_refunded | refunded | payment_received, coins_returned | refunded",
         "refunded",
         before=PAID,
         told="waiting, finished, order paid, refunded, order held",
@@ -783,7 +788,7 @@ STORIES = (
     ),
     ends(
         "refunded by staff before delivery",
-        "refunded | refunded | payment_received, problem, problem | —",
+        "refunded | refunded | payment_received, refund_asked, refund_address, refund_sent, refund_arrived | —",
         "finished",
         before=(*PAID, staff("refund"), *REFUND_FLOW),
         told="waiting, finished, order paid, refund: 0.00043087 BTC go back to the customer., "
@@ -798,6 +803,7 @@ STORIES = (
         "in_review 1, finished",
         before=(choose(), says("confirming", paid=1), WEEK),
         told="waiting, confirming, order expired, finished, order paid",
+        mails="expired, payment_received",
     ),
     unknown("wrong_asset_confirmed", "wrong_asset_confirmed 1"),
     unknown("a word in capitals", "FINISHED 1"),
@@ -854,10 +860,11 @@ STORIES = (
         says("finished", paid=1, outcome_amount="0.00034"),
         before=(choose(), WEEK),
         told="waiting, order expired, review, order held",
+        mails="expired, payment_checked",
     ),
     ends(
         "a week late, at an old rate, and staff accept",
-        "paid | finished: accepted | problem, payment_received | —",
+        "paid | finished: accepted | expired, payment_checked, payment_received | —",
         says("finished", paid=1, outcome_amount="0.00034"),
         before=(choose(), WEEK),
         after=(staff("accept"),),
@@ -870,23 +877,27 @@ STORIES = (
         says("finished", paid=1, outcome_amount="0.005", outcome_currency="eth"),
         before=(choose(), WEEK),
         told="waiting, order expired, review, order held",
+        mails="expired, payment_checked",
     ),
     pays(
         "a week late, and the coins still cover the price",
         "finished 1",
         before=(choose(), WEEK),
         told="waiting, order expired, finished, order paid",
+        mails="expired, payment_received",
     ),
     pays(
         "a week late, and the outcome is not reported",
         says("finished", paid=1, outcome_amount=None),
         before=(choose(), WEEK),
         told="waiting, order expired, finished, order paid",
+        mails="expired, payment_received",
     ),
     pays(
         "seen in time, finished a week late at another rate",
         says("finished", paid=1, outcome_amount="0.00034"),
         before=(choose(), says("confirming", paid=1), WEEK),
         told="waiting, confirming, order expired, finished, order paid",
+        mails="expired, payment_received",
     ),
 )

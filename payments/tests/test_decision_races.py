@@ -80,7 +80,7 @@ def test_a_payment_is_given_back_once():
     outcomes = at_once(*[lambda: refund_of(Payment.objects.get(pk=payment.pk)).status] * 6)
     assert sorted(outcomes) == ["DecisionRefused"] * 5 + ["requested"]
     assert Refund.objects.count() == 1
-    assert mails(payment.order) == ["problem"]
+    assert mails(payment.order) == ["refund_asked"]
 
 
 def test_an_address_and_its_sending_at_once_do_not_stop_each_other():

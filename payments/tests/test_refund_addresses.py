@@ -46,12 +46,10 @@ def test_every_address_is_mailed_to_the_customer():
     refund = refund_of(money_in())
     give(refund, Q)
     until = give(refund, P).destination.rests_until
-    mails = refund.order.emails.filter(kind="problem").order_by("id").values_list("reason", flat=True)[1:]
+    mails = refund.order.emails.filter(kind="refund_address").order_by("id").values_list("facts", flat=True)
     assert list(mails) == [
-        "We send 0.0012 BTC to the address ending in …qqqqqq, which was given on your order's page."
-        " If that was not you, write to us at once.",
-        "The address for your refund of 0.0012 BTC was changed: it now ends in …qqqqqp."
-        f" We send nothing before {until:%d %B, %H:%M} UTC. If that was not you, write to us before then.",
+        {"coins": "0.0012 BTC", "address": "…qqqqqq"},
+        {"coins": "0.0012 BTC", "address": "…qqqqqp", "until": until.isoformat()},
     ]
 
 

@@ -26,9 +26,9 @@ def test_a_refund_owes_the_order_back(order_status):
     assert (refund.status, refund.amount, refund.currency) == ("requested", Decimal("0.0012"), "btc")
     assert (refund.order, refund.payment, refund.reason) == (payment.order, payment, WHY)
     assert (now(payment), now(payment.order), payment.order.reason) == ("review", "refund_due", "refund_requested")
-    assert mails(payment.order) == ["problem"]
-    sentence = "We return 0.0012 BTC to you. Open your order and tell us the address they go to."
-    assert payment.order.emails.get(kind="problem").reason == sentence
+    assert mails(payment.order) == ["refund_asked"]
+    facts = {"coins": "0.0012 BTC", "refund": "all", "undelivered": False}
+    assert payment.order.emails.get(kind="refund_asked").facts == facts
     assert story(payment.order) == [
         ("refund", "0.0012 BTC go back to the customer.", "ada"),
         ("order", "The payment goes back.", "ada"),
@@ -216,11 +216,12 @@ def test_a_surplus_goes_back_beside_the_order():
     payment = paid(make_order(status="fulfilled"), "0.0030")
     refund = refunds.request_surplus(payment, actor="ada", reason=WHY)
     assert (refund.kind, refund.amount, refund.worth) == ("surplus", Decimal("0.0006"), 0)
-    assert refund.order.emails.get(kind="problem").reason == (
-        "You paid more than we asked for, and we return 0.0006 BTC to you."
-        " Open your order and tell us the address they go to."
-    )
+    facts = {"coins": "0.0006 BTC", "refund": "surplus", "undelivered": False}
+    assert refund.order.emails.get(kind="refund_asked").facts == facts
     give(refund), send(refund), refunds.mark_done(refund, actor="ada")
+    assert mails(refund.order) == ["refund_asked", "refund_address", "refund_sent", "refund_arrived"]
+    sent = refund.order.emails.get(kind="refund_sent").facts
+    assert sent == {"coins": "0.0006 BTC", "address": f"…{ADDRESS[-6:]}", "transaction": TXID}
     assert (now(payment), now(payment.order)) == ("finished", "fulfilled")
     with pytest.raises(DecisionRefused, match="Nothing came beyond"):
         refunds.request_surplus(payment, actor="ada", reason=WHY)

@@ -133,9 +133,8 @@ def test_the_rest_is_what_all_parts_leave():
     make_payment(order, **{**HALF, "credit": Decimal("2.50")})
     settlement.alert(order, part, "partially_paid")
     review.ask_for_rest(part, actor="ada")
-    assert mails(order) == ["problem"]
-    sentence = "A part of your payment is missing: 10.49 EUR. Open your order to pay it, or write to us."
-    assert order.emails.get(kind="problem").reason == sentence
+    assert mails(order) == ["underpaid"]
+    assert order.emails.get(kind="underpaid").facts == {"missing": "10.49"}
     assert story(order) == [("staff", "The customer was asked for the rest.", "ada")]
     assert Alert.objects.get().closed_by == "ada"
     assert now(order) == "underpaid"

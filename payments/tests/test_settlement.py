@@ -114,7 +114,7 @@ def test_a_paid_order_has_its_rows_and_its_mail():
         ("payment", "", ""),
     ]
     assert payment.order.events.last().message == "0.0012345 BTC more than asked arrived."
-    assert kinds(payment.order) == ["payment_received", "problem", "alert"]
+    assert kinds(payment.order) == ["payment_received", "overpaid", "alert"]
     assert alerts() == ["overpaid"]
     assert [payment.actually_paid, payment.finished_at is not None] == [ASKED * 2, True]
     assert payment.evidence == {
@@ -133,7 +133,7 @@ def test_finished_that_is_objected_to_holds_the_order_with_its_reason():
     payment.refresh_from_db()
     assert outcome == "review: other_price"
     assert [payment.order.status, payment.order.reason, payment.reason] == ["held", "other_price", "other_price"]
-    assert [alerts(), sorted(kinds(payment.order))] == [["payment_review"], ["alert", "problem"]]
+    assert [alerts(), sorted(kinds(payment.order))] == [["payment_review"], ["alert", "payment_checked"]]
 
 
 @pytest.mark.parametrize("word", ["expired", "failed", "cancelled"])
@@ -191,7 +191,8 @@ def test_a_part_counts_with_what_arrived_and_the_customer_is_asked_for_the_rest(
     assert amount_due(payment.order) == Decimal("12.50")
     sentence = "0.00061725 BTC arrived; 0.00061725 BTC are missing."
     assert payment.order.events.last().message == sentence
-    assert payment.order.emails.get(kind="problem").reason.startswith(sentence)
+    facts = {"missing": "12.50", "coins": "0.00061725 BTC"}
+    assert payment.order.emails.get(kind="underpaid").facts == facts
 
 
 def test_a_part_that_grows_is_counted_anew():
@@ -224,3 +225,22 @@ def test_a_rest_that_no_longer_completes_the_price_is_for_a_person():
     order = make_order()
     rest = make_payment(order, price_amount=Decimal("12.50"))
     assert apply(rest, make_facts(rest)) == "review: order_not_covered"
+
+
+def test_coins_that_are_seen_are_mailed_once_and_not_when_the_payment_is_finished_at_once():
+    payment = make_payment()
+    for step in ("confirming", "confirmed", "sending", "confirming"):
+        apply(payment, make_facts(payment, step))
+        payment.refresh_from_db()
+    assert kinds(payment.order) == ["payment_seen"]
+    at_once = make_payment()
+    apply(at_once, make_facts(at_once))
+    assert kinds(at_once.order) == ["payment_received"]
+
+
+def test_the_transaction_is_kept_though_a_later_answer_leaves_it_out():
+    payment = make_payment()
+    apply(payment, make_facts(payment, "confirming", payin_hash="0xabc"))
+    apply(payment, make_facts(payment))
+    payment.refresh_from_db()
+    assert payment.payin_hash == "0xabc"

@@ -141,7 +141,7 @@ def is_settled(run: Run) -> bool:
     order, reservation = run.order, run.reservation
     if order.status == Order.Status.PENDING or reservation is None:
         return False
-    if order.emails.exclude(status__in=["sent", "failed"]).exists():
+    if order.emails.exclude(status__in=["sent", "overtaken", "failed"]).exists():
         return False
     if order.status == Order.Status.FULFILLED:
         return not Key.objects.filter(item_id=run.item_id, status="received").exists()

@@ -1,4 +1,4 @@
-"""`make check`: style, types, layers, migrations, production settings, API schema and the list of settings."""
+"""`make check`: style, types, translations, layers, migrations, production settings, API schema, list of settings."""
 
 import os
 import re
@@ -42,6 +42,7 @@ def _style() -> bool:
             "style": [str(BIN / "ruff"), "check", "."],
             "format": [str(BIN / "ruff"), "format", "--check", "."],
             "types": [sys.executable, "-m", "mypy", "."],
+            "translations": [sys.executable, "-m", "tools.dev.messages", "--check"],
             "layers": [str(BIN / "lint-imports"), "--no-cache"],
         },
         environment,

@@ -108,11 +108,11 @@ def test_update_may_depend_on_another_row():
 
 def test_insert_saves_what_create_would_and_reads_the_defaults_of_the_database_later():
     order = make_order()
-    fields = {"order": order, "kind": "problem", "to": order.email, "reason": "Why."}
+    fields = {"order": order, "kind": "delayed", "to": order.email, "reason": "Why."}
     expected = Email.objects.create(**fields)
     mail = Email(**fields)
     assert queries.insert(mail)
-    saved = Email.objects.exclude(pk=expected.pk).get(order=order, kind="problem")
+    saved = Email.objects.exclude(pk=expected.pk).get(order=order, kind="delayed")
     made_there = {"id", "created_at", "next_attempt_at"}
     assert {k: v for k, v in columns_of(saved).items() if k not in made_there} == {
         k: v for k, v in columns_of(expected).items() if k not in made_there
@@ -163,10 +163,10 @@ def test_a_line_of_the_timeline_is_written_by_the_database_clock():
 def test_a_saved_row_has_what_the_database_made_and_reading_it_runs_no_query(django_assert_num_queries):
     order = make_order()
     lines = [OrderEvent(order=order, kind="note", message=text) for text in ("one", "two")]
-    mail = Email(order=order, kind="problem", to=order.email)
+    mail = Email(order=order, kind="delayed", to=order.email)
     queries.insert_all(lines)
     queries.insert(mail)
-    saved = [*OrderEvent.objects.filter(kind="note").order_by("id"), Email.objects.get(kind="problem")]
+    saved = [*OrderEvent.objects.filter(kind="note").order_by("id"), Email.objects.get(kind="delayed")]
     with django_assert_num_queries(0):
         assert [columns_of(row) for row in (*lines, mail)] == [columns_of(row) for row in saved]
 

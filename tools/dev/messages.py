@@ -1,0 +1,107 @@
+"""The catalogs under locale/: every sentence of code and templates that is translated, and what it is in each language.
+
+`python -m tools.dev.messages` brings the .po files up to date and compiles them; translate what it lists, and run it
+again. With `--check` it changes nothing and fails if that would change anything, or if a sentence has no translation.
+
+Django's `makemessages` does the same with the programs of GNU gettext, which not every machine has. The .mo files are
+in the repository, so that neither `make install` nor the image needs a compiler for them.
+"""
+
+import io
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import django
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po, write_po
+from django.conf import settings
+from django.utils.translation.template import templatize
+
+from tools.dev.devenv import ROOT
+
+ROOMS = ("bitloot", "orders", "payments", "fulfillment", "storage", "webhooks")
+KEYWORDS = {
+    "gettext": None, "gettext_lazy": None, "gettext_noop": None, "_": None,
+    "ngettext": (1, 2), "ngettext_lazy": (1, 2),
+    "pgettext": ((1, "c"), 2), "pgettext_lazy": ((1, "c"), 2), "npgettext": ((1, "c"), 2, 3),
+}  # fmt: skip
+LOCALE = ROOT / "locale"
+_NO_DAY = datetime(2026, 1, 1, tzinfo=UTC)
+_HEADER = "# Made by python -m tools.dev.messages."
+Found = tuple[str | tuple[str, ...], str | None, str]
+
+
+def main() -> None:
+    settings.configure(USE_I18N=True)  # all that templatize needs
+    django.setup()
+    found = sorted(_found(), key=str)
+    check = "--check" in sys.argv[1:]
+    wrong = [sentence for folder in sorted(LOCALE.iterdir()) for sentence in _catalog(folder.name, found, check=check)]
+    print("\n".join(wrong) or "Every sentence is translated.")
+    sys.exit(1 if wrong else 0)
+
+
+def _catalog(language: str, found: list[Found], *, check: bool) -> Iterator[str]:
+    po = LOCALE / language / "LC_MESSAGES" / "django.po"
+    with po.open("rb") as file:
+        old = read_po(file, locale=language)
+    new = _updated(old, found)
+    for path, content in {po: _po(new), po.with_suffix(".mo"): _mo(new)}.items():
+        if check and (not path.exists() or path.read_bytes() != content):
+            yield f"{path.relative_to(ROOT)} is not up to date: run python -m tools.dev.messages."
+        if not check:
+            path.write_bytes(content)
+    for message in new:
+        if message.id and not all([message.string] if not isinstance(message.string, tuple) else message.string):
+            yield f"{language}: no translation of {message.id!r}"
+        yield from (f"{language}: {message.id!r}: {error}" for error in message.check(new))
+
+
+def _updated(old: Catalog, found: list[Found]) -> Catalog:
+    # No day and no name: the same sentences are the same bytes.
+    new = Catalog(
+        locale=old.locale, project="BitLoot", version="1", copyright_holder="BitLoot", header_comment=_HEADER,
+        creation_date=_NO_DAY, revision_date=_NO_DAY, fuzzy=False,
+    )  # fmt: skip
+    for text, context, path in found:
+        known = old.get(text if isinstance(text, str) else text[0], context)
+        new.add(text, known.string if known else None, locations=[(path, 0)], context=context)
+    return new
+
+
+def _found() -> Iterator[Found]:
+    for path in _files():
+        name, source = str(path.relative_to(ROOT)), path.read_text("utf-8")
+        if path.suffix in (".html", ".txt"):
+            source = templatize(source, origin=name)
+        for _, text, _, context in extract("python", io.BytesIO(source.encode()), KEYWORDS):
+            if text:
+                yield text, context, name
+
+
+def _files() -> Iterator[Path]:
+    for room in ROOMS:
+        yield from (path for path in (ROOT / room).rglob("*.py") if not {"tests", "migrations"} & set(path.parts))
+    for suffix in ("html", "txt"):
+        # The staff's pages are in English; what they say with the words of Django's admin, Django translates.
+        yield from (path for path in (ROOT / "templates").rglob(f"*.{suffix}") if "admin" not in path.parts)
+
+
+def _po(catalog: Catalog) -> bytes:
+    file = io.BytesIO()
+    write_po(file, catalog, width=120, sort_output=True, include_lineno=False)
+    return file.getvalue()
+
+
+def _mo(catalog: Catalog) -> bytes:
+    file = io.BytesIO()
+    write_mo(file, catalog)
+    return file.getvalue()
+
+
+if __name__ == "__main__":
+    main()
