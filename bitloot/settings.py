@@ -58,6 +58,7 @@ INSTALLED_APPS = [
     "django_otp.plugins.otp_totp",
     "django_otp.plugins.otp_static",
     "bitloot",
+    "bitloot.core",
     "orders",
     "storage",
     "payments",
@@ -312,6 +313,9 @@ NOWPAYMENTS_BASE_URL = env.read(
 )
 NOWPAYMENTS_API_KEY = env.their_secret("NOWPAYMENTS_API_KEY")
 NOWPAYMENTS_IPN_SECRET = env.webhook_secrets("NOWPAYMENTS_IPN_SECRET", most=200)
+NOWPAYMENTS_CALLS_PER_SECOND = float(env.number("NOWPAYMENTS_CALLS_PER_SECOND", default="5", least="0", most="1000"))
+PAYMENT_QUOTES_PER_ORDER = env.whole("PAYMENT_QUOTES_PER_ORDER", default=3, least=1, most=20)
+PAYMENT_QUOTES_PER_HOUR = env.whole("PAYMENT_QUOTES_PER_HOUR", default=60, least=1, most=10_000)
 PAYMENT_TOLERANCE = env.number("PAYMENT_TOLERANCE", default="0.005", least="0", most="0.05")
 
 # --- Kinguin ----------------------------------------------------------------------------------------------------------
@@ -322,6 +326,7 @@ KINGUIN_API_KEY = env.their_secret("KINGUIN_API_KEY")
 KINGUIN_CLIENT_ID = env.text("KINGUIN_CLIENT_ID", required=KINGUIN_API == "reservations")
 KINGUIN_CLIENT_SECRET = env.their_secret("KINGUIN_CLIENT_SECRET", required=KINGUIN_API == "reservations")
 KINGUIN_WEBHOOK_SECRET = env.webhook_secrets("KINGUIN_WEBHOOK_SECRET", most=32)  # their form takes no more
+KINGUIN_CALLS_PER_SECOND = float(env.number("KINGUIN_CALLS_PER_SECOND", default="10", least="0", most="1000"))
 SAFE_MODE = env.flag("SAFE_MODE")
 
 # --- R2 ---------------------------------------------------------------------------------------------------------------

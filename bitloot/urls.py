@@ -1,8 +1,9 @@
 from django.contrib import admin
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from bitloot.core.policy import without_trusted_types
+from bitloot.ops.documentation import Schema
 
 urlpatterns = [
     path("", include("webhooks.urls")),
@@ -13,7 +14,7 @@ urlpatterns = [
     path("", include("bitloot.ops.urls")),
     path("api/admin/", include("bitloot.staff.urls")),
     path("", include("bitloot.shop.urls")),
-    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/schema", Schema.as_view(), name="schema"),
     # DRF's answer to OPTIONS would be rendered with the page's template, and there is none for it.
     path(
         "api/docs",

@@ -3,12 +3,11 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import admin, messages
-from django.db.models import Prefetch, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html_join
 
-from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline, may_view
+from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline
 from bitloot.core.admin.decisions import DecisionAdmin
 from bitloot.core.admin.formatting import (
     NOTHING,
@@ -27,8 +26,8 @@ from fulfillment import by_hand, gate, services
 from fulfillment.choices import HoldReason
 from fulfillment.models import ForeignPurchase, Reservation, ReservationAttempt, SupplierCall, SupplierGate
 from orders.admin import OrderAdmin
-from orders.models import Order, OrderItem
-from storage.admin import SEALED, KeyAdmin
+from orders.models import Order
+from storage.admin import KeyAdmin
 from storage.models import Key
 
 Status = Reservation.Status
@@ -235,39 +234,12 @@ class SupplierGateAdmin(DecisionAdmin):
             self.message_user(request, "SAFE_MODE is set, so nothing is bought all the same.", messages.WARNING)
 
 
-class ItemInline(ReadOnlyInline):
-    """The items of an order with their purchases and keys, on the order's page."""
-
-    model = OrderItem
-    place = 10
-    fields = ("page", "unit_price", "purchase", "keys")
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        hidden = [field for field, model in (("purchase", Reservation), ("keys", Key)) if not may_view(request, model)]
-        return [field for field in self.fields if field not in hidden]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[OrderItem]:
-        rows = super().get_queryset(request)
-        return rows.prefetch_related("reservations", Prefetch("keys", Key.objects.defer(*SEALED)))
-
-    @admin.display(description="purchase")
-    def purchase(self, item: OrderItem) -> str:
-        rows = ((link(row), state_badge(row), row.supplier_order_id or "") for row in item.reservations.all())
-        return format_html_join(" ", "{} {} {}", rows) or NOTHING
-
-    @admin.display(description="keys")
-    def keys(self, item: OrderItem) -> str:
-        rows = ((link(key), state_badge(key)) for key in item.keys.all())
-        return format_html_join(" ", "{} {}", rows) or NOTHING
-
-
 @admin.display(description="purchases")
 def purchases(order: Order) -> str:
     return list_link("fulfillment.reservation", "purchases of its items", item__order=order.pk)
 
 
 OrderAdmin.extend(
-    inlines=[ItemInline],
     fieldsets=[("Elsewhere", {"fields": (purchases,)})],
     of=Reservation,
     decisions=(services.RUN_ORDER, by_hand.DELIVER_BY_HAND),

@@ -8,7 +8,7 @@ import logging
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from decimal import Decimal
 from functools import partial
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 
 from django.conf import settings
 from django.db import connection
@@ -41,6 +41,9 @@ NOT_NOW = f"We cannot buy keys at the moment, so we take no money for them. {NOT
 _callers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="stock")
 _asked: "dict[str, Future[Quote | None]]" = {}
 _lock = Lock()
+# Requests that may wait for the supplier at a time. The others go by what is known already, so that web has threads
+# left for webhooks while the supplier is slow.
+_seats = BoundedSemaphore(2)
 
 
 def demand(order: Order) -> None:
@@ -91,7 +94,12 @@ def _refresh(products: list[Product]) -> None:
         return
     leave_connection()
     calls = {product: _ask(product.supplier_product_id) for product in products}
-    done, _ = wait(calls.values(), timeout=CUSTOMER_WAITS)
+    has_seat = _seats.acquire(blocking=False)
+    try:
+        done, _ = wait(calls.values(), timeout=CUSTOMER_WAITS if has_seat else 0)
+    finally:
+        if has_seat:
+            _seats.release()
     for product, call in calls.items():
         if call in done:
             _record(product, call)

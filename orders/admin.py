@@ -1,6 +1,6 @@
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from django.apps import apps
 from django.contrib import admin
@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.html import format_html
 
-from bitloot.core.admin.base import BaseAdmin, OneOf, ReadOnlyAdmin, ReadOnlyInline
+from bitloot.core.admin.base import BaseAdmin, OneOf, ReadOnlyAdmin
 from bitloot.core.admin.decisions import DecisionAdmin
 from bitloot.core.admin.formatting import NOTHING, age_of, badge, link, link_to, list_link, short, span
 from bitloot.core.admin.panels import Waiting
@@ -65,33 +65,6 @@ class SecondedAdmin(DecisionAdmin):
         return approvals.decide(decision, row, user=request.user, fields=fields, digest=self.digest(row))
 
 
-class EventInline(ReadOnlyInline):
-    model = OrderEvent
-    place = 50
-    verbose_name_plural = "timeline"
-    fields = ("moment", "kind", "change", "message", "actor")
-    moment = age_of("at", "when")
-
-    @admin.display(description="from → to")
-    def change(self, event: OrderEvent) -> str:
-        return change_of(event)
-
-
-class EmailInline(ReadOnlyInline):
-    model = Email
-    place = 60
-    fields = ("page", "kind", "state", "reason", "queued", "sent", "error")
-    queued = age_of("created_at", "queued")
-    sent = age_of("sent_at", "sent")
-
-
-class AlertInline(ReadOnlyInline):
-    model = Alert
-    place = 70
-    fields = ("page", "state", "message", "times", "last")
-    last = age_of("last_at", "last seen")
-
-
 class OrderAdmin(SecondedAdmin):
     """The order as this app knows it. The upper apps' admin modules add what they know: `OrderAdmin.extend(…)`.
 
@@ -125,15 +98,7 @@ class OrderAdmin(SecondedAdmin):
     list_filter = ("status", "created_at")
     search_fields = ("email__icontains",)
     search_ids = ("id",)
-    inlines: ClassVar[Any] = (EventInline, EmailInline, AlertInline)
-    fieldsets: ClassVar[tuple[Any, ...]] = (
-        (None, {"fields": ("id", "email", ("state", "why"), "fulfillment", "amount")}),
-        ("Times", {"fields": (("placed", "expires"), ("paid", "fulfilled"), "link_generation")}),
-    )
     placed = age_of("created_at", "placed")
-    expires = age_of("expires_at", "payable until")
-    paid = age_of("paid_at", "paid")
-    fulfilled = age_of("fulfilled_at", "fulfilled")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:
         return super().get_queryset(request).prefetch_related("items")

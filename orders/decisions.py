@@ -60,13 +60,14 @@ def release(order: Order, *, actor: str, reason: str) -> None:
         order = order.lock()
         demand(objection_to_releasing(order))
         if order.paid_at is None:
-            order.undo_hold(to=_status_before_hold(order), actor=actor)
+            order.undo_hold(to=status_before_hold(order), actor=actor)
         else:
             order.mark_fulfilling()
         _settled(order, actor=actor, reason=reason)
 
 
-def _status_before_hold(order: Order) -> str:
+def status_before_hold(order: Order) -> str:
+    """Return the status in which an unpaid order that is held can be paid again."""
     # Only the timeline remembers where a held order came from.
     held = order.events.filter(kind=Order.TIMELINE_KIND, to_status=Order.Status.HELD).order_by("-pk").first()
     was_underpaid = held is not None and held.from_status == Order.Status.UNDERPAID

@@ -4,6 +4,7 @@ import re
 from email.utils import quote
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.validators import EmailValidator
 
 from bitloot.core.limits import count
@@ -25,11 +26,24 @@ LARGE_DOMAINS = frozenset(
 _DOTTED = re.compile(r"[-!#$%&'*+/=?^_`{}|~0-9A-Za-z.]+")
 
 
+LETTERS = "letters"
+LETTERS_SENTENCE = (
+    "We cannot write to an address with letters such as é or 用 before the @. Please give another one: the link to your"
+    " key goes there."
+)
+
+
 class MailboxValidator(EmailValidator):
     """Django's, without hosts that only our own mail server knows, and with dots anywhere in the local part."""
 
     user_regex = re.compile(rf"(?:{EmailValidator.user_regex.pattern})|(?:{_DOTTED.pattern}\Z)", re.IGNORECASE)
     literal_regex = re.compile(r"(?!)")  # no address literal: root@[10.0.0.1] would be mailed inside our network
+
+    def __call__(self, value: str | None) -> None:
+        # Such mailboxes exist, but Django writes the name in another form, which a mail server takes for another one.
+        if not str(value or "").rpartition("@")[0].isascii():
+            raise ValidationError(LETTERS_SENTENCE, code=LETTERS)
+        super().__call__(value)
 
 
 validate_mailbox = MailboxValidator(allowlist=[])  # Django's list has localhost

@@ -1,6 +1,7 @@
 from celery import shared_task
 from django.db.models.functions import Now
 
+from bitloot.core import limits
 from bitloot.core.queue import drain, drain_batches
 from orders import codes, idempotency, mail, notifier
 from orders.exceptions import InvalidTransition
@@ -22,9 +23,10 @@ def drain_notifications() -> int:
 
 @shared_task(name="orders.housekeeping")
 def housekeeping() -> None:
-    """Expire orders nobody paid, and forget old Idempotency-Keys and codes."""
+    """Expire orders nobody paid, and forget old Idempotency-Keys, codes and counters."""
     idempotency.reap()
     codes.reap()
+    limits.reap()
     # An underpaid order holds money, so only the customer or staff may end it.
     unpaid = Order.objects.filter(status=Order.Status.PENDING, expires_at__lte=Now())
     for order in unpaid.order_by("expires_at")[:500]:  # the next run takes the rest

@@ -4,10 +4,7 @@ from typing import Any
 
 from django.core.cache import caches
 from django.http import HttpResponse
-from django.utils.http import quote_etag
 from django.utils.translation import get_language_from_request
-from django.views.decorators.cache import cache_control
-from django.views.decorators.http import condition
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.generics import ListAPIView
 from rest_framework.renderers import JSONRenderer
@@ -15,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.core.api import Pages, answers, answers_with, json_body
+from bitloot.core.api import Pages, answers, answers_with, json_body, public_answer
 from orders import codes, exceptions, idempotency, services
 from orders.access import make_token, order_and_token_for, order_for
 from orders.addresses import change_address
@@ -88,14 +85,7 @@ class ProductList(ListAPIView):
         if body is None:
             body = JSONRenderer().render(super().get(request, *args, **kwargs).data)
             caches["pages"].set(key, body, PRODUCTS_KEPT_SECONDS)
-        return _public_page(request, body)
-
-
-@cache_control(public=True, max_age=PRODUCTS_KEPT_SECONDS)
-@condition(etag_func=lambda _request, body: quote_etag(sha256(body).hexdigest()[:32]))
-def _public_page(_request: Request, body: bytes) -> HttpResponse:
-    # Not cache_page with conditional_page: the latter never answers 304 for what the former has rendered already.
-    return HttpResponse(body, content_type="application/json")
+        return public_answer(request, body, seconds=PRODUCTS_KEPT_SECONDS)
 
 
 class OrderCreate(APIView):

@@ -9,10 +9,10 @@ from django.template.loader import render_to_string
 from django.utils.html import format_html
 
 from bitloot.core.admin.base import ReadOnlyAdmin, ReadOnlyInline
-from bitloot.core.admin.formatting import NOTHING, age_of, link_to, list_link, why
+from bitloot.core.admin.formatting import NOTHING, age_of, link_to, list_link
 from bitloot.core.admin.panels import Waiting
 from bitloot.core.money import plain
-from orders.admin import OrderAdmin, SecondedAdmin
+from orders.admin import SecondedAdmin
 from orders.choices import AlertKind
 from orders.models import Alert, Order
 from payments import refunds, review, sync
@@ -254,31 +254,6 @@ class RefundAdmin(SecondedAdmin):
         coin = Coin.objects.filter(code=refund.currency).first()
         shown = {"refund": refund, "amount": plain(refund.amount), "coin": coin}
         return render_to_string("admin/payments/refund.html", shown)
-
-
-class PaymentInline(ReadOnlyInline):
-    """The payments of an order, on the order's page."""
-
-    model = Payment
-    place = 20
-    fields = ("page", "state", "why", "asked", "arrived", "begun", "read")
-    begun = age_of("created_at", "begun")
-    read = age_of("read_at", "last asked")
-
-    @admin.display(description="why")
-    def why(self, payment: Payment) -> str:
-        return why(payment.reason, (ReviewReason,))
-
-    @admin.display(description="asked")
-    def asked(self, payment: Payment) -> str:
-        return _money(payment.pay_amount, payment.pay_currency)
-
-    @admin.display(description="arrived")
-    def arrived(self, payment: Payment) -> str:
-        return _money(payment.actually_paid, payment.pay_currency)
-
-
-OrderAdmin.extend(inlines=[PaymentInline])
 
 
 def _money(amount: Decimal | None, currency: str) -> str:

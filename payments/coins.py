@@ -7,6 +7,7 @@ from datetime import timedelta
 from decimal import ROUND_UP, Decimal
 from math import ceil
 from statistics import median
+from threading import Lock
 
 from django.conf import settings
 from django.db import transaction
@@ -26,6 +27,7 @@ from payments.unanswered import PATIENCE_SECONDS, answers_again, coins_unread, c
 logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 10 * 60
+_refreshing = Lock()
 RECENT = timedelta(days=90)
 SAMPLE = 5000  # of the newest payments: enough to tell what customers like
 LEAST_MEASURED = 5  # payments, before our own time is worth more than the network's usual one
@@ -45,6 +47,16 @@ def refresh_if_stale() -> int:
     """Ask the provider for its coins and minimums if ours are old; return how many came. Never raises for them."""
     if Coin.objects.filter(refreshed_at__gt=Now() - delay(FRESH_SECONDS)).exists():
         return 0
+    # A call for each coin takes longer than the pause until the next look, and waits for room in the budget.
+    if not _refreshing.acquire(blocking=False):
+        return 0
+    try:
+        return _refresh_and_tell()
+    finally:
+        _refreshing.release()
+
+
+def _refresh_and_tell() -> int:
     try:
         number = refresh()
     except ProviderError as err:

@@ -3,27 +3,31 @@
 import logging
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as StillRunning
+from concurrent.futures import Future
 from contextvars import copy_context
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from math import ceil
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.urls import reverse
+from django.utils import timezone
 
 from bitloot.core.clock import delay
 from bitloot.core.faults import failpoint
-from bitloot.core.providers import CredentialsRefused, ProviderError, ProviderNotSent, ProviderRejected
+from bitloot.core.limits import count
+from bitloot.core.providers import CredentialsRefused, OverBudget, ProviderError, ProviderNotSent, ProviderRejected
 from orders import idempotency
 from orders.models import Order
 from payments import coins
 from payments.balance import amount_due
+from payments.calls import Calls
 from payments.choices import ReviewReason
-from payments.exceptions import NoAnswer, NotPayable, TooSmall, UnknownCoin
+from payments.exceptions import NoAnswer, NotPayable, ProviderBusy, TooManyQuotes, TooSmall, UnknownCoin
 from payments.models import Payment
 from payments.nowpayments import BelowMinimum, CoinUnavailable, CreatedPayment, NowPaymentsClient
 from payments.settlement import PAYABLE, STEP_MESSAGES, alert
@@ -34,11 +38,15 @@ logger = logging.getLogger(__name__)
 CUSTOMER_WAITS = 5.0
 UNANSWERED_FOR = timedelta(hours=1)
 PAID_INTO = (Payment.Status.CONFIRMING, Payment.Status.CONFIRMED, Payment.Status.SENDING)
-_callers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="create-payment")
+HOUR = 3600
+# Web has eight threads in each process (Dockerfile, deploy/systemd): five stay free for webhooks and pages while the
+# provider is slow. A customer who is not waited for is told at once that the payment is being made, and asks again.
+_calls = Calls(threads=8, under_way=32, waiting=3)
+BUSY_SECONDS = 10
 
 
 def start_payment_once(
-    *, order: Order, coin: str, idempotency_key: str, check: Callable[[Order], None]
+    *, order: Order, coin: str, idempotency_key: str, client: str, check: Callable[[Order], None]
 ) -> idempotency.Once:
     """Start a payment under an Idempotency-Key; raises what start_payment and idempotency.once_outside raise.
 
@@ -48,17 +56,18 @@ def start_payment_once(
     def make() -> uuid.UUID:
         _price_to_pay(order, coin.lower())  # what the order and the coin forbid comes first, and asks nobody
         check(order)
-        return start_payment(order=order, coin=coin).pk
+        return start_payment(order=order, coin=coin, client=client).pk
 
     body = f"{order.pk} {coin.lower()}".encode()
     return idempotency.once_outside(route="payments", key=idempotency_key, body=body, make=make)
 
 
-def start_payment(*, order: Order, coin: str) -> Payment:
-    """Return a payment of the order in this coin, with an address to pay to, or still `creating` after five seconds.
+def start_payment(*, order: Order, coin: str, client: str = "") -> Payment:
+    """Return a payment of the order in this coin, with an address to pay to, or still `creating` if that takes long.
 
     An open quote in the same coin is returned again instead of making a second payment. The row is committed before
-    the provider is asked, because their call is not idempotent. Raises NotPayable, UnknownCoin, TooSmall or NoAnswer.
+    the provider is asked, because their call is not idempotent. `client` is what is counted together for the hourly
+    limit. Raises NotPayable, UnknownCoin, TooSmall, TooManyQuotes, ProviderBusy or NoAnswer.
     """
     coin = coin.lower()
     with transaction.atomic():
@@ -67,6 +76,7 @@ def start_payment(*, order: Order, coin: str) -> Payment:
         price = _price_to_pay(order, coin)
         if (existing := _open_payment(order, coin, price)) is not None:
             return existing
+        _demand_room_for_another(order, client)
         payment = Payment.objects.create(
             order=order,
             price_amount=price,
@@ -76,10 +86,10 @@ def start_payment(*, order: Order, coin: str) -> Payment:
         )
     failpoint("payment.claimed")
     # With the context, so that the log lines of the call name the request that wanted it.
-    call = _callers.submit(copy_context().run, _ask, payment)
+    call = _calls.start(copy_context().run, _ask, payment)
     try:
-        answer = call.result(timeout=CUSTOMER_WAITS)
-    except StillRunning:
+        answer = _calls.wait_for(call, seconds=CUSTOMER_WAITS)
+    except TimeoutError:
         # The call cannot be taken back, and it may have made a payment: its answer is recorded when it comes.
         call.add_done_callback(lambda done: _record_later(payment, done))
         return payment
@@ -107,10 +117,30 @@ def _open_payment(order: Order, coin: str, price: Decimal) -> Payment | None:
         pay_currency=coin, price_amount=price, status=Payment.Status.WAITING, expires_at__gt=Now()
     ) | order.payments.filter(pay_currency=coin, status__in=PAID_INTO)
     # A call that has not returned yet: a second click gets the row of the first.
-    asking = order.payments.filter(
-        pay_currency=coin, status=Payment.Status.CREATING, reason="", created_at__gt=Now() - timedelta(seconds=60)
+    return open_quote.first() or _being_asked(order).filter(pay_currency=coin).first()
+
+
+def _being_asked(order: Order) -> QuerySet[Payment]:
+    return order.payments.filter(
+        status=Payment.Status.CREATING, reason="", created_at__gt=Now() - timedelta(seconds=60)
     )
-    return open_quote.first() or asking.first()
+
+
+def _demand_room_for_another(order: Order, client: str) -> None:
+    """Raise TooManyQuotes or ProviderBusy unless one more quote may be asked for; the caller holds the order's lock."""
+    if _calls.are_too_many:
+        raise ProviderBusy(BUSY_SECONDS)
+    open_quotes = order.payments.filter(status=Payment.Status.WAITING, expires_at__gt=Now()) | _being_asked(order)
+    ends = [quote.quote_ended_at for quote in open_quotes]
+    if len(ends) >= settings.PAYMENT_QUOTES_PER_ORDER:
+        raise TooManyQuotes(_seconds_until(min(ends)), of_order=True)
+    most = settings.PAYMENT_QUOTES_PER_HOUR * settings.THROTTLE_SCALE
+    if client and most and count(f"quotes:{client}", seconds=HOUR) > most:
+        raise TooManyQuotes(HOUR, of_order=False)
+
+
+def _seconds_until(end: datetime) -> int:
+    return max(ceil((end - timezone.now()).total_seconds()), 1)
 
 
 def _ask(payment: Payment) -> CreatedPayment:
@@ -199,4 +229,6 @@ def _for_customer(err: ProviderError, coin: str) -> Exception:
         return TooSmall(coin, None)
     if isinstance(err, CoinUnavailable):
         return UnknownCoin(coin)
+    if isinstance(err, OverBudget):
+        return ProviderBusy(ceil(err.seconds))
     return NoAnswer(str(err))

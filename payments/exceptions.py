@@ -22,6 +22,23 @@ class NoAnswer(Exception):
     """The provider gave no usable answer; whether it made a payment is unknown, so its address is never shown."""
 
 
+class ProviderBusy(Exception):
+    """Too many customers choose a coin at this moment: nothing was asked for, and there is room again in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class TooManyQuotes(Exception):
+    """The order has too many open payments, or the client asked for too many lately."""
+
+    def __init__(self, retry_after: int, *, of_order: bool) -> None:
+        super().__init__("too many quotes")
+        self.retry_after = retry_after
+        self.of_order = of_order
+
+
 class UnknownPayment(Exception):
     """An IPN for a payment that we do not know (yet)."""
 

@@ -133,6 +133,9 @@ class Payment(StatusRow, QueueRow):
     valid_until = models.DateTimeField(null=True, blank=True, editable=False, help_text="End of the payment.")
     finished_at = models.DateTimeField(null=True, blank=True, editable=False)
     read_at = models.DateTimeField(null=True, blank=True, editable=False)
+    shown_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When its customer last had the page open, to a minute or so."
+    )
     coins_seen_at = models.DateTimeField(
         null=True,
         blank=True,

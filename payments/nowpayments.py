@@ -21,6 +21,7 @@ from bitloot.core.providers import (
     ProviderUnavailable,
     Transport,
     UnreadableAnswer,
+    Urgency,
 )
 from bitloot.core.reader import Fields
 from bitloot.core.strict_json import dump_json
@@ -171,9 +172,12 @@ class NowPaymentsClient:
         )
         return MinAmount(answer.amount("min_amount"), answer.optional_amount("fiat_equivalent"))
 
-    def estimate(self, amount: Decimal, currency_from: str, currency_to: str) -> Decimal:
+    def estimate(
+        self, amount: Decimal, currency_from: str, currency_to: str, *, urgency: Urgency = Urgency.BACKGROUND
+    ) -> Decimal:
         answer = self._get(
             "/estimate",
+            urgency,
             amount=plain(amount),
             currency_from=currency_from.lower(),
             currency_to=currency_to.lower(),
@@ -201,20 +205,20 @@ class NowPaymentsClient:
             "order_description": description,
             "ipn_callback_url": ipn_callback_url,
         }
-        return _created_payment(self._request("POST", "/payment", body=dump_json(request)))
+        return _created_payment(self._request("POST", "/payment", body=dump_json(request), urgency=Urgency.QUOTE))
 
-    def read_payment(self, payment_id: str) -> PaymentFacts:
+    def read_payment(self, payment_id: str, *, urgency: Urgency = Urgency.FIRST) -> PaymentFacts:
         """Return the payment as they see it now. Raises PaymentNotFound."""
         if not _PAYMENT_ID.fullmatch(payment_id):
             raise PaymentNotFound("not a payment id of NOWPayments, so it was not asked for")
-        facts = _payment_facts(self._get(f"/payment/{quote(payment_id)}"))
+        facts = _payment_facts(self._get(f"/payment/{quote(payment_id)}", urgency))
         # Money moves on this answer, so it must be about the payment that was asked for.
         if facts.payment_id != payment_id:
             raise UnreadableAnswer(f"NOWPayments answered with another payment than {payment_id}")
         return facts
 
-    def _get(self, path: str, **params: str) -> Fields:
-        return self._request("GET", path, params=params or None)
+    def _get(self, path: str, urgency: Urgency = Urgency.BACKGROUND, /, **params: str) -> Fields:
+        return self._request("GET", path, params=params or None, urgency=urgency)
 
     def _request(self, method: str, path: str, **request: Any) -> Fields:
         answer = self._transport.request(method, path, **request)

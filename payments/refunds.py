@@ -117,7 +117,8 @@ def ask_for_surplus(order: Order) -> Refund:
 def owe_back(order: Order) -> None:
     """Open a refund for every payment of an order whose money goes back. The caller holds the order's lock.
 
-    Once a part was delivered only the share of the rest goes back, with what came beyond the price.
+    Once a part was delivered only the share of the rest goes back, with what came beyond the price. An order whose
+    coins the provider sent back already is refunded with that: staff have nothing to send.
     """
     with transaction.atomic():
         delivered = delivered_worth(order)
@@ -128,6 +129,16 @@ def owe_back(order: Order) -> None:
                 continue
             own_kind = kind if counted(locked) else RefundKind.ALL  # what never counted bought nothing
             _open_refund(order, locked, kind=own_kind, reason=order.reason or "refund due", actor="")
+        _end_what_the_provider_sent_back(order)
+
+
+def _end_what_the_provider_sent_back(order: Order) -> None:
+    sent_back = order.payments.filter(status=Payment.Status.REFUNDED)
+    if order.refunds.exclude(status=Refund.Status.DONE).exists() or not sent_back.exists():
+        return
+    order.mark_refunded(message="The payment provider had sent your coins back.")
+    for payment in sent_back:
+        close_alert(AlertKind.PAYMENT_REVIEW, payment, by="automatic: the order is refunded")
 
 
 def _locked(payment: Payment) -> tuple[Order, Payment]:

@@ -13,6 +13,7 @@ from bitloot.core.money import plain
 from orders.alerts import close_alert, raise_alert
 from orders.approvals import is_large
 from orders.choices import AlertKind
+from orders.decisions import status_before_hold
 from orders.models import Email, Order
 from orders.services import queue_email
 from payments.balance import amount_due, worth_of
@@ -93,13 +94,13 @@ def ask_for_rest(payment: Payment, *, actor: str) -> None:
 
 
 def objection_to_ending(payment: Payment) -> str | None:
-    if payment.status != Payment.Status.REVIEW or payment.reason != ReviewReason.CREATE_MISMATCH:
-        return "Only a payment that the provider made differently from our request, and that nobody saw, can be ended."
+    if payment.status != Payment.Status.REVIEW:
+        return "Only a payment in review can be ended."
     return "Coins arrived for it. Accept or refund them instead." if payment.actually_paid > 0 else None
 
 
 def end(payment: Payment, *, actor: str, reason: str) -> None:
-    """End a payment whose address no customer ever saw. Coins that come all the same bring it back to review.
+    """End a payment in review into which nothing was paid. Coins that come all the same bring it back to review.
 
     Locks the order, then the payment. Raises DecisionRefused.
     """
@@ -109,8 +110,11 @@ def end(payment: Payment, *, actor: str, reason: str) -> None:
         demand(objection_to_ending(payment))
         order.note("staff", reason, actor=actor)
         message = "Our staff ended this payment; nothing was paid into it."
+        held_for_it = order.status == Order.Status.HELD and order.reason == payment.reason
         payment.move(Payment.Status.CANCELLED, message=message, actor=actor, next_attempt_at=None)
         close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)
+        if held_for_it and order.paid_at is None and not order.payments.filter(status=Payment.Status.REVIEW).exists():
+            order.undo_hold(to=status_before_hold(order), actor=actor)
 
 
 def demand_reason(reason: str) -> None:

@@ -347,12 +347,9 @@ def _to_review(order: Order, payment: Payment, reason: ReviewReason) -> str:
 
 
 def alert(order: Order, payment: Payment, reason: ReviewReason) -> None:
-    raise_alert(
-        AlertKind.PAYMENT_REVIEW,
-        payment,
-        f"{payment} needs attention: {reason}. Open it in the admin and compare our numbers with the provider's.",
-        order=order,
-    )
+    why = f"{reason}. {ReviewReason.sentence_for(reason)}"
+    message = f"{payment} needs attention: {why} Compare our numbers with the provider's."
+    raise_alert(AlertKind.PAYMENT_REVIEW, payment, message, order=order)
 
 
 def _evidence(facts: PaymentFacts) -> dict[str, Any]:

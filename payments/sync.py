@@ -8,16 +8,17 @@ from datetime import timedelta
 from decimal import Decimal
 
 from django.conf import settings
+from django.core.cache import caches
 from django.db import transaction
 from django.db.models import F
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 
 from bitloot.core import logs, queries
 from bitloot.core.clock import backoff, delay
 from bitloot.core.decisions import Decision, nothing_against
 from bitloot.core.faults import failpoint
 from bitloot.core.outcome import Outcome
-from bitloot.core.providers import Cause, CredentialsRefused, ProviderError, ProviderRejected
+from bitloot.core.providers import Cause, CredentialsRefused, OverBudget, ProviderError, ProviderRejected, Urgency
 from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.models import Order
@@ -28,7 +29,7 @@ from payments.exceptions import UnknownPayment
 from payments.ipn import IpnHint
 from payments.models import Payment
 from payments.nowpayments import NowPaymentsClient, PaymentFacts, ProviderStatus
-from payments.settlement import LOOK_AFTER_FINISH, alert, apply
+from payments.settlement import LOOK_AFTER_FINISH, PAYABLE, alert, apply
 from payments.unanswered import credentials_refused, note_failure, note_success
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,11 @@ logger = logging.getLogger(__name__)
 # What they keep of what arrived, at most.
 PROVIDER_FEES = Decimal("0.01")
 WATCHED_FOR = timedelta(days=7, hours=6)
+# Open pages ask every few seconds; what they tell us is written down once in a while.
+LOOKS_NOTED_EVERY = 60
+SHOWN_LATELY = timedelta(seconds=3 * LOOKS_NOTED_EVERY)
+# What the provider may announce of a payment to which nothing has come: anybody can cause that.
+WITHOUT_MONEY = ("waiting", "expired")
 
 
 def handle_ipn(hint: IpnHint) -> Outcome:
@@ -57,15 +63,27 @@ def handle_ipn(hint: IpnHint) -> Outcome:
 def _handle_known(payment: Payment, hint: IpnHint) -> Outcome:
     if hint.order_id and hint.order_id != str(payment.order_id):
         _alert_other_order(payment, payment.order)
-    return Outcome.processed(refresh(payment))
+    urgency = _urgency(payment) if hint.status in WITHOUT_MONEY else Urgency.FIRST
+    try:
+        return Outcome.processed(refresh(payment, urgency=urgency))
+    except OverBudget:
+        if urgency is Urgency.FIRST:
+            raise
+        return Outcome.ignored("the provider is asked too often already; the payment is read when it is due")
 
 
-def refresh(payment: Payment) -> str:
+def note_look(order: Order) -> None:
+    """Remember that a customer has the page of an unpaid order open: its payments are read before others."""
+    if order.status in PAYABLE and caches["local"].add(f"looked:{order.pk}", True, LOOKS_NOTED_EVERY):
+        order.payments.filter(status__in=Payment.OPEN).update(shown_at=Now())
+
+
+def refresh(payment: Payment, *, urgency: Urgency = Urgency.FIRST) -> str:
     """Ask the provider for this payment and apply the answer. Raises ProviderError."""
     if not payment.external_id:
         return "the provider has not named this payment yet"
     logs.note(order=payment.order_id)
-    facts = _read(payment.external_id)
+    facts = _read(payment.external_id, urgency=urgency)
     failpoint("payment.read")
     # The parts first: what this payment covers depends on them.
     if facts.status is ProviderStatus.FINISHED and payment.price_amount < payment.order.total:
@@ -89,9 +107,14 @@ def watch(payment: Payment) -> None:
         _end_unanswered(payment)
         return
     payment.order = queries.get(Order, payment.order_id)
+    urgency = _urgency(payment)
     try:
-        refresh(payment)
+        refresh(payment, urgency=urgency)
     except ProviderError as err:
+        if urgency is Urgency.POLL and isinstance(err, OverBudget):
+            # Nobody waits for it and nothing is wrong: it comes again, less often the longer this lasts.
+            payment.release(max(delay(30), backoff(payment.attempts + 1)), attempts=F("attempts") + 1)
+            return
         logger.warning("%s could not be re-read: %s", payment, err)
         pause = backoff(payment.attempts + 1)
         left = note_failure(payment, err)
@@ -106,10 +129,11 @@ def give_up(payment: Payment) -> None:
     raise_alert(
         AlertKind.PAYMENT_POISON,
         payment,
-        f"Reading {payment} crashed the worker three times. Look at the log, then use “read again”.",
+        f"Reading {payment} crashed the worker three times. Look at the log, then use “Read again at the provider”.",
         order=payment.order,
     )
-    payment.release(delay(3600))
+    # From here on it counts as unread, so that the next read that works closes the alert.
+    payment.release(delay(3600), unread_since=Coalesce("unread_since", Now()))
 
 
 def next_look(payment: Payment) -> timedelta | None:
@@ -129,6 +153,13 @@ def next_look(payment: Payment) -> timedelta | None:
         if age < timedelta(seconds=limit):
             return delay(pause)
     return delay(3600)
+
+
+def _urgency(payment: Payment) -> Urgency:
+    """Payments to which coins came, and those whose page is open, are read before those that nobody waits for."""
+    has_money = payment.status not in (Payment.Status.WAITING, Payment.Status.EXPIRED) or payment.actually_paid > 0
+    is_shown = payment.shown_at is not None and payment.claimed_at - payment.shown_at < SHOWN_LATELY
+    return Urgency.FIRST if has_money or is_shown else Urgency.POLL
 
 
 def _end_unanswered(payment: Payment) -> None:
@@ -193,7 +224,7 @@ def _still_covers(payment: Payment, facts: PaymentFacts) -> bool:
         try:
             needed = payment.price_amount
             if coin != payment.price_currency:
-                needed = client.estimate(payment.price_amount, payment.price_currency, coin)
+                needed = client.estimate(payment.price_amount, payment.price_currency, coin, urgency=Urgency.FIRST)
         except CredentialsRefused:
             raise
         except ProviderRejected as err:
@@ -259,9 +290,9 @@ def _adopt(order: Order, facts: PaymentFacts) -> Payment:
         )
 
 
-def _read(external_id: str) -> PaymentFacts:
+def _read(external_id: str, *, urgency: Urgency = Urgency.FIRST) -> PaymentFacts:
     """Return what the provider says now. Raises ProviderError; what they refuse or do not know now may come later."""
-    return NowPaymentsClient.from_settings().read_payment(external_id)
+    return NowPaymentsClient.from_settings().read_payment(external_id, urgency=urgency)
 
 
 READ_AGAIN = Decision(

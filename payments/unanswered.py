@@ -53,7 +53,7 @@ def note_success(payment: Payment) -> None:
     if payment.unread_since is None:
         return
     Payment.objects.filter(pk=payment.pk).update(unread_since=None)
-    for kind in OF_A_PAYMENT.values():
+    for kind in (*OF_A_PAYMENT.values(), AlertKind.PAYMENT_POISON):
         close_alert(kind, payment, by=READ_AGAIN)
     answers_again()
 

@@ -24,6 +24,16 @@ answers(
     "provider_unavailable",
     "The payment provider did not answer. Nothing was charged; try again.",
 )
+answers_with(
+    exceptions.ProviderBusy,
+    lambda err: (
+        503,
+        "provider_busy",
+        f"Many customers are choosing a coin right now. Nothing was charged; try again in {err.retry_after} seconds.",
+        None,
+    ),
+)
+answers_with(exceptions.TooManyQuotes, lambda err: (429, "too_many_quotes", _quotes_sentence(err), None))
 answers(exceptions.NoSurplus, 409, "no_surplus", "There is no surplus to send back, or it is going back already.")
 answers_with(exceptions.AddressRefused, lambda err: (422, "address_refused", str(err), None))
 answers_with(exceptions.TooSmall, lambda err: (422, "below_minimum", _minimum_sentence(err), None))
@@ -77,3 +87,10 @@ def _minimum_sentence(err: exceptions.TooSmall) -> str:
     return (
         f"This order is below the minimum of {err.coin.upper()}, {err.minimum} EUR. Choose another coin or order more."
     )
+
+
+def _quotes_sentence(err: exceptions.TooManyQuotes) -> str:
+    if not err.of_order:
+        return "Too many payments were started from your network. Pay one that is open, or try again within the hour."
+    minutes = -(-err.retry_after // 60)
+    return f"This order has enough open payments. Choose one of their coins, or another one in {minutes} minutes."

@@ -5,7 +5,7 @@ from django.contrib import admin
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.http import HttpRequest
 
-from bitloot.core.admin.base import ReadOnlyAdmin, ReadOnlyInline
+from bitloot.core.admin.base import ReadOnlyAdmin
 from bitloot.core.admin.formatting import NOTHING, age_of, link, link_to, list_link
 from orders.admin import OrderAdmin, SecondedAdmin
 from orders.models import Order
@@ -147,29 +147,6 @@ class KeyDeliveryLogAdmin(ReadOnlyAdmin):
         return link(Key(pk=delivery.key_id))  # by its id alone: the row holds what is sealed
 
 
-class DeliveryInline(ReadOnlyInline):
-    """How often the keys of an order were opened, on the order's page."""
-
-    model = KeyDeliveryLog
-    place = 80
-    fields = ("page", "state", "customer_email", "times_accessed", "accessed", "expires")
-    accessed = age_of("last_accessed_at", "last opened")
-    expires = age_of("expires_at", "retention ends")
-
-
-class AccessInline(ReadOnlyInline):
-    """Who opened which key of an order, for a dispute or after a theft."""
-
-    model = KeyAccess
-    place = 81
-    fields = ("opened", "token", "generation", "network", "agent", "key_link")
-    opened = age_of("at", "opened")
-
-    @admin.display(description="key")
-    def key_link(self, access: KeyAccess) -> str:
-        return link(Key(pk=access.key_id))
-
-
 @admin.register(KeyAccess)
 class KeyAccessAdmin(ReadOnlyAdmin):
     in_finder = False
@@ -189,4 +166,4 @@ def keys(order: Order) -> str:
     return list_link("storage.key", "keys of its items", item__order=order.pk)
 
 
-OrderAdmin.extend(inlines=[DeliveryInline, AccessInline], fieldsets=[("Elsewhere", {"fields": (keys,)})], of=Key)
+OrderAdmin.extend(fieldsets=[("Elsewhere", {"fields": (keys,)})], of=Key)

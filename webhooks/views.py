@@ -33,7 +33,12 @@ def nowpayments(request: HttpRequest) -> HttpResponse:
     signature = request.META.get("HTTP_X_NOWPAYMENTS_SIG")
     try:
         # The signature first, over the bytes as they came: nothing in an unsigned body is read.
-        verify_ipn(body, signature, settings.NOWPAYMENTS_IPN_SECRET)
+        verify_ipn(
+            body,
+            signature,
+            settings.NOWPAYMENTS_IPN_SECRET,
+            is_worth_reading=lambda: not refusals.is_flooding(request, "nowpayments"),
+        )
         document = parse_object(body)
     except BadSignature:
         return _refuse(request, "nowpayments")

@@ -1,12 +1,18 @@
 """Differences that stay in the rows although staff dealt with them: recorded with a reason, void once facts change."""
 
+from collections.abc import Iterable
+
 from django.db import transaction
 
+from bitloot.accounting import provider_checks
 from bitloot.accounting.checks import CHECKS, Difference, found_by
 from bitloot.accounting.ledger import Scope
 from bitloot.accounting.models import Acknowledgement
+from fulfillment.models import Reservation
+from payments.models import Payment
 
-KINDS = tuple(check.kind for check in CHECKS if check.subject)
+_OF_ROWS = {check.kind: check for check in CHECKS if check.subject}
+KINDS = tuple(sorted({*_OF_ROWS, *provider_checks.OF_A_PAYMENT, *provider_checks.OF_A_PURCHASE}))
 
 
 class NothingToAcknowledge(Exception):
@@ -14,13 +20,28 @@ class NothingToAcknowledge(Exception):
 
 
 def acknowledge(kind: str, subject: str, *, reason: str, actor: str) -> list[Difference]:
-    """Record that this difference was dealt with; return what was not recorded before. Raises NothingToAcknowledge."""
-    (check,) = (check for check in CHECKS if check.kind == kind)
-    found = [difference for difference in found_by(check, Scope()) if difference.external_id == subject]
+    """Record that this difference was dealt with; return what was not recorded before.
+
+    The provider is asked about what only it can say. Raises NothingToAcknowledge.
+    """
+    named = [one for one in _differences(kind, subject) if (one.kind, one.external_id) == (kind, subject)]
+    found = [difference for difference in named if difference.facts]
     if not found:
         raise NothingToAcknowledge(f"reconcile finds no {kind} of {subject}. Copy both from its output.")
     with transaction.atomic():
         return [difference for difference in found if _record(difference, reason=reason, actor=actor)]
+
+
+def _differences(kind: str, subject: str) -> Iterable[Difference]:
+    if kind in _OF_ROWS:
+        yield from found_by(_OF_ROWS[kind], Scope())
+    # Of one name with the check above: a second purchase may stand in our rows, or only at the supplier.
+    if kind in provider_checks.OF_A_PAYMENT:
+        for payment in Payment.objects.filter(external_id=subject):
+            yield from provider_checks.ask_nowpayments(Scope(order=payment.order_id)).differences
+    if kind in provider_checks.OF_A_PURCHASE:
+        for reservation in Reservation.objects.filter(external_id=subject).select_related("item"):
+            yield from provider_checks.ask_supplier(Scope(order=reservation.item.order_id)).differences
 
 
 def _record(difference: Difference, *, reason: str, actor: str) -> bool:

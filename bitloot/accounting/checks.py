@@ -1,6 +1,6 @@
 """What does not add up between the rows: one statement of SQL per kind of difference, and a sentence for each find."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -70,15 +70,16 @@ class Check:
 
 
 def differences(scope: Scope) -> Iterator[Difference]:
-    """Yield every contradiction between two rows. Orders that are being worked on do not count.
+    """Return every contradiction between two rows. Orders that are being worked on do not count.
 
     Nor does what staff acknowledged, as long as it consists of the same facts.
     """
+    return unacknowledged(difference for check in CHECKS for difference in found_by(check, scope))
+
+
+def unacknowledged(found: Iterable[Difference]) -> Iterator[Difference]:
     acknowledged = set(Acknowledgement.objects.values_list("kind", "facts"))
-    for check in CHECKS:
-        for difference in found_by(check, scope):
-            if (difference.kind, difference.facts) not in acknowledged:
-                yield difference
+    return (difference for difference in found if (difference.kind, difference.facts) not in acknowledged)
 
 
 def found_by(check: Check, scope: Scope) -> Iterator[Difference]:
@@ -211,7 +212,9 @@ def _refund_forgotten(scope: Scope) -> Rows:
 def _refunded_without_refund(scope: Scope) -> Rows:
     refunds = Refund.objects.filter(order=OuterRef("pk"))
     undone = Exists(refunds.exclude(status=Refund.Status.DONE))
-    return _orders(scope, Order.Status.REFUNDED).filter(undone | ~Exists(refunds)).values("pk")
+    by_the_provider = Payment.objects.filter(order=OuterRef("pk"), provider_status="refunded")
+    none = ~Exists(refunds) & ~Exists(by_the_provider)
+    return _orders(scope, Order.Status.REFUNDED).filter(undone | none).values("pk")
 
 
 def _refund_not_sent(scope: Scope) -> Rows:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from typing import TypeVar
 
 from django.conf import settings
@@ -16,7 +17,7 @@ from django.utils import timezone
 from bitloot.accounting.checks import Difference
 from bitloot.accounting.ledger import OPEN_PURCHASE, Scope
 from bitloot.core.money import plain
-from bitloot.core.providers import ProviderError
+from bitloot.core.providers import ProviderError, Urgency
 from fulfillment import kinguin
 from fulfillment.choices import HoldReason
 from fulfillment.kinguin import (
@@ -126,6 +127,20 @@ MESSAGES = {
     ),
 }
 
+# What stays as it is although staff dealt with it: the key was returned, the money was complained about.
+OF_A_PAYMENT = frozenset({"unknown_at_nowpayments", "finished_here_only", "coins_differ", "child_unknown"})
+OF_A_PURCHASE = frozenset(
+    {
+        "unknown_at_supplier",
+        "bought_twice",
+        "surplus_purchase",
+        "foreign_purchase",
+        "taken_back_after_delivery",
+        "purchase_not_ended",
+        "surplus_keys",
+        "cost_differs",
+    }
+)
 Said = tuple[str, str]
 AnyRow = TypeVar("AnyRow", Payment, Reservation)
 
@@ -155,7 +170,7 @@ def ask_nowpayments(scope: Scope) -> Answers:
 
     def look(payment: Payment) -> Iterator[Said]:
         try:
-            facts = client.read_payment(str(payment.external_id))
+            facts = client.read_payment(str(payment.external_id), urgency=Urgency.BACKGROUND)
         except PaymentNotFound:
             yield _say("unknown_at_nowpayments", payment=payment.external_id)
         else:
@@ -214,8 +229,7 @@ def _ask_each(
         answers.asked += 1
         try:
             for kind, message in look(row):
-                found = Difference(kind, _order_id(row), message, str(row.external_id))
-                doubts.append(Doubt(row, state(row), found))
+                doubts.append(Doubt(row, state(row), _difference(row, kind, message)))
             failures = 0
         except ProviderError as err:
             failures += 1
@@ -241,6 +255,14 @@ def _why_stop(provider: str, err: ProviderError, failures: int) -> str:
 def _still_so(doubt: Doubt, state: Callable[..., tuple[object, ...]]) -> bool:
     current = type(doubt.row)._default_manager.filter(pk=doubt.row.pk).first()
     return current is not None and state(current) == doubt.state
+
+
+def _difference(row: Payment | Reservation, kind: str, message: str) -> Difference:
+    subject = str(row.external_id)
+    # The message holds every fact: another amount or status makes it another difference.
+    stays = kind in OF_A_PAYMENT | OF_A_PURCHASE
+    facts = sha256(f"{subject}: {message}".encode()).hexdigest() if stays else ""
+    return Difference(kind, _order_id(row), message, subject, facts)
 
 
 def _order_id(row: Payment | Reservation) -> str:

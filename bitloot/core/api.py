@@ -2,12 +2,16 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import IO, TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, InterfaceError, OperationalError
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.utils.cache import patch_cache_control
+from django.utils.http import quote_etag
+from django.views.decorators.http import condition
 from rest_framework import exceptions
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.pagination import LimitOffsetPagination
@@ -16,7 +20,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
-from bitloot.core.limits import client_bucket, count, network_of
+from bitloot.core.limits import client_bucket, count, count_here, network_of
 from bitloot.core.problems import problem
 from bitloot.core.strict_json import MalformedJson, parse_object
 
@@ -26,6 +30,9 @@ if TYPE_CHECKING:  # DRF loads this module while it loads its own views
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024
+# Scopes of requests that write nothing: where there is no Redis, counting them in the database would cost more than
+# answering them.
+CHEAP_SCOPES = frozenset({"read", "staff"})
 
 # Filled by the apps above: a domain error becomes (status, code, sentence).
 DomainProblem = Callable[[Any], tuple[int, str, str, dict[str, Any] | None]]
@@ -69,6 +76,18 @@ class StrictJSONParser(JSONParser):
             return parse_object(raw)
         except MalformedJson as err:
             raise exceptions.ParseError(str(err)) from err
+
+
+def public_answer(
+    request: Request | HttpRequest, body: bytes, *, seconds: int, content_type: str = "application/json"
+) -> HttpResponse:
+    """Return what is the same for everybody, with its ETag, or 304 to a client that has it."""
+    # Not cache_page with conditional_page: the latter never answers 304 for what the former has rendered already.
+    answer = condition(etag_func=lambda _request: quote_etag(sha256(body).hexdigest()[:32]))(
+        lambda _request: HttpResponse(body, content_type=content_type)
+    )(request)
+    patch_cache_control(answer, public=True, max_age=seconds)
+    return answer
 
 
 def has_body(request: Request) -> bool:
@@ -141,7 +160,8 @@ class ScaledThrottle(SimpleRateThrottle):
         requests, self.duration = self.parse_rate(self.rate)
         self.num_requests = max(1, round((requests or 1) * settings.THROTTLE_SCALE))
         name = f"throttle:{scope}:{self.get_ident(request)}"
-        return count(name, seconds=self.duration or 60) <= self.num_requests
+        counted = count_here if scope in CHEAP_SCOPES else count
+        return counted(name, seconds=self.duration or 60) <= self.num_requests
 
     def wait(self) -> float:
         return float(self.duration or 60)
@@ -170,7 +190,8 @@ def problem_handler(err: Exception, context: Mapping[str, Any]) -> HttpResponse 
     for kind in type(err).__mro__:
         if describe := _domain_problems.get(kind):
             status, code, detail, errors = describe(err)
-            return problem(status, code, detail, errors=errors, request=plain)
+            wait = getattr(err, "retry_after", None)  # seconds
+            return problem(status, code, detail, errors=errors, request=plain, retry_after=wait)
     if isinstance(err, OperationalError | InterfaceError):
         logger.error("the database did not answer: %s", type(err).__name__)
         return problem(503, "unavailable", "The shop is busy. Try again in a moment.", request=plain, retry_after=5)

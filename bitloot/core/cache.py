@@ -13,9 +13,8 @@ T = TypeVar("T")
 class JsonSerializer:
     """For the cache's OPTIONS["serializer"]. Django's own is pickle, which runs what anybody wrote into Redis."""
 
-    def dumps(self, value: Any) -> int | bytes:
-        # A whole number goes as it is, or Redis could not count with it.
-        return value if type(value) is int else json.dumps(value, allow_nan=False).encode()
+    def dumps(self, value: Any) -> bytes:
+        return json.dumps(value, allow_nan=False).encode()
 
     def loads(self, stored: bytes) -> Any:
         return json.loads(stored)
@@ -39,9 +38,11 @@ class ForgivingRedisCache(RedisCache):
     def delete(self, key: Any, version: int | None = None) -> bool:
         return self._try(lambda: bool(super(ForgivingRedisCache, self).delete(key, version)), False)
 
-    def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
-        """Return 0 while Redis is away; the caller counts elsewhere then. ValueError where none is configured."""
-        return self._try(lambda: super(ForgivingRedisCache, self).incr(key, delta, version), 0)
+    def run(self, script: str, key: str, *arguments: float) -> int | None:
+        """Run a Lua script over this key, in one atomic step. Return None while Redis is away."""
+        place = self.make_and_validate_key(key)
+        client: Any = self._cache.get_client(write=True)
+        return self._try(lambda: int(client.eval(script, 1, place, *arguments)), None)
 
     def _try(self, call: Callable[[], T], fallback: T) -> T:
         if time.monotonic() < self._away_until:

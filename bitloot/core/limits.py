@@ -1,20 +1,94 @@
-"""Counting against a limit: one atomic increment, so that requests at the same moment cannot pass it together."""
+"""Limits that all processes keep together: each is one atomic step, so that nobody passes one in parallel.
 
+Redis counts. Without it, or while it is away, a row of the database does; if that is away too, the request ends in an
+error. So no limit is ever open.
+"""
+
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
-from django.core.cache import BaseCache, caches
+from django.core.cache import caches
+from django.db import connection
+
+from bitloot.core import queries
+from bitloot.core.cache import ForgivingRedisCache
 
 UNKNOWN = "unknown"
 
+_COUNT = """
+local used = redis.call('INCR', KEYS[1])
+if used == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+return used
+"""
+_COUNT_ROW = """
+INSERT INTO core_allowance AS kept (name, used, until) VALUES (%s, 1, {now} + %s)
+ON CONFLICT (name) DO UPDATE SET
+    used = CASE WHEN kept.until <= {now} THEN 1 ELSE kept.used + 1 END,
+    until = CASE WHEN kept.until <= {now} THEN excluded.until ELSE kept.until END
+RETURNING used
+"""
+# A bucket is kept as the moment at which it will be full again. Answers how many milliseconds are missing for a token.
+_TAKE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + time[2] / 1000
+local token, room = tonumber(ARGV[1]), tonumber(ARGV[2])
+local full = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now) + token
+if full - now > room then return math.ceil(full - now - room) end
+redis.call('SET', KEYS[1], string.format('%.3f', full), 'PX', math.ceil(full - now))
+return 0
+"""
+_TAKE_ROW = """
+INSERT INTO core_allowance AS kept (name, used, until) VALUES (%s, 0, {now} + %s)
+ON CONFLICT (name) DO UPDATE SET until = CASE WHEN kept.until < {now} THEN {now} ELSE kept.until END + %s
+WHERE kept.until + %s - {now} <= %s
+RETURNING until
+"""
+_MISSING = "SELECT until + %s - {now} - %s FROM core_allowance WHERE name = %s"
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Tokens that come back at a steady rate. Whoever leaves a share of it to others finds it empty sooner."""
+
+    name: str
+    per_second: float
+    holds: float
+
+    def take(self, *, leaving: float = 0.0) -> float:
+        """Take a token and return 0.0, or return how many seconds are missing until there is one.
+
+        `leaving` is the share of the bucket, 0 to 1, that stays for others.
+        """
+        token = 1 / self.per_second
+        room = max(self.holds * (1 - leaving), 1) * token
+        missing = _in_redis(_TAKE, self.name, token * 1000, room * 1000)
+        return _take_row(self.name, token, room) if missing is None else missing / 1000
+
 
 def count(name: str, *, seconds: int) -> int:
-    """Count one more under this name and return how many since the first, which is forgotten after `seconds`.
+    """Count one more under this name and return how many since the first, which is forgotten after `seconds`."""
+    used = _in_redis(_COUNT, name, seconds * 1000)
+    return int(_fetch(_COUNT_ROW, [name, seconds])[0]) if used is None else used
 
-    All processes count together in Redis. While it is away each process counts its own: no limit is ever open.
-    """
-    return _count(caches["default"], name, seconds) or _count(caches["local"], name, seconds)
+
+def count_here(name: str, *, seconds: int) -> int:
+    """Count like `count`, in this process alone where there is no Redis: for what is cheaper than a row written."""
+    used = _in_redis(_COUNT, name, seconds * 1000)
+    if used is not None:
+        return used
+    kept = caches["local"]
+    kept.add(name, 0, seconds)
+    try:
+        return kept.incr(name)
+    except ValueError:
+        return 1  # forgotten in between
+
+
+def reap() -> int:
+    """Delete the rows that limit nobody any more."""
+    return int(queries.execute(_sql("DELETE FROM core_allowance WHERE until <= {now}"), []).rowcount)
 
 
 def client_bucket(address: str) -> str:
@@ -43,9 +117,27 @@ def _parsed(address: str) -> IPv4Address | IPv6Address | None:
     return (parsed.ipv4_mapped or parsed) if isinstance(parsed, IPv6Address) else parsed
 
 
-def _count(cache: BaseCache | Any, name: str, seconds: int) -> int:
-    cache.add(name, 0, seconds)
-    try:
-        return int(cache.incr(name))
-    except ValueError:
-        return 1  # forgotten in between
+def _in_redis(script: str, name: str, *arguments: float) -> int | None:
+    """Return the script's answer, or None where there is no Redis or it is away."""
+    cache = caches["default"]
+    return cache.run(script, name, *arguments) if isinstance(cache, ForgivingRedisCache) else None
+
+
+def _take_row(name: str, token: float, room: float) -> float:
+    if _fetch(_TAKE_ROW, [name, token, token, token, room]):
+        return 0.0
+    missing = _fetch(_MISSING, [token, room, name])
+    return max(float(missing[0]), 0.001) if missing else token
+
+
+def _fetch(sql: str, params: list[Any]) -> Any:
+    return queries.execute(_sql(sql), params).fetchone()
+
+
+def _sql(sql: str) -> str:
+    now = (
+        "((julianday('now') - 2440587.5) * 86400.0)"
+        if connection.vendor == "sqlite"
+        else "extract(epoch FROM statement_timestamp())::float8"
+    )
+    return sql.format(now=now)

@@ -6,17 +6,19 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import requests
+from django.conf import settings
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 from urllib3.util import Retry
 
 from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
+from bitloot.core.limits import Bucket
 from bitloot.core.strict_json import MalformedJson, parse_answer
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ class Cause(StrEnum):
     CREDENTIALS = "credentials", "refuses our credentials"
     REQUEST = "request", "refuses this request"
     NONSENSE = "nonsense", "answers nonsense"
+    BUDGET = "budget", "is not asked more often than it allows"
 
     words: str
 
@@ -88,6 +91,29 @@ class ProviderNotSent(ProviderUnavailable):
     """The connection was never made, so not one byte of the request left: nothing happened."""
 
 
+class OverBudget(ProviderNotSent):
+    """We ask them often enough already: nothing was sent, and `seconds` later there is room again."""
+
+    cause = Cause.BUDGET
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class Urgency(Enum):
+    """How much of a provider's budget a kind of call leaves to others (0 to 1), and how long it waits, in seconds."""
+
+    FIRST = 0.0, 20.0  # money that came, a customer who is looking, a purchase
+    BACKGROUND = 0.25, 60.0  # lists and comparisons
+    POLL = 0.25, 0.0  # payments that nobody looks at; they are due again later, and hold no thread meanwhile
+    QUOTE = 0.5, 3.0  # new payments: anybody may ask for those
+
+    def __init__(self, leaving: float, patience: float) -> None:
+        self.leaving = leaving
+        self.patience = patience
+
+
 @dataclass(frozen=True)
 class Answer:
     status: int
@@ -131,8 +157,13 @@ class Transport:
         params: Mapping[str, str] | None = None,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        urgency: Urgency = Urgency.FIRST,
     ) -> Answer:
-        """Send one request once. Returns 2xx and 4xx; raises ProviderNotSent or ProviderUnavailable otherwise."""
+        """Send one request once, as soon as the provider's budget has room for it.
+
+        Returns 2xx and 4xx; raises ProviderNotSent (OverBudget is one) or ProviderUnavailable otherwise.
+        """
+        self._wait_for_budget(urgency)
         started = time.monotonic()
         timeout = (CONNECT_TIMEOUT, self.read_timeout)
         failpoint("http.before_send")
@@ -157,6 +188,18 @@ class Transport:
                 f"{self.provider} answered {answer.status}", status=answer.status, body=answer.body
             )
         return answer
+
+    def _wait_for_budget(self, urgency: Urgency) -> None:
+        bucket = _budget(self.provider)
+        if bucket is None:
+            return
+        last = time.monotonic() + urgency.patience
+        while seconds := bucket.take(leaving=urgency.leaving):
+            if time.monotonic() + seconds > last:
+                logger.warning("%s: no room in the budget for a call (%s)", self.provider, urgency.name)
+                raise OverBudget(f"our own limit of calls to {self.provider} is reached", seconds=seconds)
+            leave_connection()
+            time.sleep(seconds)
 
     def _sender(self, method: str) -> AbstractContextManager[HTTPAdapter]:
         # A new adapter, closed after use: “Connection: close” is only a wish, the other side may keep it open.
@@ -192,6 +235,14 @@ class Transport:
             if time.monotonic() > deadline:
                 raise TimeoutError("the answer came too slowly")
         return b"".join(chunks)
+
+
+def _budget(provider: str) -> Bucket | None:
+    """Return the bucket that all our processes share; it holds two seconds' worth. None: there is no limit."""
+    per_second = float(getattr(settings, f"{provider.upper()}_CALLS_PER_SECOND", 0))
+    if not per_second:
+        return None
+    return Bucket(f"budget:{provider}", per_second=per_second, holds=max(2 * per_second, 4))
 
 
 def _adapter() -> HTTPAdapter:

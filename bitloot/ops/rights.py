@@ -31,7 +31,7 @@ FIXED: dict[str, frozenset[str]] = {
 # Django's own tables that a running shop only reads.
 READ_ONLY = frozenset({"contenttypes.contenttype", "auth.permission"})
 # What the shop itself deletes: what has ended, and what staff take from each other.
-DELETES = frozenset({"orders.idempotencyrecord", "orders.accesscode"})
+DELETES = frozenset({"orders.idempotencyrecord", "orders.accesscode", "core.allowance"})
 OTHERS_DELETE = frozenset({
     "auth", "sessions", "knox", "otp_totp", "otp_static", "flatpages", "sites",
 })  # fmt: skip

@@ -24,6 +24,7 @@ from orders.state import OrderEvent
 from payments.balance import left_to_pay
 from payments.models import Payment, Refund
 from payments.serializers import RefundSerializer, extra_body, payment_body
+from payments.sync import note_look
 from storage.models import Key
 
 _ITEM_WORD = {"delivered": "fulfilled", "cancelled": "failed", "failed": "failed"}
@@ -60,6 +61,8 @@ class OrderRead(APIView):
         # Before the rest is read: what changes in between is shown with the older ETag, so the next poll sees it again.
         hold = order.reason if order.status == Order.Status.HELD else ""
         version = version_of(order, (token.purpose, hold, is_overdue(order)))
+        if version.has_payments:
+            note_look(order)
 
         @condition(etag_func=lambda _request: version.etag)
         def answer(_request: Request) -> Response:

@@ -3,6 +3,7 @@
 import secrets
 import uuid
 
+from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -20,12 +21,17 @@ from orders.models import Order, Product
 from orders.services import Line, place_order
 from payments.coins import least_price
 
+PRODUCTS_PER_PAGE = 48
+
 
 @require_safe
 def shop_window(request: HttpRequest) -> HttpResponse:
+    pages = Paginator(_for_sale().order_by("title", "id"), PRODUCTS_PER_PAGE)
+    # A number that is too high or none at all: somebody's old link. It leads to a page that is there.
+    page = pages.get_page(request.GET.get("page"))
     least = least_price()
-    products = [(product, why_not_sold(product, least)) for product in _for_sale()]
-    return render(request, "shop/shop.html", {"products": products})
+    products = [(product, why_not_sold(product, least)) for product in page]
+    return render(request, "shop/shop.html", {"products": products, "page": page})
 
 
 @require_safe

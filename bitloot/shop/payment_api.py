@@ -5,7 +5,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.core.api import answers_with, json_body
+from bitloot.core.api import answers_with, client_address, json_body
+from bitloot.core.limits import client_bucket
 from fulfillment import availability
 from fulfillment.exceptions import SoldOut
 from orders.access import order_for
@@ -37,6 +38,7 @@ class PaymentCreate(APIView):
             order=order,
             coin=asked.validated_data["pay_currency"],
             idempotency_key=request.headers.get("Idempotency-Key", ""),
+            client=client_bucket(client_address(request)),
             check=availability.demand,
         )
         payment = Payment.objects.get(pk=once.object_id)

@@ -66,7 +66,8 @@ class Case:
 
     @property
     def sentences(self) -> list[str]:
-        said = (entry.page.concern(entry.row) for entry in self.entries)
+        # What an order waits for is asked for all of them at once, see `waits_for`.
+        said = (entry.page.concern(entry.row) for entry in self.entries if not isinstance(entry.row, Order))
         return list(dict.fromkeys(filter(None, said)))
 
 
@@ -129,7 +130,7 @@ def _shown(
         "products": order.product_names if order else "",
         "order": order,
         "since": age(case.since),
-        "why": case.sentences or ([wait.sentence] if wait else []),
+        "why": case.sentences or [wait.sentence if wait else case.entries[0].page.concern(case.entries[0].row)],
         "then": _then(case, wait),
         "choices": _choices(request, deciding),
         "ways": [way for page, row in deciding for way in page.ways(row)],

@@ -15,7 +15,6 @@ from fulfillment.tests.world import run
 from orders.decisions import CLOSE
 from orders.models import Alert, Order, Product
 from orders.services import Line, place_order
-from payments.models import Payment
 from payments.refund_addresses import give_address
 from payments.tests.factories import ASKED, make_payment
 
@@ -62,6 +61,12 @@ class Operator:
 
     def fixture(self, name):
         return self._request.getfixturevalue(name)
+
+    def fixture_of(self, context):
+        """Enter a context manager until the test ends."""
+        value = context.__enter__()
+        self._request.addfinalizer(lambda: context.__exit__(None, None, None))
+        return value
 
     def colleague(self):
         return Operator(self._request)
@@ -162,7 +167,7 @@ def open_alerts():
         if alert.kind == "reservation":
             yield "reservation:" + alert.message.partition("]")[0].lstrip("[")
         if alert.kind == "payment_review":
-            yield f"review:{Payment.objects.get(pk=alert.about_pk).reason}"
+            yield "review:" + alert.message.partition(" needs attention: ")[2].partition(".")[0]
 
 
 def found():

@@ -2,13 +2,25 @@
 
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import responses
 from django.conf import settings as django_settings
 from django.core.cache import caches
+from django.db import connection
+from django.test import Client
 
 from bitloot.core import limits
 from bitloot.core.cache import ForgivingRedisCache
+from orders.access import make_token
+from orders.exceptions import OrderRefused
+from orders.models import Order
+from orders.services import Line, place_order
+from orders.tests.factories import make_order, make_product
+from payments.models import Payment
+from payments.tests.factories import make_coin, on_create
+from payments.tests.test_budget import made
 from tools.dev.supervise import free_port
 
 
@@ -41,24 +53,111 @@ def test_client_is_counted_by_what_it_has(address, bucket):
     assert limits.client_bucket(address) == bucket
 
 
-def count_in_parallel(name):
-    counted, start = [], threading.Barrier(8)
+def at_once(call, number):
+    """Return what `call(0)`, `call(1)`, … answered, all asked at the same moment."""
+    start = threading.Barrier(number)
 
-    def run():
+    def run(which):
         start.wait()
-        counted.extend(limits.count(name, seconds=60) for _ in range(25))
+        try:
+            return call(which)
+        finally:
+            connection.close()
 
-    threads = [threading.Thread(target=run) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sorted(counted)
+    with ThreadPoolExecutor(number) as pool:
+        return sorted(pool.map(run, range(number)))
 
 
-@pytest.mark.redis
-def test_parallel_requests_are_counted_exactly_in_redis():
-    assert count_in_parallel(f"exact-{uuid.uuid4()}") == list(range(1, 201))
+@pytest.fixture(params=[pytest.param("redis", marks=pytest.mark.redis), "database"])
+def kept(request, settings):
+    """Where limits are kept; without Redis a row of the database counts."""
+    settings.THROTTLE_SCALE = 1
+    if request.param == "database":
+        memory = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+        settings.CACHES = {**settings.CACHES, "default": memory}
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("kept")
+def test_parallel_lookups_are_limited_exactly():
+    """Fails if the counter is read and then written."""
+    statuses = at_once(lambda _: [look_up(Client(), "203.0.113.7") for _ in range(2)], 20)
+    assert sum(statuses, []).count(202) == 20
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_parallel_orders_of_one_address_are_limited_exactly(settings):
+    """Fails without the lock on the address: orders do not see each other before they commit."""
+    settings.THROTTLE_SCALE = 0.25  # five unpaid orders an hour
+    slug = make_product().slug
+
+    def order(which):
+        try:
+            place_order(email="Ada@example.org" if which % 2 else "ADA@example.org", lines=[Line(slug, 1)])
+        except OrderRefused:
+            return "refused"
+        return "placed"
+
+    assert at_once(order, 20) == ["placed"] * 5 + ["refused"] * 15
+    assert Order.objects.count() == 5
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("kept")
+def test_parallel_orders_for_one_mail_domain_are_limited_exactly(settings):
+    settings.THROTTLE_SCALE = 0.03  # nine an hour
+    slug = make_product().slug
+
+    def order(which):
+        try:
+            place_order(email=f"kim{which}@victim.example", lines=[Line(slug, 1)])
+        except OrderRefused:
+            return "refused"
+        return "placed"
+
+    assert at_once(order, 20) == ["placed"] * 9 + ["refused"] * 11
+
+
+@pytest.fixture
+def provider():
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as wire:
+        on_create(wire)
+        yield wire
+
+
+def pay(order, coin, **extra):
+    body = {"order_id": str(order.id), "pay_currency": coin}
+    headers = {"Authorization": f"Bearer {make_token(order, 'api')}"}
+    answer = Client().post("/api/payments/create", body, content_type="application/json", headers=headers, **extra)
+    return answer.status_code
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_parallel_quotes_of_one_order_are_limited_exactly(provider, settings):
+    """Fails if the open quotes are counted outside the order's lock."""
+    settings.PAYMENT_QUOTES_PER_ORDER = 3
+    order, coins = make_order(), [f"coin{number}" for number in range(12)]
+    for coin in coins:
+        make_coin(coin)
+    statuses = at_once(lambda which: pay(order, coins[which]), 12)
+    assert statuses.count(429) == 9
+    assert [Payment.objects.count(), made(provider)] == [3, 3]
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("kept")
+def test_parallel_quotes_of_one_client_are_limited_exactly(provider, settings):
+    settings.PAYMENT_QUOTES_PER_HOUR = 4
+    make_coin("btc")
+    orders = [make_order(email=f"kim{number}@example.org") for number in range(12)]
+    statuses = at_once(lambda which: pay(orders[which], "btc", REMOTE_ADDR=f"2001:db8::{which + 1}"), 12)
+    assert statuses.count(429) == 8
+    assert made(provider) == 4
 
 
 @pytest.mark.django_db

@@ -39,6 +39,18 @@ def test_address_that_mail_servers_take_is_written_to(client, email):
     assert outbox.outbox[0].message()["To"]
 
 
+@pytest.mark.parametrize("email", ["é@c.example", "用户@例え.jp", "kim.ü+a@c.example"])
+def test_name_that_django_would_write_as_another_is_refused_with_the_reason(client, email):
+    product = make_product()
+    answer = place(client, email, product)
+    assert answer.status_code == 422
+    (sentence,) = answer.json()["errors"]["email"]
+    assert "letters such as é" in sentence
+    sent = {"product": product.slug, "quantity": "1", "email": email}
+    assert sentence in client.post("/checkout", sent).content.decode()
+    assert not Order.objects.exists()
+
+
 def test_plus_addresses_are_one_mailbox(client, settings):
     settings.THROTTLE_SCALE = 1
     product = make_product()

@@ -1,6 +1,7 @@
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.db import InterfaceError, OperationalError, connection
 from django.db.models.functions import Now
@@ -34,8 +35,16 @@ def down():
         yield
 
 
+TOKEN = "a-token-of-ours"
+
+
+@pytest.fixture(autouse=True)
+def _token(settings):
+    settings.METRICS_TOKEN = TOKEN
+
+
 def ready(client):
-    answer = client.get("/readyz")
+    answer = client.get("/readyz", headers={"Authorization": f"Bearer {TOKEN}"})
     return answer.status_code, answer.json()
 
 
@@ -53,6 +62,33 @@ def test_alive_even_while_the_database_is_away(client):
 @pytest.mark.usefixtures("coin")
 def test_ready(client):
     assert ready(client) == (200, {"status": "ok", "degraded": []})
+
+
+@pytest.mark.usefixtures("coin")
+def test_strangers_read_one_word(client, settings, django_assert_max_num_queries):
+    settings.SAFE_MODE = True
+    ready(client)
+    with django_assert_max_num_queries(2):
+        answers = [client.get("/readyz", headers=sent).json() for sent in ({}, {"Authorization": "Bearer wrong"})]
+    assert answers == [{"status": "ok"}] * 2
+    settings.KEY_ENCRYPTION_SECRET = ""
+    answer = client.get("/readyz")
+    assert [answer.status_code, answer.json()] == [503, {"status": "unavailable"}]
+
+
+@pytest.mark.usefixtures("coin", "down")
+def test_strangers_read_one_word_without_a_database(client):
+    answer = client.get("/readyz")
+    assert [answer.status_code, answer.json()] == [503, {"status": "unavailable"}]
+
+
+@pytest.mark.usefixtures("coin")
+def test_staff_who_are_signed_in_read_why(client, settings):
+    settings.SAFE_MODE = True
+    client.force_login(get_user_model().objects.create(username="ada"))
+    assert client.get("/readyz").json() == {"status": "ok"}
+    client.force_login(get_user_model().objects.create(username="grace", is_staff=True))
+    assert client.get("/readyz").json() == {"status": "degraded", "degraded": ["safe mode: nothing is bought"]}
 
 
 @pytest.mark.usefixtures("down")

@@ -7,6 +7,7 @@ from itertools import cycle
 
 import pytest
 import schemathesis
+import yaml
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.signals import request_finished, request_started
@@ -108,6 +109,19 @@ def test_the_document_and_its_page_are_served_offline(client, path):
     assert answer.status_code == 200
     assert "https://cdn" not in text
     assert "//unpkg" not in text
+
+
+def test_document_is_made_once_and_known_again(client, monkeypatch):
+    first = client.get("/api/schema")
+    monkeypatch.setattr(SchemaGenerator, "get_schema", lambda *_, **__: pytest.fail("made again"))
+    assert client.get("/api/schema").content == first.content
+    again = client.get("/api/schema", headers={"If-None-Match": first["ETag"]})
+    assert [again.status_code, again.content, again["ETag"]] == [304, b"", first["ETag"]]
+    assert first["Cache-Control"] == again["Cache-Control"] == "public, max-age=300"
+
+
+def test_document_says_what_the_generator_says(client):
+    assert yaml.safe_load(client.get("/api/schema").content) == json.loads(json.dumps(DOCUMENT))
 
 
 class Shop:

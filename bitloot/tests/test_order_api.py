@@ -178,6 +178,8 @@ def test_a_whole_order_costs_five_statements_however_much_there_is(client, djang
     order = make_order(*[make_product() for _ in range(3)])
     with django_assert_num_queries(4):
         read(client, order)
+    make_payment(order)
+    read(client, order)  # once a minute it is noted that the page is open
     for number in range(3):
         payment = make_payment(order)
         order.note("order", f"Line {number}.")

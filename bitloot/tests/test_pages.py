@@ -11,6 +11,7 @@ from django.urls import path
 
 from bitloot.core.stop import BROKEN, FORBIDDEN, FORM_REFUSED, NOT_FOUND, TOO_OFTEN, stop_page
 from bitloot.ops import errors
+from bitloot.shop.pages import PRODUCTS_PER_PAGE
 from orders.access import make_token, open_order
 from orders.codes import redeem
 from orders.models import Email, Order, Product
@@ -68,12 +69,30 @@ def test_shop_window_says_when_it_is_empty(client):
 
 def test_shop_window_asks_as_often_for_three_products_as_for_one(client, django_assert_num_queries):
     make_product()
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):
         client.get("/")
     make_product("b")
     make_product("c")
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):
         client.get("/")
+
+
+def test_shop_window_comes_in_pages(client):
+    for number in range(PRODUCTS_PER_PAGE + 1):
+        make_product(f"game-{number:02}", title=f"Game {number:02}")
+    first, last = client.get("/"), client.get("/", {"page": "2"})
+    assert [len(page.context["products"]) for page in (first, last)] == [PRODUCTS_PER_PAGE, 1]
+    assert 'rel="next" href="?page=2"' in first.content.decode()
+    assert "Page 2 of 2" in last.content.decode()
+    assert "Game 48" in last.content.decode()
+
+
+@pytest.mark.parametrize(("asked", "shown"), [("0", 2), ("99", 2), ("-1", 2), ("two", 1), ("", 1), ("9" * 400, 2)])
+def test_page_that_is_not_there_leads_to_one_that_is(client, asked, shown):
+    for number in range(PRODUCTS_PER_PAGE + 1):
+        make_product(f"game-{number:02}")
+    answer = client.get("/", {"page": asked})
+    assert [answer.status_code, answer.context["page"].number] == [200, shown]
 
 
 def test_product_page_tells_how_to_activate_and_leads_to_the_checkout(client):

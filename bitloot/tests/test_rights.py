@@ -6,11 +6,13 @@ from django.contrib.admin.models import LogEntry
 from django.core.management import CommandError, call_command
 from django.db import ProgrammingError, connection, transaction
 
+from bitloot.core.models import Allowance
 from bitloot.ops import rights
 from bitloot.ops.rights import ADD_ONLY, DELETES, FIXED, OTHERS_DELETE, READ_ONLY
 from bitloot.tasks import prune
 from fulfillment.models import ReservationAttempt
 from orders.models import Order, OrderEvent
+from orders.tasks import housekeeping
 from orders.tests.factories import make_order
 from storage import services
 from storage.models import Key, KeyAccess, KeyDeliveryLog
@@ -94,6 +96,12 @@ def test_keys_are_sealed_opened_rewrapped_and_shredded_under_the_small_role(smal
     assert services.rewrap_keys() == 1
     assert services.shred(key, reason="refunded")
     assert KeyAccess.objects.count() == 1
+
+
+def test_housekeeping_runs_under_the_small_role(small_role):
+    Allowance.objects.create(name="ended", until=0)
+    housekeeping()
+    assert not Allowance.objects.exists()
 
 
 def test_what_the_owner_forgets_is_left_to_it(small_role):

@@ -31,6 +31,7 @@ STATUSES = {
     "canceled": SupplierStatus.CANCELED,
     "refunded": SupplierStatus.REFUNDED,
 }
+ENDED = (SupplierStatus.CANCELED, SupplierStatus.REFUNDED)
 EVENTS = ("order.status", "order.complete")  # the second is what older shops send
 # A seller may upload images of 200 KiB, so three keys are what surely fits the size cap of an answer.
 KEYS_PER_PAGE = 3
@@ -111,7 +112,11 @@ class EcommerceClient:
         exact = [_order(row) for row in results if isinstance(row, dict) and row.get("orderExternalId") == external_id]
         orders = {order.order_id: order for order in exact}
         if len(orders) > 1:
-            raise AmbiguousSearch(external_id, sorted(orders))
+            # One of two that staff returned, or that the supplier ended, is no second purchase any more.
+            left = [order for order in orders.values() if order.status not in ENDED]
+            if len(left) != 1:
+                raise AmbiguousSearch(external_id, sorted(orders))
+            return left[0]
         # A full page without it proves nothing; "not found" would let it be bought again.
         if not orders and len(results) >= SEARCH_LIMIT:
             raise UnreadableAnswer(f"Kinguin's search for {external_id} is cut off before it found it")

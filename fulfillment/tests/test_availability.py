@@ -1,5 +1,6 @@
 from datetime import timedelta
 from decimal import Decimal
+from threading import BoundedSemaphore
 
 import pytest
 from django.utils import timezone
@@ -91,6 +92,20 @@ def test_nobody_waits_for_a_slow_supplier_and_the_next_customer_has_its_answer(s
     supplier.fault(OP, "slow", args={"seconds": 1})
     order = order_of(product)
     availability.demand(order)
+    wait_until(SupplierStock.objects.exists, seconds=60, what="the late answer")
+    assert "is sold out" in refusal(order)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_where_enough_requests_wait_the_next_goes_by_what_is_known(shelf, supplier, product, monkeypatch):
+    """Fails if every request may wait: web then has no thread left for webhooks."""
+    monkeypatch.setattr(availability, "CUSTOMER_WAITS", 60)
+    monkeypatch.setattr(availability, "_seats", BoundedSemaphore(1))
+    shelf(qty=0, textQty=0)
+    supplier.fault(OP, "slow", args={"seconds": 2})
+    order = order_of(product)
+    with availability._seats:
+        availability.demand(order)
     wait_until(SupplierStock.objects.exists, seconds=60, what="the late answer")
     assert "is sold out" in refusal(order)
 

@@ -6,6 +6,7 @@ import pytest
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from bitloot.core.providers import OverBudget, Urgency
 from fulfillment import gate, kinguin
 from fulfillment.models import Reservation, SupplierGate
 from fulfillment.steps import buying
@@ -39,6 +40,23 @@ def test_duplicate_external_id_is_adopted_not_renamed(reservation, sandbox, stat
     finish(reservation)
     assert reservation.supplier_order_id == bought.order_id
     assert reservation.permits.get().outcome == "duplicate"
+    assert len(purchases(sandbox, reservation)) == 1
+
+
+def test_purchase_without_room_in_our_budget_waits_and_pauses_nobody(reservation, sandbox, settings, monkeypatch):
+    settings.KINGUIN_CALLS_PER_SECOND = 0.001  # four calls, and then none for long
+    monkeypatch.setattr(Urgency.FIRST, "patience", 0.0)
+    for _ in range(4):
+        kinguin.client().find("nothing")
+    with pytest.raises(OverBudget):
+        kinguin.client().find("nothing")
+    for _ in range(6):
+        age(reservation, next_attempt_at=Now())
+        run(reservation)
+    assert [reservation.status, posts(sandbox, reservation), Alert.objects.exists()] == ["pending", [], False]
+    assert [gate_row.failures for gate_row in SupplierGate.objects.all()] == [0]
+    settings.KINGUIN_CALLS_PER_SECOND = 0
+    finish(reservation)
     assert len(purchases(sandbox, reservation)) == 1
 
 

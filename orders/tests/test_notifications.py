@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 
@@ -47,14 +48,20 @@ class Handler(BaseHTTPRequestHandler):
         """Stay quiet."""
 
 
-@pytest.fixture
-def receiver(settings):
+@contextmanager
+def running_receiver():
     server = Receiver()
-    settings.ALERT_URL = (server.url(),)
-    settings.STAFF_EMAIL = ("ada@shop.example", "kim@shop.example")
     yield server
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def receiver(settings):
+    with running_receiver() as server:
+        settings.ALERT_URL = (server.url(),)
+        settings.STAFF_EMAIL = ("ada@shop.example", "kim@shop.example")
+        yield server
 
 
 def drained(row):

@@ -103,7 +103,7 @@ def test_what_is_not_sold_is_refused(reference):
 
 BAD_ADDRESSES = [
     *("", " ", "a", "a@", "@b.example", "a@b", "a@@b.example", "a@b.example, c@d.example", '"x" <a@b.example>'),
-    *("a@b.example\nBcc: x@y.example", "a@b.example\r\nSubject: x", "a b@c.example", "a@b..example", "ä@b.example"),
+    *("a@b.example\nBcc: x@y.example", "a@b.example\r\nSubject: x", "a b@c.example", "a@b..example"),
 ]
 
 

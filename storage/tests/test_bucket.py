@@ -83,11 +83,13 @@ def test_a_store_that_refuses_is_named(stub):
 
 
 @pytest.mark.django_db
-def test_readyz_names_it_and_looks_once_a_minute(stub, client):
+def test_readyz_names_it_and_looks_once_a_minute(stub, client, settings):
+    settings.METRICS_TOKEN = "a-token-of-ours"
+    token = {"Authorization": "Bearer a-token-of-ours"}
     stub.fail("PUT", "403")
-    assert any("object store" in line for line in client.get("/readyz").json()["degraded"])
+    assert any("object store" in line for line in client.get("/readyz", headers=token).json()["degraded"])
     calls = len(stub.calls)
-    client.get("/readyz")
+    client.get("/readyz", headers=token)
     assert len(stub.calls) == calls
 
 

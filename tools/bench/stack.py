@@ -24,6 +24,9 @@ PRODUCTION = {
     "ALLOWED_HOSTS": "127.0.0.1",
     "TRUSTED_PROXIES": "1",
     "LOG_LEVEL": "WARNING",
+    # On, because it costs something, and never the limit: that is what is measured.
+    "NOWPAYMENTS_CALLS_PER_SECOND": "1000",
+    "KINGUIN_CALLS_PER_SECOND": "1000",
 }
 
 

@@ -8,7 +8,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -82,8 +81,9 @@ def _be_a_process_of_its_own() -> None:
     """Threads do not survive a fork, and the supplier's answers are waited for less patiently than in the shop."""
     from fulfillment import kinguin
     from payments import creation
+    from payments.calls import Calls
 
-    creation._callers = ThreadPoolExecutor(max_workers=2)
+    creation._calls = Calls(threads=2, under_way=8, waiting=2)
     kinguin.client()._endpoint._transport.read_timeout = READ_TIMEOUT  # type: ignore[attr-defined]
 
 

@@ -6,6 +6,7 @@ from orders.models import Alert
 from webhooks import refusals
 from webhooks.models import WebhookLog
 from webhooks.tasks import report_refusals
+from webhooks.tests.factories import sign
 
 ROUTES = ["/api/payments/ipn", "/api/webhooks/kinguin"]
 
@@ -42,6 +43,36 @@ def test_without_throttles_nothing_is_429(client, settings, rung):
     settings.THROTTLE_SCALE = 0
     statuses = {client.post(ROUTES[0], b"{}", content_type="application/json").status_code for _ in range(320)}
     assert statuses == {401}
+
+
+SIGNED = b'{"payment_id":5077125051,"payment_status":"finished"}'
+# The same IPN in other bytes, which fit its signature only after they were read.
+SPACED = SIGNED.replace(b",", b", ")
+
+
+@pytest.mark.django_db
+def test_flooding_address_is_heard_only_with_bytes_that_are_signed_as_they_come(client, settings, rung):
+    settings.THROTTLE_SCALE = 1 / refusals.TOO_MANY
+
+    def send(body):
+        headers = {"x-nowpayments-sig": sign(SIGNED)}
+        return client.post(ROUTES[0], body, content_type="application/json", headers=headers).status_code
+
+    assert send(SPACED) == 200
+    assert [send(b"{}") for _ in range(3)] == [401, 429, 429]
+    assert [send(SPACED), send(SIGNED)] == [429, 200]
+
+
+@pytest.mark.redis
+def test_processes_count_refusals_together(settings, rung):
+    settings.THROTTLE_SCALE = 20 / refusals.TOO_MANY
+    request = RequestFactory().post("/", REMOTE_ADDR="192.0.2.1")
+    statuses = []
+    for _ in range(22):
+        caches["local"].clear()  # as another process finds it
+        statuses.append(refusals.status_for(request, "kinguin"))
+    assert statuses == [401] * 20 + [429] * 2
+    assert rung == ["refusals"]
 
 
 @pytest.mark.django_db

@@ -103,10 +103,11 @@ class DecisionAdmin(ReadOnlyAdmin):
         if not request.user.has_perm(decision.permission):
             self._forbid(request, decision.label, str(row.pk), str(row))
 
-    def choices_about(self, request: HttpRequest, row: Any, *, back: str) -> list[dict[str, Any]]:
-        """Return the possible decisions that something may wait for, for another page, which they lead `back` to."""
-        found = [decision for decision in self.possible(request, row) if decision not in self.quiet]
-        return [{**self._choice(row, decision, back=back), "asks": decision.form is not None} for decision in found]
+    def choices_about(self, request: HttpRequest, row: Any, *, back: str, quiet: bool = False) -> list[dict[str, Any]]:
+        """Return the possible decisions for another page, which they lead `back` to; with `quiet`, all of them."""
+        found = self.possible(request, row)
+        wanted = [decision for decision in found if quiet or decision not in self.quiet]
+        return [{**self._choice(row, decision, back=back), "asks": decision.form is not None} for decision in wanted]
 
     def get_urls(self) -> list[URLPattern]:
         view, name = self.admin_site.admin_view(self.decision_view), self.view_name("decide").partition(":")[2]

@@ -170,6 +170,7 @@ def test_a_client_without_an_address_has_one_name():
     assert client_address(RequestFactory().get("/", REMOTE_ADDR="")) == "local"
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize(("scale", "allowed"), [(0, 100), (1 / 6, 10), (0.001, 1), (1, 60)])
 def test_the_throttle_scales(settings, scale, allowed):
     settings.THROTTLE_SCALE = scale

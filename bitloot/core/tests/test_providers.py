@@ -20,6 +20,7 @@ from bitloot.core.providers import (
     Answer,
     Cause,
     CredentialsRefused,
+    OverBudget,
     ProviderNotSent,
     ProviderRejected,
     ProviderUnavailable,
@@ -427,12 +428,14 @@ CAUSES = {
 }
 
 
-def test_the_four_causes_are_told_apart():
+def test_the_causes_are_told_apart():
     assert {kind: kind("why").cause for kind in CAUSES} == CAUSES
+    assert OverBudget("why", seconds=1).cause is Cause.BUDGET
     assert [cause.words for cause in Cause] == [
         "cannot be reached", "refuses our credentials", "refuses this request", "answers nonsense",
+        "is not asked more often than it allows",
     ]  # fmt: skip
-    assert set(CAUSES.values()) == set(Cause)
+    assert {*CAUSES.values(), Cause.BUDGET} == set(Cause)
 
 
 def test_an_answer_keeps_every_digit():

@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from bitloot.accounting import provider_checks
-from bitloot.accounting.checks import Difference, differences
+from bitloot.accounting.checks import Difference, differences, unacknowledged
 from bitloot.accounting.ledger import Book, Scope, books, lines, one_moment
 from bitloot.accounting.models import Acknowledgement
 from bitloot.core import wakeup
@@ -58,7 +58,7 @@ class Command(OperatorCommand):
             found = list(differences(scope))
         complaints: list[str] = []
         for answers in [provider_checks.ask_nowpayments(scope), provider_checks.ask_supplier(scope)] if ask else []:
-            found += answers.differences
+            found += unacknowledged(answers.differences)
             complaints += answers.complaints
         (self._write_json if options["json"] else self._write)(summed, found, complaints)
         if adopt:
