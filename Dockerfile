@@ -4,7 +4,9 @@ FROM python:3.11.13-slim-bookworm AS base
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 BITLOOT_VAR=/var/lib/bitloot
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin bitloot \
-    && install -d -o bitloot -g bitloot /var/lib/bitloot /var/lib/bitloot/objects
+    && install -d -o bitloot -g bitloot /var/lib/bitloot /var/lib/bitloot/objects /var/lib/bitloot/backups
+# pg_dump and pg_restore for backups; of Debian's version 15, as the database of docker-compose.yml.
+RUN apt-get update && apt-get install -y --no-install-recommends postgresql-client && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
 
 COPY requirements.txt .

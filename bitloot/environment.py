@@ -22,9 +22,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EXAMPLES = ("change", "example", "secret", "password", "your", "xxx")
 # Variables that begin like ours and that nothing reads are most likely misspelt.
 FAMILIES = (
-    "ALERT_", "APPROVAL_", "COINS_", "KEY_", "KINGUIN_", "MAIL_RETENTION_", "MIGRATE_", "NOWPAYMENTS_", "ORDER_TOKEN_",
-    "OVERPAID_", "PAYMENT_", "R2_", "REFUND_", "SAFE_", "SECRET_KEY", "SIGNED_URL_", "STAFF_", "STORE_", "SUPPORT_",
-    "THROTTLE_", "TRUSTED_", "UNPAID_", "WEBHOOK_",
+    "ALERT_", "APPROVAL_", "BACKUP_", "COINS_", "KEY_", "KINGUIN_", "MAIL_RETENTION_", "MIGRATE_", "NOWPAYMENTS_",
+    "ORDER_TOKEN_", "OVERPAID_", "PAYMENT_", "R2_", "REFUND_", "SAFE_", "SECRET_KEY", "SIGNED_URL_", "STAFF_",
+    "STORE_", "SUPPORT_", "THROTTLE_", "TRUSTED_", "UNPAID_", "WEBHOOK_",
 )  # fmt: skip
 POSTGRES = ("postgres", "postgresql", "psql", "pgsql")
 SMTP = ("smtp", "smtps", "smtp+tls", "smtp+ssl")
@@ -241,6 +241,15 @@ def bucket(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", text):
         raise Wrong("has to be a bucket's name: 3 to 63 small letters, digits and hyphens")
     return text
+
+
+def backup_target(text: str) -> str:
+    """Check an absolute folder, or s3://bucket/prefix beside the bucket of the keys."""
+    if text.startswith("s3://"):
+        bucket(text.removeprefix("s3://").partition("/")[0])
+    elif not text.startswith("/"):
+        raise Wrong("has to be a folder that begins with /, or s3://bucket/prefix")
+    return text.rstrip("/")
 
 
 def label(text: str) -> str:

@@ -30,6 +30,7 @@ env = Environment(os.environ)
 
 # --- Django -----------------------------------------------------------------------------------------------------------
 SECRET_KEY = env.own_secret("SECRET_KEY", least=50)
+SECRET_KEY_FALLBACKS = list(env.fallbacks("SECRET_KEY_FALLBACKS"))
 DEBUG = env.flag("DEBUG")
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS")
 env.require(DEBUG or "*" not in ALLOWED_HOSTS, "ALLOWED_HOSTS has to name the hosts, not *")
@@ -383,6 +384,12 @@ ALERT_URL = env.alert_urls("ALERT_URL")
 SENTRY_DSN = env.read("SENTRY_DSN", environment.sentry_dsn, default="")
 OTEL_EXPORTER_OTLP_ENDPOINT = env.read("OTEL_EXPORTER_OTLP_ENDPOINT", environment.collector_url, default="")
 METRICS_TOKEN = env.own_secret("METRICS_TOKEN", least=32, required=False)
+BACKUP_SECRET = env.own_secret("BACKUP_SECRET", required=False)
+BACKUP_TARGET = env.read("BACKUP_TARGET", environment.backup_target, default=str(VAR_DIR / "backups"))
+env.require(
+    R2_ENDPOINT or not BACKUP_TARGET.startswith("s3://"), "BACKUP_TARGET is a bucket, and R2_ENDPOINT is not set"
+)
+BACKUP_KEEP = env.whole("BACKUP_KEEP", default=14, least=1, most=1000)
 LOG_LEVEL = env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), default="INFO")
 HSTS = env.choice("HSTS", ("host", "subdomains", "preload"), default="host")
 env.require(DEBUG or CLOCK_SCALE == 1, "CLOCK_SCALE is for chaos runs only; leave it out in production")

@@ -4,6 +4,7 @@ from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from bitloot.core.policy import without_trusted_types
 from bitloot.ops.documentation import Schema
+from bitloot.staff.joining import JoinView
 
 urlpatterns = [
     path("", include("webhooks.urls")),
@@ -23,6 +24,7 @@ urlpatterns = [
         ),
         name="docs",
     ),
+    path("admin/join/<uidb64>/<token>/", without_trusted_types(JoinView.as_view()), name="staff-join"),
     path("admin/", admin.site.urls),
 ]
 handler400 = "bitloot.ops.errors.bad_request"

@@ -19,6 +19,7 @@ random() { # BYTES, in letters and digits only, as an address can hold them unes
 write secret_key "$(random 40)"
 write key_encryption_secret "$(random 32)"
 write order_token_secret "$(random 32)"
+write backup_secret "$(random 32)"
 write postgres_password "$(random 24)"
 write redis_password "$(random 24)"
 write migrate_database_url "postgres://bitloot:$(cat postgres_password)@postgres:5432/bitloot"
@@ -28,4 +29,5 @@ for name in email_url nowpayments_api_key nowpayments_ipn_secret kinguin_api_key
     write "$name" ""
     [ -s "$name" ] || echo "fill in secrets/$name"
 done
-echo "Keep a copy of secrets/key_encryption_secret away from this server: without it no key can be opened again."
+echo "Keep a copy of secrets/key_encryption_secret and secrets/backup_secret away from this server:"
+echo "without the first no key can be opened again, without the second no backup."

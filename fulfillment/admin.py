@@ -11,15 +11,13 @@ from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline
 from bitloot.core.admin.decisions import DecisionAdmin
 from bitloot.core.admin.formatting import (
     NOTHING,
-    age,
     age_of,
     badge,
     link,
     link_to,
     list_link,
-    state_badge,
 )
-from bitloot.core.admin.panels import Panel, Waiting
+from bitloot.core.admin.panels import Waiting
 from bitloot.core.choices import Tone
 from bitloot.core.decisions import Decision
 from fulfillment import by_hand, gate, services
@@ -206,19 +204,10 @@ class SupplierCallAdmin(ReadOnlyAdmin):
         return call_badge(call)
 
 
-def gates(request: HttpRequest) -> dict[str, Any]:
-    rows = [
-        {"link": link(row, row.host), "state": state_badge(row), "gate": row, "changed": age(row.changed_at)}
-        for row in SupplierGate.objects.order_by("host")
-    ]
-    return {"rows": rows, "safe_mode": settings.SAFE_MODE}
-
-
 @admin.register(SupplierGate)
 class SupplierGateAdmin(DecisionAdmin):
     is_live = True
     decisions = (gate.STOP, gate.OPEN)
-    panels = (Panel(title="Buying at the supplier", template="admin/fulfillment/gates.html", query=gates, place=70),)
     list_display = ("host", "state", "reason", "failures", "balance", "changed", "probe")
     search_fields = ("host__icontains",)
     fieldsets = ((None, {"fields": ("host", ("state", "reason"), "failures", "balance", "changed", "probe")}),)

@@ -51,7 +51,7 @@ def samples() -> Iterator[Sample]:
     """Write every sample in every language; staff's mails are in English only."""
     for name, facts in FACTS.items():
         kind = Kind(name.partition("-")[0])
-        for language, _ in settings.LANGUAGES[:1] if kind == Kind.ALERT else settings.LANGUAGES:
+        for language, _ in settings.LANGUAGES[:1] if kind in Email.TO_STAFF else settings.LANGUAGES:
             yield Sample(name, language, _letter(kind, language, facts))
 
 
@@ -61,6 +61,8 @@ def _letter(kind: Kind, language: str, facts: dict[str, str | bool]) -> Letter:
         status=Order.Status.HELD, created_at=_PLACED_AT, expires_at=_UNTIL,
     )  # fmt: skip
     mail = Email(order=order, kind=kind, to=order.email, facts=facts)
+    if kind == Kind.STAFF_NOTICE:
+        mail.reason = "kim signed in from a network that they had not used before."
     if kind == Kind.ALERT:
         mail.reason = "Staff stopped this order to look at it. Decide about it."
         mail.alert = Alert(pk=7, kind=AlertKind.ORDER_HELD, about_pk=str(order.pk), order=order, message=mail.reason)

@@ -368,9 +368,11 @@ class Email(QueueRow):
         ACCESS_CODE = "access_code"
         YOUR_ORDERS = "your_orders"
         ALERT = "alert"
+        STAFF_NOTICE = "staff_notice"
 
     # All others go to the address that their order has when they are sent, and link to it.
-    WITHOUT_LINK = (Kind.ALERT, Kind.ADDRESS_REPLACED, Kind.YOUR_ORDERS)
+    WITHOUT_LINK = (Kind.ALERT, Kind.ADDRESS_REPLACED, Kind.YOUR_ORDERS, Kind.STAFF_NOTICE)
+    TO_STAFF = (Kind.ALERT, Kind.STAFF_NOTICE)  # in English
     # What is true only for a while: not sent once the order is in one of these.
     OVERTAKEN_BY: ClassVar[dict[str, frozenset[str]]] = {
         Kind.PAYMENT_SEEN: frozenset(OrderStatus.values) - {"pending", "underpaid", "expired"},

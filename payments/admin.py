@@ -127,14 +127,21 @@ class PaymentAdmin(SecondedAdmin):
     )
     list_display = ("reference", "order_link", "state_and_why", "price", "asked", "arrived", "created", "read", "due")
     list_filter = (NeedsAttention, "status", "reason", "created_at")
-    search_fields = ("external_id", "pay_address", "purchase_id", "parent_external_id", "refunds__transaction_id")
+    search_fields = (
+        "external_id",
+        "pay_address",
+        "purchase_id",
+        "parent_external_id",
+        "refunds__transaction_id",
+        "payin_hash",
+    )
     search_ids = ("id", "order_id")
     linked_by = ("order", "pay_currency")
     list_select_related = ("order",)
     inlines = (RefundInline,)
     fieldsets = (
         (None, {"fields": ("id", "external_id", "order_link", ("state", "why"), ("webhooks", "alerts"))}),
-        ("Money", {"fields": ("price", "asked", "arrived", "outcome")}),
+        ("Money", {"fields": ("price", "asked", "arrived", "payin_hash", "outcome")}),
         ("Pay to", {"fields": ("pay_address", "payin_extra_id", "network", "purchase_id", "parent_external_id")}),
         ("The provider's last answer", {"fields": ("provider_status", "evidence_text", "read")}),
         ("Times", {"fields": ("created", ("quote_ends", "ends"), "finished", ("due", "attempts"))}),

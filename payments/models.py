@@ -124,7 +124,11 @@ class Payment(StatusRow, QueueRow):
     outcome_currency = models.CharField(max_length=32, blank=True, editable=False)
     provider_status = models.CharField(max_length=40, blank=True, editable=False, help_text="As last re-read.")
     payin_hash = models.CharField(
-        max_length=200, blank=True, editable=False, help_text="The transaction that brought the coins, as re-read."
+        max_length=200,
+        blank=True,
+        db_index=True,
+        editable=False,
+        help_text="The transaction that brought the coins, as re-read.",
     )
     parent_external_id = models.CharField(max_length=32, blank=True, editable=False)
     evidence = models.JSONField(default=dict, blank=True, editable=False, help_text="The provider's numbers, re-read.")

@@ -160,8 +160,9 @@ def payment_body(payment: Payment) -> dict[str, Any]:
 def extra_body(payments: Iterable[Payment], shown: Payment | None) -> dict[str, str] | None:
     """Return what came beside the payment that is shown and waits for staff; the newest, if there are several."""
     beside = [payment for payment in payments if payment is not shown and not payment.is_unknown_to_customer]
+    is_paid = shown is not None and shown.status == Payment.Status.FINISHED
     for payment in sorted(beside, key=attrgetter("created_at"), reverse=True):
-        if trouble := trouble_of(payment):
+        if trouble := trouble_of(payment, is_beside=is_paid):
             coins = f"{plain(payment.actually_paid)} {payment.pay_currency.upper()}"
             return {"coins": coins, "headline": trouble.headline, "reason": trouble.sentence}
     return None

@@ -68,6 +68,11 @@ _ABOUT: dict[str, Trouble] = {
 }  # fmt: skip
 
 
-def trouble_of(payment: Payment) -> Trouble | None:
-    """Return what the customer reads about a payment in review, or None about any other."""
-    return _ABOUT.get(payment.reason, _ANY) if payment.status == Payment.Status.REVIEW else None
+def trouble_of(payment: Payment, *, is_beside: bool = False) -> Trouble | None:
+    """Return what the customer reads about a payment in review, or None about any other.
+
+    `is_beside`: another payment has paid the order, so this one can only go back.
+    """
+    if payment.status != Payment.Status.REVIEW:
+        return None
+    return _SECOND if is_beside else _ABOUT.get(payment.reason, _ANY)

@@ -52,6 +52,20 @@ def recent_problems() -> list[str]:
     return found
 
 
+def known_problems() -> list[str] | None:
+    """As `recent_problems`, without waiting: None until the first look is over."""
+    global _current
+    cache = caches["local"]
+    if (known := cache.get(_CACHED)) is not None:
+        return list(known)
+    if _current is not None and _current.done():
+        found, _current = _current.result(), None
+        cache.set(_CACHED, found, FRESH_SECONDS)
+        return found
+    _current = _current or _looking.submit(problems)
+    return None
+
+
 def _cors(store: KeyStore, name: str) -> list[str]:
     """Ask what a browser asks before it lets our page read an object."""
     url = store.signed_url(name, 60)

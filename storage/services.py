@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from uuid import UUID
@@ -413,17 +413,34 @@ def _remove_object(key: Key) -> None:
         key.release(None, error="")
 
 
-def rewrap_keys(*, batch: int = 500) -> int:
+def rewrap_keys(*, batch: int = 500, step: Callable[[int], object] = bool) -> int:
     """Wrap every data key under the primary master key, bound to its place; return how many were changed.
 
     Keys open all the while. May be interrupted and run again; a key that cannot be unwrapped is left, with an alert.
+    `step` is called after each batch with the number of its rows.
     """
     master_keys = MasterKeys.from_settings()
     done, after = 0, UUID(int=0)
     while rows := list(_to_rewrap(master_keys).filter(pk__gt=after).order_by("pk")[:batch]):
-        done += sum(_rewrap(key, master_keys) for key in rows)
+        with transaction.atomic():  # one wait for the disk instead of one for each key
+            done += sum(_rewrap(key, master_keys) for key in rows)
         after = rows[-1].pk
+        step(len(rows))
     return done
+
+
+def closed_keys(*, step: Callable[[int], object] = bool) -> list[UUID]:
+    """Return the keys that are not shredded and whose data key cannot be unwrapped: a look at every one."""
+    master_keys = MasterKeys.from_settings()
+    closed: list[UUID] = []
+    live = Key.objects.exclude(status=Key.Status.SHREDDED).defer("ciphertext").select_related("item")
+    for key in live.iterator(chunk_size=500):
+        try:
+            master_keys.unwrap(key.wrapped, key.binding)
+        except (SealBroken, MasterKeyMissing):
+            closed.append(key.pk)
+        step(1)
+    return closed
 
 
 def keys_under_other_masters() -> dict[str, int]:

@@ -12,25 +12,25 @@ class SessionStore(db.SessionStore):
     """Overrides each place where Django's backend compares or writes the key; we serve nothing asynchronously."""
 
     def _get_session_from_db(self) -> Any:
-        row = self.model.objects.filter(session_key=_at_rest(self.session_key), expire_date__gt=timezone.now()).first()
+        row = self.model.objects.filter(session_key=at_rest(self.session_key), expire_date__gt=timezone.now()).first()
         if row is None:
             self._session_key = None
         return row
 
     def exists(self, session_key: str) -> bool:
-        return super().exists(_at_rest(session_key))
+        return super().exists(at_rest(session_key))
 
     def create_model_instance(self, data: dict[str, Any]) -> AbstractBaseSession:
         row = super().create_model_instance(data)
-        row.session_key = _at_rest(row.session_key)
+        row.session_key = at_rest(row.session_key)
         return row
 
     def delete(self, session_key: str | None = None) -> None:
         key = session_key or self.session_key
         if key is not None:
-            super().delete(_at_rest(key))
+            super().delete(at_rest(key))
 
 
-def _at_rest(session_key: str | None) -> str:
+def at_rest(session_key: str | None) -> str:
     # 160 of 256 bits: Django's column has 40 characters.
     return sha256((session_key or "").encode()).hexdigest()[:40]

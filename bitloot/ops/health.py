@@ -14,6 +14,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from bitloot.core.database import what_is_missing
+from bitloot.ops import metrics as _gauges  # noqa: F401 - registers them
 from fulfillment.models import Reservation, SupplierGate
 from orders.models import Alert, Email, Notification
 from payments.models import Coin, Payment

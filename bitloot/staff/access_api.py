@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.core.api import answers, json_body
+from bitloot.core.api import answers, answers_with, json_body
 from bitloot.core.staff_api import StaffView
 from bitloot.staff.serializers import LoginSerializer, StaffTokenSerializer
 from bitloot.staff.sign_in import TooManyTries, attempt, passes_second_factor
@@ -20,7 +20,7 @@ class SignInFailed(Exception):
 
 
 answers(SignInFailed, 401, "sign_in_failed", "Name, password or code is wrong. Check all three, then try again.")
-answers(TooManyTries, 429, "too_many_tries", "Too many wrong passwords. Wait a quarter of an hour, then try again.")
+answers_with(TooManyTries, lambda err: (429, "too_many_tries", f"Too many wrong passwords. {err}", None))
 
 
 class Login(APIView):

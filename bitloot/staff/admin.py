@@ -4,14 +4,18 @@ from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.db.models import BooleanField, Case, QuerySet, Value, When
 from django.http import HttpRequest
 from django.utils.html import format_html
 from knox.models import AuthToken
 
 from bitloot.core.admin.base import OneOf, ReadOnlyAdmin
-from bitloot.core.admin.formatting import age_of
-from bitloot.staff import order_page, products
-from bitloot.staff.models import SignIn
+from bitloot.core.admin.formatting import NOTHING, age, age_of
+from bitloot.core.sessions import at_rest
+from bitloot.staff import order_page, products, sessions
+from bitloot.staff.audit import record
+from bitloot.staff.models import SignIn, StaffEvent
 from fulfillment.choices import HoldReason
 from orders.admin import OrderAdmin
 from orders.choices import OrderReason
@@ -57,7 +61,10 @@ admin.site.unregister([AuthToken, User])
 
 @admin.register(AuthToken)
 class AuthTokenAdmin(ReadOnlyAdmin):
-    """Tokens come from POST /api/admin/login, with an expiry and for oneself; here they are seen and ended."""
+    """Tokens come from POST /api/admin/login, with an expiry and for oneself; here they are seen and ended.
+
+    Everybody sees and ends their own; those of others need the permissions.
+    """
 
     in_finder = False
     list_display = ("token_key", "user", "issued", "expiry")
@@ -65,8 +72,18 @@ class AuthTokenAdmin(ReadOnlyAdmin):
     fieldsets = ((None, {"fields": ("token_key", "user", "issued", "expiry")}),)
     issued = age_of("created", "issued")
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AuthToken]:
+        rows = super().get_queryset(request)
+        return rows if request.user.has_perm("knox.view_authtoken") else rows.filter(user=request.user.pk)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_active and getattr(request.user, "is_staff", False))
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return obj is None or obj.user_id == request.user.pk or request.user.has_perm("knox.view_authtoken")
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm("knox.delete_authtoken")
+        return obj is None or obj.user_id == request.user.pk or request.user.has_perm("knox.delete_authtoken")
 
 
 @admin.register(User)
@@ -89,6 +106,79 @@ class StaffUserAdmin(UserAdmin):
         return not is_above and super().has_delete_permission(request, obj)
 
 
+@admin.register(Session)
+class SessionAdmin(ReadOnlyAdmin):
+    """Everybody sees and ends their own sessions; those of others need the permissions. One's present one: log out."""
+
+    in_finder = False
+    list_display = ("whose", "begun_at", "network", "agent", "last_page", "is_this_one")
+    ordering = ("-expire_date",)
+    fieldsets = ((None, {"fields": ("whose", "begun_at", "network", "agent", "last_page")}),)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Session]:
+        rows = sessions.live()
+        if not request.user.has_perm("sessions.view_session"):
+            rows = [row for row in rows if sessions.begun(row).user_id == str(request.user.pk)]
+        self_key = request.session.session_key
+        return super().get_queryset(request).filter(pk__in=[row.pk for row in rows]).annotate(is_mine=_is(self_key))
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.is_active and getattr(request.user, "is_staff", False))
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_module_permission(request)  # the queryset holds what they may see
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if obj is None:
+            return True
+        if obj.pk == at_rest(request.session.session_key):
+            return False  # it would end in the middle of this very answer
+        is_own = sessions.begun(obj).user_id == str(request.user.pk)
+        return is_own or request.user.has_perm("sessions.delete_session")
+
+    def log_deletions(self, request: HttpRequest, queryset: QuerySet[Session]) -> Any:
+        """Write whose session was ended; its key says nothing to anybody."""
+        for session in queryset:
+            user = User.objects.filter(pk=sessions.begun(session).user_id).first()
+            if user is not None:
+                record(user, f"a session from {sessions.begun(session).network} was ended")
+        return super().log_deletions(request, queryset)
+
+    @admin.display(description="account")
+    def whose(self, session: Session) -> str:
+        return sessions.names_of([session]).get(sessions.begun(session).user_id, NOTHING)
+
+    @admin.display(description="begun")
+    def begun_at(self, session: Session) -> str:
+        return age(sessions.begun(session).at)
+
+    @admin.display(description="network")
+    def network(self, session: Session) -> str:
+        return sessions.begun(session).network
+
+    @admin.display(description="program")
+    def agent(self, session: Session) -> str:
+        return sessions.begun(session).agent
+
+    @admin.display(description="last page")
+    def last_page(self, session: Session) -> str:
+        return age(sessions.last_page(session))
+
+    @admin.display(description="this one", boolean=True)
+    def is_this_one(self, session: Any) -> bool:
+        return bool(session.is_mine)
+
+
+@admin.register(StaffEvent)
+class StaffEventAdmin(ReadOnlyAdmin):
+    in_finder = False
+    list_display = ("about", "what", "actor", "moment")
+    list_filter = ("at",)
+    search_fields = ("about", "actor")
+    fieldsets = ((None, {"fields": ("about", "what", "actor", "moment")}),)
+    moment = age_of("at", "when")
+
+
 @admin.register(SignIn)
 class SignInAdmin(ReadOnlyAdmin):
     in_finder = False
@@ -97,6 +187,11 @@ class SignInAdmin(ReadOnlyAdmin):
     search_fields = ("name", "network")
     fieldsets = ((None, {"fields": ("name", "moment", "outcome", "network", "way")}),)
     moment = age_of("at", "when")
+
+
+def _is(session_key: str | None) -> Case:
+    mine = When(pk=at_rest(session_key), then=Value(True))
+    return Case(mine, default=Value(False), output_field=BooleanField())
 
 
 def _is_superuser(request: HttpRequest) -> bool:

@@ -16,6 +16,7 @@ class StaffConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from bitloot.staff import audit, sessions  # noqa: F401 - they connect their receivers
         from bitloot.staff.groups import ship
 
         # The last app of INSTALLED_APPS: when its turn comes, Django has made the permissions of all others.

@@ -153,4 +153,6 @@ def _then(case: Case, wait: Waits | None) -> dict[str, str]:
     due = [entry.row.next_attempt_at for entry in case.entries if getattr(entry.row, "next_attempt_at", None)]
     if due:
         return {"what": "BitLoot looks again", "when": age(min(due))}
+    if all(isinstance(entry.row, Alert) for entry in case.entries):
+        return {"what": "The alert stays until its cause is over, or somebody closes it", "when": ""}
     return {"what": "Nothing, until somebody decides", "when": ""}

@@ -26,5 +26,5 @@ class SignInForm(AdminAuthenticationForm):
                 ):
                     raise self.get_invalid_login_error()  # the same for each factor
         except TooManyTries as err:
-            raise forms.ValidationError("Too many wrong passwords. Wait a quarter of an hour, then try again.") from err
+            raise forms.ValidationError(f"Too many wrong passwords. {err}") from err
         return cleaned

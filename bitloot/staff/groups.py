@@ -7,7 +7,10 @@ from django.db.models import Q
 
 BUSINESS = ("orders", "payments", "fulfillment", "storage", "webhooks", "accounting")
 # An auditor also sees who may do what, and who did what.
-PEOPLE = ("admin.view_logentry", "auth.view_group", "auth.view_user", "staff.view_signin")
+PEOPLE = (
+    *("admin.view_logentry", "auth.view_group", "auth.view_user"),
+    *("staff.view_signin", "staff.view_staffevent", "sessions.view_session"),
+)
 # What each may decide. All of them see the whole business.
 GROUPS: dict[str, tuple[str, ...]] = {
     "support": (
@@ -48,7 +51,10 @@ def ship(*, using: str, apps: Any = global_apps, **_: Any) -> None:
     views = permissions.using(using).filter(content_type__app_label__in=BUSINESS, codename__startswith="view_")
     present = set(groups.using(using).values_list("name", flat=True))
     for name in set(GROUPS) - present:
-        groups.using(using).create(name=name).permissions.set([*views, *named[name]])
+        group = groups.using(using).create(name=name)
+        links = group.permissions.through
+        rows = [links(group=group, permission=permission) for permission in {*views, *named[name]}]
+        links.objects.using(using).bulk_create(rows)
 
 
 def _of(names: tuple[str, ...]) -> Q:

@@ -14,8 +14,11 @@ from django.urls import reverse
 from bitloot.core.admin.base import may_view
 from bitloot.core.admin.decisions import DecisionAdmin
 from bitloot.core.admin.formatting import NOTHING, age, copyable, link, state_badge
+from bitloot.core.admin.panels import Panel
 from bitloot.core.money import plain
+from bitloot.staff.machines import machines
 from bitloot.staff.story import Around, story_of
+from bitloot.staff.today import today
 from bitloot.staff.waits import waits_for
 from fulfillment.models import Reservation
 from orders.admin import OrderAdmin
@@ -36,6 +39,10 @@ class Card:
 class OrderPage(OrderAdmin):
     list_display = ("reference", "product", "email", "amount", "coin", "state_and_why", "placed", "time_to_key")
     change_form_template = "admin/bitloot/order.html"
+    panels = (
+        Panel(title="Today", template="admin/bitloot/today.html", query=today, place=40),
+        Panel(title="Machines", template="admin/bitloot/machines.html", query=machines, place=70),
+    )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         return super().get_fieldsets(request, obj)[1:]  # what the apps add, which leads to their lists
@@ -140,6 +147,7 @@ def _payment_facts(payment: Payment) -> list[tuple[str, Any]]:
         ("Arrived", f"{plain(payment.actually_paid)} {coin}"),
         ("Price", f"{payment.price_amount} {payment.price_currency.upper()}"),
         ("Address", copyable(payment.pay_address) if payment.pay_address else ""),
+        ("Transaction", copyable(payment.payin_hash) if payment.payin_hash else ""),
         ("Begun", age(payment.created_at)),
     ]
 

@@ -7,7 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.db import transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django_otp import devices_for_user, user_has_device
 from django_otp.models import Device
@@ -15,20 +17,25 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from bitloot.core.api import client_network
 from bitloot.staff.models import SignIn
+from bitloot.staff.notices import notify
 from orders.alerts import STAFF_SIGN_IN, raise_alert
 from orders.choices import AlertKind
 
 logger = logging.getLogger(__name__)
 
 WINDOW = timedelta(minutes=15)
-# A name from one network; a name from everywhere, so that many addresses do not help; a network with many names.
+# A name from one network, and a network with many names, are refused for the rest of the window.
 TRIES_OF_NAME_AND_NETWORK = 10
-TRIES_OF_NAME = 50
 TRIES_OF_NETWORK = 50
+# A name from everywhere, so that many addresses do not help: then a pause after each failure, which doubles. Nothing is
+# locked, or a stranger could lock it; and networks where the name has signed in well lately do not wait for strangers.
+TRIES_WITHOUT_PAUSE = 10
+LONGEST_PAUSE = 60
+KNOWN_FOR = timedelta(days=90)
 
 
 class TooManyTries(Exception):
-    """This name or network has failed too often lately; no password was checked."""
+    """This name or network has failed too often lately; no password was checked. The message says how long to wait."""
 
 
 @contextmanager
@@ -40,16 +47,17 @@ def attempt(request: Any, *, name: str, way: str) -> Iterator[None]:
     row = SignIn.objects.create(name=name.strip().lower()[:150], network=client_network(request), way=way)
     # Written before it is counted: of any number of parallel tries, no more than the limit find fewer rows before
     # theirs. The database counts, so there is nothing to fall back to: without it no password could be checked either.
-    if _is_over_limit(row):
+    if wait := _wait_for(row):
         _record(row, SignIn.Outcome.LOCKED)
         message = "Sign-ins were refused after too many wrong passwords. Look at the list of sign-ins: which name?"
         raise_alert(AlertKind.STAFF_LOCKED, STAFF_SIGN_IN, message)
-        raise TooManyTries
+        raise TooManyTries(f"Wait {wait}, then try again.")
     try:
         yield
     except BaseException:
         _record(row, SignIn.Outcome.FAILED)
         raise
+    _tell_of_new_network(row)
     _record(row, SignIn.Outcome.GOOD)
 
 
@@ -71,16 +79,43 @@ def _matching_device(user: Any, code: str) -> Device | None:
     return None
 
 
-def _is_over_limit(row: SignIn) -> bool:
+def _wait_for(row: SignIn) -> str:
+    """Return how long to wait before a password is checked, in words; nothing if it may be checked now."""
     recent = SignIn.objects.filter(
         outcome__in=(SignIn.Outcome.TRIED, SignIn.Outcome.FAILED), at__gt=Now() - WINDOW
     ).order_by()
     of_name, of_network = recent.filter(name=row.name), recent.filter(network=row.network)
-    return (
-        of_name.filter(network=row.network).count() > TRIES_OF_NAME_AND_NETWORK
-        or of_name.count() > TRIES_OF_NAME
-        or of_network.count() > TRIES_OF_NETWORK
-    )
+    if of_name.filter(network=row.network).count() > TRIES_OF_NAME_AND_NETWORK or of_network.count() > TRIES_OF_NETWORK:
+        return "a quarter of an hour"
+    pause = 0 if _is_known(row) else _pause_after(of_name.exclude(pk=row.pk))
+    return f"{pause} seconds" if pause else ""
+
+
+def _pause_after(tries: QuerySet[SignIn]) -> int:
+    """Return the seconds of the pause if it still runs. It counts from the last try whose password was checked."""
+    over = tries.count() - TRIES_WITHOUT_PAUSE
+    if over < 1:
+        return 0
+    pause = min(2 ** min(over, 10), LONGEST_PAUSE)
+    return pause if tries.filter(at__gt=Now() - timedelta(seconds=pause)).exists() else 0
+
+
+def _is_known(row: SignIn) -> bool:
+    """Whether this name has signed in well from this network lately."""
+    return _good(row).filter(network=row.network).exists()
+
+
+def _good(row: SignIn) -> QuerySet[SignIn]:
+    return SignIn.objects.filter(name=row.name, outcome=SignIn.Outcome.GOOD, at__gt=Now() - KNOWN_FOR)
+
+
+def _tell_of_new_network(row: SignIn) -> None:
+    """Mail the account's owner, but not about its first sign-in, of which they know."""
+    if _is_known(row) or not _good(row).exists():
+        return
+    for user in get_user_model().objects.filter(username__iexact=row.name).exclude(email=""):
+        sentence = f"The account {user.get_username()} has signed in from a network that is new to it, {row.network}."
+        notify(user, f"{sentence} If that was not you, tell an administrator at once and change the password.")
 
 
 def _record(row: SignIn, outcome: SignIn.Outcome) -> None:

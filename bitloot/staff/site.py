@@ -8,24 +8,19 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.contrib.admin import AdminSite
-from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
-from django.utils import timezone
 
 from bitloot.core import logs
 from bitloot.core.admin.base import BaseAdmin
-from bitloot.core.admin.formatting import NOTHING, age, link, list_url
+from bitloot.core.admin.formatting import NOTHING, link, list_url
 from bitloot.core.admin.panels import Panel
 from bitloot.core.policy import without_trusted_types
-from bitloot.core.queue import QueueRow
 from bitloot.staff.cases import count_waiting, open_cases
 from bitloot.staff.forms import SignInForm
 
 FOUND_PER_LIST = 5
-LATE_SECONDS = 60
-MAX_WAITING = 1_000
 
 
 @dataclass(frozen=True)
@@ -128,10 +123,7 @@ class BitLootAdminSite(AdminSite):
 
     def panels(self, request: HttpRequest) -> list[Panel]:
         cases = partial(open_cases, pages=list(self.pages(request)))
-        own = [
-            Panel(title="Decide now", template="admin/bitloot/cases.html", query=cases, place=10),
-            Panel(title="Work that is due", template="admin/bitloot/queues.html", query=self._queues, place=80),
-        ]
+        own = [Panel(title="Decide now", template="admin/bitloot/cases.html", query=cases, place=10)]
         added = [panel for page in self.pages(request) for panel in page.panels if panel.is_for(request)]
         return sorted((*own, *added), key=lambda panel: panel.place)
 
@@ -165,9 +157,6 @@ class BitLootAdminSite(AdminSite):
             if label in pages
         ]
 
-    def _queues(self, request: HttpRequest) -> dict[str, Any]:
-        return {"rows": [_queue(page.model) for page in self.pages(request) if issubclass(page.model, QueueRow)]}
-
 
 def _as_app(name: str, entries: list[Any]) -> dict[str, Any]:
     """Return a section in the form in which Django's templates expect an app."""
@@ -177,15 +166,4 @@ def _as_app(name: str, entries: list[Any]) -> dict[str, Any]:
         "app_url": f"{reverse('admin:system')}#{name.lower()}",
         "has_module_perms": True,
         "models": entries,
-    }
-
-
-def _queue(model: type[QueueRow]) -> dict[str, Any]:
-    rows = model._default_manager.filter(next_attempt_at__lte=Now()).order_by("next_attempt_at")
-    waiting, oldest = rows[: MAX_WAITING + 1].count(), rows.values_list("next_attempt_at", flat=True).first()
-    return {
-        "name": model._meta.verbose_name_plural,
-        "waiting": f"{MAX_WAITING}+" if waiting > MAX_WAITING else str(waiting),
-        "oldest": age(oldest),
-        "is_late": oldest is not None and (timezone.now() - oldest).total_seconds() > LATE_SECONDS,
     }

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import Select
 
@@ -101,3 +102,47 @@ def test_phone_needs_no_sideways_scrolling(staff, store):
     for path in ("", "orders/order/", "webhooks/webhooklog/", "fulfillment/reservation/"):
         staff.get(f"{store.url}/admin/{path}")
         assert staff.execute_script("return document.documentElement.scrollWidth") <= 390, path
+
+
+def find(page, number):
+    """Type a number into the finder, which "/" leads to; return the address of the first order it shows."""
+    page.find_element(By.TAG_NAME, "body").send_keys("/")
+    assert page.switch_to.active_element.get_attribute("id") == "finder"
+    page.switch_to.active_element.send_keys(Keys.CONTROL, "a")
+    page.switch_to.active_element.send_keys(number, Keys.ENTER)
+    wait(page, lambda now: number[:50] in one(now, "#found-heading").text, f"what is found for {number}")
+    return one(page, ".found .hit a").get_attribute("href")
+
+
+def test_order_is_found_by_each_of_its_numbers(staff, store):
+    order = buy(store)
+    buy(store)
+    its_page = f"{store.url}/admin/orders/order/{order['id']}/change/"
+    staff.get(its_page)
+    numbers = {part.get_attribute("data-copy") for part in staff.find_elements(By.CSS_SELECTOR, "[data-copy]")}
+    assert len(numbers) >= 5  # its id, the e-mail, the pay address, our id of the purchase, the supplier's order
+    for number in numbers:
+        assert find(staff, number) == its_page
+    assert complaints(staff) == []
+
+
+def test_order_that_waits_is_understood_and_mended_from_the_home_page(staff, store):
+    sandbox, shopper = Sandbox(store.sandbox_url), Shopper(store.url)
+    product = next(row for row in sandbox.control("state")["products"] if "Saltmarsh" in row["name"])
+    order = shopper.order("saltmarsh-signals")
+    payment = shopper.payment(order)
+    sandbox.control(f"products/{product['product_id']}", {"qty": 0, "textQty": 0})
+    sandbox.pay(payment["payment_id"])
+    staff.get(f"{store.url}/admin/")
+    case = wait(staff, lambda page: one(page, f".case:has(a[href*='{order['id']}'])"), "its case")
+    assert "Out of stock" in case.text
+    assert "The money is owed back in" in case.text
+    sandbox.control(f"products/{product['product_id']}", {"qty": 9, "textQty": 9})
+    next(part for part in case.find_elements(By.CSS_SELECTOR, ".choice") if part.text == "Let it continue").click()
+    assert "it is bought as if it were new" in one(staff, ".messagelist").text
+    assert staff.current_url == f"{store.url}/admin/"
+    shopper.wait_fulfilled(order)
+    wait(
+        staff, lambda page: not page.find_elements(By.CSS_SELECTOR, f".case a[href*='{order['id']}']"), "an empty list"
+    )
+    assert complaints(staff) == []

@@ -88,7 +88,7 @@ def test_asking_again_is_refused_while_it_waits(asked, one_satoshi):
 
 def test_a_request_waits_on_the_home_page_and_staff_are_told(asked):
     home = desk().get(reverse("admin:index")).content.decode()
-    assert "decisions to approve" in home
+    assert "To approve" in home
     alert = Alert.objects.get(kind="approval_waiting")
     assert (alert.status, alert.about_pk) == ("open", str(asked.approval.pk))
 

@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from datetime import timedelta
 from io import StringIO
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,6 +12,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
+from django.db.models import F
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -72,12 +74,48 @@ def make_staff_like(name):
     return get_user_model()(username=name)
 
 
-def test_many_addresses_for_one_name_are_refused():
+def guess_from_many_networks(user, number):
+    for network in range(number):
+        enter(Client(REMOTE_ADDR=f"198.51.{network}.7"), user, "guess")
+
+
+def later(seconds):
+    """Let this time pass for the tries that were made."""
+    SignIn.objects.update(at=F("at") - timedelta(seconds=seconds))
+
+
+def test_many_addresses_for_one_name_wait_longer_and_longer():
     user = make_staff(password=PASSWORD)
-    for number in range(sign_in.TRIES_OF_NAME):
-        enter(Client(REMOTE_ADDR=f"198.51.{number}.7"), user, "guess")
-    page = enter(Client(REMOTE_ADDR="203.0.113.7"), user).content.decode()
-    assert "Too many wrong passwords" in page
+    guess_from_many_networks(user, sign_in.TRIES_WITHOUT_PAUSE)
+    pauses = []
+    for number in range(8):
+        enter(Client(REMOTE_ADDR=f"203.0.{number}.7"), user, "guess")
+        page = enter(Client(REMOTE_ADDR="192.0.2.7"), user).content.decode()
+        pauses.append(int(re.search(r"Wait (\d+) seconds", page)[1]))
+        later(pauses[-1] + 1)
+    assert pauses == [2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_nobody_is_locked_out_by_strangers():
+    user = make_staff(password=PASSWORD)
+    assert enter(Client(REMOTE_ADDR="203.0.113.7"), user).status_code == 302
+    guess_from_many_networks(user, 40)
+    stranger = Client(REMOTE_ADDR="192.0.2.7")
+    assert "Wait" in enter(stranger, user).content.decode()
+    # From where they have been before they need not wait, and from elsewhere a minute at most.
+    assert enter(Client(REMOTE_ADDR="203.0.113.99"), user).status_code == 302
+    later(sign_in.LONGEST_PAUSE + 1)
+    assert enter(stranger, user).status_code == 302
+
+
+def test_tries_that_were_refused_do_not_prolong_the_pause():
+    user = make_staff(password=PASSWORD)
+    guess_from_many_networks(user, sign_in.TRIES_WITHOUT_PAUSE + 1)
+    for _ in range(5):
+        later(0.5)
+        enter(Client(REMOTE_ADDR="192.0.2.7"), user)
+    assert SignIn.objects.filter(outcome="locked").count() >= 3
+    assert enter(Client(REMOTE_ADDR="192.0.2.7"), user).status_code == 302
 
 
 def test_addresses_of_one_ipv6_network_are_one():

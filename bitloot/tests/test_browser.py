@@ -165,6 +165,7 @@ def test_code_by_mail_opens_a_link_that_lost_its_end_and_other_links_can_be_clos
     wait_for_headline(browser, "Choose how to pay")
     one(browser, ".history summary").click()
     one(browser, "[data-close-links]").click()
+    browser.switch_to.alert.accept()
     wait(browser, lambda page: one(page, "[data-close-answer]").text.startswith("Done."), "the end of other links")
     browser.refresh()
     wait_for_headline(browser, "Choose how to pay")

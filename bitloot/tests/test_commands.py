@@ -227,6 +227,25 @@ def test_expired_keys_are_destroyed_and_unopened_ones_only_when_asked():
     assert list(Key.objects.exclude(status="shredded").values_list("pk", flat=True)) == [fresh.pk]
 
 
+def test_rotating_moves_every_key_and_says_when_the_earlier_secret_may_go(settings):
+    [make_key() for _ in range(5)]
+    settings.KEY_ENCRYPTION_SECRET_FALLBACKS = (settings.KEY_ENCRYPTION_SECRET,)
+    settings.KEY_ENCRYPTION_SECRET = "another secret of forty-three characters or so"
+    code, found = document("rotate_keys", "--dry-run")
+    assert (code, found["rotated"], sum(found["left"].values())) == (1, 0, 5)
+    code, found = document("rotate_keys", "--batch", "2", "--verify")
+    assert (code, found["rotated"], found["left"], found["closed"]) == (0, 5, {}, [])
+    assert document("rotate_keys")[1]["rotated"] == 0
+    assert "KEY_ENCRYPTION_SECRET_FALLBACKS can go" in run("rewrap_keys")[1]
+
+
+def test_verifying_names_a_key_that_does_not_open():
+    key, _ = make_key(), make_key()
+    Key.objects.filter(pk=key.pk).update(wrapped_data_key=bytes(key.wrapped_data_key[:-1]) + b"x")
+    code, found = document("rotate_keys", "--verify")
+    assert (code, found["closed"]) == (1, [str(key.pk)])
+
+
 def test_a_generated_secret_is_one_that_every_setting_takes():
     code, out, _ = run("generate_encryption_key")
     environment.secrets(out.strip(), values=1, least=50, different=environment.OWN_DIFFERENT)

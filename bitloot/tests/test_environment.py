@@ -181,6 +181,7 @@ WRONG = {
         "a" * 43: "is not random: it has fewer than 8 different characters, or repeats itself",
         production()["SECRET_KEY"]: "KEY_ENCRYPTION_SECRET has the same value as SECRET_KEY; each needs its own",
     },
+    "SECRET_KEY_FALLBACKS": {"short": "has to have 43 to 200 characters"},
     "KEY_ENCRYPTION_SECRET_FALLBACKS": {
         "a": "has to have 43 to 200 characters",
         OTHER: "KEY_ENCRYPTION_SECRET_FALLBACKS has the same value as KEY_ENCRYPTION_SECRET; each needs its own",
@@ -218,6 +219,13 @@ WRONG = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": {"ftp://collector": "has to be an http or https URL"},
     "METRICS_TOKEN": {"x": "has to have 32 to 200 characters"},
     "HSTS": {"yes": "has to be one of host, subdomains, preload"},
+    "BACKUP_SECRET": {"short": "has to have 43 to 200 characters"},
+    "BACKUP_TARGET": {
+        "backups": "has to be a folder that begins with /, or s3://bucket/prefix",
+        "s3://No Bucket": "has to be a bucket's name: 3 to 63 small letters, digits and hyphens",
+        "s3://backups/shop": "BACKUP_TARGET is a bucket, and R2_ENDPOINT is not set",
+    },
+    "BACKUP_KEEP": dict.fromkeys((*NUMBERS, "0", "1001"), "has to be a whole number from 1 to 1000"),
     "LOG_LEVEL": {"verbose": "has to be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"},
     "CLOCK_SCALE": {
         "20": "CLOCK_SCALE is for chaos runs only; leave it out in production",

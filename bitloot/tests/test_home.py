@@ -205,6 +205,14 @@ def test_case_shows_no_decision_without_its_permission(client):
 
 # --- the finder ---
 
+
+def payin_hash(rows):
+    """Let the payment have the transaction that the provider named."""
+    named = f"0x{rows.order.pk.hex}abcdef"
+    Payment.objects.filter(pk=rows.payment.pk).update(payin_hash=named)
+    return named
+
+
 FOUND_BY = {
     "the order": lambda rows: str(rows.order.pk).upper(),
     "the start of the order": lambda rows: rows.order.pk.hex[:8],
@@ -212,6 +220,7 @@ FOUND_BY = {
     "the e-mail address": lambda rows: rows.order.email.upper(),
     "the payment": lambda rows: rows.payment.external_id,
     "the pay address": lambda rows: rows.payment.pay_address.upper(),
+    "the customer's transaction": lambda rows: payin_hash(rows).upper(),
     "the refund's transaction": lambda rows: rows.refund.transaction_id.upper(),
     "the supplier's order": lambda rows: rows.reservation.supplier_order_id.lower(),
     "our id of the purchase": lambda rows: rows.reservation.external_id.upper(),

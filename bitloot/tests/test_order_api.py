@@ -18,7 +18,7 @@ from orders.state import OrderEvent
 from orders.tests.factories import make_order, make_product
 from payments.models import Coin, Payment, Refund
 from payments.serializers import PaymentSerializer
-from payments.tests.factories import make_coin, make_payment
+from payments.tests.factories import ASKED, make_coin, make_payment
 from storage.models import Key
 from storage.tests.factories import make_key
 
@@ -240,3 +240,13 @@ def test_a_payment_that_nobody_was_shown_keeps_nobody_from_choosing_a_coin(clien
     assert read(client, order).json()["payment"] is None
     make_payment(order, status="waiting")
     assert read(client, order).json()["payment"]["status"] == "waiting"
+
+
+def test_a_second_payment_stands_beside_the_one_that_paid(client):
+    order = make_order()
+    make_payment(order, status="finished", actually_paid=ASKED)
+    make_payment(order, status="review", reason="child_payment", actually_paid=ASKED / 2)
+    body = read(client, order).json()
+    assert body["payment"]["status"] == "finished"
+    assert body["extra_payment"]["headline"] == "A second payment came"
+    assert body["extra_payment"]["coins"] == "0.00061725 BTC"

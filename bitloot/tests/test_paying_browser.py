@@ -123,7 +123,7 @@ def test_second_deposit_is_told_beside_the_key(browser, store):
     sandbox.pay(address, "repeat")
     browser.refresh()
     wait(browser, lambda page: browser.refresh() or shown(page, "[data-extra]"), "the word about it")
-    assert one(browser, "[data-extra-headline]").text == "Your coins came, but not as asked"
+    assert one(browser, "[data-extra-headline]").text == "A second payment came"
 
 
 def test_rest_goes_to_a_new_address_and_the_page_warns_of_the_old_one(browser, store):

@@ -321,8 +321,10 @@ def test_certificate_authority_finds_its_challenge_on_plain_http(proxy):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/products/ember-drift", "/api/products", "/api/payments/currencies", "/api/schema"]
-)
+    "path",
+    ["/", "/products/ember-drift", "/pages/terms", "/orders/0c9d", "/api/products", "/api/payments/currencies",
+     "/api/schema"],
+)  # fmt: skip
 def test_what_is_the_same_for_everybody_is_compressed(proxy, path):
     answer = Client(proxy, new_address()).send("GET", path, headers={"Accept-Encoding": "gzip"})
     assert answer.headers["Content-Encoding"] == "gzip"
@@ -332,7 +334,7 @@ def test_what_is_the_same_for_everybody_is_compressed(proxy, path):
 
 @pytest.mark.parametrize(
     "path",
-    ["/orders/0c9d", "/api/orders", "/api/orders/0c9d", "/api/fulfillment/0c9d/reveal", "/api/payments/create",
+    ["/orders/find", "/api/orders", "/api/orders/0c9d", "/api/fulfillment/0c9d/reveal", "/api/payments/create",
      "/api/fulfillment/0c9d/download-link", "/checkout", "/admin/", SIGN_IN, "/api/admin/login",
      "/objects/x?signature=y"],
 )  # fmt: skip
@@ -346,7 +348,12 @@ def test_what_may_hold_a_secret_is_never_compressed(proxy, path):
 
 def test_log_holds_no_query_and_no_referer_whatever_goes_wrong(web):
     mark = secrets.token_hex(8)
-    paths = [f"/objects/a?signature={mark}", f"/objects/a%3Fsignature={mark}", f"/admin/login/?next={mark}"]
+    paths = [
+        f"/objects/a?signature={mark}",
+        f"/objects/a%3Fsignature={mark}",
+        f"/orders/0c9d%23m.1.{mark}",
+        f"/admin/login/?next={mark}",
+    ]
     referer = {"Referer": f"https://127.0.0.1/objects/a?signature={mark}"}
     with running(web) as served, running(f"127.0.0.1:{free_port()}") as away, running("gone.example:80") as unknown:
         for proxy, status in ((served, 200), (away, 503), (unknown, 503)):

@@ -11,6 +11,7 @@ from bitloot.tests.test_browser import (
     browser,
     choose_coin,
     complaints,
+    mailed_links,
     one,
     order,
     shown,
@@ -143,6 +144,10 @@ def test_customer_who_does_not_want_to_wait_for_the_supplier_gets_the_money_back
     assert one(browser, "[data-lead]").text.startswith("Our supplier is out of stock.")
     check(browser)
     one(browser, "[data-money-back-button]").click()
+    browser.switch_to.alert.dismiss()
+    assert one(browser, "h1").text == "Your key has to wait"
+    one(browser, "[data-money-back-button]").click()
+    browser.switch_to.alert.accept()
     wait_for_headline(browser, "We owe you a refund")
     wait(browser, lambda page: shown(page, ".refund [name=address]"), "the form for the address")
     check(browser)
@@ -162,3 +167,31 @@ def test_customer_corrects_a_mistyped_address(browser, store):
     browser.refresh()
     wait_for_headline(browser, "Choose how to pay")
     assert one(browser, "[data-email]").text == BOB
+
+
+def test_scanner_that_presses_every_button_uses_nothing_up(browser, store):
+    sandbox = Sandbox(store.sandbox_url)
+    order_id = order(browser, store, "ember-drift")
+    link = wait(browser, lambda page: mailed_links(store, order_id), "the mail").pop()
+    choose_coin(browser, "btc")
+    wait_for_headline(browser, "Waiting for your payment")
+    sandbox.pay(one(browser, "[data-address]").get_attribute("textContent").replace(" ", ""))
+    wait_for_headline(browser, "Your key is ready")
+
+    browser.switch_to.new_window("tab")
+    browser.get(link)
+    wait_for_headline(browser, "Your key is ready")
+    for fold in shown(browser, "summary"):
+        fold.click()
+    # As programs do: every button, and no question is answered.
+    browser.execute_script("window.confirm = () => false; window.print = () => {};")
+    for _ in range(3):
+        browser.execute_script("document.querySelectorAll('main button').forEach((button) => button.click())")
+        wait(browser, lambda page: not shown(page, "main [aria-busy=true]"), "the end of the scanner's calls")
+
+    browser.switch_to.new_window("tab")
+    browser.get(f"{link.partition('#')[0]}?person#{link.partition('#')[2]}")
+    wait_for_headline(browser, "Your key is ready")
+    shown(browser, "[data-reveal]")[0].click()
+    code = wait(browser, lambda page: shown(page, ".key-value code"), "the key")[0]
+    assert code.text in [key["serial"] for key in sandbox.sold()]

@@ -74,7 +74,9 @@ def form_of(row, name):
 
 
 def choices(client, row):
-    return [choice["label"] for choice in client.get(page_of(row)).context["decisions"]]
+    shown = client.get(page_of(row)).context
+    found = shown["order_choices"] if "order_choices" in shown else shown["decisions"]
+    return [choice["label"] for choice in found if choice.get("asks", True)]  # those that ask
 
 
 def decide(client, row, name, **fields):

@@ -236,3 +236,11 @@ def test_coins_that_are_seen_are_mailed_once_and_not_when_the_payment_is_finishe
     at_once = make_payment()
     apply(at_once, make_facts(at_once))
     assert kinds(at_once.order) == ["payment_received"]
+
+
+def test_the_transaction_is_kept_though_a_later_answer_leaves_it_out():
+    payment = make_payment()
+    apply(payment, make_facts(payment, "confirming", payin_hash="0xabc"))
+    apply(payment, make_facts(payment))
+    payment.refresh_from_db()
+    assert payment.payin_hash == "0xabc"

@@ -34,3 +34,8 @@ def test_a_customer_reads_what_happens_next_and_never_our_word_for_it(reason):
 
 def test_a_payment_that_needs_nobody_has_no_trouble():
     assert read("too_little", status="partially_paid") is None
+
+
+def test_money_beside_a_paid_order_can_only_go_back():
+    payment = Payment(status="review", reason="child_payment")
+    assert trouble_of(payment, is_beside=True).headline == "A second payment came"

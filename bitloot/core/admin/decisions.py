@@ -267,11 +267,13 @@ class DecisionAdmin(ReadOnlyAdmin):
 
 
 def _lock_order_of(row: Any) -> None:
-    """Take the lock that comes first everywhere. A row without an order is guarded by its decision's own statement."""
+    """Take the lock that comes first everywhere, or the row's where it belongs to no order."""
     owner = getattr(row, "item", row)
     order = getattr(owner, "order", owner)
     if hasattr(order, "lock"):
         order.lock()
+    else:
+        type(row)._base_manager.select_for_update().values_list("pk").get(pk=row.pk)
 
 
 def _as_action(decision: Decision[Any]) -> Action:

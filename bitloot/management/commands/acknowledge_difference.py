@@ -1,4 +1,3 @@
-import json
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -14,11 +13,13 @@ class Command(OperatorCommand):
         " If any of its facts changes, reconcile names it again. Exits 1 if there is no such difference."
     )
 
+    exit_codes = {0: "acknowledged, now or before", 1: "there is no such difference"}
+    has_json = True
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("kind", choices=KINDS, help="as `reconcile` names it")
         parser.add_argument("subject", help="the payment's or reservation's id, as `reconcile` names it")
         parser.add_argument("--reason", required=True, help="what was done about it; kept")
-        parser.add_argument("--json", action="store_true", help="one JSON document")
 
     def handle(self, *, kind: str, subject: str, reason: str, **options: Any) -> None:
         if not reason.strip():
@@ -28,7 +29,7 @@ class Command(OperatorCommand):
         except NothingToAcknowledge as err:
             raise CommandError(str(err)) from err
         if options["json"]:
-            self.stdout.write(json.dumps({"kind": kind, "subject": subject, "acknowledged": len(recorded)}))
+            self.write_json({"kind": kind, "subject": subject, "acknowledged": len(recorded)})
         else:
             done = (
                 "is acknowledged; reconcile skips it until its facts change."

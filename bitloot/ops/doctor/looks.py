@@ -19,5 +19,6 @@ LOOKS: dict[str, Look] = {
     "alerts": work.alerts,
     "static files": machine.static_files,
     "disk": machine.disk,
+    "backup": work.backup,
     "certificate": machine.certificate,
 }

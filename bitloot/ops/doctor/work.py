@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from bitloot.core.queue import QueueRow
+from bitloot.ops.backup.places import made_at, place
 from bitloot.ops.doctor.finding import Finding, look, ok, wrong
 from fulfillment.models import Reservation, SupplierGate
 from orders.models import Alert
@@ -22,6 +23,7 @@ from webhooks.models import WebhookLog
 
 LATE = timedelta(seconds=90)
 LATELY = timedelta(days=7)
+A_DAY = timedelta(hours=26)
 BEAT_IS_LATE = timedelta(seconds=2 * FRESH_SECONDS)
 
 
@@ -115,6 +117,22 @@ def keys() -> Iterator[Finding]:
         yield look(f"{sum(left.values())} keys are under an earlier secret", "Run `manage.py rotate_keys`.")
     else:
         yield ok("every key opens under the current secret")
+
+
+def backup() -> Iterator[Finding]:
+    if not settings.BACKUP_SECRET:
+        remedy = "Set BACKUP_SECRET and run `manage.py backup` from cron, unless PostgreSQL is backed up elsewhere."
+        yield look("no backups are made by BitLoot", remedy)
+        return
+    remedy = "Run `manage.py backup` from cron each day, and read what it prints."
+    if not (names := place().names()):
+        yield wrong(f"there is none in {place()}", remedy)
+        return
+    age = timezone.now() - made_at(names[0])
+    sentence = f"the newest in {place()} is {_ago(age)} old"
+    yield (
+        wrong(sentence, remedy) if age > timedelta(days=3) else look(sentence, remedy) if age > A_DAY else ok(sentence)
+    )
 
 
 def _ago(span: timedelta) -> str:

@@ -201,7 +201,9 @@ function editAddress(row, isEditing) {
 }
 
 async function askForMoneyBack({ currentTarget: button }) {
-  if (isBusy(button)) return;
+  // A question that no program answers: some mail scanners press every button of a page that a mail links to.
+  const question = "Shall we send your money back? We stop looking for your key then.";
+  if (isBusy(button) || !confirm(question)) return;
   busy(button, true);
   tellError(part("money-back-error"), "");
   try {
@@ -284,6 +286,7 @@ async function typeCode(event) {
 
 async function closeOtherLinks() {
   const answer = part("close-answer");
+  if (!confirm("Close every other link and page of this order? The link in our e-mails stops working, too.")) return;
   try {
     const { access_token: token } = await api.post("/api/orders/close-links", { order_id: api.orderId });
     api.token = token;

@@ -143,18 +143,25 @@ function refundRow(id, refund) {
 export function renderRefund(row, refund, coins) {
   const asks = refund.status === "requested" && (!refund.address || row.dataset.editing === "yes");
   write(one("h3", row), `${refund.amount} ${refund.currency.toUpperCase()}`);
-  write(one("[data-told]", row), refundSentence(refund, asks));
+  write(one("[data-told]", row), refundSentence(refund, asks, exact));
   write(one('[data-field="address"] label', row), addressLabel(refund, coins));
   for (const [name, field] of [["address", "address"], ["memo", "extra_id"], ["transaction", "transaction_id"]]) {
     write(one(`[data-given="${name}"] code`, row), refund[field]);
     show(one(`[data-given="${name}"]`, row), Boolean(refund[field]) && !asks);
   }
+  renderTransaction(one('[data-given="transaction"] a', row), refund);
   const form = one("form", row);
   show(form, asks);
   show(one('[data-field="memo"]', row), refund.takes_memo || refund.needs_memo);
   form.elements.extra_id.required = refund.needs_memo;
   show(one("[data-edit]", row), refund.status === "requested" && !asks);
   show(one("[data-leave]", row), Boolean(refund.address));
+}
+
+// Without an explorer that knows it, the link is text.
+function renderTransaction(link, { transaction_url: url }) {
+  if (url) link.href = url;
+  else link.removeAttribute("href");
 }
 
 function addressLabel({ currency }, coins) {

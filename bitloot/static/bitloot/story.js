@@ -208,9 +208,11 @@ function refundLead(refunds) {
   return refunds.length ? "Your money is on its way back to you." : null;
 }
 
-export function refundSentence(refund, asks) {
+export function refundSentence(refund, asks, date) {
+  const rests = refund.status === "requested" && !asks && refund.rests_until;
   if (refund.status === "done") return "This was sent back and has arrived.";
   if (refund.status === "sent") return "This was sent to you. The network may take a while to show it.";
+  if (rests) return `The address was changed, so we send nothing before ${date(rests)}. Was that not you? Write to us.`;
   return asks
     ? "We return this to you. Copy the address from your wallet: coins sent to a wrong address are lost."
     : "We return this to you. Please check the address; it cannot be changed once the coins are sent.";

@@ -167,6 +167,9 @@ test("a refund asks for an address, then waits, then is on its way", () => {
 test("each state of a refund has its sentence", () => {
   const sentences = [refund({}), refund({ status: "sent" }), refund({ status: "done" })];
   assert.equal(new Set(sentences.map((one) => refundSentence(one, one.status === "requested"))).size, 3);
+  const rests = refund({ address: "bc1qx", rests_until: at(-60) });
+  assert.match(refundSentence(rests, false, () => "tomorrow"), /nothing before tomorrow/);
+  assert.doesNotMatch(refundSentence({ ...rests, status: "sent" }, false, () => "tomorrow"), /tomorrow/);
 });
 
 test("a payment in question is told in the API's words, whether the order is held for it or not", () => {

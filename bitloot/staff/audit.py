@@ -1,0 +1,91 @@
+"""Changes of rights become rows and log lines, whether they come from the admin, a command or a shell."""
+
+import logging
+from typing import Any
+
+from django.contrib.auth.models import Group, Permission, User
+from django.db.models import Model
+from django.db.models.signals import m2m_changed, pre_delete, pre_save
+from django.dispatch import receiver
+
+from bitloot.core import logs
+from bitloot.staff.models import StaffEvent
+from bitloot.staff.notices import notify
+
+logger = logging.getLogger(__name__)
+
+COMMAND_LINE = "the command line"
+# What a change of each field of an account is called, from and to.
+FLAGS = {
+    "is_active": ("deactivated", "activated"),
+    "is_staff": ("no longer staff", "made staff"),
+    "is_superuser": ("no longer superuser", "made superuser"),
+}
+
+
+def record(about: Model, what: str) -> None:
+    """Write that something about an account or group changed, in the transaction that changes it."""
+    actor = logs.known_facts().get("staff") or COMMAND_LINE
+    StaffEvent.objects.create(actor=actor, about=f"{about._meta.verbose_name} {about}"[:160], what=what[:500])
+    # By number: people type their password where the name belongs.
+    logger.warning("rights of %s %s changed: %s", about._meta.model_name, about.pk, what)
+
+
+@receiver(m2m_changed, sender=User.groups.through)
+@receiver(m2m_changed, sender=User.user_permissions.through)
+@receiver(m2m_changed, sender=Group.permissions.through)
+def members_changed(instance: Model, action: str, reverse: bool, model: type[Model], pk_set: Any, **_: Any) -> None:
+    """Write what was given to an account or group, or taken from it."""
+    if action == "pre_clear" and not reverse:
+        _write(instance, "all were taken", reverse=False, of=model, keys=set())
+    elif action in ("post_add", "post_remove") and pk_set:
+        verb = "given" if action == "post_add" else "taken"
+        _write(instance, verb, reverse=reverse, of=model, keys=pk_set)
+
+
+def _write(instance: Model, verb: str, *, reverse: bool, of: type[Model], keys: set[Any]) -> None:
+    if isinstance(instance, Permission):
+        return  # Django's own tidying when a permission ends
+    rows = of._default_manager.filter(pk__in=keys)
+    if reverse:  # a group that got or lost members: the accounts changed
+        for row in rows:
+            _about(row, f"{instance._meta.verbose_name} {verb}: {instance}")
+        return
+    names = ", ".join(sorted(_name(row) for row in rows))
+    _about(instance, f"{of._meta.verbose_name_plural} {verb}{f': {names}' if names else ''}")
+
+
+def _name(row: Any) -> str:
+    return f"{row.content_type.app_label}.{row.codename}" if isinstance(row, Permission) else str(row)
+
+
+def _about(row: Any, what: str) -> None:
+    record(row, what)
+    if isinstance(row, User):
+        notify(row, f"The rights of your account {row.get_username()} have changed. {what[:150].capitalize()}.")
+
+
+@receiver(pre_delete, sender=User)
+@receiver(pre_delete, sender=Group)
+def ended(instance: Model, **_: Any) -> None:
+    record(instance, "deleted")
+
+
+@receiver(pre_save, sender=User)
+def account_changed(instance: User, raw: bool = False, update_fields: Any = None, **_: Any) -> None:
+    """Write what about an account changes with this save; bitloot.staff.passwords hears of new passwords."""
+    if raw or (update_fields and set(update_fields) <= {"last_login", "password"}):
+        return
+    before = User.objects.filter(pk=instance.pk).first() if instance.pk else None
+    if before is None:
+        return
+    changes = [
+        words[bool(getattr(instance, name))]
+        for name, words in FLAGS.items()
+        if getattr(before, name) != getattr(instance, name)
+    ]
+    if before.email != instance.email:
+        changes.append("e-mail address changed")
+    if changes:
+        record(instance, ", ".join(changes))
+        notify(before, f"Your account {before.get_username()} has changed: {', '.join(changes)}.")
