@@ -11,7 +11,7 @@ from bitloot.celery import app
 from bitloot.core.models import Allowance
 from bitloot.ops import rights
 from bitloot.ops.doctor.services import database
-from bitloot.ops.rights import ADD_ONLY, FIXED, OTHERS_DELETE, READ_ONLY
+from bitloot.ops.rights import ADD_ONLY, DELETES, FIXED, OTHERS_DELETE, READ_ONLY
 from bitloot.tasks import prune
 from fulfillment.models import ReservationAttempt
 from orders.models import Order, OrderEvent
@@ -88,7 +88,7 @@ def test_the_role_makes_no_tables_and_no_roles(small_role):
 
 
 def test_rules_name_models_and_fields_that_there_are():
-    for label in (*ADD_ONLY, *READ_ONLY, *FIXED):
+    for label in (*ADD_ONLY, *READ_ONLY, *DELETES, *FIXED):
         apps.get_model(label)
     for label, fields in FIXED.items():
         assert fields <= {field.name for field in apps.get_model(label)._meta.concrete_fields}
