@@ -9,9 +9,11 @@ from django.db.models.functions import Now
 
 from bitloot.tests.staff import button_of, make_rows, make_staff, page_of
 from fulfillment.models import Reservation, SupplierCall
-from orders.models import Email, Order
+from orders.models import Email, Order, OrderEvent
 from orders.tests.factories import make_order
 from payments.models import Payment
+from storage.models import KeyAccess
+from webhooks.models import WebhookLog
 
 pytestmark = pytest.mark.django_db
 
@@ -61,6 +63,10 @@ def test_story_merges_all_that_happened_newest_first(boss):
 
 def test_same_call_many_times_is_one_line(boss):
     rows = make_rows()
+    OrderEvent.objects.filter(order=rows.order).update(at=Now() - timedelta(hours=1))
+    for model in (WebhookLog, KeyAccess):  # of the same moment they would stand between two calls
+        model.objects.update(**{"at" if model is KeyAccess else "received_at": Now() - timedelta(hours=1)})
+    Email.objects.update(created_at=Now() - timedelta(hours=1))
     for _ in range(20):
         SupplierCall.objects.create(reservation=rows.reservation, call="read", outcome="ok", milliseconds=1)
     (asked,) = [line for line in lines(boss, rows.order) if "Call “read”" in line.text]
