@@ -22,7 +22,14 @@ from bitloot.core.choices import Tone
 from bitloot.core.decisions import Decision
 from fulfillment import by_hand, gate, services
 from fulfillment.choices import HoldReason
-from fulfillment.models import ForeignPurchase, Reservation, ReservationAttempt, SupplierCall, SupplierGate
+from fulfillment.models import (
+    ForeignPurchase,
+    Reservation,
+    ReservationAttempt,
+    SupplierCall,
+    SupplierGate,
+    SupplierStock,
+)
 from orders.admin import OrderAdmin
 from orders.models import Order
 from storage.admin import KeyAdmin
@@ -243,6 +250,15 @@ def outcome_badge(permit: ReservationAttempt) -> str:
 
 def call_badge(call: SupplierCall) -> str:
     return badge(call.outcome, Tone.GOOD if call.outcome == "ok" else Tone.BAD)
+
+
+@admin.register(SupplierStock)
+class SupplierStockAdmin(ReadOnlyAdmin):
+    list_display = ("product", "price", "quantity", "text_quantity", "asked", "seen")
+    search_fields = ("product__title", "product__slug")
+    fieldsets = ((None, {"fields": ("product", "price", ("quantity", "text_quantity"), ("asked", "seen"))}),)
+    asked = age_of("asked_at", "asked")
+    seen = age_of("seen_at", "last usable answer")
 
 
 @admin.register(ForeignPurchase)

@@ -99,7 +99,8 @@ def _mails(around: Around) -> Iterator[Line]:
 def _openings(around: Around) -> Iterator[Line]:
     for access in KeyAccess.objects.filter(order=around.order).order_by("-pk")[:MAX_INLINES]:
         way = _WAYS.get(access.token, access.token)
-        yield Line(access.at, "opened", f"Key {str(access.key_id)[:8]} was opened with {way} from {access.network}")
+        what = f"Key {str(access.key_id)[:8]} was opened with {way} from {access.network}"
+        yield Line(access.at, "opened", f"{what}, {access.agent}" if access.agent else what)
 
 
 def _staff(around: Around) -> Iterator[Line]:

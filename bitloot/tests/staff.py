@@ -8,7 +8,14 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.urls import reverse
 
-from fulfillment.models import ForeignPurchase, Reservation, ReservationAttempt, SupplierCall, SupplierGate
+from fulfillment.models import (
+    ForeignPurchase,
+    Reservation,
+    ReservationAttempt,
+    SupplierCall,
+    SupplierGate,
+    SupplierStock,
+)
 from orders.alerts import raise_alert
 from orders.models import AccessCode, AlertChannel, Approval, Email, IdempotencyRecord, Notification
 from orders.tests.factories import make_paid_order, make_product
@@ -40,6 +47,7 @@ LISTS = {
     "fulfillment.reservationattempt": "permit",
     "fulfillment.suppliercall": "call",
     "fulfillment.suppliergate": "gate",
+    "fulfillment.supplierstock": "stock",
     "fulfillment.foreignpurchase": "foreign",
     "storage.key": "key",
     "storage.keydeliverylog": "delivery",
@@ -108,6 +116,7 @@ def make_rows(title="Ember Drift", **order_fields):
         foreign=ForeignPurchase.objects.create(
             supplier_order_id=f"FOREIGN{number}", reason=title, acknowledged_by="kim"
         ),
+        stock=SupplierStock.objects.create(product=product, quantity=number),
         gate=SupplierGate.objects.create(host=f"supplier{number}.example", reason=title),
         delivery=KeyDeliveryLog.objects.get(key=key),
         access=KeyAccess.objects.create(key=key, order=order, token="mail", generation=1, network="203.0.113.0/24"),

@@ -179,8 +179,8 @@ def test_a_payment_that_was_made_otherwise_is_ended_and_its_order_can_be_cancell
     assert objection_to_cancelling(payment.order) is None
 
 
-@pytest.mark.parametrize("fields", [{"actually_paid": 1}, {"reason": "other_price"}, {"status": "waiting"}])
-def test_only_a_payment_that_nobody_was_shown_is_ended(fields):
+@pytest.mark.parametrize("fields", [{"actually_paid": 1}, {"status": "waiting"}])
+def test_only_a_payment_in_review_without_coins_is_ended(fields):
     payment = mismatch()
     Payment.objects.filter(pk=payment.pk).update(**fields)
     payment.refresh_from_db()
