@@ -102,6 +102,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "ALLOWED_HOSTS": "127.0.0.1",
             "DATABASE_URL": postgres.url.replace("//postgres@", f"//bitloot_app:{secrets.token_hex(12)}@"),
             "REDIS_URL": redis.url,
+            "BACKUP_SECRET": secrets.token_urlsafe(32),
             "LOG_LEVEL": "INFO",
             "KEY_ENVIRONMENT": "production-test",
             **s3.environment,
