@@ -194,6 +194,6 @@ def test_two_who_use_the_link_at_once_make_one_password(groups):
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
-    won = [number for number, page in answers if "is set up" in page]
+    won = [number for number, page in answers if "</strong> is set up" in page]
     assert len(won) == 1
     assert User.objects.get().check_password(f"{PASSWORD} {won[0]}")

@@ -20,6 +20,7 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from bitloot.ops.doctor import LOOKS, Level, examine, finding
+from bitloot.ops.doctor.services import DURABLE
 from fulfillment import gate, kinguin
 from orders import notifications
 from orders.choices import AlertKind
@@ -136,7 +137,9 @@ def test_packages_are_compared_with_the_pinned_ones(settings, tmp_path):
 
 
 def test_the_database_is_well():
-    assert "wrong" not in levels("database")
+    # A throw-away PostgreSQL of the tests is as fast as it is forgetful, and the doctor says so.
+    ill = [message for level, message in seen("database") if level == "wrong"]
+    assert [message for message in ill if not any(name in message for name in DURABLE)] == []
     assert seen("database")[0][1].startswith(f"{connection.vendor} answers in ")
 
 

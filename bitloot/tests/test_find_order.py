@@ -88,9 +88,10 @@ def test_answer_is_the_same_for_a_stranger_who_owns_nothing(client, order, djang
     strange = client.post("/orders/find", {"email": "eve@customer.example", "number": ""}).content.decode()
     assert _blurred(known, KIM) == _blurred(strange, "eve@customer.example")
     assert _owed() == [KIM]
-    with django_assert_num_queries(2):  # the limit, and the mails
+    queries = 1 if settings.REDIS_URL else 2  # the mails, and the limit where Redis does not count it
+    with django_assert_num_queries(queries):
         look_up(order_id=None, email="eve@customer.example")
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(queries):
         look_up(order_id=None, email=KIM)
 
 

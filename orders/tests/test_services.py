@@ -248,8 +248,8 @@ def test_the_limit_of_unpaid_orders_reads_only_this_address(plan, settings):
     settings.THROTTLE_SCALE = 1  # or the limit is not asked for
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO orders_order (id, email, status, reason, total, currency, link_generation)"
-            " SELECT gen_random_uuid(), 'customer' || n || '@example.org', 'pending', '', 1, 'EUR', 1"
+            "INSERT INTO orders_order (id, email, status, reason, total, currency, link_generation, language)"
+            " SELECT gen_random_uuid(), 'customer' || n || '@example.org', 'pending', '', 1, 'EUR', 1, 'en'"
             " FROM generate_series(1, 20000) n"
         )
         cursor.execute("ANALYZE orders_order")

@@ -159,3 +159,23 @@ def test_a_store_without_any_coin_says_what_it_waits_for(wire, caplog):
     wire.get(url("/merchant/coins"), status=503)
     assert refresh_if_stale() == 0
     assert "Nobody can pay before NOWPayments sends its first list of coins" in caplog.text
+
+
+def test_a_payment_whose_coins_were_never_seen_counts_as_use_and_measures_nothing(wire):
+    make_payment(status="finished", pay_currency="btc", finished_at=timezone.now())
+    provider(wire, coin("btc"))
+    refresh()
+    assert Coin.objects.get(code="btc").recent_uses == 1
+
+
+def test_a_refresh_that_takes_long_is_not_begun_twice(wire):
+    again = []
+
+    def slow(_request):
+        again.append(refresh_if_stale())
+        return 200, {}, '{"selectedCurrencies": ["BTC"]}'
+
+    provider(wire, coin("btc"))
+    wire.remove(responses.GET, url("/merchant/coins"))
+    wire.add_callback(responses.GET, url("/merchant/coins"), slow)
+    assert [refresh_if_stale(), again] == [1, [0]]
