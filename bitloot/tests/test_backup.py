@@ -178,7 +178,7 @@ def shop(tmp_path):
     return Shop(tmp_path)
 
 
-@pytest.mark.once
+@pytest.mark.chaos
 def test_a_backup_brings_the_database_back_and_stops_purchases(shop):
     made = json.loads(shop.run("backup", "--json")[0])
     (file,) = (shop.var / "backups").iterdir()
@@ -197,7 +197,7 @@ def test_a_backup_brings_the_database_back_and_stops_purchases(shop):
     assert shop.slugs() == ["first"]
 
 
-@pytest.mark.once
+@pytest.mark.chaos
 def test_nothing_is_restored_while_a_process_has_the_database(shop):
     shop.run("backup")
     shop.slugs(add="second")
@@ -208,7 +208,7 @@ def test_nothing_is_restored_while_a_process_has_the_database(shop):
     assert shop.slugs() == ["first", "second"]
 
 
-@pytest.mark.once
+@pytest.mark.chaos
 def test_nothing_is_restored_from_a_damaged_file(shop):
     shop.run("backup")
     (file,) = (shop.var / "backups").iterdir()
@@ -221,7 +221,7 @@ def test_nothing_is_restored_from_a_damaged_file(shop):
     assert shop.slugs() == ["first"]
 
 
-@pytest.mark.once
+@pytest.mark.chaos
 def test_only_the_newest_are_kept(shop):
     shop.env["BACKUP_KEEP"] = "2"
     old = [f"bitloot-2026030{day}T000000Z.backup" for day in (1, 2, 3)]
@@ -233,7 +233,7 @@ def test_only_the_newest_are_kept(shop):
     assert json.loads(shop.run("backup", "--list", "--json")[0])["backups"] == [made["name"], old[2]]
 
 
-@pytest.mark.once
+@pytest.mark.chaos
 def test_without_a_secret_no_backup_is_made(shop):
     shop.env["BACKUP_SECRET"] = ""
     assert "Set BACKUP_SECRET" in shop.run("backup", code=1)[1]

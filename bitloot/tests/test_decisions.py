@@ -24,7 +24,7 @@ from storage.models import Key
 from storage.services import shred
 from webhooks.models import WebhookLog
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 FIELDS = {
     "ReasonForm": {"reason": "The customer asked for it."},
     "SentForm": {"transaction_id": "f4184fc596403b9d"},

@@ -62,7 +62,7 @@ from webhooks.services import HANDLERS
 from webhooks.tasks import drain_webhooks, report_refusals
 from webhooks.tests.factories import ipn, make_log, sign
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 SCENARIOS = {}
 
 
