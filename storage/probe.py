@@ -38,32 +38,35 @@ def problems() -> list[str]:
 
 def recent_problems() -> list[str]:
     """Return what `problems` found in the last minute, and wait at most a moment for a new look."""
-    global _current
-    cache = caches["local"]
-    if (known := cache.get(_CACHED)) is not None:
-        return list(known)
-    if _current is None or _current.done():
-        _current = _looking.submit(problems)
+    known: list[str] | None = caches["local"].get(_CACHED)
+    if known is not None:
+        return known
     try:
-        found = _current.result(timeout=PATIENCE)
+        return _look().result(timeout=PATIENCE)
     except StillRunning:
         return [f"The object store did not answer within {PATIENCE:g} s."]
-    cache.set(_CACHED, found, FRESH_SECONDS)
-    return found
 
 
 def known_problems() -> list[str] | None:
-    """As `recent_problems`, without waiting: None until the first look is over."""
+    """As `recent_problems`, without waiting: None until a look is over."""
+    known: list[str] | None = caches["local"].get(_CACHED)
+    if known is None:
+        _look()
+    return known
+
+
+def _look() -> "Future[list[str]]":
+    """Return the look that is under way, or begin one: a store that hangs has one thread waiting for it."""
     global _current
-    cache = caches["local"]
-    if (known := cache.get(_CACHED)) is not None:
-        return list(known)
-    if _current is not None and _current.done():
-        found, _current = _current.result(), None
-        cache.set(_CACHED, found, FRESH_SECONDS)
-        return found
-    _current = _current or _looking.submit(problems)
-    return None
+    if _current is None or _current.done():
+        _current = _looking.submit(_remember)
+    return _current
+
+
+def _remember() -> list[str]:
+    found = problems()
+    caches["local"].set(_CACHED, found, FRESH_SECONDS)
+    return found
 
 
 def _cors(store: KeyStore, name: str) -> list[str]:

@@ -24,18 +24,22 @@ def acknowledge(kind: str, subject: str, *, reason: str, actor: str) -> list[Dif
 
     The provider is asked about what only it can say. Raises NothingToAcknowledge.
     """
-    named = [one for one in _differences(kind, subject) if (one.kind, one.external_id) == (kind, subject)]
-    found = [difference for difference in named if difference.facts]
+    found = _named(_in_rows(kind), kind, subject) or _named(_at_provider(kind, subject), kind, subject)
     if not found:
         raise NothingToAcknowledge(f"reconcile finds no {kind} of {subject}. Copy both from its output.")
     with transaction.atomic():
         return [difference for difference in found if _record(difference, reason=reason, actor=actor)]
 
 
-def _differences(kind: str, subject: str) -> Iterable[Difference]:
-    if kind in _OF_ROWS:
-        yield from found_by(_OF_ROWS[kind], Scope())
-    # Of one name with the check above: a second purchase may stand in our rows, or only at the supplier.
+def _named(differences: Iterable[Difference], kind: str, subject: str) -> list[Difference]:
+    return [one for one in differences if (one.kind, one.external_id) == (kind, subject) and one.facts]
+
+
+def _in_rows(kind: str) -> Iterable[Difference]:
+    return found_by(_OF_ROWS[kind], Scope()) if kind in _OF_ROWS else ()
+
+
+def _at_provider(kind: str, subject: str) -> Iterable[Difference]:
     if kind in provider_checks.OF_A_PAYMENT:
         for payment in Payment.objects.filter(external_id=subject):
             yield from provider_checks.ask_nowpayments(Scope(order=payment.order_id)).differences

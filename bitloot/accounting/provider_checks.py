@@ -42,7 +42,6 @@ MANY_REQUESTS = 429
 REFUSALS = (401, 403)
 ADOPTABLE = "bought_unknown_to_us"
 NOT_ENDED = (SupplierStatus.PROCESSING, SupplierStatus.COMPLETED)
-ENDED = (SupplierStatus.CANCELED, SupplierStatus.REFUNDED)
 GIVEN_UP = (Reservation.Status.CANCELLED, Reservation.Status.FAILED)
 Status = Payment.Status
 # Where a payment may stand here while the provider says this of it.
@@ -387,7 +386,7 @@ def _in_batches(orders: Iterable[SupplierOrder]) -> Iterator[list[SupplierOrder]
 def _is_ours(order: SupplierOrder) -> bool:
     """Tell our purchases from others on the same account: ours are named after an order item, so by a UUID."""
     try:
-        return order.status not in ENDED and str(uuid.UUID(order.external_id)) == order.external_id
+        return not order.status.is_ended and str(uuid.UUID(order.external_id)) == order.external_id
     except ValueError:
         return False
 
@@ -406,8 +405,8 @@ def purchase_doubts(reservation: Reservation, seen: SupplierOrder, keys: int) ->
 
 
 def _end_differs(ours: str, theirs: SupplierStatus) -> str:
-    if ours == Reservation.Status.DELIVERED and theirs in ENDED:
+    if ours == Reservation.Status.DELIVERED and theirs.is_ended:
         return "taken_back_after_delivery"
-    if ours in OPEN_PURCHASE and theirs in ENDED:
+    if ours in OPEN_PURCHASE and theirs.is_ended:
         return "purchase_ended"
     return "purchase_not_ended" if ours in GIVEN_UP and theirs in NOT_ENDED else ""

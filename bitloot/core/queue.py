@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 
+from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Q
@@ -25,6 +26,11 @@ LEASE_SECONDS = 120
 MAX_CRASHES = 3
 
 Row = TypeVar("Row", bound="QueueRow")
+
+
+def queues() -> list[type["QueueRow"]]:
+    """Return the model of every queue."""
+    return [model for model in apps.get_models() if issubclass(model, QueueRow)]
 
 
 class LeaseLost(Exception):

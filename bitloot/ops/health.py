@@ -2,7 +2,6 @@
 
 import hmac
 from datetime import timedelta
-from typing import Any
 
 from django.conf import settings
 from django.contrib import admin
@@ -14,15 +13,14 @@ from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from bitloot.core.database import what_is_missing
+from bitloot.core.queue import queues
 from bitloot.ops import metrics as _gauges  # noqa: F401 - registers them
-from fulfillment.models import Reservation, SupplierGate
-from orders.models import Alert, Email, Notification
-from payments.models import Coin, Payment
-from storage.models import Key
+from fulfillment.models import SupplierGate
+from orders.models import Alert
+from payments.models import Coin
 from storage.probe import recent_problems
 from storage.sealing import master_key_ready
 from storage.services import unknown_master_keys
-from webhooks.models import WebhookLog
 
 _UNKNOWN_MASTERS = "health.unknown_masters"
 LATE = timedelta(seconds=90)
@@ -84,16 +82,9 @@ def _keys_nobody_can_open() -> bool:
 
 def _degraded() -> list[str]:
     problems = []
-    queues: list[tuple[str, Any]] = [
-        ("webhooks", WebhookLog),
-        ("payments", Payment),
-        ("fulfillment", Reservation),
-        ("storage", Key),
-        ("mail", Email),
-        ("notifications", Notification),
-    ]
-    for name, model in queues:
-        if model.objects.filter(next_attempt_at__lt=Now() - LATE).exists():
+    for model in queues():
+        if model._default_manager.filter(next_attempt_at__lt=Now() - LATE).exists():
+            name = model._meta.verbose_name_plural
             problems.append(f"{name}: work waits for over {LATE.seconds} s; is a worker running?")
     if settings.SAFE_MODE:
         problems.append("safe mode: nothing is bought")

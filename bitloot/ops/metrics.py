@@ -12,15 +12,17 @@ from typing import Any
 import django
 from django.conf import settings
 from django.core.cache import cache
-from django.db.models import Count, Min, Model
+from django.db.models import Count, Min, Model, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from bitloot.core.figures import percentile
+from bitloot.core.queue import queues
 from fulfillment.models import Reservation, SupplierCall, SupplierGate
-from orders.models import Alert, AlertChannel, Email, Notification, Order
+from orders.models import Alert, AlertChannel, Email, Order
 from payments.models import Payment, Refund
 from storage.models import Key
 from webhooks.models import WebhookLog
@@ -29,44 +31,38 @@ KEPT_SECONDS = 10
 NEWEST = 500  # deliveries and calls of which times are told: an index read, however many there are
 DAY = timedelta(days=1)
 QUANTILES = (0.5, 0.95)
-QUEUES: dict[str, type[Model]] = {
-    "webhooks": WebhookLog,
-    "payments": Payment,
-    "fulfillment": Reservation,
-    "storage": Key,
-    "mails": Email,
-    "notifications": Notification,
-}
 Sample = tuple[tuple[str, ...], float]
 Read = Callable[[], Iterable[Sample]]
 
 
-def _by_status(model: type[Model], *fields: str) -> Read:
+def _count_by(field: str, rows: Callable[[], QuerySet[Any]]) -> Read:
     def read() -> Iterator[Sample]:
-        names = fields or ("status",)
-        for *labels, count in model._default_manager.order_by().values_list(*names).annotate(count=Count("pk")):
-            yield tuple(map(str, labels)), count
+        for value, count in rows().order_by().values_list(field).annotate(count=Count("pk")):
+            yield (value,), count
 
     return read
 
 
+def _by_status(model: type[Model]) -> Read:
+    return _count_by("status", model._default_manager.all)
+
+
 def _due() -> Iterator[Sample]:
-    for queue, model in QUEUES.items():
-        yield (queue,), model._default_manager.filter(next_attempt_at__lte=Now()).count()
+    for model in queues():
+        yield (str(model._meta.model_name),), model._default_manager.filter(next_attempt_at__lte=Now()).count()
 
 
 def _oldest() -> Iterator[Sample]:
     """A queue that nobody drains grows old: no worker, or none that reaches it."""
-    for queue, model in QUEUES.items():
+    for model in queues():
         due = model._default_manager.filter(next_attempt_at__lte=Now())
         oldest = due.aggregate(oldest=Min("next_attempt_at"))["oldest"]
-        yield (queue,), (timezone.now() - oldest).total_seconds() if oldest else 0.0
+        waited = (timezone.now() - oldest).total_seconds() if oldest else 0.0
+        yield (str(model._meta.model_name),), waited
 
 
-def _open_alerts() -> Iterator[Sample]:
-    opened = Alert.objects.filter(status=Alert.Status.OPEN).order_by().values_list("kind")
-    for kind, count in opened.annotate(count=Count("pk")):
-        yield (kind,), count
+def _open_alerts() -> QuerySet[Alert]:
+    return Alert.objects.filter(status=Alert.Status.OPEN)
 
 
 def _paid_to_key() -> Iterator[Sample]:
@@ -92,9 +88,8 @@ def _call_seconds() -> Iterator[Sample]:
 
 
 def _quantiles(labels: tuple[str, ...], values: list[float]) -> Iterator[Sample]:
-    ordered = sorted(values)
-    for quantile in QUANTILES if ordered else ():
-        yield (*labels, str(quantile)), ordered[min(int(len(ordered) * quantile), len(ordered) - 1)]
+    for quantile in QUANTILES if values else ():
+        yield (*labels, str(quantile)), percentile(values, round(quantile * 100))
 
 
 def _gates() -> Iterator[Sample]:
@@ -144,7 +139,7 @@ GAUGES: tuple[tuple[str, str, tuple[str, ...], Read], ...] = (
     ("bitloot_mails", "Mails by status.", ("status",), _by_status(Email)),
     ("bitloot_queue_due", "Rows that a worker should take now.", ("queue",), _due),
     ("bitloot_queue_oldest_seconds", "How long the oldest of those has waited.", ("queue",), _oldest),
-    ("bitloot_alerts_open", "Open alerts by kind.", ("kind",), _open_alerts),
+    ("bitloot_alerts_open", "Open alerts by kind.", ("kind",), _count_by("kind", _open_alerts)),
     ("bitloot_alert_last_delivered_timestamp", "When a channel took its last alert.", ("channel",), _last_alert),
     ("bitloot_paid_to_key_seconds", "Payment to last key, of a day's newest orders.", ("quantile",), _paid_to_key),
     ("bitloot_supplier_calls", "The newest 500 calls to the supplier, by outcome.", ("call", "outcome"), _calls),

@@ -9,6 +9,7 @@ from django.core.cache import cache
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from bitloot.core.figures import percentile
 from orders.models import Order
 from payments.models import Payment
 
@@ -56,7 +57,5 @@ def _payments(coin: str) -> QuerySet[Any, Any]:
 
 
 def _percentiles(times: Iterable[tuple[datetime, datetime]]) -> list[int]:
-    took = sorted(max(0, round((end - start).total_seconds())) for start, end in times if end is not None)
-    if len(took) < LEAST:
-        return []
-    return [took[len(took) // 2], took[min(len(took) * 95 // 100, len(took) - 1)]]
+    took = [max(0, round((end - start).total_seconds())) for start, end in times if end is not None]
+    return [percentile(took, 50), percentile(took, 95)] if len(took) >= LEAST else []

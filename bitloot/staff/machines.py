@@ -15,6 +15,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from bitloot.core.admin.formatting import NOTHING, age, link, state_badge
+from bitloot.core.figures import percentile
 from bitloot.core.queue import QueueRow
 from fulfillment.call_log import ANSWERS
 from fulfillment.models import Reservation, SupplierCall, SupplierGate
@@ -85,9 +86,7 @@ def _nowpayments() -> dict[str, Any]:
 def _latency(milliseconds: Sequence[int]) -> str:
     if not milliseconds:
         return NOTHING
-    ordered = sorted(milliseconds)
-    p95 = ordered[min(len(ordered) * 95 // 100, len(ordered) - 1)]
-    return f"{ordered[len(ordered) // 2]} ms, 95 % within {p95} ms"
+    return f"{percentile(milliseconds, 50)} ms, 95 % within {percentile(milliseconds, 95)} ms"
 
 
 def _gate(gate: SupplierGate) -> dict[str, Any]:

@@ -104,18 +104,23 @@ def _cleaned(page: DecisionAdmin, row: Any, decision: Decision[Any], typed: dict
     return form.cleaned_data
 
 
-def _decides(view: type[DecisionView]) -> type[DecisionView]:
-    """Document which decisions there are, and the permission that each needs beside the one to view the row."""
-    decisions = admin.site.get_model_admin(view.model).decisions  # type: ignore[attr-defined]
+def _decisions_of(detail: type[RowView]) -> type[DecisionView]:
+    """Return the view that decides about the rows which `detail` shows; whoever may see one may name it here.
+
+    The document says which decisions there are, and the permission that each needs besides.
+    """
+    names = {"model": detail.model, "required_permissions": detail.required_permissions}
+    view = type(detail.__name__.replace("Detail", "Decision"), (DecisionView,), names)
+    decisions = admin.site.get_model_admin(detail.model).decisions  # type: ignore[attr-defined]
     lines = [f"- `{each.name}`: {each.label} (`{each.permission}`)" for each in decisions]
     text = (
         "Decide about the row as the button of the admin does: same permission, objection, second person and line in"
         " the staff log.\n\n" + "\n".join(lines)
     )
-    names = [each.name for each in decisions]
+    enum = [each.name for each in decisions]
     schema = extend_schema(
         description=text,
-        parameters=[OpenApiParameter("name", str, OpenApiParameter.PATH, enum=names)],
+        parameters=[OpenApiParameter("name", str, OpenApiParameter.PATH, enum=enum)],
         request=serializers.DecideSerializer,
         responses={200: serializers.DecidedSerializer, 202: serializers.DecidedSerializer},
         examples=[EXAMPLE],
@@ -132,10 +137,7 @@ class OrderDetail(RowView):
         return {"waits": waits_for([row])}
 
 
-@_decides
-class OrderDecision(DecisionView):
-    model = Order
-    required_permissions = ("orders.view_order",)
+OrderDecision = _decisions_of(OrderDetail)
 
 
 class PaymentDetail(RowView):
@@ -147,10 +149,7 @@ class PaymentDetail(RowView):
         return {"webhooks": _webhooks_of(row) if request.user.has_perm("webhooks.view_webhooklog") else None}
 
 
-@_decides
-class PaymentDecision(DecisionView):
-    model = Payment
-    required_permissions = ("payments.view_payment",)
+PaymentDecision = _decisions_of(PaymentDetail)
 
 
 class RefundDetail(RowView):
@@ -159,10 +158,7 @@ class RefundDetail(RowView):
     serializer_class = serializers.RefundDetailSerializer
 
 
-@_decides
-class RefundDecision(DecisionView):
-    model = Refund
-    required_permissions = ("payments.view_refund",)
+RefundDecision = _decisions_of(RefundDetail)
 
 
 class ReservationDetail(RowView):
@@ -171,10 +167,7 @@ class ReservationDetail(RowView):
     serializer_class = serializers.ReservationDetailSerializer
 
 
-@_decides
-class ReservationDecision(DecisionView):
-    model = Reservation
-    required_permissions = ("fulfillment.view_reservation",)
+ReservationDecision = _decisions_of(ReservationDetail)
 
 
 class KeyDetail(RowView):
@@ -183,10 +176,7 @@ class KeyDetail(RowView):
     serializer_class = serializers.KeyDetailSerializer
 
 
-@_decides
-class KeyDecision(DecisionView):
-    model = Key
-    required_permissions = ("storage.view_key",)
+KeyDecision = _decisions_of(KeyDetail)
 
 
 class WebhookDetail(RowView):
@@ -195,10 +185,7 @@ class WebhookDetail(RowView):
     serializer_class = serializers.WebhookDetailSerializer
 
 
-@_decides
-class WebhookDecision(DecisionView):
-    model = WebhookLog
-    required_permissions = ("webhooks.view_webhooklog",)
+WebhookDecision = _decisions_of(WebhookDetail)
 
 
 class AlertDetail(RowView):
@@ -207,10 +194,7 @@ class AlertDetail(RowView):
     serializer_class = serializers.AlertDetailSerializer
 
 
-@_decides
-class AlertDecision(DecisionView):
-    model = Alert
-    required_permissions = ("orders.view_alert",)
+AlertDecision = _decisions_of(AlertDetail)
 
 
 class ApprovalDetail(RowView):
@@ -219,10 +203,7 @@ class ApprovalDetail(RowView):
     serializer_class = serializers.ApprovalDetailSerializer
 
 
-@_decides
-class ApprovalDecision(DecisionView):
-    model = Approval
-    required_permissions = ("orders.view_approval",)
+ApprovalDecision = _decisions_of(ApprovalDetail)
 
 
 class MailDetail(RowView):
@@ -231,10 +212,7 @@ class MailDetail(RowView):
     serializer_class = serializers.MailDetailSerializer
 
 
-@_decides
-class MailDecision(DecisionView):
-    model = Email
-    required_permissions = ("orders.view_email",)
+MailDecision = _decisions_of(MailDetail)
 
 
 def _webhooks_of(payment: Payment) -> list[WebhookLog]:

@@ -10,13 +10,13 @@ from decimal import Decimal
 from io import StringIO
 
 import pytest
-from django.core.management import call_command, get_commands, load_command_class
-from django.core.management.base import CommandError
+from django.core.management import get_commands, load_command_class
 from django.db.models.functions import Now
 
 from bitloot import environment
 from bitloot.management.commands.export_accounting import safe
 from bitloot.management.operator import OperatorCommand
+from bitloot.tests.commands import run
 from fulfillment.models import Reservation
 from orders.choices import AlertKind
 from orders.models import Alert, Email, Order
@@ -37,16 +37,6 @@ NOWHERE = "00000000-0000-4000-8000-000000000000"
 def operator(monkeypatch):
     monkeypatch.delenv("SUDO_USER", raising=False)
     monkeypatch.setenv("USER", "kim")
-
-
-def run(*arguments):
-    """Return the exit code, what was printed and what was complained of."""
-    out = StringIO()
-    try:
-        call_command(*map(str, arguments), stdout=out)
-    except CommandError as err:
-        return err.returncode, out.getvalue(), str(err)
-    return 0, out.getvalue(), ""
 
 
 def document(*arguments):

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bitloot.accounting.tests import ledgers
 from bitloot.ops.metrics import GAUGES
+from fulfillment.call_log import ANSWERS
 from fulfillment.models import Reservation, SupplierCall, SupplierGate
 from orders.alerts import raise_alert
 from orders.models import AlertChannel, Email, Order
@@ -73,14 +74,14 @@ def test_each_gauge_says_what_the_rows_say(busy, scraped):
     assert seen["bitloot_supplier_calls", "ProviderUnavailable", "read"] == 1
     assert seen["bitloot_supplier_call_seconds", "0.95", "read"] == 5
     assert seen["bitloot_paid_to_key_seconds", "0.5"] == pytest.approx(90, abs=2)
-    assert seen["bitloot_queue_oldest_seconds", "fulfillment"] == pytest.approx(600, abs=60)
+    assert seen["bitloot_queue_oldest_seconds", "reservation"] == pytest.approx(600, abs=60)
     assert seen["bitloot_supplier_balance_eur", "kinguin.example"] == 12.5
     assert [seen["bitloot_webhooks_day", "received"], seen["bitloot_payments_moving",]] == [1, 1]
 
 
 def test_an_empty_store_can_be_watched(scraped):
     seen = scraped()
-    assert seen["bitloot_queue_due", "webhooks"] == 0
+    assert seen["bitloot_queue_due", "webhooklog"] == 0
     assert not any(name == "bitloot_paid_to_key_seconds" for name, *_ in seen)
 
 
@@ -113,6 +114,12 @@ def test_rules_and_dashboard_name_statuses_that_there_are():
     found = [match for one in expressions() for match in re.findall(r'(bitloot_\w+)\{status!?="(\w+)"\}', one)]
     assert found
     assert [(name, status) for name, status in found if status not in STATUSES[name].values] == []
+
+
+def test_an_answer_of_the_supplier_is_no_error():
+    (rule,) = (one for one in expressions() if "!~" in one)
+    named = re.search(r'outcome!~"([^"]+)"', rule)
+    assert set(named[1].split("|")) == {"ok", *(error.__name__[:20] for error in ANSWERS)}
 
 
 def test_each_rule_says_what_is_wrong_and_how_urgent_it_is():

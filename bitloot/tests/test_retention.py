@@ -11,11 +11,11 @@ from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 from django.core import mail as outbox
 from django.core.management import call_command
-from django.core.management.base import CommandError
 from django.db import connection
 from django.db.models.functions import Now
 
 from bitloot.ops import retention
+from bitloot.tests.commands import run
 from orders.choices import AlertKind
 from orders.decisions import correct_email
 from orders.erasure import is_erased
@@ -39,16 +39,6 @@ ADDRESS = "Kim.Customer@example.org"
 def operator(monkeypatch):
     monkeypatch.delenv("SUDO_USER", raising=False)
     monkeypatch.setenv("USER", "kim")
-
-
-def run(*arguments):
-    """Return the exit code, what was printed and what was complained of."""
-    out = StringIO()
-    try:
-        call_command(*arguments, stdout=out)
-    except CommandError as err:
-        return err.returncode, out.getvalue(), str(err)
-    return 0, out.getvalue(), ""
 
 
 def pruned(*options):

@@ -31,7 +31,6 @@ STATUSES = {
     "canceled": SupplierStatus.CANCELED,
     "refunded": SupplierStatus.REFUNDED,
 }
-ENDED = (SupplierStatus.CANCELED, SupplierStatus.REFUNDED)
 EVENTS = ("order.status", "order.complete")  # the second is what older shops send
 # A seller may upload images of 200 KiB, so three keys are what surely fits the size cap of an answer.
 KEYS_PER_PAGE = 3
@@ -113,7 +112,7 @@ class EcommerceClient:
         orders = {order.order_id: order for order in exact}
         if len(orders) > 1:
             # One of two that staff returned, or that the supplier ended, is no second purchase any more.
-            left = [order for order in orders.values() if order.status not in ENDED]
+            left = [order for order in orders.values() if not order.status.is_ended]
             if len(left) != 1:
                 raise AmbiguousSearch(external_id, sorted(orders))
             return left[0]

@@ -72,6 +72,11 @@ class SupplierStatus(StrEnum):
     REFUNDED = "refunded"
     UNKNOWN = "unknown"
 
+    @property
+    def is_ended(self) -> bool:
+        """Whether the supplier has taken the order back: no key comes of it any more."""
+        return self in (SupplierStatus.CANCELED, SupplierStatus.REFUNDED)
+
 
 class Outcome(StrEnum):
     """What is known after a purchase that did not simply succeed."""

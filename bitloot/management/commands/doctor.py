@@ -11,7 +11,7 @@ ONLY_TO_LOOK_AT = 2
 
 class Command(OperatorCommand):
     help = (
-        "Look at everything that the shop needs, say what is wrong, and how to mend it. Changes nothing, apart from a"
+        "Check everything that the shop needs, and say what is wrong and how to fix it. Changes nothing, apart from a"
         " probe that it writes to the object store and deletes."
     )
     exit_codes = {0: "all is well", 1: "something is wrong", ONLY_TO_LOOK_AT: "it works; something should be looked at"}

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from django.apps import apps
 from django.conf import settings
 from django.db.models import Max
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from bitloot.core.queue import QueueRow
+from bitloot.core.queue import queues
 from bitloot.ops.backup.places import made_at, place
 from bitloot.ops.doctor.finding import Finding, look, ok, wrong
 from fulfillment.models import Reservation, SupplierGate
@@ -29,7 +28,7 @@ BEAT_IS_LATE = timedelta(seconds=2 * FRESH_SECONDS)
 
 def workers() -> Iterator[Finding]:
     late = 0
-    for model in (model for model in apps.get_models() if issubclass(model, QueueRow)):
+    for model in queues():
         waiting = model._default_manager.filter(next_attempt_at__lt=Now() - LATE).count()
         if waiting:
             late += 1
