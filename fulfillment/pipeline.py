@@ -71,7 +71,7 @@ def give_up(reservation: Reservation) -> None:
     if Status.HELD in Reservation.TRANSITIONS[reservation.status]:
         hold(reservation, HoldReason.POISON, POISON)
     elif reservation.status == Status.HELD:
-        alert(reservation, HoldReason.POISON, f"{POISON} Use “Run now” once it is mended.")
+        alert(reservation, HoldReason.POISON, f"{POISON} Use “Run now” once it is fixed.")
     bought = reservation.unknown_at is not None or reservation.supplier_order_id is not None
     reservation.release(delay(SEARCH_HOURLY) if reservation.status == Status.HELD and bought else None)
 

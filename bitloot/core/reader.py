@@ -42,7 +42,7 @@ class Fields:
         try:
             return read(name)
         except UnreadableAnswer as err:
-            # What decides must not wait until they mend what does not.
+            # What decides must not wait until they fix what does not.
             logger.warning("%s", err)
             self.notes.append(f"{name} is not what was expected")
             return default

@@ -149,7 +149,7 @@ class BaseAdmin(admin.ModelAdmin):
         return [getattr(row, "order", None) for row in rows]
 
     def ways(self, row: Any) -> list[tuple[str, str]]:
-        """Return other pages where the trouble of a waiting row is mended, as label and address."""
+        """Return other pages where the trouble of a waiting row is fixed, as label and address."""
         return []
 
     # --- searching and filtering ---

@@ -44,7 +44,7 @@ def examine(looks: Mapping[str, Look]) -> Iterator[Finding]:
             found = list(take())
         except Exception as err:
             logger.exception("the look at %s failed", about)
-            found = [wrong(f"could not be looked at ({type(err).__name__})", "Read the log; mend what is named above.")]
+            found = [wrong(f"could not be looked at ({type(err).__name__})", "Read the log; fix what is named above.")]
         for finding in found:
             yield Finding(finding.level, finding.message, finding.remedy, about)
         leave_connection()
