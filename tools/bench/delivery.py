@@ -20,6 +20,7 @@ STEADY_RATE = 10
 _LEFT = """
 SELECT (SELECT count(*) FROM webhooks_webhooklog WHERE next_attempt_at <= now())
      + (SELECT count(*) FROM orders_email WHERE next_attempt_at IS NOT NULL)
+     + (SELECT count(*) FROM payments_payment WHERE status = 'creating')
 """
 _PAYMENTS = """
 SELECT order_id::text, external_id, pay_amount::text FROM payments_payment
@@ -87,6 +88,7 @@ def deliver(stack: Stack, orders: list[dict[str, Any]]) -> None:
     """Have these orders, whose payments wait, paid and delivered. The worker has to be running."""
     ids = [order["id"] for order in orders]
     with psycopg.connect(stack.postgres.url, autocommit=True) as database:
+        _wait_settled(database)
         payments = database.execute(_PAYMENTS, [ids]).fetchall()
         money = [_money(stack, {"id": payment, "amount": amount}) for _, payment, amount in payments]
         load.run(money, port=stack.store.sandbox_port, connections=PRESSERS, seconds=DELIVERY_SECONDS)

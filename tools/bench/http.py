@@ -88,15 +88,16 @@ def rows(orders: list[dict[str, Any]], paying: list[dict[str, Any]], delivered: 
 def place(stack: Stack, count: int) -> list[dict[str, Any]]:
     """Place orders over the API and return what it answered."""
     wanted = list(itertools.islice(bodies.new_orders(stack), count))
-    return _answers(stack, wanted, 201)
+    return _answers(stack, wanted, {201})
 
 
 def start_payments(stack: Stack, orders: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return _answers(stack, list(bodies.new_payments(stack, orders)), 201)
+    # Few requests of a process may wait for the provider; the others are told 202, and their address comes soon.
+    return _answers(stack, list(bodies.new_payments(stack, orders)), {201, 202})
 
 
-def _answers(stack: Stack, requests: list[bytes], expected: int) -> list[dict[str, Any]]:
+def _answers(stack: Stack, requests: list[bytes], expected: set[int]) -> list[dict[str, Any]]:
     done = load.run(requests, port=stack.port, connections=8, seconds=600, keep_bodies=True)
-    if set(done.statuses) != {expected} or len(done.bodies) != len(requests):
+    if not set(done.statuses) <= expected or len(done.bodies) != len(requests):
         raise WrongAnswers(f"expected {len(requests)} times {expected}, got {dict(done.statuses)}: {done.bodies[:1]!r}")
     return [json.loads(body) for body in done.bodies]
