@@ -8,7 +8,7 @@ from django.conf import settings
 
 ROOT = Path(settings.BASE_DIR)
 DOCS = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
-# Files in code quotes, such as `orders/models.py`.
+# Files in code quotes, such as `orders/mail.py`.
 FOLDERS = "bitloot|orders|payments|fulfillment|storage|webhooks|sandbox|tools|docs|deploy"
 NAMED = re.compile(rf"`((?:{FOLDERS})/[\w./-]*\.\w+)`")
 LINKED = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)(?:#[^)]*)?\)")
