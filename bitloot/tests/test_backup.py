@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -173,9 +174,20 @@ class Shop:
         return self.run("shell", "-v0", "-c", code)[0].split()
 
 
+@pytest.fixture(scope="module")
+def one_shop(tmp_path_factory):
+    return Shop(tmp_path_factory.mktemp("shop"))
+
+
 @pytest.fixture
-def shop(tmp_path):
-    return Shop(tmp_path)
+def shop(one_shop):
+    """The shop as it was made: one product, no backup."""
+    before = dict(one_shop.env)
+    yield one_shop
+    one_shop.env = before
+    shutil.rmtree(one_shop.var / "backups", ignore_errors=True)
+    with closing(sqlite3.connect(one_shop.var / "bitloot.sqlite3")) as database, database:
+        database.execute("DELETE FROM orders_product WHERE slug != 'first'")
 
 
 @pytest.mark.chaos

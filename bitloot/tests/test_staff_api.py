@@ -117,6 +117,7 @@ NOBODY = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("case", NOBODY)
 @pytest.mark.parametrize("route", PERMISSIONS)
 def test_without_a_valid_token_nobody_comes_in(desk, route, case):
@@ -378,6 +379,7 @@ BAD_QUERIES = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("query", BAD_QUERIES, ids=lambda query: query[:50])
 @pytest.mark.parametrize("route", LISTS)
 def test_a_filter_that_means_nothing_is_an_error(desk, route, query):

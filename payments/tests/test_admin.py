@@ -254,12 +254,16 @@ def test_filter_finds_the_payments_that_need_a_person(client, settler):
     Alert.objects.filter(about_pk=Payment.objects.get(status="waiting").pk).update(status="closed")
     listed = client.get(reverse("admin:payments_payment_changelist"), {"attention": "yes"})
     assert set(listed.context["cl"].result_list) == {short, wrong}
+    everything = client.get(reverse("admin:payments_payment_changelist"), {"attention": "no"})
+    assert everything.context["cl"].result_count == Payment.objects.count()
 
 
 def test_page_of_the_refunds_filters_by_state_and_shows_money_read_only(client, settler):
     refund = Refund.objects.create(order=make_order(), amount=Decimal("0.5"), currency="btc", reason="x")
     listed = client.get(reverse("admin:payments_refund_changelist"), {"status__exact": "sent"})
     assert list(listed.context["cl"].result_list) == []
+    listed = client.get(reverse("admin:payments_refund_changelist"))
+    assert str(refund.pk)[:8] in listed.content.decode()
     assert client.post(page_of(refund), {"amount": "9", "address": ADDRESS}).status_code == 403
 
 

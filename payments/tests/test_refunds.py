@@ -266,6 +266,46 @@ def test_a_share_is_less_than_all(units):
         refunds.request_share(payment, actor="ada", reason=WHY)
 
 
+def refuses_a_share(payment, words):
+    with pytest.raises(DecisionRefused, match=words):
+        refunds.request_share(payment, actor="ada", reason=WHY)
+
+
+def test_only_the_money_of_an_order_that_can_still_be_owed_back_is_shared_out():
+    order = make_order(make_product(price="10.00"), quantity=4, status="held")
+    parts_of(order, 3)
+    refuses_a_share(make_payment(order, "waiting"), "Nothing|No ")
+    refuses_a_share(money_in(order, "review"), "not what the order was paid with")
+    delivered = make_order(make_product(price="10.00"), quantity=4, status="fulfilled")
+    parts_of(delivered, 3)
+    refuses_a_share(paid(delivered), "is not shared out")
+
+
+def test_a_share_is_given_back_once():
+    order = make_order(make_product(price="10.00"), quantity=4, status="held")
+    parts_of(order, 3)
+    payment = paid(order)
+    refunds.request_share(payment, actor="ada", reason=WHY)
+    order.move("held", message="Looked at again.")
+    refuses_a_share(payment, "already has a refund")
+
+
+def test_an_order_whose_coins_the_provider_sent_back_is_refunded_at_once():
+    order = make_order(status="held")
+    payment = make_payment(order, "refunded", actually_paid=Decimal("0.0012"))
+    settlement.alert(order, payment, "refunded")
+    order.mark_refund_due(reason="payment_refunded", message="Owed back.")
+    assert now(order) == "refunded"
+    assert not Alert.objects.filter(kind="payment_review", status="open").exists()
+
+
+def test_a_second_transaction_is_refused_once_one_was_entered():
+    refund = refund_of(money_in())
+    give(refund), send(refund)
+    with pytest.raises(DecisionRefused, match="Another transaction id"):
+        refunds.mark_sent_elsewhere(refund, actor="ada", transaction_id=TXID[:-1] + "7", address=ADDRESS, reason=WHY)
+
+
 def test_an_order_that_is_owed_back_in_parts_returns_a_share_of_each_payment():
     order = make_order(make_product(price="10.00"), quantity=4, status="partially_fulfilled")
     parts_of(order, 1)

@@ -186,3 +186,10 @@ def test_only_a_payment_in_review_without_coins_is_ended(fields):
     payment.refresh_from_db()
     with pytest.raises(DecisionRefused):
         review.end(payment, actor="kim", reason="The ticker was renamed.")
+
+
+def test_ending_a_payment_without_coins_lets_the_order_be_paid_that_was_held_for_it():
+    payment = make_payment(make_order(), "review", reason="nothing_paid", actually_paid=0)
+    payment.order.hold(reason="nothing_paid", message="Looked at.")
+    review.end(payment, actor="ada", reason=WHY)
+    assert (now(payment), now(payment.order)) == ("cancelled", "pending")
