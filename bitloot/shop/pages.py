@@ -3,6 +3,9 @@
 import secrets
 import uuid
 
+from django.conf import settings
+from django.contrib.flatpages.models import FlatPage
+from django.contrib.flatpages.views import flatpage
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -69,6 +72,13 @@ def checkout(request: HttpRequest) -> HttpResponse:
 def order_page(request: HttpRequest, order_id: uuid.UUID) -> HttpResponse:
     """Answer the same bytes for every id: only the bearer learns whether there is such an order."""
     return render(request, "shop/order.html", {"words": WORDS})
+
+
+@require_safe
+def text_page(request: HttpRequest, url: str) -> HttpResponse:
+    """Show a page that staff wrote: `/de/terms` to Germans if there is one, otherwise `/terms`."""
+    translated = FlatPage.objects.filter(url=f"/{get_language()}/{url}", sites=settings.SITE_ID)
+    return flatpage(request, f"{get_language()}/{url}" if translated.exists() else url)
 
 
 def _for_sale() -> QuerySet[Product]:
