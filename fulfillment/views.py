@@ -63,7 +63,7 @@ class DownloadLink(APIView):
             {
                 "order_id": order.id,
                 "download_url": links[0][1].url,
-                "expires_at": min(link.expires_at for _, link in links),
+                "expires_at": min(link.expires_at for _key, link in links),
                 "message": _("These links lead to sealed keys and expire soon; ask again for fresh ones."),
                 "keys": [_stored(key, link.url) for key, link in links],
             }
@@ -87,7 +87,7 @@ class Reveal(APIView):
         return Response(
             {
                 "order_id": order.id,
-                "expires_at": min(link.expires_at for _, link in links),
+                "expires_at": min(link.expires_at for _key, link in links),
                 "keys": [_openable(material, link.url) for material, link in links],
             }
         )

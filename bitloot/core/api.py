@@ -70,7 +70,7 @@ class StrictJSONParser(JSONParser):
     ) -> dict[str, Any]:
         charset = "utf-8"
         for part in (media_type or "").split(";")[1:]:
-            name, _, value = part.strip().partition("=")
+            name, _equals, value = part.strip().partition("=")
             charset = value.strip('"').lower() if name.lower() == "charset" else charset
         if charset not in ("utf-8", "utf8"):
             raise exceptions.UnsupportedMediaType(media_type or "", detail=_("Send JSON in UTF-8."))
