@@ -5,6 +5,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po
 from django.conf import settings
 from django.template.base import Lexer, TokenType
@@ -19,6 +20,7 @@ from orders.access import make_token
 from orders.models import Email, Order
 from orders.tests.factories import make_order, make_product
 from payments.tests.factories import make_payment
+from tools.dev import messages
 
 pytestmark = pytest.mark.django_db
 GERMAN = {"Accept-Language": "de-AT,de;q=0.9,en;q=0.5"}
@@ -48,6 +50,23 @@ def plain_text(tokens):
             end = None if name == end else end or BLOCKS.get(name)
         elif token.token_type == TokenType.TEXT and end is None:
             yield token.contents
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("text", "translation", "flags", "fault"),
+    [
+        ("Hello", "", (), "'Hello': no translation"),
+        (("%(n)s key", "%(n)s keys"), ("%(n)s Key", ""), (), "no translation"),
+        ("Hello", "Hallo", ("fuzzy",), "'Hello' is marked fuzzy: look at it"),
+        ("Hello {name}", "Hallo {nmae}", (), "does not fill in the same"),
+        ("Hello %(name)s", "Hallo %(nmae)s", ("python-format",), "unknown named placeholder"),
+    ],
+)
+def test_check_refuses_what_a_translator_left(text, translation, flags, fault):
+    catalog = Catalog(locale="de")
+    catalog.add(text, translation, flags=flags)
+    assert [fault in found for found in messages.faults(catalog, catalog)] == [True]
 
 
 @pytest.fixture

@@ -52,26 +52,30 @@ def main() -> None:
 
 def _catalog(language: str, found: list[Found], *, check: bool) -> Iterator[str]:
     po = LOCALE / language / "LC_MESSAGES" / "django.po"
-    with po.open("rb") as file:
-        old = read_po(file, locale=language)
-    yield from (f"{language}: {message.id!r} is marked fuzzy: look at it" for message in old if message.fuzzy)
+    old = read_po(io.BytesIO(po.read_bytes()), locale=language) if po.exists() else Catalog(locale=language)
     new = _updated(old, found)
     for path, content in {po: _po(new), po.with_suffix(".mo"): _mo(new)}.items():
         if check and (not path.exists() or path.read_bytes() != content):
             yield f"{path.relative_to(ROOT)} is not up to date: run python -m tools.dev.messages."
         if not check:
             path.write_bytes(content)
+    yield from (f"{language}: {fault}" for fault in faults(old, new))
+
+
+def faults(old: Catalog, new: Catalog) -> Iterator[str]:
+    """Say what a translator still has to do; `old` is what the file had."""
+    yield from (f"{message.id!r} is marked fuzzy: look at it" for message in old if message.id and message.fuzzy)
     for message in new:
         if message.id:
-            yield from (f"{language}: {message.id!r}: {error}" for error in _wrong(message, new))
+            yield from (f"{message.id!r}: {fault}" for fault in _faults_of(message, new))
 
 
-def _wrong(message: Message, catalog: Catalog) -> Iterator[str]:
+def _faults_of(message: Message, catalog: Catalog) -> Iterator[str]:
     ids, texts = (list(text) if isinstance(text, tuple) else [text or ""] for text in (message.id, message.string))
     if not all(texts):
         yield "no translation"
-    elif any(set(_SLOT.findall(text)) - set(_SLOT.findall(ids[-1])) for text in texts):
-        yield "fills in something that the sentence does not have"
+    elif any(set(_SLOT.findall(text)) != set(_SLOT.findall(ids[-1])) for text in texts):
+        yield "does not fill in the same"
     yield from map(str, message.check(catalog))
 
 
