@@ -136,7 +136,7 @@ def test_german_buys_a_key_by_clicking_and_reads_no_english(browser, store):
     wait_for_headline(browser, "Wir warten auf Ihre Zahlung")
     sandbox.pay(one(browser, "[data-address]").text)
     wait_for_headline(browser, "Ihr Key ist da")
-    assert [step.text for step in shown(browser, ".steps li")] == ["Coin wählen", "Bezahlen", "Bestätigt", "Key"]
+    assert [step.text for step in shown(browser, ".steps li")] == ["Coin", "Bezahlen", "Bestätigt", "Key"]
     one(browser, ".history summary").click()
     told = one(browser, ".history").text
     assert "Die Bestellung ist eingegangen." in told
