@@ -15,6 +15,8 @@ from django.db import connection
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from bitloot.core.clock import delay
 from bitloot.core.database import leave_connection
@@ -34,9 +36,9 @@ CUSTOMER_WAITS = 2.0
 LOOK_EVERY_SECONDS = 600
 LOOKS = 20  # per sweep: Kinguin counts our requests
 
-NOTHING_CHARGED = "Nothing was charged."
-AGAIN = "Try again later, or choose another game; an order that nobody pays simply expires."
-NOT_NOW = f"We cannot buy keys at the moment, so we take no money for them. {NOTHING_CHARGED} Please try again later."
+NOT_NOW = gettext_lazy(
+    "We cannot buy keys at the moment, so we take no money for them. Nothing was charged. Please try again later."
+)
 
 _callers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="stock")
 _asked: "dict[str, Future[Quote | None]]" = {}
@@ -96,7 +98,7 @@ def _refresh(products: list[Product]) -> None:
     calls = {product: _ask(product.supplier_product_id) for product in products}
     has_seat = _seats.acquire(blocking=False)
     try:
-        done, _ = wait(calls.values(), timeout=CUSTOMER_WAITS if has_seat else 0)
+        done, _late = wait(calls.values(), timeout=CUSTOMER_WAITS if has_seat else 0)
     finally:
         if has_seat:
             _seats.release()
@@ -164,11 +166,19 @@ def _objection(product: Product, *, quantity: int, unit_price: Decimal) -> str |
     if stock is None or stock.seen_at is None:
         return None  # new: the product's form asked the supplier when it was saved
     if not _is_younger(product, KNOWN_SECONDS):
-        return f"Our supplier does not answer, so we cannot promise you “{product.title}”. {NOTHING_CHARGED} {AGAIN}"
+        sentence = _(
+            "Our supplier does not answer, so we cannot promise you “%(title)s”. Nothing was charged. Try again later,"
+            " or choose another game; an order that nobody pays simply expires."
+        )
+        return sentence % {"title": product.title}
     quote = Quote(price=stock.price or Decimal(0), qty=stock.quantity, text_qty=stock.text_quantity)
     if objection_to_quote(product, quote, quantity=quantity, unit_price=unit_price) is None:
         return None
-    return f"“{product.title}” is sold out at the moment. {NOTHING_CHARGED} {AGAIN}"
+    sentence = _(
+        "“%(title)s” is sold out at the moment. Nothing was charged. Try again later, or choose another game; an order"
+        " that nobody pays simply expires."
+    )
+    return sentence % {"title": product.title}
 
 
 def _our_trouble(items: list[OrderItem]) -> str | None:
@@ -176,7 +186,7 @@ def _our_trouble(items: list[OrderItem]) -> str | None:
     gate = SupplierGate.objects.filter(pk=kinguin.client().host).first()
     # A paused gate is a silent supplier, and that was judged by what it said within the hour.
     if settings.SAFE_MODE or (gate is not None and gate.status == SupplierGate.Status.STOPPED):
-        return NOT_NOW
+        return str(NOT_NOW)
     prices = [(item, stock.price) for item in items if (stock := _stock(item.product)) is not None]
     needed = sum((price * item.quantity for item, price in prices if price is not None), Decimal(0))
-    return NOT_NOW if gate is not None and gate.balance is not None and gate.balance < needed else None
+    return str(NOT_NOW) if gate is not None and gate.balance is not None and gate.balance < needed else None

@@ -1,6 +1,7 @@
 import uuid
 from typing import Any
 
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -27,12 +28,14 @@ from storage.exceptions import KeyBelongsElsewhere, KeyShredded, KeyUnreadable, 
 from storage.models import Key
 from storage.services import KeyMaterial, Opener, download_url, fallback_url, reveal
 
-answers(exceptions.NothingStored, 404, "not_stored_yet", "No key of this order is ready yet. Ask again in a moment.")
-answers(exceptions.KeysGone, 410, "gone", "The keys of this order are gone: they expired, or the order was refunded.")
-answers(KeyShredded, 410, "gone", "The keys of this order are gone: they expired, or the order was refunded.")
-answers(KeyBelongsElsewhere, 404, "not_found", "This order has no such key.")
-answers(KeyUnreadable, 503, "integrity", "The key cannot be handed out right now. Our staff know; nothing is lost.")
-answers(OpenedTooOften, 429, "opened_too_often", "It was opened too often. Try again in an hour; nothing is lost.")
+answers(exceptions.NothingStored, 404, "not_stored_yet", _("No key of this order is ready yet. Ask again in a moment."))
+answers(
+    exceptions.KeysGone, 410, "gone", _("The keys of this order are gone: they expired, or the order was refunded.")
+)
+answers(KeyShredded, 410, "gone", _("The keys of this order are gone: they expired, or the order was refunded."))
+answers(KeyBelongsElsewhere, 404, "not_found", _("This order has no such key."))
+answers(KeyUnreadable, 503, "integrity", _("The key cannot be handed out right now. Our staff know; nothing is lost."))
+answers(OpenedTooOften, 429, "opened_too_often", _("It was opened too often. Try again in an hour; nothing is lost."))
 answers_with(exceptions.PermitOpen, lambda err: (409, "permit_open", str(err), None))
 answers_with(exceptions.NotDeliverable, lambda err: (409, "not_deliverable", str(err), None))
 answers_with(exceptions.MoneyStays, lambda err: (409, "money_stays", str(err), None))
@@ -60,8 +63,8 @@ class DownloadLink(APIView):
             {
                 "order_id": order.id,
                 "download_url": links[0][1].url,
-                "expires_at": min(link.expires_at for _, link in links),
-                "message": "These links lead to sealed keys and expire soon; ask again for fresh ones.",
+                "expires_at": min(link.expires_at for _key, link in links),
+                "message": _("These links lead to sealed keys and expire soon; ask again for fresh ones."),
                 "keys": [_stored(key, link.url) for key, link in links],
             }
         )
@@ -84,7 +87,7 @@ class Reveal(APIView):
         return Response(
             {
                 "order_id": order.id,
-                "expires_at": min(link.expires_at for _, link in links),
+                "expires_at": min(link.expires_at for _key, link in links),
                 "keys": [_openable(material, link.url) for material, link in links],
             }
         )
@@ -93,7 +96,7 @@ class Reveal(APIView):
 def _chosen(keys: list[Key], wanted: list[str] | None) -> list[Key]:
     chosen = keys if wanted is None else [key for key in keys if str(key.pk) in wanted]
     if wanted is not None and len(chosen) != len(set(wanted)):
-        raise ValidationError({"keys": ["This order has no such key that can be opened."]})
+        raise ValidationError({"keys": [_("This order has no such key that can be opened.")]})
     return chosen
 
 

@@ -1,10 +1,11 @@
 """A customer who mistyped the e-mail address corrects it, as long as nothing is paid."""
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from orders.access import Purpose
 from orders.exceptions import AddressStays
-from orders.mailboxes import is_mailed_too_often
+from orders.mailboxes import TOO_MANY_ORDERS, is_mailed_too_often
 from orders.models import Email, Order
 from orders.services import correct_address
 
@@ -16,16 +17,16 @@ def objection_to_changing(order: Order, purpose: Purpose) -> str | None:
     """Say why the address stays; the words are for the customer. Asks the database nothing."""
     # A link that was mailed to a wrong address must not let its reader take the order over.
     if purpose != "api":
-        return "Only the page where you placed the order can change its address. Write to us if it is wrong."
+        return _("Only the page where you placed the order can change its address. Write to us if it is wrong.")
     if order.status not in _UNPAID or order.paid_at is not None:
-        return "This order's address can no longer be changed here. Write to us if it is wrong."
+        return _("This order's address can no longer be changed here. Write to us if it is wrong.")
     return None
 
 
 def change_address(order: Order, *, email: str, purpose: Purpose) -> None:
     """Give the order another address, as `correct_address` does. Raises AddressStays, or OrderRefused for a bad one."""
     if is_mailed_too_often(email.strip()):
-        raise AddressStays("There were too many orders for this address. Try again in an hour.")
+        raise AddressStays(TOO_MANY_ORDERS)
     with transaction.atomic():
         # Under the lock: a payment that is recorded at the same moment comes before or after.
         locked = order.lock()
@@ -37,7 +38,7 @@ def change_address(order: Order, *, email: str, purpose: Purpose) -> None:
 
 def _objection_to(order: Order, email: str) -> str | None:
     if email.strip().lower() == order.email.lower():
-        return "The order has this address already."
+        return _("The order has this address already.")
     if order.emails.filter(kind=Email.Kind.ADDRESS_CORRECTED).count() >= CHANGES:
-        return "This address was changed too often. Write to us and we'll sort it out with you."
+        return _("This address was changed too often. Write to us and we'll sort it out with you.")
     return None

@@ -6,6 +6,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.db import transaction
+from django.utils.translation import gettext_noop
 
 from bitloot.core import wakeup
 from bitloot.core.decisions import Decision, DecisionRefused, ReasonForm, demand, nothing_against
@@ -40,7 +41,11 @@ def hold(order: Order, *, actor: str, reason: str) -> None:
     with transaction.atomic():
         order = order.lock()
         demand(objection_to_holding(order))
-        order.hold(reason=OrderReason.HELD_BY_STAFF, message="Our staff stopped this order to look at it.", actor=actor)
+        order.hold(
+            reason=OrderReason.HELD_BY_STAFF,
+            message=gettext_noop("Our staff stopped this order to look at it."),
+            actor=actor,
+        )
         message = f"{actor} holds {order}: {reason.rstrip('.')}. Decide about it."
         raise_alert(AlertKind.ORDER_HELD, order, message, order=order)
         order.note("staff", reason, actor=actor)
@@ -118,7 +123,7 @@ def cancel(order: Order, *, actor: str, reason: str) -> None:
     with transaction.atomic():
         order = order.lock()
         demand(objection_to_cancelling(order))
-        order.cancel(message="Our staff cancelled this order.", actor=actor)
+        order.cancel(message=gettext_noop("Our staff cancelled this order."), actor=actor)
         queue_email(order, Email.Kind.CANCELLED)
         _settled(order, actor=actor, reason=reason)
 
@@ -134,7 +139,7 @@ def give_back(order: Order, *, actor: str, reason: str) -> None:
     with transaction.atomic():
         order = order.lock()
         demand(objection_to_giving_back(order))
-        message = "The money for this order goes back."
+        message = gettext_noop("The money for this order goes back.")
         order.mark_refund_due(reason=OrderReason.DECIDED_BY_STAFF, message=message, actor=actor)
         _settled(order, actor=actor, reason=reason)
 

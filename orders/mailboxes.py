@@ -6,6 +6,7 @@ from email.utils import quote
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import EmailValidator
+from django.utils.translation import gettext_lazy as _
 
 from bitloot.core.limits import count
 from bitloot.core.signing import keyed_digest
@@ -27,10 +28,11 @@ _DOTTED = re.compile(r"[-!#$%&'*+/=?^_`{}|~0-9A-Za-z.]+")
 
 
 LETTERS = "letters"
-LETTERS_SENTENCE = (
+LETTERS_SENTENCE = _(
     "We cannot write to an address with letters such as é or 用 before the @. Please give another one: the link to your"
     " key goes there."
 )
+TOO_MANY_ORDERS = _("There were too many orders for this address. Try again in an hour.")
 
 
 class MailboxValidator(EmailValidator):

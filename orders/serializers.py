@@ -1,5 +1,6 @@
 from typing import Any
 
+from django.utils.translation import gettext as _
 from rest_framework import serializers
 
 from orders.models import MAX_LINES, MAX_QUANTITY, Order, Product
@@ -12,7 +13,11 @@ class StrictSerializer(serializers.Serializer):
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict) and (unknown := set(data) - set(self.fields)):
             known = ", ".join(sorted(self.fields))
-            raise serializers.ValidationError({"body": [f"{len(unknown)} unknown field(s). Known here: {known}."]})
+            sentence = _("%(number)s unknown field(s). Known here: %(known)s.") % {
+                "number": len(unknown),
+                "known": known,
+            }
+            raise serializers.ValidationError({"body": [sentence]})
         return super().to_internal_value(data)
 
 

@@ -10,6 +10,8 @@ from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from bitloot.core import logs, queries, wakeup
 from bitloot.core.limits import count
@@ -19,7 +21,7 @@ from orders.alerts import close_alert
 from orders.choices import AlertKind
 from orders.codes import end_codes, owe_mail
 from orders.exceptions import KeySpent, OrderRefused
-from orders.mailboxes import LETTERS, LETTERS_SENTENCE, is_mailed_too_often, validate_mailbox
+from orders.mailboxes import LETTERS, LETTERS_SENTENCE, TOO_MANY_ORDERS, is_mailed_too_often, validate_mailbox
 from orders.models import MAX_LINES, MAX_QUANTITY, Email, Order, OrderEvent, OrderItem, Product
 
 UNPAID_PER_HOUR = 20
@@ -32,12 +34,12 @@ _LOCK_ADDRESS = "SELECT pg_advisory_xact_lock(hashtextextended(upper(%s::text), 
 FIRST_GENERATION = 1
 
 # Made out of the order's own row, so that the same statements run for an order that does not exist.
-_NOTE_FRESH_LINK = """
+_NOTE = """
 INSERT INTO orders_orderevent (order_id, kind, from_status, to_status, message, actor)
-SELECT id, 'mail', '', '', 'A fresh link was mailed; older links and tokens no longer open the order.', %s
-FROM orders_order WHERE id = %s
+SELECT id, 'mail', '', '', %s, %s FROM orders_order WHERE id = %s
 """
-_NOTE_CLOSED = _NOTE_FRESH_LINK.replace("A fresh link was mailed; older", "Older")
+_FRESH_LINK = gettext_noop("A fresh link was mailed; older links and tokens no longer open the order.")
+_CLOSED = gettext_noop("Older links and tokens no longer open the order.")
 # To each spelling that orders have of the address, as it stands there: `Kim@` and `kim@` may be two mailboxes.
 _OWE_LIST = """
 INSERT INTO orders_email (kind, "to", reason, status, error, attempts, crashes)
@@ -157,7 +159,9 @@ def correct_address(order: Order, *, email: str, actor: str, reason: str) -> Non
     queued.update(to=new)
     queries.insert(Email(order=order, kind=Email.Kind.ADDRESS_CORRECTED, to=new))
     queries.insert(Email(order=order, kind=Email.Kind.ADDRESS_REPLACED, to=old))
-    order.note("mail", "The e-mail address was corrected; older links no longer open the order.", actor=actor)
+    order.note(
+        "mail", gettext_noop("The e-mail address was corrected; older links no longer open the order."), actor=actor
+    )
     order.note("staff", f"{old} became {new}: {reason}"[:300], actor=actor)
     # Mails that failed to reach the old address no longer need attention: the new one gets a link to all of it.
     for mail in order.emails.filter(status=Email.Status.FAILED):
@@ -179,8 +183,8 @@ def _renew(order_id: uuid.UUID, *, actor: str = "", mails: bool = True) -> None:
     end_codes(order_id)
     if mails:
         owe_mail(order_id, Email.Kind.FRESH_LINK)
-    note = _NOTE_FRESH_LINK if mails else _NOTE_CLOSED
-    queries.execute(note, [actor, Order._meta.pk.get_db_prep_value(order_id, connection)])
+    message = _FRESH_LINK if mails else _CLOSED
+    queries.execute(_NOTE, [message, actor, Order._meta.pk.get_db_prep_value(order_id, connection)])
     wakeup.notify("orders")
 
 
@@ -189,12 +193,12 @@ def _clean_email(email: str) -> str:
     try:
         validate_mailbox(address)
     except ValidationError as err:
-        sentence = "This is not an e-mail address. Check it: we send the link to your key there."
-        raise OrderRefused({"email": [LETTERS_SENTENCE if err.code == LETTERS else sentence]}) from err
+        sentence = _("This is not an e-mail address. Check it: we send the link to your key there.")
+        raise OrderRefused({"email": [str(LETTERS_SENTENCE) if err.code == LETTERS else sentence]}) from err
     if len(address) > 254:
-        raise OrderRefused({"email": ["This address is too long."]})
-    name, _, host = address.rpartition("@")
-    return f"{name}@{host.lower()}"
+        raise OrderRefused({"email": [_("This address is too long.")]})
+    name, at, host = address.rpartition("@")
+    return f"{name}{at}{host.lower()}"
 
 
 def _priced(lines: Sequence[Line]) -> list[tuple[Product, int]]:
@@ -202,13 +206,14 @@ def _priced(lines: Sequence[Line]) -> list[tuple[Product, int]]:
     for number, line in enumerate(lines):
         product = _find_product(line.product)
         if product is None:
-            raise OrderRefused({f"items.{number}.product": ["This product is not for sale."]})
+            raise OrderRefused({f"items.{number}.product": [_("This product is not for sale.")]})
         quantity = merged.get(product.slug, (product, 0))[1] + line.quantity
         if not 1 <= line.quantity <= MAX_QUANTITY or quantity > MAX_QUANTITY:
-            raise OrderRefused({f"items.{number}.quantity": [f"Order 1 to {MAX_QUANTITY} keys of one product."]})
+            sentence = _("Order 1 to %(most)s keys of one product.") % {"most": MAX_QUANTITY}
+            raise OrderRefused({f"items.{number}.quantity": [sentence]})
         merged[product.slug] = (product, quantity)
     if not 1 <= len(merged) <= MAX_LINES:
-        raise OrderRefused({"items": [f"Order 1 to {MAX_LINES} different products."]})
+        raise OrderRefused({"items": [_("Order 1 to %(most)s different products.") % {"most": MAX_LINES}]})
     return list(merged.values())
 
 
@@ -227,7 +232,7 @@ def _create(
     _check_limits(email)
     total = sum((product.price * quantity for product, quantity in priced), Decimal(0))
     if total > MAX_TOTAL:
-        raise OrderRefused({"items": ["This order is too large. Order less, or write to us."]})
+        raise OrderRefused({"items": [_("This order is too large. Order less, or write to us.")]})
     order = Order.objects.create(
         pk=order_id,
         email=email,
@@ -240,16 +245,18 @@ def _create(
         for product, quantity in sorted(priced, key=lambda line: line[0].title)  # as a reader of the order gets them
     ]
     queries.insert_all(items)
-    queries.insert(OrderEvent(order=order, kind="order", to_status=order.status, message="The order was placed."))
+    queries.insert(
+        OrderEvent(order=order, kind="order", to_status=order.status, message=gettext_noop("The order was placed."))
+    )
     queue_email(order, Email.Kind.ORDER_RECEIVED)
     return order, items
 
 
 def _check_limits(email: str) -> None:
     if is_mailed_too_often(email):
-        raise OrderRefused({"email": ["There were too many orders for this address. Try again in an hour."]})
+        raise OrderRefused({"email": [str(TOO_MANY_ORDERS)]})
     if settings.THROTTLE_SCALE and _count_unpaid(email) >= UNPAID_PER_HOUR * settings.THROTTLE_SCALE:
-        sentence = "There are too many unpaid orders for this address. Pay one, or try again in an hour."
+        sentence = _("There are too many unpaid orders for this address. Pay one, or try again in an hour.")
         raise OrderRefused({"email": [sentence]})
 
 

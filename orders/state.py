@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 
 from bitloot.core import queries
 from bitloot.core.queue import LeaseLost
+from bitloot.core.sentences import phrase_of, translated
 from orders.exceptions import InvalidTransition
 
 
@@ -29,6 +30,7 @@ class OrderEvent(models.Model):
     from_status = models.CharField(max_length=20, blank=True)
     to_status = models.CharField(max_length=20, blank=True)
     message = models.CharField(max_length=300)
+    phrase = models.JSONField(null=True, help_text="The message's msgid and values, if something is filled in.")
     actor = models.CharField(max_length=150, blank=True)
 
     class Meta:
@@ -36,6 +38,11 @@ class OrderEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.message}"
+
+    @property
+    def message_for_reader(self) -> str:
+        """Return the message in the language of the request; staff read what was written."""
+        return translated(self.message, self.phrase)
 
 
 @dataclass(frozen=True)
@@ -137,6 +144,7 @@ class StatusRow(models.Model):
             from_status=before,
             to_status=step.status,
             message=step.message[:300],
+            phrase=phrase_of(step.message),
             actor=actor,
         )
         queries.insert(event)

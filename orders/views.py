@@ -4,7 +4,8 @@ from typing import Any
 
 from django.core.cache import caches
 from django.http import HttpResponse
-from django.utils.translation import get_language_from_request
+from django.utils.translation import get_language
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.generics import ListAPIView
 from rest_framework.renderers import JSONRenderer
@@ -28,32 +29,32 @@ from orders.serializers import (
     TokenSerializer,
 )
 
-answers(exceptions.OrderNotFound, 404, "not_found", "There is nothing at this address for you.")
-answers(exceptions.LinkReplaced, 410, "link_replaced", "A newer link was mailed. Use that one, or ask for another.")
-answers(exceptions.LinkExpired, 410, "link_expired", "This link is too old. Ask for another one; nothing is lost.")
+answers(exceptions.OrderNotFound, 404, "not_found", _("There is nothing at this address for you."))
+answers(exceptions.LinkReplaced, 410, "link_replaced", _("A newer link was mailed. Use that one, or ask for another."))
+answers(exceptions.LinkExpired, 410, "link_expired", _("This link is too old. Ask for another one; nothing is lost."))
 answers(
     exceptions.CodeRefused,
     422,
     "code_refused",
-    "This code does not open the order, or no longer does. Check it, or ask for a new one.",
+    _("This code does not open the order, or no longer does. Check it, or ask for a new one."),
 )
 answers(
     exceptions.KeySpent,
     409,
     "order_is_placed",
-    "The order behind this Idempotency-Key is paid, or its links were closed. Open it with the link that we mailed.",
+    _("The order behind this Idempotency-Key is paid, or its links were closed. Open it with the link that we mailed."),
 )
 answers(
     exceptions.KeyReused,
     422,
     "idempotency_key_reused",
-    "This Idempotency-Key was already used with another body. Use a new one.",
+    _("This Idempotency-Key was already used with another body. Use a new one."),
 )
-answers(exceptions.StillRunning, 409, "in_progress", "The first request with this Idempotency-Key is still running.")
-answers(idempotency.BadKey, 400, "bad_idempotency_key", "An Idempotency-Key has 16 to 255 visible ASCII characters.")
+answers(exceptions.StillRunning, 409, "in_progress", _("The first request with this Idempotency-Key is still running."))
+answers(idempotency.BadKey, 400, "bad_idempotency_key", _("An Idempotency-Key has 16 to 255 visible ASCII characters."))
 answers_with(
     exceptions.OrderRefused,
-    lambda err: (422, "invalid", "The order cannot be placed like this; see errors.", err.errors),
+    lambda err: (422, "invalid", _("The order cannot be placed like this; see errors."), err.errors),
 )
 
 answers_with(exceptions.AddressStays, lambda err: (409, "address_stays", str(err), None))
@@ -101,7 +102,7 @@ class OrderCreate(APIView):
         placed = services.place_order(
             email=asked.validated_data["email"],
             lines=asked.lines(),
-            language=get_language_from_request(request),
+            language=get_language(),
             idempotency_key=request.headers.get("Idempotency-Key", ""),
         )
         headers = {"Idempotent-Replayed": "true"} if placed.replayed else None
@@ -143,7 +144,7 @@ class OrderLookup(APIView):
         asked.is_valid(raise_exception=True)
         number = asked.validated_data.get("order_id")
         services.look_up(order_id=None if number is None else _order_id(number), email=asked.validated_data["email"])
-        return Response({"message": "If this is your order, a fresh link is on its way to its address."}, status=202)
+        return Response({"message": _("If this is your order, a fresh link is on its way to its address.")}, status=202)
 
 
 class CodeByMail(APIView):
@@ -155,7 +156,7 @@ class CodeByMail(APIView):
         asked = OrderAndAddressSerializer(data=json_body(request))
         asked.is_valid(raise_exception=True)
         codes.mail_code(order_id=_order_id(asked.validated_data["order_id"]), email=asked.validated_data["email"])
-        return Response({"message": "If this is your order, a code is on its way to its address."}, status=202)
+        return Response({"message": _("If this is your order, a code is on its way to its address.")}, status=202)
 
 
 class CodeRedeem(APIView):

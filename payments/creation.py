@@ -16,6 +16,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from bitloot.core.clock import delay
 from bitloot.core.faults import failpoint
@@ -193,7 +194,7 @@ def _record_created(payment: Payment, answer: CreatedPayment) -> None:
                 payment.refresh_from_db()
             elif echoed != asked or answer.pay_amount <= 0:
                 payment.move(
-                    Payment.Status.REVIEW, message="The provider answered about another payment.",
+                    Payment.Status.REVIEW, message=gettext_noop("The provider answered about another payment."),
                     reason=ReviewReason.CREATE_MISMATCH, external_id=answer.payment_id,
                 )  # fmt: skip
                 alert(order, payment, ReviewReason.CREATE_MISMATCH)
@@ -215,8 +216,8 @@ def _record_failure(payment: Payment, err: ProviderError) -> None:
         with transaction.atomic():
             payment.order.lock()
             payment.move(
-                Payment.Status.FAILED, message="The provider made no payment.", reason=ReviewReason.REFUSED,
-                next_attempt_at=None,
+                Payment.Status.FAILED, message=gettext_noop("The provider made no payment."),
+                reason=ReviewReason.REFUSED, next_attempt_at=None,
             )  # fmt: skip
         return
     # Whether they made a payment is unknown. Nobody sees its address; an IPN that names our order adopts it.

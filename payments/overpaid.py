@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from bitloot.core.money import plain
+from bitloot.core.sentences import Sentence
 from orders.alerts import raise_alert
 from orders.choices import AlertKind
 from orders.models import Email, Order
@@ -17,7 +18,7 @@ def notice(order: Order, payment: Payment, *, arrived: Decimal) -> None:
     if not is_noticeable(payment, surplus):
         return
     coins = f"{plain(surplus)} {payment.pay_currency.upper()}"
-    order.note("payment", f"{coins} more than asked arrived.")
+    order.note("payment", Sentence("%(coins)s more than asked arrived.", coins=coins))
     queue_email(order, Email.Kind.OVERPAID, coins=coins)
     message = f"{coins} more than asked arrived with {payment}. The customer was told and can ask for it back."
     raise_alert(AlertKind.OVERPAID, payment, f"{message} You can refund the surplus, too.", order=order)

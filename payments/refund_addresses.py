@@ -7,8 +7,11 @@ import regex
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from bitloot.core.clock import delay
+from bitloot.core.sentences import Sentence
 from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.models import Email, Order
@@ -21,7 +24,7 @@ MATCH_SECONDS = 0.1
 NO_MEMO = frozenset({"none", "null", "no", "n/a", "na", "nil", "empty", "-", "undefined"})
 _ADDRESS = regex.compile(r"[\x21-\x7e]{8,200}")
 _MEMO = regex.compile(r"[\x21-\x7e]{1,100}")
-NOT_WAITING = "This refund is not waiting for an address."
+NOT_WAITING = gettext_lazy("This refund is not waiting for an address.")
 
 
 def give_address(
@@ -54,13 +57,16 @@ def give_address(
 
 def _add(order: Order, refund: Refund, given: RefundAddress) -> None:
     if refund.addresses.count() >= MOST_ADDRESSES:
-        raise AddressRefused("This address was changed too often. Write to us and we'll sort it out with you.")
+        raise AddressRefused(_("This address was changed too often. Write to us and we'll sort it out with you."))
     if refund.destination is not None:
         given.rests_until = timezone.now() + delay(settings.REFUND_REST_HOURS * 3600)
     given.save(force_insert=True)
     Refund.objects.filter(pk=refund.pk).update(destination=given)
-    changed = "was changed" if given.rests_until else "was given"
-    order.note("refund", f"The address for the refund {changed}: it ends in {given}.")
+    ending = {"ending": str(given)}
+    if given.rests_until:
+        order.note("refund", Sentence("The address for the refund was changed: it ends in %(ending)s.", **ending))
+    else:
+        order.note("refund", Sentence("The address for the refund was given: it ends in %(ending)s.", **ending))
     _tell_customer(order, refund, given)
     _tell_staff(order, refund, given)
 
@@ -85,12 +91,13 @@ def _tell_staff(order: Order, refund: Refund, given: RefundAddress) -> None:
 
 def _check(currency: str, address: str, extra_id: str) -> None:
     if not _ADDRESS.fullmatch(address):
-        raise AddressRefused("This is not an address. Copy it from your wallet as it is.")
+        raise AddressRefused(_("This is not an address. Copy it from your wallet as it is."))
     coin = Coin.objects.filter(code=currency).first()
     if coin is not None and not _fits(coin.wallet_regex, address):
-        raise AddressRefused(f"This is not an address for {coin.name}. Copy it from your wallet as it is.")
+        sentence = _("This is not an address for %(coin)s. Copy it from your wallet as it is.")
+        raise AddressRefused(sentence % {"coin": coin.name})
     if extra_id and not _MEMO.fullmatch(extra_id):
-        raise AddressRefused("This is not a memo or tag. Copy it from your wallet as it is.")
+        raise AddressRefused(_("This is not a memo or tag. Copy it from your wallet as it is."))
     if coin is not None:
         _check_memo(coin, extra_id)
 
@@ -98,14 +105,19 @@ def _check(currency: str, address: str, extra_id: str) -> None:
 def _check_memo(coin: Coin, memo: str) -> None:
     if not memo:
         if coin.needs_memo:
-            raise AddressRefused(f"{coin.name} needs a memo or tag with the address. Your wallet shows it.")
+            sentence = _("%(coin)s needs a memo or tag with the address. Your wallet shows it.")
+            raise AddressRefused(sentence % {"coin": coin.name})
         return
     if not coin.takes_memo:
-        raise AddressRefused(f"{coin.name} has no memo or tag. Leave that field empty.")
+        raise AddressRefused(_("%(coin)s has no memo or tag. Leave that field empty.") % {"coin": coin.name})
     # Somebody without a memo may write so; coins would be sent with that word, and never be found.
     if memo.lower() in NO_MEMO or not _fits(coin.memo_regex, memo):
-        without = "Your wallet shows it." if coin.needs_memo else "Leave the field empty if your wallet shows none."
-        raise AddressRefused(f"This is not a memo or tag for {coin.name}. {without}")
+        sentence = (
+            _("This is not a memo or tag for %(coin)s. Your wallet shows it.")
+            if coin.needs_memo
+            else _("This is not a memo or tag for %(coin)s. Leave the field empty if your wallet shows none.")
+        )
+        raise AddressRefused(sentence % {"coin": coin.name})
 
 
 def _fits(pattern: str, text: str) -> bool:

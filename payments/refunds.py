@@ -9,9 +9,11 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from bitloot.core.decisions import ConfirmForm, Decision, DecisionRefused, ReasonForm, demand
 from bitloot.core.money import CENT
+from bitloot.core.sentences import Sentence
 from orders.alerts import close_alert, raise_alert
 from orders.approvals import is_large
 from orders.choices import AlertKind, OrderReason
@@ -74,7 +76,9 @@ def request_refund(payment: Payment, *, actor: str, reason: str) -> Refund:
         demand(objection_to_refund(payment))
         refund = _open_refund(order, payment, kind=RefundKind.ALL, reason=reason, actor=actor)
         if Order.Status.REFUND_DUE in Order.TRANSITIONS[order.status] and not _other_money(order, payment):
-            order.mark_refund_due(reason=OrderReason.REFUND_REQUESTED, message="The payment goes back.", actor=actor)
+            order.mark_refund_due(
+                reason=OrderReason.REFUND_REQUESTED, message=gettext_noop("The payment goes back."), actor=actor
+            )
             close_alert(AlertKind.ORDER_HELD, order, by=actor)  # it was held for this decision
     close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)
     return refund
@@ -88,7 +92,7 @@ def request_share(payment: Payment, *, actor: str, reason: str) -> None:
         demand(objection_to_share(payment))
         order.note("staff", reason, actor=actor)
         # The receiver of the order's signal, `owe_back`, opens the refund of each payment that it stands on.
-        message = "The money for what was not delivered goes back."
+        message = gettext_noop("The money for what was not delivered goes back.")
         order.mark_refund_due(reason=OrderReason.REFUND_REQUESTED, message=message, actor=actor)
         close_alert(AlertKind.ORDER_HELD, order, by=actor)
     close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)
@@ -136,7 +140,7 @@ def _end_what_the_provider_sent_back(order: Order) -> None:
     sent_back = order.payments.filter(status=Payment.Status.REFUNDED)
     if order.refunds.exclude(status=Refund.Status.DONE).exists() or not sent_back.exists():
         return
-    order.mark_refunded(message="The payment provider had sent your coins back.")
+    order.mark_refunded(message=gettext_noop("The payment provider had sent your coins back."))
     for payment in sent_back:
         close_alert(AlertKind.PAYMENT_REVIEW, payment, by="automatic: the order is refunded")
 
@@ -165,7 +169,7 @@ def _open_refund(order: Order, payment: Payment, *, kind: RefundKind, reason: st
         currency=payment.pay_currency,
         reason=reason[:200],
     )
-    order.note("refund", f"{refund.coins} go back to the customer.", actor=actor)
+    order.note("refund", Sentence("%(coins)s go back to the customer.", coins=refund.coins), actor=actor)
     undelivered = _is_undelivered(order)
     queue_email(order, Email.Kind.REFUND_ASKED, coins=refund.coins, refund=kind.value, undelivered=undelivered)
     close_alert(AlertKind.OVERPAID, payment, by=actor or "automatic: it goes back")
@@ -284,7 +288,7 @@ def _send(refund: Refund, *, actor: str, transaction_id: str, **fields: Any) -> 
     try:
         # A savepoint: two orders share no lock, so only the constraint sees a transaction that is entered for both.
         with transaction.atomic():
-            refund.move(Refund.Status.SENT, message="The refund was sent.", actor=actor, **fields)
+            refund.move(Refund.Status.SENT, message=gettext_noop("The refund was sent."), actor=actor, **fields)
             _tell_sent(refund, transaction_id)
     except IntegrityError as err:
         raise DecisionRefused("This transaction id was entered for another refund. One of the two is wrong.") from err
@@ -309,13 +313,13 @@ def mark_done(refund: Refund, *, actor: str) -> None:
     with transaction.atomic():
         order = refund.order.lock()
         demand(objection_to_finishing(Refund.objects.select_for_update(of=("self",)).get(pk=refund.pk)))
-        refund.move(Refund.Status.DONE, message="The refund has arrived.", actor=actor, done_at=Now())
+        refund.move(Refund.Status.DONE, message=gettext_noop("The refund has arrived."), actor=actor, done_at=Now())
         queue_email(order, Email.Kind.REFUND_ARRIVED, coins=refund.coins)
         if refund.payment is not None:
             _end_payment(refund.payment.lock(), actor=actor)
         is_settled = not order.refunds.exclude(status=Refund.Status.DONE).exists()
         if order.status == Order.Status.REFUND_DUE and is_settled:
-            order.mark_refunded(message="Your money was sent back.", actor=actor)
+            order.mark_refunded(message=gettext_noop("Your money was sent back."), actor=actor)
     close_alert(AlertKind.REFUND_TO_SEND, refund, by=actor)
 
 
@@ -323,7 +327,7 @@ def _end_payment(payment: Payment, *, actor: str) -> None:
     """Count a payment as refunded once all that arrived has gone back; until then it stays what it is."""
     has_all_gone = not left_of(payment, status=Refund.Status.DONE)
     if has_all_gone and Payment.Status.REFUNDED in Payment.TRANSITIONS[payment.status]:
-        payment.move(Payment.Status.REFUNDED, message="The money of this payment went back.", actor=actor)
+        payment.move(Payment.Status.REFUNDED, message=gettext_noop("The money of this payment went back."), actor=actor)
 
 
 REFUND = Decision(

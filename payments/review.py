@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
+from django.utils.translation import gettext_noop
 
 from bitloot.core.decisions import ConfirmForm, Decision, DecisionRefused, ReasonForm, demand
 from bitloot.core.money import plain
@@ -52,7 +53,7 @@ def accept_as_paid(payment: Payment, *, actor: str, reason: str) -> None:
         order, payment = payment.order.lock(), payment.lock()
         payment.order = order  # the locked row, for the objection as well
         demand(objection_to_acceptance(payment))
-        message = "Our staff accepted the payment."
+        message = gettext_noop("Our staff accepted the payment.")
         order.note("staff", f"Accepted as paid: {reason}"[:300], actor=actor)
         payment.move(
             Payment.Status.FINISHED,
@@ -109,7 +110,7 @@ def end(payment: Payment, *, actor: str, reason: str) -> None:
         payment.order = order
         demand(objection_to_ending(payment))
         order.note("staff", reason, actor=actor)
-        message = "Our staff ended this payment; nothing was paid into it."
+        message = gettext_noop("Our staff ended this payment; nothing was paid into it.")
         held_for_it = order.status == Order.Status.HELD and order.reason == payment.reason
         payment.move(Payment.Status.CANCELLED, message=message, actor=actor, next_attempt_at=None)
         close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)

@@ -5,9 +5,12 @@ from typing import Any
 
 import segno
 from django.core.cache import cache
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from rest_framework import serializers
 
 from bitloot.core.money import plain
+from bitloot.core.sentences import Words
 from orders.serializers import StrictSerializer, TextField
 from payments.balance import is_noticeable, surplus_of
 from payments.choices import ReviewReason
@@ -17,9 +20,13 @@ from payments.networks import network_name
 from payments.troubles import trouble_of
 from payments.uris import payment_uri
 
-CUSTOMER_SENTENCES: dict[str, str] = {
-    ReviewReason.NO_ANSWER: "The payment provider did not answer. Choose a coin again; nothing was charged.",
-    ReviewReason.TOO_LITTLE: "Less than the asked amount arrived. Choose a coin to pay the rest, or write to us.",
+CUSTOMER_SENTENCES: dict[str, Words] = {
+    ReviewReason.NO_ANSWER: gettext_lazy(
+        "The payment provider did not answer. Choose a coin again; nothing was charged."
+    ),
+    ReviewReason.TOO_LITTLE: gettext_lazy(
+        "Less than the asked amount arrived. Choose a coin to pay the rest, or write to us."
+    ),
 }
 QR_KEPT_SECONDS = 2 * 3600  # longer than a quote runs
 
@@ -164,7 +171,7 @@ def extra_body(payments: Iterable[Payment], shown: Payment | None) -> dict[str, 
     for payment in sorted(beside, key=attrgetter("created_at"), reverse=True):
         if trouble := trouble_of(payment, is_beside=is_paid):
             coins = f"{plain(payment.actually_paid)} {payment.pay_currency.upper()}"
-            return {"coins": coins, "headline": trouble.headline, "reason": trouble.sentence}
+            return {"coins": coins, "headline": str(trouble.headline), "reason": str(trouble.sentence)}
     return None
 
 
@@ -183,11 +190,22 @@ def _code(payment: Payment) -> dict[str, str | None]:
 
 
 def _qr_note(payment: Payment, uri: str | None) -> str:
-    memo = payment.payin_extra_id
+    has_memo, network = bool(payment.payin_extra_id), network_name(payment.network, payment.pay_currency)
+    if uri and has_memo:
+        return _("The code holds the address, the amount and the memo.")
     if uri:
-        return f"The code holds the address{', the amount and the memo' if memo else ' and the amount'}."
-    chosen = f" and choose the network {name}" if (name := network_name(payment.network, payment.pay_currency)) else ""
-    return f"The code holds the address only. Type the amount{' and the memo' if memo else ''} yourself{chosen}."
+        return _("The code holds the address and the amount.")
+    sentence = {
+        (False, False): _("The code holds the address only. Type the amount yourself."),
+        (True, False): _("The code holds the address only. Type the amount and the memo yourself."),
+        (False, True): _(
+            "The code holds the address only. Type the amount yourself and choose the network %(network)s."
+        ),
+        (True, True): _(
+            "The code holds the address only. Type the amount and the memo yourself and choose the network %(network)s."
+        ),
+    }[has_memo, bool(network)]
+    return sentence % {"network": network}
 
 
 def _surplus(payment: Payment) -> str | None:
@@ -197,5 +215,6 @@ def _surplus(payment: Payment) -> str | None:
 
 def _reason(payment: Payment) -> dict[str, str | None]:
     if trouble := trouble_of(payment):
-        return {"headline": trouble.headline, "reason": trouble.sentence}
-    return {"headline": None, "reason": CUSTOMER_SENTENCES.get(payment.reason)}
+        return {"headline": str(trouble.headline), "reason": str(trouble.sentence)}
+    sentence = CUSTOMER_SENTENCES.get(payment.reason)
+    return {"headline": None, "reason": None if sentence is None else str(sentence)}

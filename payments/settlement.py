@@ -8,11 +8,13 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from bitloot.core import queries
 from bitloot.core.clock import delay
 from bitloot.core.faults import failpoint
 from bitloot.core.money import plain
+from bitloot.core.sentences import Sentence
 from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind, OrderReason
 from orders.models import Email, Order
@@ -67,17 +69,27 @@ class _End:
     to: PaymentStatus
     with_money: ReviewReason
     after_finished: ReviewReason
+    message: str
 
 
 _ENDS = {
     ProviderStatus.EXPIRED: _End(
-        Payment.Status.EXPIRED, ReviewReason.EXPIRED_WITH_MONEY, ReviewReason.EXPIRED_AFTER_FINISHED
+        Payment.Status.EXPIRED,
+        ReviewReason.EXPIRED_WITH_MONEY,
+        ReviewReason.EXPIRED_AFTER_FINISHED,
+        gettext_noop("The provider ended this payment: expired."),
     ),
     ProviderStatus.FAILED: _End(
-        Payment.Status.FAILED, ReviewReason.FAILED_WITH_MONEY, ReviewReason.FAILED_AFTER_FINISHED
+        Payment.Status.FAILED,
+        ReviewReason.FAILED_WITH_MONEY,
+        ReviewReason.FAILED_AFTER_FINISHED,
+        gettext_noop("The provider ended this payment: failed."),
     ),
     ProviderStatus.CANCELLED: _End(
-        Payment.Status.CANCELLED, ReviewReason.CANCELLED_WITH_MONEY, ReviewReason.CANCELLED_AFTER_FINISHED
+        Payment.Status.CANCELLED,
+        ReviewReason.CANCELLED_WITH_MONEY,
+        ReviewReason.CANCELLED_AFTER_FINISHED,
+        gettext_noop("The provider ended this payment: cancelled."),
     ),
 }
 
@@ -91,10 +103,10 @@ _COINS_SEEN = frozenset(
     {ProviderStatus.CONFIRMING, ProviderStatus.CONFIRMED, ProviderStatus.SENDING, ProviderStatus.FINISHED}
 )
 STEP_MESSAGES = {
-    Payment.Status.WAITING: "The payment waits for coins.",
-    Payment.Status.CONFIRMING: "The coins were seen; the network is confirming them.",
-    Payment.Status.CONFIRMED: "The network confirmed the coins.",
-    Payment.Status.SENDING: "The coins are on their way to us.",
+    Payment.Status.WAITING: gettext_noop("The payment waits for coins."),
+    Payment.Status.CONFIRMING: gettext_noop("The coins were seen; the network is confirming them."),
+    Payment.Status.CONFIRMED: gettext_noop("The network confirmed the coins."),
+    Payment.Status.SENDING: gettext_noop("The coins are on their way to us."),
 }
 
 
@@ -190,17 +202,21 @@ def _takes_money(order: Order) -> bool:
 
 
 def _pay(order: Order, payment: Payment, facts: PaymentFacts) -> None:
-    coins_in = f"{plain(facts.actually_paid)} {payment.pay_currency.upper()}"
+    coins_in = _coins(payment, facts.actually_paid)
     was_partial = payment.status == Payment.Status.PARTIALLY_PAID
     fields: dict[str, Any] = {**_seen(payment, facts), "finished_at": Now(), "reason": ""}
     if payment.claim_token is None:  # else the worker that is asking right now decides that
         fields["next_attempt_at"] = Now() + delay(LOOK_AFTER_FINISH)
-    payment.move(Payment.Status.FINISHED, message=f"We have the money: {coins_in}.", **fields)
-    order.mark_paid(message=f"Paid in full with {coins_in}.")
+    payment.move(Payment.Status.FINISHED, message=Sentence("We have the money: %(coins)s.", coins=coins_in), **fields)
+    order.mark_paid(message=Sentence("Paid in full with %(coins)s.", coins=coins_in))
     queue_email(order, Email.Kind.PAYMENT_RECEIVED)
     failpoint("payment.moved")
     overpaid.notice(order, payment, arrived=facts.actually_paid)
     _close_partial_alerts(order, payment, was_partial=was_partial)
+
+
+def _coins(payment: Payment, amount: Decimal) -> str:
+    return f"{plain(amount)} {payment.pay_currency.upper()}"
 
 
 def _close_partial_alerts(order: Order, payment: Payment, *, was_partial: bool) -> None:
@@ -267,7 +283,7 @@ def _apply_end(order: Order, payment: Payment, facts: PaymentFacts) -> str:
     # A provider that ends the quote early ends its rate, too.
     early = end.to == Payment.Status.EXPIRED and payment.quote_ended_at > timezone.now()
     ended: dict[str, Any] = {"expires_at": Now()} if early else {}
-    payment.move(end.to, message=f"The provider ended this payment: {end.to}.", **ended)
+    payment.move(end.to, message=end.message, **ended)
     return str(end.to)
 
 
@@ -285,9 +301,10 @@ def _apply_partial(order: Order, payment: Payment, facts: PaymentFacts) -> str:
     if known and credit == payment.credit:
         return "partially_paid brings nothing new"
     missing = (payment.pay_amount or facts.pay_amount) - facts.actually_paid
-    sentence = (
-        f"{plain(facts.actually_paid)} {payment.pay_currency.upper()} arrived;"
-        f" {plain(max(missing, Decimal(0)))} {payment.pay_currency.upper()} are missing."
+    sentence = Sentence(
+        "%(coins)s arrived; %(missing)s are missing.",
+        coins=_coins(payment, facts.actually_paid),
+        missing=_coins(payment, max(missing, Decimal(0))),
     )
     if not payment.move(Payment.Status.PARTIALLY_PAID, message=sentence, reason=ReviewReason.TOO_LITTLE, credit=credit):
         Payment.objects.filter(pk=payment.pk).update(credit=credit)
@@ -304,11 +321,13 @@ def _ask_for_rest(order: Order, payment: Payment, sentence: str, *, arrived: Dec
         return
     missing = amount_due(order)
     if missing > order.total * settings.PAYMENT_TOLERANCE:
-        coins = f"{plain(arrived)} {payment.pay_currency.upper()}"
-        queue_email(order, Email.Kind.UNDERPAID, missing=str(missing), coins=coins)
+        queue_email(order, Email.Kind.UNDERPAID, missing=str(missing), coins=_coins(payment, arrived))
         return
     # No key leaves without a finished payment, and nobody can be asked for the nothing that is missing.
-    order.hold(reason=OrderReason.PAID_IN_PARTS, message="The parts make up the price; our staff are checking them.")
+    order.hold(
+        reason=OrderReason.PAID_IN_PARTS,
+        message=gettext_noop("The parts make up the price; our staff are checking them."),
+    )
     queue_email(order, Email.Kind.PAYMENT_CHECKED, in_parts=True)
 
 
@@ -316,16 +335,16 @@ def _apply_refunded(order: Order, payment: Payment) -> str:
     if payment.status == Payment.Status.REFUNDED:
         return "already refunded"
     counted = payment.status in (Payment.Status.FINISHED, Payment.Status.PARTIALLY_PAID)
-    payment.move(Payment.Status.REFUNDED, message="The provider sent the coins back.")
+    payment.move(Payment.Status.REFUNDED, message=gettext_noop("The provider sent the coins back."))
     for refund in payment.refunds.filter(status=Refund.Status.REQUESTED):
         # Nobody may send them a second time. Staff still check that they arrived.
         refund.move(
-            Refund.Status.SENT, message="The provider sent the coins of this refund itself.",
+            Refund.Status.SENT, message=gettext_noop("The provider sent the coins of this refund itself."),
             transaction_id=BY_THE_PROVIDER, sent_at=Now(),
         )  # fmt: skip
         close_alert(AlertKind.REFUND_TO_SEND, refund, by="automatic: the provider sent the coins")
     if order.paid_at and order.status in REFUNDABLE and amount_due(order) > 0:
-        order.hold_unpaid(message="The payment was refunded by the provider.")
+        order.hold_unpaid(message=gettext_noop("The payment was refunded by the provider."))
     if counted and order.status in (*PAYABLE, Order.Status.HELD):
         queue_email(order, Email.Kind.COINS_RETURNED)
     alert(order, payment, ReviewReason.REFUNDED)
@@ -338,9 +357,9 @@ def _to_review(order: Order, payment: Payment, reason: ReviewReason) -> str:
     if Payment.Status.REVIEW not in Payment.TRANSITIONS[payment.status]:
         alert(order, payment, reason)
         return f"alert: {reason}"
-    payment.move(Payment.Status.REVIEW, message="Our staff are checking this payment.", reason=reason)
+    payment.move(Payment.Status.REVIEW, message=gettext_noop("Our staff are checking this payment."), reason=reason)
     if order.status in (*PAYABLE, Order.Status.EXPIRED):
-        order.hold(reason=reason, message="The payment needs a manual review.")
+        order.hold(reason=reason, message=gettext_noop("The payment needs a manual review."))
         queue_email(order, Email.Kind.PAYMENT_CHECKED)
     alert(order, payment, reason)
     return f"review: {reason}"

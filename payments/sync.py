@@ -12,6 +12,7 @@ from django.core.cache import caches
 from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce, Now
+from django.utils.translation import gettext_noop
 
 from bitloot.core import logs, queries
 from bitloot.core.clock import backoff, delay
@@ -173,7 +174,9 @@ def _end_unanswered(payment: Payment) -> None:
             payment.release(delay(0))  # an IPN named it just now: read it instead of ending it
             return
         payment.release(None)
-        payment.move(Payment.Status.EXPIRED, message="The provider never answered this payment's creation.")
+        payment.move(
+            Payment.Status.EXPIRED, message=gettext_noop("The provider never answered this payment's creation.")
+        )
 
 
 def _handle_unbound(hint: IpnHint) -> Outcome:
@@ -270,8 +273,9 @@ def _adopt(order: Order, facts: PaymentFacts) -> Payment:
                 raise UnknownPayment("our own call has not returned yet")
             had_trouble = payment.reason != ""
             payment.move(
-                Payment.Status.WAITING, message="An IPN named this payment.", external_id=facts.payment_id,
-                pay_amount=facts.pay_amount, pay_address=facts.pay_address, payin_extra_id=facts.payin_extra_id,
+                Payment.Status.WAITING, message=gettext_noop("An IPN named this payment."),
+                external_id=facts.payment_id, pay_amount=facts.pay_amount, pay_address=facts.pay_address,
+                payin_extra_id=facts.payin_extra_id,
                 reason="", next_attempt_at=Now() + delay(30),
             )  # fmt: skip
             if had_trouble:

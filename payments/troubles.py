@@ -2,46 +2,61 @@
 
 from dataclasses import dataclass
 
+from django.utils.translation import gettext_lazy as _
+
+from bitloot.core.sentences import Words
 from payments.choices import ReviewReason
 from payments.models import Payment
 
 
 @dataclass(frozen=True)
 class Trouble:
-    headline: str
-    sentence: str
+    headline: Words
+    sentence: Words
 
 
-_WAIT = "Please do not send anything else until then."
 _LATE = Trouble(
-    "Your coins came too late",
-    "They arrived after the quote had ended and are no longer worth the price. Our staff accept them or send them back,"
-    f" and e-mail you which. {_WAIT}",
+    _("Your coins came too late"),
+    _(
+        "They arrived after the quote had ended and are no longer worth the price. Our staff accept them or send them"
+        " back, and e-mail you which. Please do not send anything else until then."
+    ),
 )
 _OTHERWISE = Trouble(
-    "Your coins came, but not as asked",
-    "They came in another coin, or once more to an old address, so they could not be matched automatically. Our staff"
-    f" count them towards your order or send them back, and e-mail you which. {_WAIT}",
+    _("Your coins came, but not as asked"),
+    _(
+        "They came in another coin, or once more to an old address, so they could not be matched automatically. Our"
+        " staff count them towards your order or send them back, and e-mail you which. Please do not send anything"
+        " else until then."
+    ),
 )
 _TOO_LITTLE = Trouble(
-    "What arrived does not cover the price",
-    "The parts that you sent do not make up the price together. Our staff ask you for the rest or send the parts back,"
-    f" and e-mail you which. {_WAIT}",
+    _("What arrived does not cover the price"),
+    _(
+        "The parts that you sent do not make up the price together. Our staff ask you for the rest or send the parts"
+        " back, and e-mail you which. Please do not send anything else until then."
+    ),
 )
 _ENDED = Trouble(
-    "Your coins came after the end",
-    "They arrived when this payment or this order had ended already. Our staff accept them or send them back, and"
-    f" e-mail you which. {_WAIT}",
+    _("Your coins came after the end"),
+    _(
+        "They arrived when this payment or this order had ended already. Our staff accept them or send them back, and"
+        " e-mail you which. Please do not send anything else until then."
+    ),
 )
 _SECOND = Trouble(
-    "A second payment came",
-    "This order was paid already, so the second payment buys nothing. Our staff send it back: we e-mail you as soon as"
-    " you can tell us your address here.",
+    _("A second payment came"),
+    _(
+        "This order was paid already, so the second payment buys nothing. Our staff send it back: we e-mail you as"
+        " soon as you can tell us your address here."
+    ),
 )
 _ANY = Trouble(
-    "Our staff are looking at your payment",
-    "It did not arrive as expected. Your money is safe: our staff compare it with the payment provider's books, and"
-    f" e-mail you what they found. {_WAIT}",
+    _("Our staff are looking at your payment"),
+    _(
+        "It did not arrive as expected. Your money is safe: our staff compare it with the payment provider's books, and"
+        " e-mail you what they found. Please do not send anything else until then."
+    ),
 )
 _ABOUT: dict[str, Trouble] = {
     ReviewReason.LATE_RATE: _LATE,

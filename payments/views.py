@@ -1,9 +1,12 @@
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bitloot.core.api import answers, answers_with, client_network, json_body
+from bitloot.core.money import money
 from orders.access import order_and_token_for, order_for
 from payments import coins, exceptions, refunds
 from payments.models import Refund
@@ -16,25 +19,41 @@ from payments.serializers import (
     SurplusSerializer,
 )
 
-answers(exceptions.NotPayable, 409, "not_payable", "This order cannot be paid now. See the order for the reason.")
-answers(exceptions.UnknownCoin, 422, "unknown_coin", "This coin is not on offer. See /api/payments/currencies.")
+answers(
+    exceptions.NotPayable,
+    409,
+    "not_payable",
+    gettext_lazy("This order cannot be paid now. See the order for the reason."),
+)
+answers(
+    exceptions.UnknownCoin,
+    422,
+    "unknown_coin",
+    gettext_lazy("This coin is not on offer. See /api/payments/currencies."),
+)
 answers(
     exceptions.NoAnswer,
     503,
     "provider_unavailable",
-    "The payment provider did not answer. Nothing was charged; try again.",
+    gettext_lazy("The payment provider did not answer. Nothing was charged; try again."),
 )
 answers_with(
     exceptions.ProviderBusy,
     lambda err: (
         503,
         "provider_busy",
-        f"Many customers are choosing a coin right now. Nothing was charged; try again in {err.retry_after} seconds.",
+        _("Many customers are choosing a coin right now. Nothing was charged; try again in %(seconds)s seconds.")
+        % {"seconds": err.retry_after},
         None,
     ),
 )
 answers_with(exceptions.TooManyQuotes, lambda err: (429, "too_many_quotes", _quotes_sentence(err), None))
-answers(exceptions.NoSurplus, 409, "no_surplus", "There is no surplus to send back, or it is going back already.")
+answers(
+    exceptions.NoSurplus,
+    409,
+    "no_surplus",
+    gettext_lazy("There is no surplus to send back, or it is going back already."),
+)
 answers_with(exceptions.AddressRefused, lambda err: (422, "address_refused", str(err), None))
 answers_with(exceptions.TooSmall, lambda err: (422, "below_minimum", _minimum_sentence(err), None))
 
@@ -83,14 +102,18 @@ class RefundSurplus(APIView):
 
 def _minimum_sentence(err: exceptions.TooSmall) -> str:
     if err.minimum is None:
-        return f"This order is below the minimum of {err.coin.upper()}. Choose another coin."
-    return (
-        f"This order is below the minimum of {err.coin.upper()}, {err.minimum} EUR. Choose another coin or order more."
-    )
+        return _("This order is below the minimum of %(coin)s. Choose another coin.") % {"coin": err.coin.upper()}
+    sentence = _("This order is below the minimum of %(coin)s, %(minimum)s. Choose another coin or order more.")
+    return sentence % {"coin": err.coin.upper(), "minimum": money(err.minimum)}
 
 
 def _quotes_sentence(err: exceptions.TooManyQuotes) -> str:
     if not err.of_order:
-        return "Too many payments were started from your network. Pay one that is open, or try again within the hour."
+        return _(
+            "Too many payments were started from your network. Pay one that is open, or try again within the hour."
+        )
     minutes = -(-err.retry_after // 60)
-    return f"This order has enough open payments. Choose one of their coins, or another one in {minutes} minutes."
+    sentence = _(
+        "This order has enough open payments. Choose one of their coins, or another one in %(minutes)s minutes."
+    )
+    return sentence % {"minutes": minutes}

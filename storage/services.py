@@ -12,10 +12,12 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Count, QuerySet
 from django.db.models.functions import Coalesce, Length, Now
+from django.utils.translation import gettext_noop
 
 from bitloot.core import logs, queries, wakeup
 from bitloot.core.clock import delay
 from bitloot.core.faults import failpoint
+from bitloot.core.sentences import Sentence
 from orders.alerts import OBJECT_STORE, close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.exceptions import InvalidTransition
@@ -156,7 +158,7 @@ def _insert(key: Key, item: OrderItem) -> bool:
     with transaction.atomic(savepoint=False):
         if not queries.insert_if_unique(key):
             return False
-        message = "The key arrived and was sealed."
+        message = gettext_noop("The key arrived and was sealed.")
         event = OrderEvent(order_id=item.order_id, kind="key", to_status=key.status, message=message)
         delivery = KeyDeliveryLog(
             key_id=key.pk,
@@ -217,7 +219,7 @@ def _mark_stored(key: Key) -> None:
     dropped = {"ciphertext": None} if key_store().signs_urls else {}
     fields = {**Key.release_fields(None), **dropped, "attempts": 0, "error": "", "stored_at": Now()}
     try:
-        message = "The sealed key was copied to the object store, read back and opened once."
+        message = gettext_noop("The sealed key was copied to the object store, read back and opened once.")
         key.move(Key.Status.STORED, message=message, claim=key.claim_token, **fields)
         failpoint("key.stored")
     except InvalidTransition:
@@ -368,7 +370,9 @@ def shred(key: Key, *, reason: str, actor: str = "") -> bool:
 
     The data key goes first, so no copy of the object opens from then on; the object itself is removed by the queue.
     """
-    return _shred(key, KeyDeliveryLog.Status.DELETED, f"The key was destroyed: {reason}", actor=actor)
+    return _shred(
+        key, KeyDeliveryLog.Status.DELETED, Sentence("The key was destroyed: %(reason)s", reason=reason), actor=actor
+    )
 
 
 def expired_deliveries(*, unviewed: bool) -> QuerySet[KeyDeliveryLog]:
@@ -381,7 +385,7 @@ def expire_deliveries(*, unviewed: bool = True) -> int:
     """Shred the first of the keys whose retention has ended; return how many, 0 if none is left."""
     due = expired_deliveries(unviewed=unviewed).order_by("expires_at")
     batch = due.select_related("key__item__order")[:RETENTION_BATCH]
-    message = "The key was destroyed: its retention has ended."
+    message = gettext_noop("The key was destroyed: its retention has ended.")
     return sum(_shred(delivery.key, KeyDeliveryLog.Status.EXPIRED, message) for delivery in batch)
 
 
@@ -389,7 +393,7 @@ def _shred(key: Key, outcome: str, message: str, *, actor: str = "") -> bool:
     with transaction.atomic():
         changed = key.move(
             Key.Status.SHREDDED,
-            message=message[:300],
+            message=message,
             actor=actor,
             wrapped_data_key=None,
             ciphertext=None,

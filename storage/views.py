@@ -1,4 +1,5 @@
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from bitloot.core.problems import problem
@@ -14,10 +15,10 @@ def serve_object(request: HttpRequest, name: str) -> HttpResponse:
             raise ObjectMissing("no valid link")
         ciphertext = services.read_ciphertext(name)
     except ObjectMissing:
-        sentence = "This link has ended or never was. Open the page of your order and reveal the key again."
+        sentence = _("This link has ended or never was. Open the page of your order and reveal the key again.")
         return problem(404, "not_found", sentence, request=request)
     except KeyUnreadable:
-        sentence = "We cannot hand out this key right now; our staff are told. Try again in a few minutes."
+        sentence = _("We cannot hand out this key right now; our staff are told. Try again in a few minutes.")
         return problem(503, "unavailable", sentence, request=request, retry_after=60)
     return _download(ciphertext)
 

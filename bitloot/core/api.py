@@ -11,6 +11,8 @@ from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.cache import patch_cache_control
 from django.utils.http import quote_etag
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import condition
 from rest_framework import exceptions
 from rest_framework.negotiation import DefaultContentNegotiation
@@ -22,6 +24,7 @@ from rest_framework.throttling import SimpleRateThrottle
 
 from bitloot.core.limits import client_bucket, count, count_here, network_of
 from bitloot.core.problems import problem
+from bitloot.core.sentences import Words
 from bitloot.core.strict_json import MalformedJson, parse_object
 
 if TYPE_CHECKING:  # DRF loads this module while it loads its own views
@@ -30,16 +33,18 @@ if TYPE_CHECKING:  # DRF loads this module while it loads its own views
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024
+BODY_TOO_LARGE = gettext_lazy("The body is larger than 64 KiB. Send less.")
+BUSY = gettext_lazy("The shop is busy. Try again in a moment.")
 # Scopes of requests that write nothing: where there is no Redis, counting them in the database would cost more than
 # answering them.
 CHEAP_SCOPES = frozenset({"read", "staff"})
 
 # Filled by the apps above: a domain error becomes (status, code, sentence).
-DomainProblem = Callable[[Any], tuple[int, str, str, dict[str, Any] | None]]
+DomainProblem = Callable[[Any], tuple[int, str, Words, dict[str, Any] | None]]
 _domain_problems: dict[type[Exception], DomainProblem] = {}
 
 
-def answers(error: type[Exception], status: int, code: str, detail: str) -> None:
+def answers(error: type[Exception], status: int, code: str, detail: Words) -> None:
     """Declare which problem an exception of the domain is for our API."""
     _domain_problems[error] = lambda _err: (status, code, detail, None)
 
@@ -50,7 +55,7 @@ def answers_with(error: type[Exception], describe: DomainProblem) -> None:
 
 class PayloadTooLarge(exceptions.APIException):
     status_code = 413
-    default_detail = "The body is larger than 64 KiB. Send less."
+    default_detail = BODY_TOO_LARGE
     default_code = "too_large"
 
 
@@ -65,10 +70,10 @@ class StrictJSONParser(JSONParser):
     ) -> dict[str, Any]:
         charset = "utf-8"
         for part in (media_type or "").split(";")[1:]:
-            name, _, value = part.strip().partition("=")
+            name, _equals, value = part.strip().partition("=")
             charset = value.strip('"').lower() if name.lower() == "charset" else charset
         if charset not in ("utf-8", "utf8"):
-            raise exceptions.UnsupportedMediaType(media_type or "", detail="Send JSON in UTF-8.")
+            raise exceptions.UnsupportedMediaType(media_type or "", detail=_("Send JSON in UTF-8."))
         raw = stream.read(MAX_BODY_BYTES + 1)
         if len(raw) > MAX_BODY_BYTES:
             raise PayloadTooLarge
@@ -97,7 +102,7 @@ def has_body(request: Request) -> bool:
 def json_body(request: Request) -> Any:
     """Return the parsed body. Raises ParseError for an empty one, which DRF would take for an empty object."""
     if not has_body(request):
-        raise exceptions.ParseError("The body is empty. Send a JSON object.")
+        raise exceptions.ParseError(_("The body is empty. Send a JSON object."))
     return request.data
 
 
@@ -124,16 +129,17 @@ def whole_number(request: Request, name: str, *, least: int, default: int) -> in
     if value is None:
         return default
     if not (value.isascii() and value.isdigit() and len(value) < 10 and int(value) >= least):
-        raise exceptions.ValidationError({name: [f"Write a whole number from {least} on."]})
+        raise exceptions.ValidationError({name: [_("Write a whole number from %(least)s on.") % {"least": least}]})
     return int(value)
 
 
 def _check_query(request: Request, known: set[str]) -> None:
     for name, values in request.query_params.lists():
         if name not in known:
-            raise exceptions.ValidationError({"query": [f"Unknown parameter. Known: {', '.join(sorted(known))}."]})
+            sentence = _("Unknown parameter. Known: %(names)s.") % {"names": ", ".join(sorted(known))}
+            raise exceptions.ValidationError({"query": [sentence]})
         if len(values) > 1:
-            raise exceptions.ParseError(f"The parameter {name} comes twice.")
+            raise exceptions.ParseError(_("The parameter %(name)s comes twice.") % {"name": name})
 
 
 class JsonOnlyNegotiation(DefaultContentNegotiation):
@@ -194,7 +200,7 @@ def problem_handler(err: Exception, context: Mapping[str, Any]) -> HttpResponse 
             return problem(status, code, detail, errors=errors, request=plain, retry_after=wait)
     if isinstance(err, OperationalError | InterfaceError):
         logger.error("the database did not answer: %s", type(err).__name__)
-        return problem(503, "unavailable", "The shop is busy. Try again in a moment.", request=plain, retry_after=5)
+        return problem(503, "unavailable", BUSY, request=plain, retry_after=5)
     if isinstance(err, DatabaseError):
         return None
     if isinstance(err, Http404):
@@ -204,11 +210,12 @@ def problem_handler(err: Exception, context: Mapping[str, Any]) -> HttpResponse 
     return _api_problem(err, plain) if isinstance(err, exceptions.APIException) else None
 
 
-_SENTENCES = {
-    "not_found": "There is nothing at this address for you.",
-    "throttled": "Too many requests. Wait a little, then try again.",
-    "method_not_allowed": "This address does not take this method.",
-    "unsupported_media_type": "Send the body as application/json in UTF-8.",
+_SENTENCES: dict[str, Words] = {
+    "not_found": gettext_lazy("There is nothing at this address for you."),
+    "throttled": gettext_lazy("Too many requests. Wait a little, then try again."),
+    "method_not_allowed": gettext_lazy("This address does not take this method."),
+    "unsupported_media_type": gettext_lazy("Send the body as application/json in UTF-8."),
+    # Of staff only.
     "not_authenticated": "Sign in: this needs a staff token.",
     "authentication_failed": "The staff token is not valid or has expired. Get a new one.",
     "permission_denied": "Your account may not do this. Ask an administrator for the permission.",
@@ -218,11 +225,11 @@ _SENTENCES = {
 def _api_problem(err: exceptions.APIException, request: Any) -> HttpResponse:
     if isinstance(err, exceptions.ValidationError):
         return problem(
-            422, "invalid", "Some fields need a change; see errors.", errors=_flat(err.detail), request=request
+            422, "invalid", _("Some fields need a change; see errors."), errors=_flat(err.detail), request=request
         )
     codes = err.get_codes()
     code = codes if isinstance(codes, str) else err.default_code
-    detail = _SENTENCES.get(code, str(err.detail))
+    detail = _SENTENCES.get(code) or str(err.detail)
     wait = getattr(err, "wait", None)  # whole seconds, rounded up
     response = problem(
         err.status_code, code, detail, request=request, retry_after=None if wait is None else max(int(wait), 1)

@@ -8,11 +8,15 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, ProgrammingError
 from django.http import HttpRequest, HttpResponse
 from django.urls import ResolverMatch, resolve
+from django.utils import translation
+from django.utils.translation import gettext_lazy as _
 
 from bitloot.core import logs
-from bitloot.core.api import MAX_BODY_BYTES, client_network
+from bitloot.core.api import BODY_TOO_LARGE, BUSY, MAX_BODY_BYTES, client_network
 from bitloot.core.database import what_is_missing
+from bitloot.core.languages import language_of
 from bitloot.core.problems import problem
+from bitloot.core.sentences import Words
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +74,7 @@ class RequestMiddleware:
         if not (unready or isinstance(err, OperationalError | InterfaceError)):
             return None
         logger.error("the database did not answer: %s", unready or type(err).__name__)
-        return problem(503, "unavailable", "The shop is busy. Try again in a moment.", request=request, retry_after=5)
+        return problem(503, "unavailable", BUSY, request=request, retry_after=5)
 
 
 def _request_id(request: HttpRequest) -> str:
@@ -87,22 +91,23 @@ def _match(path: str) -> ResolverMatch:
 def _refuse(request: HttpRequest, *, is_webhook: bool) -> HttpResponse | None:
     status = _limits(request)
     if status is None and not is_webhook and request.method in _UNSAFE and _is_cross_site(request):
-        status = (403, "cross_site", "Another site's page may not send this. Use the shop's own pages.")
+        status = (403, "cross_site", _("Another site's page may not send this. Use the shop's own pages."))
     if status is None:
         return None
     if is_webhook:
         return HttpResponse(status=status[0])
-    return problem(*status, request=request)
+    with translation.override(language_of(request)):  # nothing below this layer has asked for it yet
+        return problem(*status, request=request)
 
 
-def _limits(request: HttpRequest) -> tuple[int, str, str] | None:
+def _limits(request: HttpRequest) -> tuple[int, str, Words] | None:
     if request.META.get("HTTP_CONTENT_ENCODING", "identity").lower() not in ("", "identity"):
-        return 415, "unsupported_media_type", "Send the body uncompressed."
+        return 415, "unsupported_media_type", _("Send the body uncompressed.")
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not (length.isascii() and length.isdigit()):
-        return 400, "bad_request", "The Content-Length is not a number."
+        return 400, "bad_request", _("The Content-Length is not a number.")
     if int(length[:12]) > MAX_BODY_BYTES:
-        return 413, "too_large", "The body is larger than 64 KiB. Send less."
+        return 413, "too_large", BODY_TOO_LARGE
     return None
 
 

@@ -6,13 +6,15 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
+from bitloot.core.sentences import Words
+
 PROBLEM_TYPE = "application/problem+json"
 
 
 def problem(
     status: int,
     code: str,
-    detail: str,
+    detail: Words,
     *,
     request: HttpRequest | None = None,
     errors: dict[str, Any] | None = None,
@@ -23,7 +25,7 @@ def problem(
         "title": HTTPStatus(status).phrase,
         "status": status,
         "code": code,
-        "detail": detail,
+        "detail": str(detail),
     }
     if request is not None:
         document["request_id"] = getattr(request, "request_id", "")

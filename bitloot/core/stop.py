@@ -4,57 +4,72 @@ from dataclasses import dataclass
 
 from django.http import HttpResponse
 from django.template.loader import render_to_string
+from django.utils.translation import gettext_lazy as _
 
+from bitloot.core.sentences import Words
 from bitloot.core.store import store
+
+_TO_THE_SHOP, _TO_ALL_GAMES = _("Back to the shop"), _("See all games")
 
 
 @dataclass(frozen=True)
 class Stop:
     status: int
-    headline: str
-    paragraphs: tuple[str, ...]
-    button: str = "Back to the shop"
+    headline: Words
+    paragraphs: tuple[Words, ...]
+    button: Words
 
 
 FORBIDDEN = Stop(
     403,
-    "You may not open this page",
-    ("This page is not meant for visitors. If you came here from a link, please go back and try another way.",),
-    "See all games",
+    _("You may not open this page"),
+    (_("This page is not meant for visitors. If you came here from a link, please go back and try another way."),),
+    _TO_ALL_GAMES,
 )
 FORM_REFUSED = Stop(
     403,
-    "Please send the form again",
+    _("Please send the form again"),
     (
-        "We could not tell whether the form came from our own page, so nothing was ordered. This happens when the page"
-        " was open for very long or when cookies are blocked.",
-        "Allow cookies for this site, go back, reload the page and send the form again.",
+        _(
+            "We could not tell whether the form came from our own page, so nothing was ordered. This happens when the"
+            " page was open for very long or when cookies are blocked."
+        ),
+        _("Allow cookies for this site, go back, reload the page and send the form again."),
     ),
+    _TO_THE_SHOP,
 )
 NOT_FOUND = Stop(
     404,
-    "This page does not exist",
+    _("This page does not exist"),
     (
-        "The address may have been mistyped, or the game is no longer for sale. If you are looking for an order,"
-        " open it with the link we e-mailed you.",
+        _(
+            "The address may have been mistyped, or the game is no longer for sale. If you are looking for an order,"
+            " open it with the link we e-mailed you."
+        ),
     ),
-    "See all games",
+    _TO_ALL_GAMES,
 )
 TOO_OFTEN = Stop(
     429,
-    "A little too fast",
+    _("A little too fast"),
     (
-        "We got very many requests from your network in a short time, so this one was not handled."
-        " Please wait a minute and try again: nothing was lost.",
+        _(
+            "We got very many requests from your network in a short time, so this one was not handled."
+            " Please wait a minute and try again: nothing was lost."
+        ),
     ),
+    _TO_THE_SHOP,
 )
 BROKEN = Stop(
     500,
-    "Something broke on our side",
+    _("Something broke on our side"),
     (
-        "It has been noted. Please try again in a minute. If you were placing an order: sending the form again does not"
-        " order twice, and no money moves without you sending it.",
+        _(
+            "It has been noted. Please try again in a minute. If you were placing an order: sending the form again"
+            " does not order twice, and no money moves without you sending it."
+        ),
     ),
+    _TO_THE_SHOP,
 )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
+from django.utils.translation import gettext as _
+
 MAX_NUMBER_LENGTH = 64
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -45,7 +47,7 @@ def parse_any_text(raw: bytes, *, max_depth: int = 8, max_members: int = 200) ->
     except MalformedJson:
         raise
     except (UnicodeDecodeError, RecursionError, ValueError) as err:
-        raise MalformedJson("The body is not valid JSON in UTF-8.") from err
+        raise MalformedJson(_("The body is not valid JSON in UTF-8.")) from err
     _check_shape(document, max_depth, max_members)
     return document
 
@@ -71,7 +73,7 @@ def parse_answer(raw: bytes, *, max_depth: int = 32, max_members: int = 20_000) 
             parse_constant=Odd,
         )
     except (UnicodeDecodeError, RecursionError, ValueError) as err:
-        raise MalformedJson("The body is not valid JSON in UTF-8.") from err
+        raise MalformedJson(_("The body is not valid JSON in UTF-8.")) from err
     _check_shape(document, max_depth, max_members)
     return document
 
@@ -85,7 +87,7 @@ def parse_object(raw: bytes, **limits: int) -> dict[str, Any]:
     """Like parse_json, for a body that has to be one object."""
     document = parse_json(raw, **limits)
     if not isinstance(document, dict):
-        raise MalformedJson("The body has to be a JSON object.")
+        raise MalformedJson(_("The body has to be a JSON object."))
     return document
 
 
@@ -103,7 +105,7 @@ def _number(value: Any) -> float:
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise MalformedJson("An object names the same member twice.")
+        raise MalformedJson(_("An object names the same member twice."))
     return members
 
 
@@ -125,24 +127,24 @@ def _or_odd(parse: Callable[[str], Any], token: str) -> Any:
 
 def _finite_decimal(token: str) -> Decimal:
     if len(token) > MAX_NUMBER_LENGTH:
-        raise MalformedJson("A number is too long.")
+        raise MalformedJson(_("A number is too long."))
     try:
         number = Decimal(token)
     except InvalidOperation as err:
-        raise MalformedJson("A number is out of range.") from err
+        raise MalformedJson(_("A number is out of range.")) from err
     if abs(number.adjusted()) > 60:
-        raise MalformedJson("A number is out of range.")
+        raise MalformedJson(_("A number is out of range."))
     return number
 
 
 def _bounded_int(token: str) -> int:
     if len(token) > MAX_NUMBER_LENGTH:
-        raise MalformedJson("A number is too long.")
+        raise MalformedJson(_("A number is too long."))
     return int(token)
 
 
 def _refuse_constant(_token: str) -> NoReturn:
-    raise MalformedJson("NaN and Infinity are not JSON.")
+    raise MalformedJson(_("NaN and Infinity are not JSON."))
 
 
 def _check_shape(document: Any, max_depth: int, max_members: int) -> None:
@@ -152,11 +154,11 @@ def _check_shape(document: Any, max_depth: int, max_members: int) -> None:
         for value in level:
             if isinstance(value, dict | list):
                 if len(value) > max_members:
-                    raise MalformedJson("An object or list has too many members.")
+                    raise MalformedJson(_("An object or list has too many members."))
                 nested.extend(value.values() if isinstance(value, dict) else value)
         level, depth = nested, depth + 1
         if depth > max_depth + 1:
-            raise MalformedJson("The document is nested too deeply.")
+            raise MalformedJson(_("The document is nested too deeply."))
 
 
 def _check_strings(document: Any) -> None:

@@ -4,6 +4,7 @@ from functools import cache
 from typing import Any
 
 from django.http import HttpResponse
+from django.utils import translation
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiYamlRenderer
 from drf_spectacular.views import SpectacularAPIView
@@ -23,5 +24,6 @@ class Schema(SpectacularAPIView):
 
 @cache
 def _document() -> bytes:
-    document = SchemaGenerator().get_schema(request=None, public=True)
+    with translation.override("en"):  # it is kept for everybody, and DRF translates words of its own
+        document = SchemaGenerator().get_schema(request=None, public=True)
     return bytes(OpenApiYamlRenderer().render(document, renderer_context={}))

@@ -7,9 +7,10 @@ from django import forms
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from bitloot.shop.forms import MailboxField
+from bitloot.shop.forms import NOT_AN_ADDRESS, MailboxField
 from bitloot.shop.throttling import too_often
 from orders import services
 
@@ -19,18 +20,20 @@ _FULL_NUMBER = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.I
 class FindForm(forms.Form):
     email = MailboxField(
         max_length=254,
-        label="The e-mail address you ordered with",
+        label=_("The e-mail address you ordered with"),
         widget=forms.EmailInput(attrs={"autocomplete": "email"}),
         error_messages={
-            "required": "Please enter the address you ordered with: the link goes there.",
-            "invalid": "This does not look like an e-mail address. Please check it: is an @ or a dot missing?",
+            "required": _("Please enter the address you ordered with: the link goes there."),
+            "invalid": NOT_AN_ADDRESS,
         },
     )
     number = forms.CharField(
         max_length=300,
         required=False,
-        label="Order number, if you have it",
-        help_text="It is in our e-mails and at the top of your order's page. Without it we e-mail you all your orders.",
+        label=_("Order number, if you have it"),
+        help_text=_(
+            "It is in our e-mails and at the top of your order's page. Without it we e-mail you all your orders."
+        ),
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
     )
 
@@ -42,7 +45,7 @@ class FindForm(forms.Form):
         found = _FULL_NUMBER.search(typed)
         if found is None:
             raise forms.ValidationError(
-                "This is not a whole order number. It has 32 letters and digits; or leave the field empty."
+                _("This is not a whole order number. It has 32 letters and digits; or leave the field empty.")
             )
         return uuid.UUID(found[0])
 

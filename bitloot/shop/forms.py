@@ -2,10 +2,15 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
+from bitloot.core.money import money
 from bitloot.shop.sale import quantities
 from orders.mailboxes import validate_mailbox
 from orders.models import MAX_QUANTITY, Product
+
+NOT_AN_ADDRESS = _("This does not look like an e-mail address. Please check it: is an @ or a dot missing?")
 
 
 class MailboxField(forms.EmailField):
@@ -18,15 +23,17 @@ class CheckoutForm(forms.Form):
     idempotency_key = forms.CharField(widget=forms.HiddenInput, required=False)
     quantity = forms.TypedChoiceField(
         coerce=int,
-        error_messages=dict.fromkeys(("invalid_choice", "required"), f"Please choose 1 to {MAX_QUANTITY} keys."),
+        error_messages=dict.fromkeys(
+            ("invalid_choice", "required"), _("Please choose 1 to %(most)s keys.") % {"most": MAX_QUANTITY}
+        ),
     )
     email = MailboxField(
         max_length=254,
-        help_text="We'll e-mail your order link and updates. No account needed.",
-        widget=forms.EmailInput(attrs={"autocomplete": "email", "placeholder": "you@example.org"}),
+        help_text=_("We'll e-mail your order link and updates. No account needed."),
+        widget=forms.EmailInput(attrs={"autocomplete": "email", "placeholder": _("you@example.org")}),
         error_messages={
-            "required": "Please enter your e-mail address: the link to your key goes there.",
-            "invalid": "This does not look like an e-mail address. Please check it: is an @ or a dot missing?",
+            "required": _("Please enter your e-mail address: the link to your key goes there."),
+            "invalid": NOT_AN_ADDRESS,
         },
     )
 
@@ -34,6 +41,10 @@ class CheckoutForm(forms.Form):
         super().__init__(*args, **kwargs)
         # The total stands in the choice itself: it is right without a script and without another request.
         self.fields["quantity"].choices = [  # type: ignore[attr-defined]
-            (n, f"{n} {'key' if n == 1 else 'keys'}: {product.price * n} {product.currency}")
-            for n in quantities(product, least)
+            (n, _choice(n, money(product.price * n, product.currency))) for n in quantities(product, least)
         ]
+
+
+def _choice(number: int, total: str) -> str:
+    sentence = ngettext("%(number)s key: %(total)s", "%(number)s keys: %(total)s", number)
+    return sentence % {"number": number, "total": total}

@@ -7,6 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from django.http import HttpResponseBase
+from django.utils.translation import get_language
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import condition
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
@@ -29,15 +31,15 @@ from storage.models import Key
 
 _ITEM_WORD = {"delivered": "fulfilled", "cancelled": "failed", "failed": "failed"}
 _PURCHASE_SENTENCES = {
-    "pending": "A key is waiting to be bought.",
-    "sending": "A key is being bought.",
-    "reserved": "A key was bought.",
-    "given": "The supplier hands the key over.",
-    "delivered": "The key is sealed and kept for you.",
-    "unknown": "The supplier did not answer clearly; we are checking whether the purchase went through.",
-    "held": "Our staff are looking at the purchase of a key.",
-    "cancelled": "The purchase of a key was cancelled.",
-    "failed": "A key could not be bought.",
+    "pending": _("A key is waiting to be bought."),
+    "sending": _("A key is being bought."),
+    "reserved": _("A key was bought."),
+    "given": _("The supplier hands the key over."),
+    "delivered": _("The key is sealed and kept for you."),
+    "unknown": _("The supplier did not answer clearly; we are checking whether the purchase went through."),
+    "held": _("Our staff are looking at the purchase of a key."),
+    "cancelled": _("The purchase of a key was cancelled."),
+    "failed": _("A key could not be bought."),
 }
 # The payment that matters to the customer: money that came, then the one they are paying, then the newest.
 _WEIGHT = {"finished": 4, "sending": 3, "confirmed": 3, "confirming": 3, "review": 3, "partially_paid": 2}
@@ -60,7 +62,7 @@ class OrderRead(APIView):
         order, token = order_and_token_for(request, order_id)
         # Before the rest is read: what changes in between is shown with the older ETag, so the next poll sees it again.
         hold = order.reason if order.status == Order.Status.HELD else ""
-        version = version_of(order, (token.purpose, hold, is_overdue(order)))
+        version = version_of(order, (token.purpose, hold, is_overdue(order), get_language()))
         if version.has_payments:
             note_look(order)
 
@@ -127,7 +129,8 @@ def _timeline(order: Order) -> list[dict[str, Any]]:
 
 def _line(event: OrderEvent) -> dict[str, Any]:
     """Show a line of the timeline; customers read general words for what passes between us and the supplier."""
-    message = _PURCHASE_SENTENCES.get(event.to_status, event.message) if event.kind == "reservation" else event.message
+    general = _PURCHASE_SENTENCES.get(event.to_status) if event.kind == "reservation" else None
+    message = event.message_for_reader if general is None else str(general)
     return {"at": event.at, "kind": event.kind, "event": event.to_status or event.kind, "message": message}
 
 

@@ -8,13 +8,17 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext, pgettext
 
 from bitloot.core.clock import delay
+from bitloot.core.sentences import Words
 from bitloot.shop.usual import Span, until_confirmed, until_delivery
 from fulfillment.choices import HoldReason
 from fulfillment.models import Reservation
 from fulfillment.money_back import objection_to_money_back
-from fulfillment.steps.holding import RESUMABLE, WHY_IT_WAITS
+from fulfillment.steps.holding import NOT_FOR_SALE, RESUMABLE, WHY_IT_WAITS
 from orders.choices import OrderReason
 from orders.models import Order
 from payments.models import Payment
@@ -27,15 +31,20 @@ USUAL_DELIVERY, USUAL_NETWORK = timedelta(minutes=10), timedelta(hours=1)
 _MOVING = frozenset({Order.Status.PAID, Order.Status.FULFILLING, Order.Status.PARTIALLY_FULFILLED})
 _UNPAID = frozenset({Order.Status.PENDING, Order.Status.UNDERPAID})
 _ON_ITS_WAY = frozenset({Payment.Status.CONFIRMING, Payment.Status.CONFIRMED, Payment.Status.SENDING})
-_UNCLEAR = (
+_UNCLEAR = gettext_lazy(
     "Our supplier has not told us clearly whether your key was bought, and we never buy one twice. Our staff are"
     " finding out, and we e-mail you."
 )
-_OTHER_KEY = "The key that our supplier sent cannot be used. Our staff are getting you another one, and we e-mail you."
-_A_PART = "A part of your order cannot be delivered. You keep the rest; we write to you about the money for it."
-_HELD: dict[str, str] = {
-    HoldReason.NO_KEYS: "Our supplier took the order but has not sent your key. Our staff are asking for it, and we"
-    " e-mail you.",
+_OTHER_KEY = gettext_lazy(
+    "The key that our supplier sent cannot be used. Our staff are getting you another one, and we e-mail you."
+)
+_A_PART = gettext_lazy(
+    "A part of your order cannot be delivered. You keep the rest; we write to you about the money for it."
+)
+_HELD: dict[str, Words] = {
+    HoldReason.NO_KEYS: gettext_lazy(
+        "Our supplier took the order but has not sent your key. Our staff are asking for it, and we e-mail you."
+    ),
     HoldReason.UNKNOWN_PURCHASE: _UNCLEAR,
     HoldReason.FOUND_AT_SUPPLIER: _UNCLEAR,
     HoldReason.DOUBLE_PURCHASE: _UNCLEAR,
@@ -43,11 +52,16 @@ _HELD: dict[str, str] = {
     HoldReason.UNREADABLE_KEY: _OTHER_KEY,
     HoldReason.PARTLY_CANCELLED: _A_PART,
     HoldReason.PARTLY_DELIVERED: _A_PART,
-    HoldReason.SUPPLIER_CANCELLED: "Our supplier cancelled the purchase of your key. Our staff will write to you about"
-    " your money.",
-    OrderReason.PAYMENT_REFUNDED: "Your coins went back to you before the order was delivered, so nothing is handed"
-    " out. Our staff will write to you.",
-    OrderReason.HELD_BY_STAFF: "Our staff stopped this order to look at it. Your money is safe. We'll write to you.",
+    HoldReason.SUPPLIER_CANCELLED: gettext_lazy(
+        "Our supplier cancelled the purchase of your key. Our staff will write to you about your money."
+    ),
+    OrderReason.PAYMENT_REFUNDED: gettext_lazy(
+        "Your coins went back to you before the order was delivered, so nothing is handed"
+        " out. Our staff will write to you."
+    ),
+    OrderReason.HELD_BY_STAFF: gettext_lazy(
+        "Our staff stopped this order to look at it. Your money is safe. We'll write to you."
+    ),
 }
 
 
@@ -95,59 +109,66 @@ def _unpaid(order: Order, payment: Payment | None) -> Outlook:
 def _network(payment: Payment) -> Outlook:
     span = until_confirmed(payment.pay_currency)
     since = payment.coins_seen_at or payment.created_at
-    usual = _usually(span) or "A few minutes for most coins, up to an hour for some."
+    usual = _usually(span) or _("A few minutes for most coins, up to an hour for some.")
+    late = _(
+        "The network is slower than usual. Your money is safe: we continue as soon as it is confirmed, and e-mail you."
+        " If nothing has moved by %(day)s, write to us with your order number."
+    )
     return Outlook(
         "network",
         since + _patience(span, USUAL_NETWORK),
-        f"The network is confirming it. {usual} You may close this page: we e-mail you.",
-        "The network is slower than usual. Your money is safe: we continue as soon as it is confirmed, and e-mail you."
-        f" If nothing has moved by {_day(since + STAFF_TAKE_OVER)}, write to us with your order number.",
+        _("The network is confirming it. %(usual)s You may close this page: we e-mail you.") % {"usual": usual},
+        late % {"day": _day(since + STAFF_TAKE_OVER)},
     )
 
 
 def _delivery(order: Order, *, ready: int, has_failed: bool) -> Outlook:
-    can_open = "You can open what is ready. " if ready else ""
+    can_open = _("You can open what is ready.") if ready else ""
     if has_failed:
-        return Outlook(
-            "staff", None, f"{can_open}We could not get the rest. Our staff will e-mail you about the money for it."
-        )
+        sentence = _("We could not get the rest. Our staff will e-mail you about the money for it.")
+        return Outlook("staff", None, _joined(can_open, sentence))
     since, span = _since(order), until_delivery()
     if is_overdue(order):
-        contact = settings.SUPPORT_EMAIL or "us"
-        return Outlook(
-            "staff",
-            None,
-            f"{can_open}This takes far longer than it should, and our staff know. Your money is safe. If you would"
-            f" rather have it back, write to {contact} with your order number.",
-        )
-    usual = _usually(span) or "This usually takes a few minutes."
+        return Outlook("staff", None, _joined(can_open, _overdue()))
+    usual = _usually(span) or _("This usually takes a few minutes.")
+    late = _(
+        "This is taking longer than usual. We keep trying, and your money is safe. What is not here by %(day)s, our"
+        " staff take over and write to you."
+    )
     return Outlook(
         "supplier",
         since + _patience(span, USUAL_DELIVERY),
-        f"{can_open}The rest appears here automatically."
+        _joined(can_open, _("The rest appears here automatically."))
         if ready
-        else f"{usual} You may close this page: we e-mail you when your key is ready.",
-        f"{can_open}This is taking longer than usual. We keep trying, and your money is safe. What is not here by"
-        f" {_day(since + STAFF_TAKE_OVER)}, our staff take over and write to you.",
+        else _joined(usual, _("You may close this page: we e-mail you when your key is ready.")),
+        _joined(can_open, late % {"day": _day(since + STAFF_TAKE_OVER)}),
     )
+
+
+def _overdue() -> str:
+    start = _("This takes far longer than it should, and our staff know. Your money is safe.")
+    if not settings.SUPPORT_EMAIL:
+        return _joined(start, _("If you would rather have it back, write to us with your order number."))
+    contact = _("If you would rather have it back, write to %(contact)s with your order number.")
+    return _joined(start, contact % {"contact": settings.SUPPORT_EMAIL})
 
 
 def _held(order: Order, payment: Payment | None) -> Outlook:
     if order.reason not in RESUMABLE:
         trouble = trouble_of(payment) if payment is not None else None
-        return Outlook("staff", None, _HELD.get(order.reason) or (trouble.sentence if trouble else ""))
+        return Outlook("staff", None, str(_HELD.get(order.reason) or (trouble.sentence if trouble else "")))
     ends = _end_of_patience(order)
-    why = WHY_IT_WAITS.get(order.reason, "Our supplier cannot sell us your key at the moment.")
+    why = _(WHY_IT_WAITS.get(order.reason, NOT_FOR_SALE))
     if ends is None:
-        return Outlook("staff", None, f"{why} Our staff are looking at it, and we e-mail you.")
+        return Outlook("staff", None, _joined(why, _("Our staff are looking at it, and we e-mail you.")))
     can_have = objection_to_money_back(order) is None
-    choice = " You don't have to wait: you can have it back now." if can_have else ""
+    plan = _("We buy your key as soon as we can. If we cannot get it by %(day)s, your money goes back to you.")
+    choice = _("You don't have to wait: you can have it back now.") if can_have else ""
     return Outlook(
         "supplier",
         ends,
-        f"{why} We buy your key as soon as we can. If we cannot get it by {_day(ends)}, your money goes back to you."
-        + choice,
-        f"{why} We are about to give your money back, and e-mail you.",
+        _joined(why, plan % {"day": _day(ends)}, choice),
+        _joined(why, _("We are about to give your money back, and e-mail you.")),
         can_have_money_back=can_have,
     )
 
@@ -170,19 +191,27 @@ def _usually(span: Span | None) -> str:
     if span is None:
         return ""
     usually, mostly = _in_words(span.usually), _in_words(span.mostly)
-    rarely = "" if mostly == usually else f", sometimes {mostly}"
-    return f"This usually takes {usually}{rarely}."
+    if mostly == usually:
+        return _("This usually takes %(time)s.") % {"time": usually}
+    return _("This usually takes %(time)s, sometimes %(longer)s.") % {"time": usually, "longer": mostly}
 
 
 def _in_words(seconds: int) -> str:
     """Say a time as people do: nobody waits 37 minutes."""
     minutes = max(1, round(seconds / 60))
     if minutes >= 90:
-        return f"about {round(minutes / 60)} hours"
+        hours = round(minutes / 60)
+        return ngettext("about %(number)s hour", "about %(number)s hours", hours) % {"number": hours}
     if minutes > 10:
         minutes = round(minutes / 5) * 5
-    return "about a minute" if minutes == 1 else f"about {minutes} minutes"
+    if minutes == 1:
+        return _("about a minute")
+    return ngettext("about %(number)s minute", "about %(number)s minutes", minutes) % {"number": minutes}
 
 
 def _day(moment: datetime) -> str:
-    return f"{moment:%A}, {moment.day} {moment:%B, %H:%M} UTC"
+    return date_format(moment, pgettext("Django's format of a day and an hour", "l, j F, H:i")) + " UTC"
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(sentence for sentence in sentences if sentence)

@@ -3,17 +3,22 @@
 import secrets
 import uuid
 
+from django.conf import settings
+from django.contrib.flatpages.models import FlatPage
+from django.contrib.flatpages.views import flatpage
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils.translation import get_language_from_request
+from django.utils.translation import get_language
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from bitloot.shop.forms import CheckoutForm
 from bitloot.shop.sale import quantities, why_not_sold
 from bitloot.shop.throttling import too_often
+from bitloot.shop.words import WORDS
 from orders.codes import hand_over_code
 from orders.exceptions import KeyReused, KeySpent, OrderRefused, StillRunning
 from orders.idempotency import BadKey
@@ -55,7 +60,7 @@ def checkout(request: HttpRequest) -> HttpResponse:
         initial = {"product": product.slug, "quantity": asked.get("quantity", "1"), "idempotency_key": _new_key()}
         return _checkout_page(request, product, CheckoutForm(initial=initial, product=product, least=least))
     form = CheckoutForm(asked, product=product, least=least)
-    order = _place(form, get_language_from_request(request)) if form.is_valid() else None
+    order = _place(form, get_language()) if form.is_valid() else None
     if order is None:
         return _checkout_page(request, product, form, status=422)
     page = reverse("order-page", args=[order.id])
@@ -66,7 +71,14 @@ def checkout(request: HttpRequest) -> HttpResponse:
 @require_safe
 def order_page(request: HttpRequest, order_id: uuid.UUID) -> HttpResponse:
     """Answer the same bytes for every id: only the bearer learns whether there is such an order."""
-    return render(request, "shop/order.html")
+    return render(request, "shop/order.html", {"words": WORDS})
+
+
+@require_safe
+def text_page(request: HttpRequest, url: str) -> HttpResponse:
+    """Show a page that staff wrote: `/de/terms` to Germans if there is one, otherwise `/terms`."""
+    translated = FlatPage.objects.filter(url=f"/{get_language()}/{url}", sites=settings.SITE_ID)
+    return flatpage(request, f"{get_language()}/{url}" if translated.exists() else url)
 
 
 def _for_sale() -> QuerySet[Product]:
@@ -94,12 +106,16 @@ def _place(form: CheckoutForm, language: str) -> Order | None:
     except OrderRefused as err:
         _explain(form, err)
     except StillRunning:
-        form.add_error(None, "Your order is just being placed. Please send the form again in a moment: it orders once.")
+        form.add_error(
+            None, _("Your order is just being placed. Please send the form again in a moment: it orders once.")
+        )
     except KeySpent:
-        form.add_error(None, "This order is placed already. Please open it with the newest link that we e-mailed you.")
+        form.add_error(
+            None, _("This order is placed already. Please open it with the newest link that we e-mailed you.")
+        )
     except (KeyReused, BadKey):
         form.data = dict(form.data.items()) | {"idempotency_key": _new_key()}
-        form.add_error(None, "This form was sent before with other details. Please check it and send it again.")
+        form.add_error(None, _("This form was sent before with other details. Please check it and send it again."))
     return None
 
 

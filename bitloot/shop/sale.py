@@ -3,17 +3,21 @@
 from dataclasses import dataclass
 from decimal import Decimal
 
+from django.utils.translation import gettext_lazy as _
+
+from bitloot.core.money import money
+from bitloot.core.sentences import Words
 from fulfillment.availability import is_sold_out
 from orders.models import MAX_QUANTITY, Product
 
 
 @dataclass(frozen=True)
 class NotSold:
-    label: str
-    sentence: str
+    label: Words
+    sentence: Words
 
 
-SOLD_OUT = NotSold("Sold out", "Sold out at the moment. We ask our supplier again every few minutes.")
+SOLD_OUT = NotSold(_("Sold out"), _("Sold out at the moment. We ask our supplier again every few minutes."))
 
 
 def why_not_sold(product: Product, least: Decimal | None) -> NotSold | None:
@@ -22,10 +26,9 @@ def why_not_sold(product: Product, least: Decimal | None) -> NotSold | None:
         return SOLD_OUT
     if quantities(product, least):
         return None
-    return NotSold(
-        "Too small to pay for",
-        f"Coins are taken from {least} {product.currency} on, and {MAX_QUANTITY} of these keys together cost less.",
-    )
+    sentence = _("Coins are taken from %(least)s on, and %(most)s of these keys together cost less.")
+    least_sum = money(least or product.price, product.currency)
+    return NotSold(_("Too small to pay for"), sentence % {"least": least_sum, "most": MAX_QUANTITY})
 
 
 def quantities(product: Product, least: Decimal | None) -> list[int]:

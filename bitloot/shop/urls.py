@@ -16,5 +16,6 @@ urlpatterns = [
         finding.to_order_page,
     ),
     # Terms, privacy, imprint: texts that staff write in the admin; drafts come with the migrations.
-    path("pages/", include("django.contrib.flatpages.urls")),
+    path("pages/<path:url>", pages.text_page, name="text-page"),
+    path("pages/", include("django.contrib.flatpages.urls")),  # for the addresses that the admin shows of them
 ]

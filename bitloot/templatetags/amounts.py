@@ -4,18 +4,18 @@ from datetime import datetime
 from decimal import Decimal
 
 from django import template
-from django.conf import settings
-from django.utils.formats import date_format, number_format
+from django.utils.formats import date_format
 from django.utils.timezone import localtime
 from django.utils.translation import pgettext
+
+from bitloot.core.money import money
 
 register = template.Library()
 
 
-@register.filter
-def money(amount: Decimal | str, currency: str = "") -> str:
-    """Write an amount of the shop's currency, or of the one that is named."""
-    return f"{number_format(Decimal(amount), 2)} {currency or settings.STORE_CURRENCY}"
+@register.filter(name="money")
+def _money(amount: Decimal | str, currency: str = "") -> str:
+    return money(Decimal(amount), currency)
 
 
 @register.filter

@@ -114,6 +114,40 @@ def test_customer_buys_two_keys_and_opens_them(browser, store):
     assert complaints(browser) == []
 
 
+def test_german_buys_a_key_by_clicking_and_reads_no_english(browser, store):
+    sandbox = Sandbox(store.sandbox_url)
+    sold = len(sandbox.sold())
+    browser.get(store.url)
+    one(browser, "[data-language][lang=de]").click()
+    wait(browser, lambda page: one(page, "html").get_attribute("lang") == "de", "the German page")
+    one(browser, 'a[href="/products/ember-drift"]').click()
+    one(browser, ".buy button").click()
+    assert Select(one(browser, "#id_quantity")).first_selected_option.text == "1 Key: 9,99 EUR"
+    one(browser, "#id_email").send_keys("jana@customer.example")
+    one(browser, ".checkout form button").click()
+    wait_for_headline(browser, "Womit möchten Sie bezahlen?")
+    choose_coin(browser, "btc")
+    wait_for_headline(browser, "Wir warten auf Ihre Zahlung")
+    assert one(browser, "[data-price]").text == "9,99 EUR"
+    assert re.fullmatch(r"noch \d+:\d\d zu diesem Preis", one(browser, "[data-countdown]").text)
+    one(browser, "[data-language][lang=en]").click()  # the page and its token stay
+    wait_for_headline(browser, "Waiting for your payment")
+    one(browser, "[data-language][lang=de]").click()
+    wait_for_headline(browser, "Wir warten auf Ihre Zahlung")
+    sandbox.pay(one(browser, "[data-address]").text)
+    wait_for_headline(browser, "Ihr Key ist da")
+    assert [step.text for step in shown(browser, ".steps li")] == ["Coin", "Bezahlen", "Bestätigt", "Key"]
+    one(browser, ".history summary").click()
+    told = one(browser, ".history").text
+    assert "Die Bestellung ist eingegangen." in told
+    assert re.search(r"Mit [\d.]+ BTC vollständig bezahlt\.", told)
+    shown(browser, "[data-reveal]")[0].click()
+    code = wait(browser, lambda page: shown(page, ".key-value code"), "the key")[0]
+    assert code.text in [key["serial"] for key in sandbox.sold()[sold:]]
+    assert not re.search(r"\b(the|your|you|and|is|was|of)\b", one(browser, "body").text)
+    assert complaints(browser) == []
+
+
 def test_picture_key_is_shown_as_a_picture_and_forgotten_when_the_page_is_left(browser, store):
     order(browser, store, "nightline-courier")
     choose_coin(browser, "btc")

@@ -1,5 +1,7 @@
 """The order page's scripts: their own tests under node, their rules, and their names in production."""
 
+import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -8,23 +10,35 @@ import pytest
 from django.conf import settings
 from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core.management import call_command
+from django.core.serializers.json import DjangoJSONEncoder
+from django.utils import translation
 
-from orders.models import Order
-from payments.serializers import CUSTOMER_SENTENCES
+from bitloot.shop.words import WORDS
 from tools.dev.services import find_program
 
 SCRIPTS = Path(settings.BASE_DIR) / "bitloot" / "static" / "bitloot"
 ORDER_PAGE = [SCRIPTS / f"{name}.js" for name in ("api", "facts", "keys", "order", "pay", "render", "story")]
 TESTS = sorted((Path(settings.BASE_DIR) / "bitloot" / "tests" / "js").glob("*.test.mjs"))
+WORD = re.compile(r'\bword\((?:[^"()]*\? )?"(\w+)"')
+# A capital, and another word after it: nothing that a selector, a path or a name looks like.
+PROSE = re.compile(r"""["'`}>][A-Z][a-z’']+[ ,.:…]+[a-z][^"'`]*""")
 IMPORT = re.compile(r'from "(\./[^"]+)"')
 
 
 @pytest.mark.node
-def test_scripts_pass_their_own_tests():
+def test_scripts_pass_their_own_tests(tmp_path):
+    words = tmp_path / "words.json"
+    words.write_text(json.dumps({code: words_in(code) for code, _ in settings.LANGUAGES}))
     command = [str(find_program("node", "nodejs")), "--test", *map(str, TESTS)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "WORDS": str(words)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert TESTS
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+
+
+def words_in(language: str) -> object:
+    with translation.override(language):
+        return json.loads(json.dumps(WORDS, cls=DjangoJSONEncoder))
 
 
 @pytest.mark.parametrize("script", ORDER_PAGE, ids=lambda path: path.name)
@@ -40,11 +54,18 @@ def test_story_knows_no_page():
     assert not re.search(r"\b(document|window|location|fetch|Date\.now)\b", (SCRIPTS / "story.js").read_text())
 
 
-def test_scripts_repeat_no_sentence_of_the_api():
-    sentences = {*Order.CUSTOMER_ERRORS.values(), *CUSTOMER_SENTENCES.values()}
-    openings = {sentence.partition(".")[0] for sentence in sentences}
+def test_scripts_use_just_the_words_that_the_page_brings():
     source = "".join(script.read_text() for script in ORDER_PAGE)
-    assert [opening for opening in openings if opening in source] == []
+    assert set(WORD.findall(source)) <= set(WORDS)
+    assert [name for name in WORDS if f'"{name}"' not in source and f"words.{name}" not in source] == []
+
+
+@pytest.mark.parametrize("script", ORDER_PAGE, ids=lambda path: path.name)
+def test_script_has_no_words_of_its_own(script):
+    source = re.sub(
+        r"^\s*(//|/?\*).*$|import [^;]*;| // .*$|throw new Error.*", "", script.read_text(), flags=re.MULTILINE
+    )
+    assert PROSE.findall(source) == []
 
 
 @pytest.fixture

@@ -6,11 +6,13 @@ from enum import Enum
 
 from django.db import connection, transaction
 from django.db.models.functions import Now
+from django.utils.translation import gettext_noop
 
 from bitloot.core import queries
 from bitloot.core.clock import GIVE_UP_AFTER, backoff, delay
 from bitloot.core.faults import failpoint
 from bitloot.core.providers import Cause, ProviderError
+from bitloot.core.sentences import Sentence
 from fulfillment.call_log import CallLog
 from fulfillment.choices import HoldReason, Notice
 from fulfillment.kinguin import (
@@ -182,8 +184,8 @@ def finish(reservation: Reservation, order: Order) -> None:
         return
     # The order was fulfilled before and stays so. The old key goes only now, so that the customer always has one.
     if not reservation.keeps_replaced:
-        shred(reservation.replaces, reason="another key was given in its place.")
-    order.note("key", "A key of this order was replaced.")
+        shred(reservation.replaces, reason=gettext_noop("another key was given in its place."))
+    order.note("key", gettext_noop("A key of this order was replaced."))
     queue_email(order, Email.Kind.KEY_REPLACED)
 
 
@@ -197,7 +199,7 @@ def finish_order(order: Order) -> None:
         if Order.Status.FULFILLED in Order.TRANSITIONS[order.status] and order.mark_fulfilled():
             queue_email(order, Email.Kind.KEY_READY)
     elif Status.DELIVERED in statuses and order.status == Order.Status.FULFILLING:
-        _mark_partly_ready(order, "Some keys of this order are ready.")
+        _mark_partly_ready(order, gettext_noop("Some keys of this order are ready."))
 
 
 def _keep(reservation: Reservation, keys: list[SupplierKey]) -> None:
@@ -208,7 +210,9 @@ def _keep(reservation: Reservation, keys: list[SupplierKey]) -> None:
         for key in keys:
             _store(reservation, key)
         if len(keys) > before and order.status == Order.Status.FULFILLING:
-            _mark_partly_ready(order, f"{len(keys)} of {reservation.quantity} keys are ready.")
+            _mark_partly_ready(
+                order, Sentence("%(ready)s of %(wanted)s keys are ready.", ready=len(keys), wanted=reservation.quantity)
+            )
 
 
 def _mark_partly_ready(order: Order, message: str) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from bitloot.core.clock import GIVE_UP_AFTER, backoff, delay
 from bitloot.core.faults import failpoint
 from bitloot.core.providers import Cause, ProviderError
+from bitloot.core.sentences import Sentence
 from fulfillment.choices import HoldReason, Notice
 from fulfillment.models import Reservation
 from orders.alerts import close_alert, raise_alert
@@ -39,12 +41,17 @@ RESUMABLE = frozenset(
         HoldReason.REFUSED,
     }
 )
-CUSTOMER_SENTENCE = "Our staff are looking at the delivery of your key. Your money and your order are safe."
-PARTLY_DELIVERED = "A part of your order cannot be delivered. You keep the rest; we write to you about the money."
+CUSTOMER_SENTENCE = gettext_noop(
+    "Our staff are looking at the delivery of your key. Your money and your order are safe."
+)
+PARTLY_DELIVERED = gettext_noop(
+    "A part of your order cannot be delivered. You keep the rest; we write to you about the money."
+)
 WHY_IT_WAITS: dict[str, str] = {
-    HoldReason.OUT_OF_STOCK: "Our supplier is out of stock.",
-    HoldReason.TOO_EXPENSIVE: "The price at our supplier rose.",
+    HoldReason.OUT_OF_STOCK: gettext_noop("Our supplier is out of stock."),
+    HoldReason.TOO_EXPENSIVE: gettext_noop("The price at our supplier rose."),
 }
+NOT_FOR_SALE = gettext_noop("Our supplier cannot sell us your key at the moment.")
 
 
 class Next(Enum):
@@ -125,10 +132,12 @@ def wait_or_give_up(reservation: Reservation, reason: HoldReason, message: str) 
     if rest <= 0:
         _give_up_buying(reservation, reason, message)
         return Next.NOTHING
-    why = WHY_IT_WAITS.get(reason, "Our supplier cannot sell us your key at the moment.")
+    why = WHY_IT_WAITS.get(reason, NOT_FOR_SALE)
     hours = reservation.item.product.stock_wait_hours
-    sentence = (
-        f"{why} We buy your key as soon as we can. If that takes longer than {hours} hours, we return your money."
+    sentence = Sentence(
+        "%(why)s We buy your key as soon as we can. If that takes longer than %(hours)s hours, we return your money.",
+        why=why,
+        hours=hours,
     )
     since = reservation.waiting_since or Now()
     until = timezone.now() + delay(rest)
@@ -143,7 +152,7 @@ def _pause(reservation: Reservation) -> float:
 
 
 def _give_up_buying(reservation: Reservation, reason: HoldReason, message: str) -> None:
-    why = "The key did not become available in time."
+    why = gettext_noop("The key did not become available in time.")
     # A purchase that was sent may not end as `cancelled`; by way of `held` the timeline says that nothing was bought.
     via = Step(Status.HELD, message) if reservation.status == Status.SENDING else None
     remedy = "Replace the key by hand." if reservation.is_replacement else "Settle the order."

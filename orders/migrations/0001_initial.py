@@ -108,6 +108,7 @@ class Migration(migrations.Migration):
                 ('from_status', models.CharField(blank=True, max_length=20)),
                 ('to_status', models.CharField(blank=True, max_length=20)),
                 ('message', models.CharField(max_length=300)),
+                ('phrase', models.JSONField(help_text="The message's msgid and values, if something is filled in.", null=True)),
                 ('actor', models.CharField(blank=True, max_length=150)),
                 ('order', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='events', to='orders.order')),
             ],

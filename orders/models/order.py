@@ -7,8 +7,11 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now, Upper
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 from bitloot.core import queries
+from bitloot.core.sentences import Words, phrase_of
 from orders.choices import OrderReason, OrderStatus
 from orders.models.product import MAX_QUANTITY, Product
 from orders.signals import order_paid, order_refund_due
@@ -59,13 +62,15 @@ class Order(StatusRow):
         Status.PARTIALLY_FULFILLED: "processing",
         Status.FULFILLED: "fulfilled",
     }
-    CUSTOMER_ERRORS: dict[str, str] = {
-        Status.HELD: "Our staff are looking at this order. You don't need to do anything: we'll write to you.",
-        Status.FAILED: "We could not get this key. Our staff will write to you about your money.",
-        Status.EXPIRED: "This order was not paid in time. Place a new one; if you did pay, write to us.",
-        Status.CANCELLED: "This order was cancelled. Place a new one if you still want the key.",
-        Status.REFUND_DUE: "We could not deliver this order and will return your money. Our staff will write to you.",
-        Status.REFUNDED: "Your money for this order was sent back.",
+    CUSTOMER_ERRORS: dict[str, Words] = {
+        Status.HELD: _("Our staff are looking at this order. You don't need to do anything: we'll write to you."),
+        Status.FAILED: _("We could not get this key. Our staff will write to you about your money."),
+        Status.EXPIRED: _("This order was not paid in time. Place a new one; if you did pay, write to us."),
+        Status.CANCELLED: _("This order was cancelled. Place a new one if you still want the key."),
+        Status.REFUND_DUE: _(
+            "We could not deliver this order and will return your money. Our staff will write to you."
+        ),
+        Status.REFUNDED: _("Your money for this order was sent back."),
     }
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -125,7 +130,8 @@ class Order(StatusRow):
     @property
     def customer_error(self) -> str | None:
         """Return a sentence for the customer whenever the order failed or waits for staff."""
-        return self.CUSTOMER_ERRORS.get(self.status)
+        sentence = self.CUSTOMER_ERRORS.get(self.status)
+        return None if sentence is None else str(sentence)
 
     @property
     def masked_email(self) -> str:
@@ -143,7 +149,7 @@ class Order(StatusRow):
 
     def note(self, kind: str, message: str, *, actor: str = "") -> None:
         """Add a line to the timeline that changes no status."""
-        queries.insert(OrderEvent(order=self, kind=kind, message=message, actor=actor))
+        queries.insert(OrderEvent(order=self, kind=kind, message=message, phrase=phrase_of(message), actor=actor))
 
     def mark_paid(self, *, message: str, actor: str = "") -> bool:
         """Record full payment and tell the upper apps. Return False if the order was already paid."""
@@ -158,14 +164,17 @@ class Order(StatusRow):
         return self.move(self.Status.UNDERPAID, message=message)
 
     def mark_fulfilling(self) -> bool:
-        return self.move(self.Status.FULFILLING, message="The key is being bought.", reason="")
+        return self.move(self.Status.FULFILLING, message=gettext_noop("The key is being bought."), reason="")
 
     def mark_partially_fulfilled(self, *, message: str) -> bool:
         return self.move(self.Status.PARTIALLY_FULFILLED, message=message)
 
     def mark_fulfilled(self) -> bool:
         return self.move(
-            self.Status.FULFILLED, message="Every key of this order is ready.", reason="", fulfilled_at=Now()
+            self.Status.FULFILLED,
+            message=gettext_noop("Every key of this order is ready."),
+            reason="",
+            fulfilled_at=Now(),
         )
 
     def hold(self, *, reason: str, message: str, actor: str = "") -> bool:
@@ -182,13 +191,13 @@ class Order(StatusRow):
 
     def undo_hold(self, *, to: str, actor: str) -> bool:
         """Let an unpaid order be paid again, with as much time as a new one."""
-        message = "Our staff let this order be paid again."
+        message = gettext_noop("Our staff let this order be paid again.")
         # An underpaid one passes through PENDING: with a direct way back, a part that arrives would end a hold.
         via = Step(self.Status.PENDING, message) if to == self.Status.UNDERPAID else None
         return self.move(to, message=message, via=via, reason="", actor=actor, expires_at=Now() + PAYABLE_FOR)
 
     def expire(self) -> bool:
-        return self.move(self.Status.EXPIRED, message="Nobody paid in time.", reason=OrderReason.UNPAID)
+        return self.move(self.Status.EXPIRED, message=gettext_noop("Nobody paid in time."), reason=OrderReason.UNPAID)
 
     def cancel(self, *, message: str, actor: str = "") -> bool:
         return self.move(self.Status.CANCELLED, message=message, reason=OrderReason.CANCELLED, actor=actor)

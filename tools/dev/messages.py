@@ -8,13 +8,14 @@ in the repository, so that neither `make install` nor the image needs a compiler
 """
 
 import io
+import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import django
-from babel.messages.catalog import Catalog
+from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
@@ -28,8 +29,12 @@ KEYWORDS = {
     "gettext": None, "gettext_lazy": None, "gettext_noop": None, "_": None,
     "ngettext": (1, 2), "ngettext_lazy": (1, 2),
     "pgettext": ((1, "c"), 2), "pgettext_lazy": ((1, "c"), 2), "npgettext": ((1, "c"), 2, 3),
+    "Sentence": None,  # bitloot.core.sentences
 }  # fmt: skip
 LOCALE = ROOT / "locale"
+# Filled in by scripts. Those of Python are Babel's to check.
+_SLOT = re.compile(r"\{\w+\}")
+_INDENT = re.compile(r"^[ \t]+", re.MULTILINE)
 _NO_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 _HEADER = "# Made by python -m tools.dev.messages."
 Found = tuple[str | tuple[str, ...], str | None, str]
@@ -47,18 +52,31 @@ def main() -> None:
 
 def _catalog(language: str, found: list[Found], *, check: bool) -> Iterator[str]:
     po = LOCALE / language / "LC_MESSAGES" / "django.po"
-    with po.open("rb") as file:
-        old = read_po(file, locale=language)
+    old = read_po(io.BytesIO(po.read_bytes()), locale=language) if po.exists() else Catalog(locale=language)
     new = _updated(old, found)
     for path, content in {po: _po(new), po.with_suffix(".mo"): _mo(new)}.items():
         if check and (not path.exists() or path.read_bytes() != content):
             yield f"{path.relative_to(ROOT)} is not up to date: run python -m tools.dev.messages."
         if not check:
             path.write_bytes(content)
+    yield from (f"{language}: {fault}" for fault in faults(old, new))
+
+
+def faults(old: Catalog, new: Catalog) -> Iterator[str]:
+    """Say what a translator still has to do; `old` is what the file had."""
+    yield from (f"{message.id!r} is marked fuzzy: look at it" for message in old if message.id and message.fuzzy)
     for message in new:
-        if message.id and not all([message.string] if not isinstance(message.string, tuple) else message.string):
-            yield f"{language}: no translation of {message.id!r}"
-        yield from (f"{language}: {message.id!r}: {error}" for error in message.check(new))
+        if message.id:
+            yield from (f"{message.id!r}: {fault}" for fault in _faults_of(message, new))
+
+
+def _faults_of(message: Message, catalog: Catalog) -> Iterator[str]:
+    ids, texts = (list(text) if isinstance(text, tuple) else [text or ""] for text in (message.id, message.string))
+    if not all(texts):
+        yield "no translation"
+    elif any(set(_SLOT.findall(text)) != set(_SLOT.findall(ids[-1])) for text in texts):
+        yield "does not fill in the same"
+    yield from map(str, message.check(catalog))
 
 
 def _updated(old: Catalog, found: list[Found]) -> Catalog:
@@ -77,7 +95,7 @@ def _found() -> Iterator[Found]:
     for path in _files():
         name, source = str(path.relative_to(ROOT)), path.read_text("utf-8")
         if path.suffix in (".html", ".txt"):
-            source = templatize(source, origin=name)
+            source = _INDENT.sub("", templatize(source, origin=name))  # to Python, indentation means something
         for _, text, _, context in extract("python", io.BytesIO(source.encode()), KEYWORDS):
             if text:
                 yield text, context, name

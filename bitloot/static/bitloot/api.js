@@ -18,8 +18,9 @@ export class Refused extends Error {
 export class OrderApi {
   #latest = { etag: null, text: "", order: null };
 
-  constructor(orderId, { fetch = (...args) => globalThis.fetch(...args) } = {}) {
+  constructor(orderId, { language = "en", fetch = (...args) => globalThis.fetch(...args) } = {}) {
     this.orderId = orderId;
+    this.language = language;
     this.fetch = fetch;
     this.token = null;
     this.clockAhead = 0; // this computer's clock minus the shop's, so that the countdown is the shop's
@@ -67,7 +68,7 @@ export class OrderApi {
     const bearer = this.token ? { Authorization: `Bearer ${this.token}` } : {};
     const response = await this.fetch(path, {
       ...options,
-      headers: { Accept: "application/json", ...bearer, ...headers },
+      headers: { Accept: "application/json", "Accept-Language": this.language, ...bearer, ...headers },
       credentials: "omit",
       cache: "no-store", // an order must not stay in a cache on disk; If-None-Match still goes out
       signal: AbortSignal.timeout(20_000),

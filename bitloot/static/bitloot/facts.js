@@ -1,7 +1,7 @@
 // What was ordered, what happened, and the receipt.
 
-import { all, coverOf, copyOf, exact, one, part, show, write } from "./render.js";
-import { ago, days, receipt } from "./story.js";
+import { all, coverOf, copyOf, one, part, show, write } from "./render.js";
+import { ago, days, hour, money, receipt, word } from "./story.js";
 
 export function renderFacts(order, now) {
   renderSummary(order);
@@ -10,11 +10,11 @@ export function renderFacts(order, now) {
 }
 
 function renderSummary(order) {
-  write(part("total"), `${order.total} ${order.currency}`);
+  write(part("total"), money(order.total, order.currency));
   write(part("email"), order.email);
   show(part("wrong-address"), order.can_change_email);
   if (!order.can_change_email) show(part("address-form"), false);
-  write(part("due"), `${order.amount_due} ${order.currency}`);
+  write(part("due"), money(order.amount_due, order.currency));
   all("[data-rest-only]").forEach((node) => show(node, order.status === "underpaid"));
   if (part("items").childElementCount) return; // an order's items never change
   part("items").append(...order.items.map((item) => itemLine(item, order.currency)));
@@ -24,7 +24,7 @@ function itemLine({ product, quantity, unit_price: price }, currency) {
   const line = copyOf("item");
   one("img", line).src = coverOf(product);
   write(one("strong", line), product.title);
-  write(one("p", line), `${quantity} × ${price} ${currency}`);
+  write(one("p", line), `${quantity} × ${money(price, currency)}`);
   return line;
 }
 
@@ -32,12 +32,11 @@ function renderHistory(timeline, now) {
   const list = part("timeline");
   const found = days(timeline);
   const count = found.reduce((sum, { lines }) => sum + lines.length, 0);
-  write(part("history-count"), count === 1 ? "1 entry" : `${count} entries`);
+  write(part("history-count"), word("entries", { number: count }, count));
   if (list.dataset.count !== String(count)) list.replaceChildren(...found.map(dayOf));
   list.dataset.count = String(count);
   all("time", list).forEach((time) => {
-    const hour = new Date(time.dateTime).toLocaleTimeString("en-GB", { timeStyle: "short" });
-    write(time, `${hour}, ${ago(time.dateTime, now)}`);
+    write(time, `${hour(time.dateTime)}, ${ago(time.dateTime, now)}`);
   });
 }
 
@@ -56,7 +55,7 @@ function historyLine({ at, message }) {
 }
 
 function renderReceipt(order) {
-  const lines = receipt(order, exact);
+  const lines = receipt(order);
   const list = part("receipt");
   const wanted = JSON.stringify(lines);
   if (list.dataset.shown === wanted) return; // somebody may be selecting it

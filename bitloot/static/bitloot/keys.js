@@ -1,7 +1,7 @@
 // Opening keys: fetched sealed, opened in this browser, shown, and forgotten when the page is left.
 
-import { all, busy, copyOf, coverOf, exact, isBusy, one, panel, part, say, show, tellError, write } from "./render.js";
-import { keyRows } from "./story.js";
+import { all, busy, copyOf, coverOf, isBusy, one, panel, part, say, show, tellError, write } from "./render.js";
+import { exact, keyRows, word } from "./story.js";
 
 const DOWNLOAD_PATIENCE = 15_000;
 const RETRY_AFTER = 1500;
@@ -14,7 +14,7 @@ export function renderKeys(order) {
   for (const key of keyRows(order)) {
     if (!document.getElementById(key.rowId)) list.append(ticket(key)); // an older one may be open
     const opened = one("[data-opened]", document.getElementById(key.rowId));
-    write(opened, key.openedAt ? `Opened ${exact(key.openedAt)}` : "");
+    write(opened, key.openedAt ? word("opened", { time: exact(key.openedAt) }) : "");
     show(opened, Boolean(key.openedAt));
   }
   renderAll();
@@ -27,10 +27,11 @@ function ticket({ rowId, id, product, name }) {
   row.dataset.key = id;
   one("img", row).src = coverOf(product);
   write(one(".key-name", row), name);
-  one("[data-reveal]", row).setAttribute("aria-label", `Reveal the key: ${name}`);
+  one("[data-reveal]", row).setAttribute("aria-label", word("reveal_key", { name }));
   write(one("[data-region] strong", row), product.region);
   show(one("[data-region]", row), Boolean(product.region));
-  write(one(".how summary", row), product.platform ? `How to redeem it on ${product.platform}` : "How to redeem it");
+  const { platform } = product;
+  write(one(".how summary", row), platform ? word("redeem_on", { platform }) : word("redeem"));
   write(one(".how div", row), product.activation);
   show(one(".how", row), Boolean(product.activation));
   return row;
@@ -45,7 +46,7 @@ function renderAll() {
   show(part("reveal-all"), rows().length > 1 && closed.length > 0);
   const texts = openTexts();
   show(part("copy-all"), texts.length > 1);
-  if (!isCopying(part("copy-all"))) write(part("copy-all"), `Copy all ${texts.length}`);
+  if (!isCopying(part("copy-all"))) write(part("copy-all"), word("copy_all", { number: texts.length }));
 }
 
 /** Open one key: each opening is kept as evidence, so the others stay unopened. */
@@ -85,7 +86,7 @@ async function openRow(row, key, api) {
 function moveFocus(wanted, button) {
   const first = wanted.find(isOpen);
   if (!first) return;
-  say(wanted.filter(isOpen).length > 1 ? "The keys are open." : "The key is open.");
+  say(word("keys_open", {}, wanted.filter(isOpen).length));
   if (document.activeElement === button || document.activeElement === document.body) one(".key-value", first).focus();
   wanted.filter(isOpen).forEach((row) => show(one("[data-reveal]", row), false));
 }
@@ -112,12 +113,9 @@ function report({ id }, result, api) {
 }
 
 export function sorry(error) {
-  if (error.status === 429) return "You opened keys very often. Please wait a little and try again; nothing is lost.";
-  if (error.status) return error.message || "We could not hand out the key. Please try again; nothing is lost.";
-  if (error.name === "OperationError") {
-    return "The key could not be opened: the download was damaged. Please try again, or reply to our e-mail.";
-  }
-  return "The key did not download. Please check your connection and try again; nothing is lost.";
+  if (error.status === 429) return word("opened_too_often");
+  if (error.status) return error.message || word("not_handed_out");
+  return word(error.name === "OperationError" ? "key_damaged" : "not_downloaded");
 }
 
 /**
@@ -185,15 +183,15 @@ function showText(place, id, text) {
   code.translate = false;
   code.textContent = text;
   const url = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
-  place.replaceChildren(code, copyButton(code), saveLink(url, `key-${id}.txt`, "Download"));
+  place.replaceChildren(code, copyButton(code), saveLink(url, `key-${id}.txt`, word("download")));
 }
 
 function showPicture(place, id, plain) {
   const type = pictureType(plain);
   const url = URL.createObjectURL(new Blob([plain], { type: type ?? "application/octet-stream" }));
   const extension = type ? type.split("/")[1] : "bin"; // what we do not know is only saved, never shown
-  place.replaceChildren(saveLink(url, `key-${id}.${extension}`, type ? "Save the picture" : "Save the file"));
-  if (type) place.prepend(Object.assign(new Image(), { src: url, alt: "Your key as a picture" }));
+  place.replaceChildren(saveLink(url, `key-${id}.${extension}`, word(type ? "save_picture" : "save_file")));
+  if (type) place.prepend(Object.assign(new Image(), { src: url, alt: word("key_picture") }));
 }
 
 function saveLink(url, name, text) {
@@ -205,8 +203,8 @@ function saveLink(url, name, text) {
 
 function copyButton(source) {
   const button = document.createElement("button");
-  Object.assign(button, { type: "button", className: "copy", textContent: "Copy" });
-  button.setAttribute("aria-label", "Copy the key");
+  Object.assign(button, { type: "button", className: "copy", textContent: word("copy") });
+  button.setAttribute("aria-label", word("copy_key"));
   button.addEventListener("click", () => copy(button, source));
   return button;
 }
@@ -216,20 +214,20 @@ const isCopying = (button) => button.dataset.copied === "yes";
 export async function copy(button, source) {
   try {
     await navigator.clipboard.writeText(trimmed(source.textContent));
-    flash(button, "Copied ✓");
+    flash(button, word("copied"));
   } catch {
     // Not allowed to write: the customer copies what we select.
     getSelection().selectAllChildren(source);
-    flash(button, "Selected: press Ctrl+C");
+    flash(button, word("press_copy"));
   }
 }
 
 export async function copyAll(button) {
   try {
     await navigator.clipboard.writeText(openTexts().join("\n"));
-    flash(button, "Copied ✓");
+    flash(button, word("copied"));
   } catch {
-    flash(button, "Please copy them one by one");
+    flash(button, word("copy_one_by_one"));
   }
 }
 

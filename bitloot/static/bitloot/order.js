@@ -8,14 +8,14 @@ import { copyRow, renderCountdown, renderPay, searchCoins } from "./pay.js";
 import {
   all, busy, isBusy, one, panel, part, renderLost, renderOrder, renderRefund, say, show, tellError, write,
 } from "./render.js";
-import { isSettled, lostStory, openPayment, tell } from "./story.js";
+import { isSettled, learn, lostStory, openPayment, tell, word } from "./story.js";
 
 const ADDRESS_TRIES = 12;
 const ADDRESS_PAUSE = 5000;
-const UNREACHABLE = "We cannot reach the shop right now. Your order is safe, and this page keeps trying.";
-const NO_ANSWER = "We got no answer. Please try again in a moment.";
+learn(JSON.parse(document.getElementById("words").textContent));
 
-const api = new OrderApi(location.pathname.split("/").filter(Boolean).at(-1));
+const { lang: language } = document.documentElement;
+const api = new OrderApi(location.pathname.split("/").filter(Boolean).at(-1), { language });
 const page = {
   order: null,
   coins: null,
@@ -39,7 +39,7 @@ async function start() {
     api.token = await takeToken(api);
   } catch (error) {
     page.pace.failed(error.retryAfter);
-    tellError(part("trouble"), UNREACHABLE);
+    tellError(part("trouble"), word("unreachable"));
     page.timer = setTimeout(start, page.pace.delay);
     return;
   } finally {
@@ -64,7 +64,7 @@ async function look() {
     if (turn !== page.turn) return undefined;
     if ([401, 404, 410].includes(error.status)) return renderLost(lostStory(error.status, error.message));
     page.pace.failed(error.retryAfter);
-    tellError(part("trouble"), UNREACHABLE);
+    tellError(part("trouble"), word("unreachable"));
   }
   if (!document.hidden) page.timer = setTimeout(look, page.pace.delay);
   return undefined;
@@ -107,12 +107,9 @@ async function loadCoins() {
   try {
     const { currencies } = await api.get("/api/payments/currencies");
     page.coins = currencies.length ? currencies : null;
-    tellError(
-      part("coins-error"),
-      page.coins ? "" : "No coin can be paid with right now. Your order is kept, and this page looks again.",
-    );
+    tellError(part("coins-error"), page.coins ? "" : word("no_coins"));
   } catch {
-    tellError(part("coins-error"), "The list of coins did not load. This page tries again in a moment.");
+    tellError(part("coins-error"), word("coins_unread"));
   }
   page.loadingCoins = false;
   if (page.coins) render(); // otherwise the next look asks again
@@ -129,7 +126,7 @@ async function startPayment({ target }) {
     page.changing = false;
   } catch (error) {
     page.rest = null;
-    refusal = (error.status && error.message) || `${NO_ANSWER} Nothing is paid until you send it.`;
+    refusal = (error.status && error.message) || `${word("no_answer")} ${word("nothing_paid")}`;
   }
   page.askedAt = null;
   busy(tile, false);
@@ -157,7 +154,7 @@ async function askForSurplus({ currentTarget: button }) {
   try {
     await api.post("/api/payments/refund-surplus", { order_id: api.orderId });
   } catch (error) {
-    tellError(part("surplus-error"), (error.status && error.message) || NO_ANSWER);
+    tellError(part("surplus-error"), (error.status && error.message) || word("no_answer"));
   }
   busy(button, false);
   await look();
@@ -182,9 +179,9 @@ async function giveAddress(event) {
   try {
     await api.post("/api/payments/refund-address", asked);
     row.dataset.editing = "";
-    say("The address is saved.");
+    say(word("address_saved"));
   } catch (error) {
-    tellError(one(".field-error", row), (error.status && error.message) || NO_ANSWER);
+    tellError(one(".field-error", row), (error.status && error.message) || word("no_answer"));
   }
   busy(one("[type=submit]", row), false);
   await look();
@@ -202,15 +199,14 @@ function editAddress(row, isEditing) {
 
 async function askForMoneyBack({ currentTarget: button }) {
   // A question that no program answers: some mail scanners press every button of a page that a mail links to.
-  const question = "Shall we send your money back? We stop looking for your key then.";
-  if (isBusy(button) || !confirm(question)) return;
+  if (isBusy(button) || !confirm(word("money_back_question"))) return;
   busy(button, true);
   tellError(part("money-back-error"), "");
   try {
     await api.post(`/api/fulfillment/${api.orderId}/money-back`, {});
     part("headline").focus(); // the button goes away
   } catch (error) {
-    tellError(part("money-back-error"), (error.status && error.message) || NO_ANSWER);
+    tellError(part("money-back-error"), (error.status && error.message) || word("no_answer"));
   }
   busy(button, false);
   await look();
@@ -238,9 +234,9 @@ async function changeEmail(event) {
     api.token = token;
     keepToken(api.orderId, token);
     editEmail(false);
-    say("The address is changed. We mail your link there.");
+    say(word("email_changed"));
   } catch (error) {
-    tellError(part("address-error"), (error.status && error.message) || NO_ANSWER);
+    tellError(part("address-error"), (error.status && error.message) || word("no_answer"));
   }
   busy(button, false);
   await look();
@@ -248,11 +244,7 @@ async function changeEmail(event) {
 
 // --- A new link ---
 
-const ASKED = "If this order belongs to that address, ";
-const ASK_FOR = {
-  link: ["/api/orders/lookup", "a new link is on its way. Please check your inbox and the spam folder."],
-  code: ["/api/orders/code", "a code of six digits is on its way. It works for 15 minutes; please type it here."],
-};
+const ASK_FOR = { link: ["/api/orders/lookup", "link_coming"], code: ["/api/orders/code", "code_coming"] };
 
 async function askForAccess(event) {
   event.preventDefault();
@@ -262,11 +254,10 @@ async function askForAccess(event) {
   const [path, coming] = ASK_FOR[wanted];
   try {
     await api.post(path, { order_id: api.orderId, email });
-    write(answer, ASKED + coming);
+    write(answer, word(coming));
     if (wanted === "code") show(part("code"), true);
   } catch (error) {
-    const tooOften = "You asked for that very often. Please wait a few minutes and try again.";
-    write(answer, error.status === 429 ? tooOften : error.message || NO_ANSWER);
+    write(answer, error.status === 429 ? word("asked_too_often") : error.message || word("no_answer"));
   }
 }
 
@@ -280,20 +271,20 @@ async function typeCode(event) {
     api.forget();
     await look();
   } catch (error) {
-    tellError(part("code-error"), (error.status && error.message) || NO_ANSWER);
+    tellError(part("code-error"), (error.status && error.message) || word("no_answer"));
   }
 }
 
 async function closeOtherLinks() {
   const answer = part("close-answer");
-  if (!confirm("Close every other link and page of this order? The link in our e-mails stops working, too.")) return;
+  if (!confirm(word("close_question"))) return;
   try {
     const { access_token: token } = await api.post("/api/orders/close-links", { order_id: api.orderId });
     api.token = token;
     keepToken(api.orderId, token);
-    write(answer, "Done. Only this page opens the order now, and the new link that we just e-mailed you.");
+    write(answer, word("links_closed"));
   } catch (error) {
-    write(answer, (error.status && error.message) || NO_ANSWER);
+    write(answer, (error.status && error.message) || word("no_answer"));
   }
 }
 
@@ -327,6 +318,8 @@ part("refunds").addEventListener("click", ({ target }) => {
 all("[data-copy]").forEach((button) => {
   button.addEventListener("click", () => copy(button, part(button.dataset.copy)));
 });
+// Where the browser keeps nothing, the token stands in the address, and has to come along into the other language.
+all("[data-language]", document).forEach((link) => link.addEventListener("click", () => (link.hash = location.hash)));
 addEventListener("hashchange", () => location.hash && start());
 addEventListener("pagehide", forgetKeys);
 addEventListener("pageshow", ({ persisted }) => persisted && start());

@@ -2,6 +2,7 @@
 
 import { copy } from "./keys.js";
 import { all, coinOnNetwork, one, part, show, tellError, write } from "./render.js";
+import { money, rough, word } from "./story.js";
 
 const FIRST_SHOWN = 6; // coins; the API lists the most used ones first
 const MOST_FOUND = 24;
@@ -12,18 +13,18 @@ const MOST_FOUND = 24;
 export function priceIn(coin, price) {
   const amount = Number(coin.rate) * Number(price);
   if (!(amount > 0)) return "";
-  return `about ${amount.toLocaleString("en", { maximumSignificantDigits: 4, useGrouping: false })} ${coin.ticker}`;
+  return word("about", { amount: `${rough(amount)} ${coin.ticker}` });
 }
 
 /** What a coin's tile says under its name; `tooSmall` if the price is below the provider's minimum for the coin. */
 export function coinOffer(coin, price, currency) {
   const tooSmall = Number(coin.minimum) > Number(price);
-  const time = coin.usual_minutes ? `usually ${coin.usual_minutes} min` : "";
+  const time = coin.usual_minutes ? word("usual_minutes", { minutes: coin.usual_minutes }) : "";
   // Some names say the network already: "Tether USD (Tron)".
   const isNamed = coin.name.includes(coin.network_name.replace(/ \(.*/, ""));
   return {
     tooSmall,
-    price: tooSmall ? `only from ${coin.minimum} ${currency}` : priceIn(coin, price),
+    price: tooSmall ? word("only_from", { minimum: money(coin.minimum, currency) }) : priceIn(coin, price),
     facts: [isNamed ? "" : coin.network_name, time].filter(Boolean).join(" · "),
   };
 }
@@ -37,25 +38,26 @@ export function matches(text, search) {
 /** The coins to show, and the sentence below the search. */
 export function coinsToShow(coins, search) {
   const wanted = search.trim();
-  if (!wanted) return { shown: coins.slice(0, FIRST_SHOWN), note: `${coins.length} coins: search by name or network.` };
+  if (!wanted) return { shown: coins.slice(0, FIRST_SHOWN), note: word("all_coins", { number: coins.length }) };
   const names = ({ name, ticker, code, network_name: network }) => `${name} ${ticker} ${code} ${network}`;
   const found = coins.filter((coin) => matches(names(coin), wanted));
-  if (!found.length) return { shown: [], note: "Nothing matches. Try the coin's short name, such as BTC." };
+  if (!found.length) return { shown: [], note: word("no_coin_found") };
   const shown = found.slice(0, MOST_FOUND);
-  const note = found.length === 1 ? "1 coin found." : `${found.length} coins found.`;
-  return { shown, note: found.length > shown.length ? `${note} Type more to see fewer.` : note };
+  const note = word("coins_found", { number: found.length }, found.length);
+  return { shown, note: found.length > shown.length ? `${note} ${word("type_more")}` : note };
 }
 
 /** An address in groups of four, for people who compare it with what their wallet shows. */
 export const groups = (address) => address.match(/.{1,4}/gu) ?? [];
 
 export function timeLeft(payment, now) {
-  if (!payment.expires_at) return { part: 1, words: "No time limit: the amount stays until you choose another coin." };
+  if (!payment.expires_at) return { part: 1, words: word("no_time_limit") };
   const end = Date.parse(payment.expires_at);
   const left = Math.max(0, end - now);
   const seconds = Math.floor(left / 1000);
-  const words = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")} left at this price`;
-  return { part: Math.min(1, left / Math.max(1, end - Date.parse(payment.created_at))), words };
+  const time = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+  const rest = Math.min(1, left / Math.max(1, end - Date.parse(payment.created_at)));
+  return { part: rest, words: word("time_left", { time }) };
 }
 
 // --- On the page ---
@@ -73,8 +75,8 @@ function renderPayment(order, payment, coins, now) {
   const coin = coins?.find(({ code }) => code === payment.pay_currency);
   write(part("amount"), payment.pay_amount);
   write(part("coin"), coin?.ticker ?? payment.pay_currency.toUpperCase());
-  write(part("price"), `${payment.price_amount} ${payment.price_currency}`);
-  write(one("#pay-title"), order.status === "underpaid" ? "Send the rest" : "Send the payment");
+  write(part("price"), money(payment.price_amount, payment.price_currency));
+  write(one("#pay-title"), word(order.status === "underpaid" ? "send_rest" : "send_payment"));
   const network = payment.network_name;
   write(part("network"), coin ? coinOnNetwork({ ...coin, network_name: network || coin.network_name }) : network);
   renderAddress(payment.pay_address);

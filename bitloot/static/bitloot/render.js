@@ -1,6 +1,6 @@
 // Puts an order and its story on the page. Text goes in as textContent, never as HTML.
 
-import { STEPS, refundSentence } from "./story.js";
+import { STEPS, exact, refundSentence, word } from "./story.js";
 
 export const root = () => document.getElementById("order");
 export const one = (selector, within = root()) => within.querySelector(selector);
@@ -61,7 +61,7 @@ export function renderOrder(page, told, now) {
   const { order } = page;
   const shown = page.changing ? "coins" : told.panel;
   renderHeadline(told);
-  write(part("number"), `Order ${order.id}`);
+  write(part("number"), word("order_number", { id: order.id }));
   show(part("number"), true);
   renderSteps(told);
   renderWaiting(told);
@@ -97,7 +97,7 @@ function renderSteps({ step, tone }) {
 
 function renderWaiting({ expectedBy, canHaveMoneyBack }) {
   show(part("expected"), Boolean(expectedBy));
-  if (expectedBy) write(part("expected"), `Expected by ${exact(expectedBy)}`);
+  if (expectedBy) write(part("expected"), word("expected", { time: exact(expectedBy) }));
   show(part("money-back"), canHaveMoneyBack);
 }
 
@@ -107,14 +107,12 @@ function renderAgain(slug) {
   if (slug) link.href = `/products/${encodeURIComponent(slug)}`;
 }
 
-// --- Covers and times ---
+// --- Covers ---
 
 export function coverOf({ cover }) {
   if (/^(\/|https?:)/.test(cover)) return cover;
   return root().dataset.static + (cover || "bitloot/covers/no-cover.svg");
 }
-
-export const exact = (at) => new Date(at).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 
 // --- Money that goes back: the customer names the address, staff send the coins ---
 
@@ -143,7 +141,7 @@ function refundRow(id, refund) {
 export function renderRefund(row, refund, coins) {
   const asks = refund.status === "requested" && (!refund.address || row.dataset.editing === "yes");
   write(one("h3", row), `${refund.amount} ${refund.currency.toUpperCase()}`);
-  write(one("[data-told]", row), refundSentence(refund, asks, exact));
+  write(one("[data-told]", row), refundSentence(refund, asks));
   write(one('[data-field="address"] label', row), addressLabel(refund, coins));
   for (const [name, field] of [["address", "address"], ["memo", "extra_id"], ["transaction", "transaction_id"]]) {
     write(one(`[data-given="${name}"] code`, row), refund[field]);
@@ -166,10 +164,11 @@ function renderTransaction(link, { transaction_url: url }) {
 
 function addressLabel({ currency }, coins) {
   const coin = coins?.find(({ code }) => code === currency);
-  return coin ? `Your address for ${coinOnNetwork(coin)}` : `Your ${currency.toUpperCase()} address`;
+  if (!coin) return word("refund_to_ticker", { ticker: currency.toUpperCase() });
+  return word("refund_to_coin", { coin: coinOnNetwork(coin) });
 }
 
 /** Name a coin with its network, once where both are called the same. */
 export function coinOnNetwork({ name, network_name: network }) {
-  return !network || name === network ? name : `${name}, network: ${network}`;
+  return !network || name === network ? name : word("on_network", { coin: name, network });
 }

@@ -1,6 +1,7 @@
 // What the page says: an order as the API sends it goes in, words and the panel to show come out.
 // Pure: no element, no clock and no request, so that node can test it (bitloot/tests/js).
-// Sentences that the API sends (order.error, payment.reason) are used as they come and never repeated here.
+// The words are the server's: sentences of the API (order.error, payment.reason) are used as they come, and all others
+// come with the page (bitloot/shop/words.py).
 
 const CAN_CHOOSE = ["expired", "failed", "cancelled"];
 const ON_ITS_WAY = ["confirming", "confirmed", "sending"];
@@ -15,7 +16,45 @@ const ADDRESS_PATIENCE = MINUTE / 2;
 
 export const STEPS = { choose: 0, pay: 1, confirm: 2, key: 3, done: 4 };
 
-const PAY_ONCE = "If you already sent money, do not pay twice: it appears here when the network has it.";
+// --- Words, numbers and times in the page's language ---
+
+let words = {};
+
+/** Take the words that everything is said with. */
+export function learn(given) {
+  words = given;
+}
+
+/** Say something, with what is filled in; `number` chooses between the forms of a word that has several. */
+export function word(name, values = {}, number = undefined) {
+  const known = words[name];
+  const form = () => known[new Intl.PluralRules(words.locale).select(number)] ?? known.other;
+  return (typeof known === "string" ? known : form()).replace(/\{(\w+)\}/g, (_, key) => values[key]);
+}
+
+/** An amount of the shop's currency. What is paid in coins stays as wallets take it, with a point. */
+export function money(amount, currency) {
+  const digits = { minimumFractionDigits: 2, maximumFractionDigits: 2, useGrouping: false };
+  return `${new Intl.NumberFormat(words.locale, digits).format(amount)} ${currency}`;
+}
+
+export function rough(amount) {
+  return amount.toLocaleString(words.locale, { maximumSignificantDigits: 4, useGrouping: false });
+}
+
+export const exact = (at) => new Date(at).toLocaleString(words.locale, { dateStyle: "medium", timeStyle: "short" });
+export const hour = (at) => new Date(at).toLocaleTimeString(words.locale, { timeStyle: "short" });
+
+const dayOf = (at) =>
+  new Date(at).toLocaleDateString(words.locale, { weekday: "long", day: "numeric", month: "long" });
+
+export function ago(at, now) {
+  const seconds = Math.max(0, (now - Date.parse(at)) / 1000);
+  const relative = new Intl.RelativeTimeFormat(words.locale, { numeric: "auto" });
+  const units = [["day", 86400], ["hour", 3600], ["minute", 60]];
+  const found = units.find(([, size]) => seconds >= size);
+  return found ? relative.format(-Math.trunc(seconds / found[1]), found[0]) : word("just_now");
+}
 
 // --- Facts ---
 
@@ -83,16 +122,16 @@ const STORIES = {
   held,
   refund_due: (order) => ({
     tone: "bad",
-    headline: "We owe you a refund",
+    headline: word("refund_due"),
     lead: refundLead(order.refunds) ?? order.error,
   }),
-  refunded: (order) => ({ headline: "Your money was returned", lead: order.error }),
-  expired: (order) => closed(order, "This order has expired"),
-  cancelled: (order) => closed(order, "Order cancelled"),
-  failed: (order) => ({ tone: "bad", headline: "This order could not be completed", lead: order.error }),
+  refunded: (order) => ({ headline: word("refunded"), lead: order.error }),
+  expired: (order) => closed(order, word("expired")),
+  cancelled: (order) => closed(order, word("cancelled")),
+  failed: (order) => ({ tone: "bad", headline: word("failed"), lead: order.error }),
 };
 
-const inWork = (order) => ({ tone: "busy", headline: "Your order is being worked on", lead: order.error ?? "" });
+const inWork = (order) => ({ tone: "busy", headline: word("in_work"), lead: order.error ?? "" });
 
 const closed = (order, headline) => ({
   tone: "bad",
@@ -103,30 +142,30 @@ const closed = (order, headline) => ({
 
 const choosing = () => ({
   panel: "coins",
-  headline: "Choose how to pay",
-  lead: "Your order is placed. Pick a coin and we show you the exact amount and the address.",
+  headline: word("choose"),
+  lead: word("choose_lead"),
 });
 
-const chooseAgain = (lead) => ({ panel: "coins", tone: "bad", headline: "Choose a coin again", lead });
+const chooseAgain = (lead) => ({ panel: "coins", tone: "bad", headline: word("choose_again"), lead });
 
 function paying(order, payment, view) {
   if (CAN_CHOOSE.includes(payment.status)) {
-    return chooseAgain(payment.reason ?? `The last quote ended without a payment. Choose a coin again. ${PAY_ONCE}`);
+    return chooseAgain(payment.reason ?? `${word("quote_unpaid")} ${word("pay_once")}`);
   }
   switch (payment.status) {
     case "creating":
       return creating(payment, view);
     case "waiting":
-      if (hasEnded(payment, view.now)) return chooseAgain(`The quote has ended. Choose a coin again. ${PAY_ONCE}`);
+      if (hasEnded(payment, view.now)) return chooseAgain(`${word("quote_ended")} ${word("pay_once")}`);
       return {
         panel: "pay",
-        headline: "Waiting for your payment",
-        lead: "This page updates as soon as the network shows your payment.",
+        headline: word("waiting"),
+        lead: word("waiting_lead"),
       };
     case "review":
       return { headline: payment.headline, lead: payment.reason };
     case "refunded":
-      return { headline: "Your payment was returned", lead: payment.reason ?? "" };
+      return { headline: word("returned"), lead: payment.reason ?? "" };
     default:
       return confirming(order, view);
   }
@@ -135,9 +174,9 @@ function paying(order, payment, view) {
 function creating(payment, { now, askedAt }) {
   if (payment.reason) return chooseAgain(payment.reason);
   if (now - (askedAt ?? now) > ADDRESS_PATIENCE) {
-    return chooseAgain("We are still waiting for a payment address. Choose a coin to try again; nothing was charged.");
+    return chooseAgain(word("address_late"));
   }
-  return { tone: "busy", headline: "Getting your payment address…", lead: "This takes a few seconds." };
+  return { tone: "busy", headline: word("address_coming"), lead: word("address_coming_lead") };
 }
 
 /** The API's sentence about what happens next; another one once that takes longer than it should. */
@@ -145,45 +184,39 @@ function outlook({ outlook: { now: sentence, late }, expected_by: by }, now) {
   return late && by && now > Date.parse(by) ? late : sentence;
 }
 
-const confirming = (order, { now }) => ({ tone: "busy", headline: "Payment seen", lead: outlook(order, now) });
+const confirming = (order, { now }) => ({ tone: "busy", headline: word("seen"), lead: outlook(order, now) });
 
 function underpaid(order, view) {
   const { payment } = order;
   if (ON_ITS_WAY.includes(payment?.status)) return confirming(order, view);
   const open = openPayment(order, view);
   if (open?.status === "creating") return creating(open, view);
-  const missing = `${order.amount_due} ${order.currency}`;
+  const missing = money(order.amount_due, order.currency);
   if (open) {
-    const lead = `${missing} are still missing. This page updates as soon as the network shows this payment.`;
-    return { panel: "pay", headline: "Waiting for the rest", lead };
+    return { panel: "pay", headline: word("rest"), lead: word("rest_lead", { missing }) };
   }
-  const coin = payment?.pay_currency.toUpperCase();
-  const arrived = payment?.pay_amount ? `${payment.actually_paid} of ${payment.pay_amount} ${coin} arrived, ` : "";
-  return {
-    panel: "coins",
-    tone: "bad",
-    headline: "Not all of the money arrived",
-    lead: `${arrived}${missing} are still missing. What arrived counts. Choose a coin for the rest; any coin will do.`,
-  };
+  return { panel: "coins", tone: "bad", headline: word("underpaid"), lead: underpaidLead(payment, missing) };
+}
+
+function underpaidLead(payment, missing) {
+  if (!payment?.pay_amount) return word("underpaid_lead", { missing });
+  const asked = `${payment.pay_amount} ${payment.pay_currency.toUpperCase()}`;
+  return word("underpaid_of", { paid: payment.actually_paid, asked, missing });
 }
 
 function delivering(order, { now }) {
   const ready = keysReady(order);
   const lead = outlook(order, now);
-  if (!ready) return { tone: "busy", headline: "Paid. We are getting your key", lead };
+  if (!ready) return { tone: "busy", headline: word("paid"), lead };
   // Keys arrive one by one, so a missing one is normal; only a failed item means that the rest will not come.
   const hasFailed = order.items.some(({ status }) => status === "failed");
-  const headline = `${ready} of ${keysWanted(order)} keys ${ready === 1 ? "is" : "are"} ready`;
+  const headline = word("partly", { ready, wanted: keysWanted(order) }, ready);
   return { tone: hasFailed ? "" : "busy", headline, lead };
 }
 
 function delivered(order) {
-  if (!isComplete(order)) {
-    const lead = "Your key is being sealed and appears here in a moment.";
-    return { tone: "busy", headline: "Almost there", lead };
-  }
-  const headline = keysReady(order) === 1 ? "Your key is ready" : "Your keys are ready";
-  return { tone: "good", headline, lead: "Have fun. This page stays here if you need a key again." };
+  if (!isComplete(order)) return { tone: "busy", headline: word("almost"), lead: word("almost_lead") };
+  return { tone: "good", headline: word("key_ready", {}, keysReady(order)), lead: word("key_ready_lead") };
 }
 
 // The API's general sentence is the same for every held order; what nobody foresaw has its reason in the timeline.
@@ -191,7 +224,7 @@ function held(order, { now }) {
   const { payment } = order;
   if (payment?.headline) return { headline: payment.headline, lead: payment.reason };
   const lead = outlook(order, now) || (lastLine(order, "order", "held")?.message ?? order.error);
-  const headline = order.waits_for === "supplier" ? "Your key has to wait" : "Your order is on hold";
+  const headline = word(order.waits_for === "supplier" ? "has_to_wait" : "on_hold");
   return { headline, lead, canHaveMoneyBack: order.can_have_money_back };
 }
 
@@ -199,37 +232,27 @@ function held(order, { now }) {
 
 function refundLead(refunds) {
   const waiting = refunds.filter(({ status }) => status === "requested");
-  if (waiting.some(({ address }) => !address)) {
-    return "Your money goes back to you. Tell us below which address it goes to.";
-  }
-  if (waiting.length) {
-    return "Your money goes back to you. We have your address; once the coins are sent, the transaction appears here.";
-  }
-  return refunds.length ? "Your money is on its way back to you." : null;
+  if (waiting.some(({ address }) => !address)) return word("refund_asks");
+  if (waiting.length) return word("refund_has_address");
+  return refunds.length ? word("refund_on_its_way") : null;
 }
 
-export function refundSentence(refund, asks, date) {
+export function refundSentence(refund, asks) {
   const rests = refund.status === "requested" && !asks && refund.rests_until;
-  if (refund.status === "done") return "This was sent back and has arrived.";
-  if (refund.status === "sent") return "This was sent to you. The network may take a while to show it.";
-  if (rests) return `The address was changed, so we send nothing before ${date(rests)}. Was that not you? Write to us.`;
-  return asks
-    ? "We return this to you. Copy the address from your wallet: coins sent to a wrong address are lost."
-    : "We return this to you. Please check the address; it cannot be changed once the coins are sent.";
+  if (refund.status === "done") return word("refund_done");
+  if (refund.status === "sent") return word("refund_sent");
+  if (rests) return word("refund_rests", { time: exact(rests) });
+  return word(asks ? "refund_address" : "refund_check");
 }
 
 // --- A link that opens nothing ---
 
 export function lostStory(status, detail) {
-  if (status === 410) return { tone: "bad", headline: "This link has been replaced", lead: detail };
-  return {
-    tone: "bad",
-    headline: "This link does not open an order",
-    lead: "It may be cut off or too old. Nothing is lost: ask for a new one, and we e-mail it to you.",
-  };
+  if (status === 410) return { tone: "bad", headline: word("link_replaced"), lead: detail };
+  return { tone: "bad", headline: word("link_lost"), lead: word("link_lost_lead") };
 }
 
-// --- Keys, times ---
+// --- Keys, history, receipt ---
 
 /** One row per key that can be opened. */
 export function keyRows(order) {
@@ -238,7 +261,7 @@ export function keyRows(order) {
       id,
       rowId: `key-${id}`,
       product,
-      name: quantity > 1 ? `${product.title}, key ${index + 1} of ${quantity}` : product.title,
+      name: quantity > 1 ? word("key_of", { title: product.title, number: index + 1, quantity }) : product.title,
       openedAt,
     })),
   );
@@ -253,7 +276,7 @@ export function days(timeline) {
   const told = timeline.filter(({ kind, event }) => !INTERNAL.includes(`${kind} ${event}`));
   const lines = told.filter(({ message }, index) => message !== told[index - 1]?.message);
   for (const line of lines.toReversed()) {
-    const day = new Date(line.at).toLocaleDateString("en-GB", { weekday: "long", day: "numeric", month: "long" });
+    const day = dayOf(line.at);
     if (found.at(-1)?.day !== day) found.push({ day, lines: [] });
     found.at(-1).lines.push(line);
   }
@@ -261,47 +284,39 @@ export function days(timeline) {
 }
 
 /** The lines of the receipt: what was ordered, what was paid with what, and what went back. */
-export function receipt(order, date) {
+export function receipt(order) {
   const { payment, currency } = order;
   const lines = [
-    { name: "Order", value: order.id },
-    { name: "Ordered", value: date(order.created_at) },
+    { name: word("receipt_order"), value: order.id },
+    { name: word("receipt_ordered"), value: exact(order.created_at) },
     ...order.items.map(({ product, quantity, unit_price: price }) => ({
-      name: product.title, value: `${quantity} × ${price} ${currency}`,
+      name: product.title, value: `${quantity} × ${money(price, currency)}`,
     })),
-    { name: "Total", value: `${order.total} ${currency}` },
+    { name: word("receipt_total"), value: money(order.total, currency) },
   ];
   if (Number(payment?.actually_paid) > 0) lines.push(...paidLines(payment));
-  return [...lines, ...order.refunds.flatMap((refund) => refundLines(refund, date))];
+  return [...lines, ...order.refunds.flatMap(refundLines)];
 }
 
 function paidLines({ actually_paid: paid, pay_currency: coin, pay_address: address, ...rest }) {
   return [
-    { name: "Paid", value: `${paid} ${coin.toUpperCase()}` },
-    { name: "To our address", value: address },
+    { name: word("receipt_paid"), value: `${paid} ${coin.toUpperCase()}` },
+    { name: word("receipt_our_address"), value: address },
     ...transactionLines(rest),
   ];
 }
 
-function refundLines(refund, date) {
+function refundLines(refund) {
   const coins = `${refund.amount} ${refund.currency.toUpperCase()}`;
-  if (refund.status === "requested") return [{ name: "To be sent back", value: coins }];
+  if (refund.status === "requested") return [{ name: word("receipt_to_send"), value: coins }];
   const lines = [
-    { name: "Sent back", value: `${coins}, ${date(refund.sent_at)}` },
-    { name: "To your address", value: refund.address },
+    { name: word("receipt_sent"), value: `${coins}, ${exact(refund.sent_at)}` },
+    { name: word("receipt_your_address"), value: refund.address },
     ...transactionLines(refund),
   ];
-  return refund.done_at ? [...lines, { name: "Arrived", value: date(refund.done_at) }] : lines;
+  return refund.done_at ? [...lines, { name: word("receipt_arrived"), value: exact(refund.done_at) }] : lines;
 }
 
 function transactionLines({ transaction_id: id, transaction_url: link }) {
-  return id ? [{ name: "Transaction", value: id, link }] : [];
-}
-
-export function ago(at, now) {
-  const seconds = Math.max(0, (now - Date.parse(at)) / 1000);
-  const words = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
-  const units = [["day", 86400], ["hour", 3600], ["minute", 60]];
-  const found = units.find(([, size]) => seconds >= size);
-  return found ? words.format(-Math.trunc(seconds / found[1]), found[0]) : "just now";
+  return id ? [{ name: word("receipt_transaction"), value: id, link }] : [];
 }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { download, opened, pictureType, sorry, trimmed, unseal } from "../../static/bitloot/keys.js";
+import "./orders.mjs";
 
 const KEY = { download_url: "https://r2.example/k", fallback_url: "https://shop.example/objects/k" };
 

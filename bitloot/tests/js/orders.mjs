@@ -1,4 +1,11 @@
-// Orders as the API sends them, for the tests of the page's scripts.
+// Orders as the API sends them, for the tests of the page's scripts, which say everything in the server's words.
+
+import { readFileSync } from "node:fs";
+
+import { learn } from "../../static/bitloot/story.js";
+
+export const WORDS = JSON.parse(readFileSync(process.env.WORDS, "utf8")); // by language; written by test_scripts.py
+learn(WORDS.en);
 
 export const NOW = Date.parse("2030-05-01T12:00:00Z");
 

@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  ago, days, isSettled, keyRows, lostStory, openPayment, receipt, refundSentence, tell,
+  ago, days, exact, isSettled, keyRows, learn, lostStory, money, openPayment, receipt, refundSentence, tell,
 } from "../../static/bitloot/story.js";
-import { NOW, at, item, line, order, payment } from "./orders.mjs";
+import { NOW, WORDS, at, item, line, order, payment } from "./orders.mjs";
 
 const VIEW = { now: NOW, rest: null, askedAt: null };
 const told = (changes, view = {}) => tell(order(changes), { ...VIEW, ...view });
@@ -168,8 +168,8 @@ test("each state of a refund has its sentence", () => {
   const sentences = [refund({}), refund({ status: "sent" }), refund({ status: "done" })];
   assert.equal(new Set(sentences.map((one) => refundSentence(one, one.status === "requested"))).size, 3);
   const rests = refund({ address: "bc1qx", rests_until: at(-60) });
-  assert.match(refundSentence(rests, false, () => "tomorrow"), /nothing before tomorrow/);
-  assert.doesNotMatch(refundSentence({ ...rests, status: "sent" }, false, () => "tomorrow"), /tomorrow/);
+  assert.match(refundSentence(rests, false), /nothing before 1 May 2030/);
+  assert.doesNotMatch(refundSentence({ ...rests, status: "sent" }, false), /2030/);
 });
 
 test("a payment in question is told in the API's words, whether the order is held for it or not", () => {
@@ -213,24 +213,35 @@ test("the history goes by day, is newest first and says a sentence once", () => 
 test("the receipt names what was bought, what was paid, and what went back", () => {
   const transaction = { transaction_id: "0xab", transaction_url: "https://etherscan.io/tx/0xab" };
   const paid = payment({ status: "finished", actually_paid: "0.0002", ...transaction });
-  const back = { status: "done", amount: "1", currency: "btc", address: "bc1qmine", transaction_id: "f4", done_at: at(1) };
-  const lines = receipt(order({ payment: paid, refunds: [back] }), () => "then");
+  const sent = { transaction_id: "f4", sent_at: at(2), done_at: at(1) };
+  const back = { status: "done", amount: "1", currency: "btc", address: "bc1qmine", ...sent };
+  const lines = receipt(order({ payment: paid, refunds: [back] }));
   assert.deepEqual(lines.map(({ name, value }) => `${name}: ${value}`), [
-    "Order: o1", "Ordered: then", "Ember Drift: 1 × 9.99 EUR", "Total: 9.99 EUR", "Paid: 0.0002 BTC",
-    "To our address: bc1qx", "Transaction: 0xab", "Sent back: 1 BTC, then", "To your address: bc1qmine",
-    "Transaction: f4", "Arrived: then",
+    "Order: o1", `Ordered: ${exact(at(60))}`, "Ember Drift: 1 × 9.99 EUR", "Total: 9.99 EUR", "Paid: 0.0002 BTC",
+    "To our address: bc1qx", "Transaction: 0xab", `Sent back: 1 BTC, ${exact(at(2))}`, "To your address: bc1qmine",
+    "Transaction: f4", `Arrived: ${exact(at(1))}`,
   ]);
   assert.equal(lines.find(({ name }) => name === "Transaction").link, "https://etherscan.io/tx/0xab");
 });
 
 test("an unpaid order's receipt names no payment", () => {
-  const names = receipt(order({ payment: payment() }), () => "then").map(({ name }) => name);
+  const names = receipt(order({ payment: payment() })).map(({ name }) => name);
   assert.deepEqual(names, ["Order", "Ordered", "Ember Drift", "Total"]);
 });
 
 test("times are said in words", () => {
   assert.equal(ago(at(0), NOW), "just now");
   assert.equal(ago(at(125), NOW), "2 hours ago");
+});
+
+test("words, numbers and days are those of the page's language", () => {
+  learn(WORDS.de);
+  const keys = (ready) => told({ status: "partially_fulfilled", items: partly(ready, 3) }).headline;
+  const found = [keys(1), keys(2), money("1234.5", "EUR"), ago(at(125), NOW), days([line("order", "x")])[0].day];
+  const { lead } = told(SHORT);
+  learn(WORDS.en);
+  assert.deepEqual(found, ["1 von 3 Keys ist da", "2 von 3 Keys sind da", "1234,50 EUR", "vor 2 Stunden", "Mittwoch, 1. Mai"]);
+  assert.match(lead, /^0.0001 von 0.0002 BTC sind angekommen, es fehlen noch 5,00 EUR\./);
 });
 
 test("a replaced link is told in the API's words", () => {
