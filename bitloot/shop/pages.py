@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import get_language_from_request
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods, require_safe
 
 from bitloot.shop.forms import CheckoutForm
@@ -64,6 +65,7 @@ def checkout(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@gzip_page  # also without a proxy that does it; there is nothing secret in it
 def order_page(request: HttpRequest, order_id: uuid.UUID) -> HttpResponse:
     """Answer the same bytes for every id: only the bearer learns whether there is such an order."""
     return render(request, "shop/order.html")

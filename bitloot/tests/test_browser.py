@@ -45,7 +45,7 @@ def browser(tmp_path: Path) -> Iterator[WebDriver]:
     options.binary_location = str(find_program("chromium", "chromium"))
     for switch in [*SWITCHES, f"--user-data-dir={tmp_path}"]:
         options.add_argument(switch)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(str(find_program("chromedriver", "chromium-driver"))))
     yield driver
     driver.quit()

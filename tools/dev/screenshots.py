@@ -162,7 +162,7 @@ class Scene:
 def main() -> None:
     shutil.rmtree(PICTURES, ignore_errors=True)
     PICTURES.mkdir(parents=True)
-    with _folder() as folder, _store(folder / "store") as store, _browser(folder / "profile") as browser:
+    with _folder() as folder, finished_store(folder / "store") as store, _browser(folder / "profile") as browser:
         for page in list(Scene(store).pages()):
             shifts = [_take(browser, store.url, page, device, scheme) for device in WIDTHS for scheme in SCHEMES]
             print(f"{page.name:16} layout shift {max(shifts):.3f}", flush=True)
@@ -176,7 +176,8 @@ def _folder() -> Iterator[Path]:
 
 
 @contextmanager
-def _store(folder: Path) -> Iterator[Store]:
+def finished_store(folder: Path) -> Iterator[Store]:
+    """Start a store as production has it: its own error pages, and the static files as an image holds them."""
     # DEBUG is off because Django shows its own page instead of ours for what is not found.
     services = {"DATABASE_URL": "", "REDIS_URL": "", "DEBUG": "0"}
     store = Store(folder, port=free_port(), sandbox_port=free_port(), **services)
