@@ -15,6 +15,8 @@ from django.core.validators import validate_email
 from django.utils.http import is_same_domain
 from environ import Env
 
+from bitloot.mail_providers import PROVIDERS, Provider
+
 logger = logging.getLogger(__name__)
 
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -22,14 +24,14 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EXAMPLES = ("change", "example", "secret", "password", "your", "xxx")
 # Variables that begin like ours and that nothing reads are most likely misspelt.
 FAMILIES = (
-    "ALERT_", "APPROVAL_", "BACKUP_", "COINS_", "KEY_", "KINGUIN_", "MAIL_RETENTION_", "MIGRATE_", "NOWPAYMENTS_",
-    "ORDER_TOKEN_", "OVERPAID_", "PAYMENT_", "R2_", "REFUND_", "SAFE_", "SECRET_KEY", "SIGNED_URL_", "STAFF_",
-    "STORE_", "SUPPORT_", "THROTTLE_", "TRUSTED_", "UNPAID_", "WEBHOOK_",
+    "ALERT_", "APPROVAL_", "BACKUP_", "COINS_", "EMAIL_WEBHOOK_", "KEY_", "KINGUIN_", "MAIL_RETENTION_", "MIGRATE_",
+    "NOWPAYMENTS_", "ORDER_TOKEN_", "OVERPAID_", "PAYMENT_", "R2_", "REFUND_", "SAFE_", "SECRET_KEY", "SIGNED_URL_",
+    "STAFF_", "STORE_", "SUPPORT_", "THROTTLE_", "TRUSTED_", "UNPAID_", "WEBHOOK_",
 )  # fmt: skip
 POSTGRES = ("postgres", "postgresql", "psql", "pgsql")
 SMTP = ("smtp", "smtps", "smtp+tls", "smtp+ssl")
 # Kept where somebody finds it; the other schemes of django-environ throw mail away.
-KEEPS_MAIL = (*SMTP, "filemail")
+KEEPS_MAIL = (*SMTP, "filemail", *PROVIDERS)
 # Our own secrets. Random ones of this length have more different characters than this, in any alphabet.
 OWN_SECRET, OWN_DIFFERENT = 43, 8
 # Secrets that a provider made; theirs are shorter.
@@ -397,10 +399,20 @@ def mail_url(text: str, *, known: tuple[str, ...]) -> dict[str, Any]:
     scheme = text.partition("://")[0]
     if scheme not in known:
         raise Wrong(f"has to begin with one of {', '.join(f'{word}://' for word in known)}")
+    if provider := PROVIDERS.get(scheme):
+        return _provider_of_mail(provider, split_url(text))
     if scheme in SMTP:
         split_url(text)  # django-environ would take one without a host
     config: dict[str, Any] = Env.email_url_config(text)
     return config
+
+
+def _provider_of_mail(provider: Provider, url: SplitResult) -> dict[str, Any]:
+    if not url.password or (provider.user and not url.username):
+        raise Wrong("needs the provider's key: anymail+NAME://USER:KEY@HOST")
+    if url.port or url.path.strip("/") or url.query:
+        raise Wrong("ends with the provider's host: docs/mail.md has it for each")
+    return {"EMAIL_BACKEND": provider.backend, "ANYMAIL": provider.settings(url), "PROVIDER": provider}
 
 
 def sentry_dsn(text: str) -> str:

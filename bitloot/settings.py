@@ -14,6 +14,7 @@ from kombu import Exchange, Queue
 from bitloot import environment
 from bitloot.core import sentry
 from bitloot.environment import Environment
+from bitloot.mail_providers import PROVIDERS
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = Path(os.environ.get("BITLOOT_VAR", BASE_DIR / "var"))
@@ -55,6 +56,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "csp",
+    "anymail",
     "django_otp",
     "django_otp.plugins.otp_totp",
     "django_otp.plugins.otp_static",
@@ -230,7 +232,7 @@ CELERY_BEAT_SCHEDULE = {
 }
 
 # --- Mail -------------------------------------------------------------------------------------------------------------
-_mail_schemes = tuple(environ.Env.EMAIL_SCHEMES) if DEBUG else environment.KEEPS_MAIL
+_mail_schemes = (*environ.Env.EMAIL_SCHEMES, *PROVIDERS) if DEBUG else environment.KEEPS_MAIL
 _mail = env.mail("EMAIL_URL", schemes=_mail_schemes)
 EMAIL_BACKEND = _mail.get("EMAIL_BACKEND", "django.core.mail.backends.dummy.EmailBackend")
 EMAIL_HOST, EMAIL_PORT = _mail.get("EMAIL_HOST"), _mail.get("EMAIL_PORT")
@@ -238,6 +240,13 @@ EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail.get("EMAIL_HOST_USER"), _mail.get("
 EMAIL_USE_TLS, EMAIL_USE_SSL = _mail.get("EMAIL_USE_TLS", False), _mail.get("EMAIL_USE_SSL", False)
 EMAIL_FILE_PATH = _mail.get("EMAIL_FILE_PATH")
 EMAIL_TIMEOUT = 15
+_mail_provider = _mail.get("PROVIDER")
+EMAIL_WEBHOOK_SECRET = env.their_secret("EMAIL_WEBHOOK_SECRET", required=_mail_provider is not None)
+# What a provider says of a mail later: that it arrived, came back, or was reported as spam.
+EMAIL_WEBHOOK_VIEW = _mail_provider.webhook if _mail_provider else ""
+ANYMAIL = {"REQUESTS_TIMEOUT": EMAIL_TIMEOUT, **_mail.get("ANYMAIL", {})}
+if _mail_provider:
+    ANYMAIL |= _mail_provider.webhook_settings(EMAIL_WEBHOOK_SECRET)
 DEFAULT_FROM_EMAIL = env.read("DEFAULT_FROM_EMAIL", environment.sender, default="", required=True)
 env.require(
     DEBUG or "@localhost" not in DEFAULT_FROM_EMAIL,

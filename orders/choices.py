@@ -53,6 +53,7 @@ class AlertKind(models.TextChoices):
     ORDER_HELD = "order_held", "Order held"
     APPROVAL_WAITING = "approval_waiting", "Approval waiting"
     MAIL_FAILED = "mail_failed", "Mail failed"
+    MAIL_BOUNCED = "mail_bounced", "Mail came back"
     PAYMENT_REVIEW = "payment_review", "Payment review"
     PAYMENT_POISON = "payment_poison", "Payment crashed its worker"
     PAYMENT_UNREADABLE = "payment_unreadable", "Payment cannot be read"

@@ -15,6 +15,7 @@ from smtplib import (
     SMTPResponseException,
 )
 
+from anymail.exceptions import AnymailError, AnymailRecipientsRefused
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
@@ -40,6 +41,9 @@ MAX_ATTEMPTS = 10 + GIVE_UP_AFTER // 900
 LISTED = 50  # orders in one mail
 # Said before a mail was offered: about us, not about the mail.
 _ABOUT_US = (SMTPConnectError, SMTPHeloError, SMTPAuthenticationError)
+_KEY_REFUSED = (401, 403)
+# The errors of a mail server, of a provider's API, and of the way there.
+NOT_SENT = (SMTPException, AnymailError, OSError)
 
 
 @contextmanager
@@ -80,8 +84,8 @@ def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None
         message.connection = server
         message.send()
         failpoint("mail.sent")
-    except (SMTPException, OSError) as err:
-        with suppress(SMTPException, OSError):
+    except NOT_SENT as err:
+        with suppress(*NOT_SENT):
             server.close()  # whatever it was, the next mail gets a new connection
         _record_failure(mail, err)
     else:
@@ -91,11 +95,11 @@ def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None
             close_alert(AlertKind.MAIL_FAILED, MAIL_SERVER, by="automatic: a mail was sent")
 
 
-def _record_failure(mail: Email, err: SMTPException | OSError) -> None:
+def _record_failure(mail: Email, err: Exception) -> None:
     """Try again later, for a day, unless the mail server refused this mail for good."""
     name = _in_words(err)
     logger.warning("mail %s of %s failed: %s", mail.pk, mail.order_id, name)
-    about_us = isinstance(err, _ABOUT_US)
+    about_us = isinstance(err, _ABOUT_US) or _status(err) in _KEY_REFUSED
     if _is_final(err) and not about_us:
         _give_up(mail, f"The mail server refused it for good: {name}.")
     elif mail.attempts + 1 >= MAX_ATTEMPTS:
@@ -117,14 +121,25 @@ def _alert_refusing_us(name: str) -> None:
     )
 
 
+def _status(err: BaseException) -> int | None:
+    return err.status_code if isinstance(err, AnymailError) else None
+
+
 def _codes(err: BaseException) -> list[int]:
+    if status := _status(err):
+        return [status]
     if isinstance(err, SMTPRecipientsRefused):
         return [code for code, _ in err.recipients.values()]
     return [err.smtp_code] if isinstance(err, SMTPResponseException) else []
 
 
 def _is_final(err: BaseException) -> bool:
-    """Whether the server answered 5xx, whatever the command; 4xx (greylisting, a full box, a rate limit) passes."""
+    """Whether the server answered 5xx, whatever the command; 4xx (greylisting, a full box, a rate limit) passes.
+
+    Of a provider's API, which mixes up who is meant, only the refusal of the reader or of our key is final.
+    """
+    if isinstance(err, AnymailError):
+        return isinstance(err, AnymailRecipientsRefused) or _status(err) in _KEY_REFUSED
     codes = _codes(err)
     return bool(codes) and all(500 <= code < 600 for code in codes)
 
@@ -173,6 +188,7 @@ def _message(mail: Email, items: list[OrderItem]) -> EmailMultiAlternatives:
         reply_to=[settings.SUPPORT_EMAIL],
         headers=_headers(mail),
     )
+    message.metadata = {"mail": str(mail.pk)}  # type: ignore[attr-defined]  # what orders.bounces is told again
     message.attach_alternative(letter.html, "text/html")
     if letter.cover is not None:
         message.mixed_subtype = "related"  # type: ignore[attr-defined]  # missing in the stubs

@@ -122,6 +122,13 @@ def send_fresh_link(*, order_id: uuid.UUID, email: str) -> None:
         _renew(order_id if is_allowed else uuid.UUID(int=0))
 
 
+def id_of(number: str, *, email: str) -> uuid.UUID:
+    """Return the id of the address's newest order that begins with these digits; one of no order if there is none."""
+    lowest, highest = uuid.UUID(number.ljust(32, "0")), uuid.UUID(number.ljust(32, "f"))
+    found = Order.objects.filter(email__iexact=email.strip(), pk__range=(lowest, highest)).order_by("-created_at")
+    return found.values_list("pk", flat=True).first() or uuid.UUID(int=0)
+
+
 def look_up(*, order_id: uuid.UUID | None, email: str) -> None:
     """Mail a fresh link to this order, or a list of all orders of the address; the caller cannot tell what was found.
 
@@ -166,6 +173,7 @@ def correct_address(order: Order, *, email: str, actor: str, reason: str) -> Non
     # Mails that failed to reach the old address no longer need attention: the new one gets a link to all of it.
     for mail in order.emails.filter(status=Email.Status.FAILED):
         close_alert(AlertKind.MAIL_FAILED, mail, by=actor)
+    close_alert(AlertKind.MAIL_BOUNCED, order, by=actor)
     wakeup.notify("orders")
 
 

@@ -1,11 +1,16 @@
 """Providers call here: verify the raw bytes, store, answer. Plain Django views; DRF refuses Kinguin's content type."""
 
 import logging
+from collections.abc import Callable
+from functools import cache
+from json import JSONDecodeError
 
+from anymail.exceptions import AnymailWebhookValidationFailure
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.db import Error as DatabaseFailure
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.utils.module_loading import import_string
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 from prometheus_client import Counter
@@ -73,6 +78,32 @@ def kinguin_webhook(request: HttpRequest) -> HttpResponse:
     kept = {"X-Event-Name": request.headers.get("X-Event-Name", "")[:64]}
     external_id = event.external_id or event.order_id
     return _keep("kinguin", body, kept, external_id, event.event_type, client.webhook_answer)
+
+
+@csrf_exempt
+def mail_events(request: HttpRequest) -> HttpResponse:
+    """Let anymail check and read what the mail provider says; orders.bounces records it before the answer."""
+    if not settings.EMAIL_WEBHOOK_VIEW:
+        return HttpResponse(status=404)
+    body = _body(request)
+    if isinstance(body, HttpResponse):
+        return body
+    try:
+        answer = _anymail_view(settings.EMAIL_WEBHOOK_VIEW)(request)
+    except AnymailWebhookValidationFailure:
+        return _refuse(request, "mail")
+    except (JSONDecodeError, UnicodeDecodeError):
+        return _answer("mail", 400)
+    except DatabaseFailure as err:
+        logger.error("a webhook of the mail provider could not be recorded: %s", type(err).__name__)
+        return _answer("mail", 503)
+    return _answer("mail", answer.status_code)
+
+
+@cache
+def _anymail_view(path: str) -> Callable[[HttpRequest], HttpResponse]:
+    view: Callable[[HttpRequest], HttpResponse] = import_string(path).as_view()
+    return view
 
 
 def _refuse(request: HttpRequest, provider: str) -> HttpResponse:

@@ -42,7 +42,8 @@ PATIENCE_WITH_ANSWERS = timedelta(minutes=15)
 UNPAID = (Order.Status.PENDING, Order.Status.UNDERPAID, Order.Status.EXPIRED, Order.Status.CANCELLED)
 # An open alert of these kinds does not mean that staff know what an order is waiting for.
 TELL_OF_NO_TROUBLE = (
-    AlertKind.MAIL_FAILED, AlertKind.OVERPAID, AlertKind.ACCEPTED_BELOW_PRICE, AlertKind.REFUND_OF_DELIVERED,
+    AlertKind.MAIL_FAILED, AlertKind.MAIL_BOUNCED, AlertKind.OVERPAID, AlertKind.ACCEPTED_BELOW_PRICE,
+    AlertKind.REFUND_OF_DELIVERED,
 )  # fmt: skip
 ROUNDING = Decimal("1.000000001")
 NOT_SERVED = (*UNPAID, Order.Status.FAILED)

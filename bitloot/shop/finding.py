@@ -14,7 +14,8 @@ from bitloot.shop.forms import NOT_AN_ADDRESS, MailboxField
 from bitloot.shop.throttling import too_often
 from orders import services
 
-_FULL_NUMBER = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
+# The whole one, or the eight characters that the order's page shows.
+_NUMBER = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}|\b[0-9a-f]{8}\b", re.IGNORECASE)
 
 
 class FindForm(forms.Form):
@@ -37,17 +38,20 @@ class FindForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
     )
 
-    def clean_number(self) -> uuid.UUID | None:
+    def clean_number(self) -> str:
         """Take the number out of whatever was pasted: a link, capitals, or with words around it."""
         typed = self.cleaned_data["number"].strip()
         if not typed:
-            return None
-        found = _FULL_NUMBER.search(typed)
+            return ""
+        found = _NUMBER.search(typed)
         if found is None:
             raise forms.ValidationError(
-                _("This is not a whole order number. It has 32 letters and digits; or leave the field empty.")
+                _(
+                    "This is not an order number. It begins with 8 letters and digits, like 4f0c91ab;"
+                    " or leave the field empty."
+                )
             )
-        return uuid.UUID(found[0])
+        return found[0].replace("-", "").lower()
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -59,7 +63,9 @@ def find_order(request: HttpRequest) -> HttpResponse:
     form = FindForm(request.POST)
     if not form.is_valid():
         return _page(request, form, status=422)
-    services.look_up(order_id=form.cleaned_data["number"], email=form.cleaned_data["email"])
+    number, email = form.cleaned_data["number"], form.cleaned_data["email"]
+    order_id = services.id_of(number, email=email) if number else None
+    services.look_up(order_id=order_id, email=email)
     return _page(request, form, is_sent=True)
 
 

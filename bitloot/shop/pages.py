@@ -13,6 +13,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods, require_safe
 
 from bitloot.shop.forms import CheckoutForm
@@ -69,6 +70,7 @@ def checkout(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
+@gzip_page  # also without a proxy that does it; there is nothing secret in it
 def order_page(request: HttpRequest, order_id: uuid.UUID) -> HttpResponse:
     """Answer the same bytes for every id: only the bearer learns whether there is such an order."""
     return render(request, "shop/order.html", {"words": WORDS})

@@ -53,7 +53,6 @@ WORDS: "dict[str, Words | dict[str, Words]]" = {
     "refund_due": _("We owe you a refund"),
     "refunded": _("Your money was returned"),
     "expected": _("Expected by {time}"),
-    "order_number": _("Order {id}"),
     "link_replaced": _("This link has been replaced"),
     "link_lost": _("This link does not open an order"),
     "link_lost_lead": _("It may be cut off or too old. Nothing is lost: ask for a new one, and we e-mail it to you."),

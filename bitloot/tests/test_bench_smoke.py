@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from tools.bench import load, report
+from tools.bench import crypto, load, report
 from tools.bench.cpu import Meter
 from tools.bench.delivery import Deliveries, Mails
 from tools.bench.http import Sample
@@ -23,8 +23,9 @@ class Answering(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.seen[self.path] += 1
-        self.send_response(204 if self.path == "/nothing" else 201)
-        if self.path == "/nothing":
+        time.sleep(0.06 if self.path == "/slow" else 0)
+        self.send_response(204 if self.path in ("/nothing", "/slow") else 201)
+        if self.path in ("/nothing", "/slow"):
             self.end_headers()
             return
         self.send_header("content-length", "0" if self.path == "/mute" else str(len(body) * 20_000))
@@ -71,6 +72,18 @@ def test_every_request_is_sent_once_and_every_answer_read_to_its_end(server):
 def test_a_run_ends_when_its_time_is_over(server):
     done = load.run([post("/nothing")] * 10_000, port=server.server_port, connections=2, seconds=1)
     assert 2 <= len(done.latencies) < 10_000
+
+
+def test_a_pace_is_kept_and_a_wait_counts_from_when_its_turn_was(server):
+    done = load.run_paced([post("/nothing")] * 30, port=server.server_port, connections=2, rate=100)
+    assert [done.statuses, done.seconds > 0.28] == [{204: 30}, True]
+    slow = load.run_paced([post("/slow")] * 4, port=server.server_port, connections=1, rate=1000)
+    assert slow.percentile(0.99) > 0.2  # the last one waited for the three before it
+
+
+@pytest.mark.node
+def test_a_page_that_is_left_open_asks_seldom():
+    assert 1 <= crypto.reads_per_minute() < 10
 
 
 def test_a_server_that_hangs_up_stops_the_measurement():
@@ -130,12 +143,16 @@ def test_sizes_are_told_side_by_side_with_the_plan():
 @pytest.mark.timeout(600)
 def test_the_bench_measures_an_acknowledgement_and_a_delivery():
     command = [sys.executable, "-m", "tools.bench", "--quick", "--seconds", "0.3", "--orders", "3"]
-    command += ["--only", "^IPN, repeated|in 0 ms|paid to mailed"]
+    command += ["--only", "^IPN, repeated|revealed|Page: order|sealed, opened|in 0 ms|paid to mailed"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=580, check=False)
     assert [done.returncode, done.stderr] == [0, ""]
     rows = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| ")]
-    assert rows[:2] == ["what", "IPN, repeated, worker stopped"]
-    assert [row.partition(":")[0].partition(";")[0] for row in rows[2:]] == [
+    assert rows[:3] == ["what", "IPN, repeated, worker stopped", "Key revealed, 100 a second"]
+    assert [row.partition(":")[0].partition(";")[0] for row in rows[3:]] == [
+        "Page",
+        "A key sealed",
+        "A key opened",
+        "A link to R2 signed",
         "Orders delivered, the supplier answers in 0 ms",
         "From paid to mailed at 10 orders/s",
     ]

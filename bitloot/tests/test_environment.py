@@ -5,17 +5,21 @@ import re
 import subprocess
 import sys
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 import pytest
+from django.test import override_settings
+from django.utils.module_loading import import_string
 
 from bitloot import environment
 from bitloot.environment import Environment
+from bitloot.mail_providers import PROVIDERS
 from tools.dev import configuration
 from tools.dev.devenv import ROOT, contract_variables, process_environment, write_environment
 
 RANDOM = "Zq3vX8_bNw1mK7-tYr5cJ0hGdLs2PfUeA9iOxV4kQ6B"
 OTHER = RANDOM[::-1]
-WEBHOOK = "5f2a9c7be1804d36"
+WEBHOOK, MAIL_SECRET = "5f2a9c7be1804d36", "7c41e98d2ab06f53"
 NUMBERS = ("abc", "", "1e999", "NaN", "Infinity", "-1", "15m")
 
 
@@ -85,6 +89,10 @@ def test_the_example_file_marks_what_is_required():
 
 DATABASE = "has to end with the number of a database from 0 to 14, like /0; the cache takes the next one"
 SERVICE = "is not a URL of apprise; its documentation lists one for each service"
+MAIL = (
+    "has to begin with one of smtp://, smtps://, smtp+tls://, smtp+ssl://, filemail://, anymail+brevo://,"
+    " anymail+mailgun://, anymail+mailjet://, anymail+postmark://, anymail+resend://, anymail+ses://"
+)
 DAYS = "has to be a whole number from 30 to 36500, or never"
 FLAG = "has to be one of 1, 0, true, false, yes, no, on, off"
 WRONG = {
@@ -128,9 +136,13 @@ WRONG = {
         "redis://:word@host/15": DATABASE,
     },
     "EMAIL_URL": {
-        "mail.example": "has to begin with one of smtp://, smtps://, smtp+tls://, smtp+ssl://, filemail://",
-        "consolemail://": "has to begin with one of smtp://, smtps://, smtp+tls://, smtp+ssl://, filemail://",
+        "mail.example": MAIL,
+        "consolemail://": MAIL,
         "smtp://": "is not a URL",
+        "anymail+postmark://api.postmarkapp.com": "needs the provider's key: anymail+NAME://USER:KEY@HOST",
+        "anymail+mailjet://:key@api.mailjet.com": "needs the provider's key: anymail+NAME://USER:KEY@HOST",
+        "anymail+brevo://k:key@api.brevo.com/v3": "ends with the provider's host: docs/mail.md has it for each",
+        "anymail+postmark://": "is not a URL",
         "smtp+tls://shop:word@host:port": "is not a URL",
     },
     "DEFAULT_FROM_EMAIL": {
@@ -170,6 +182,10 @@ WRONG = {
     "KINGUIN_BASE_URL": {"https://gateway.kinguin.example": "has to end with /esa/api"},
     "KINGUIN_API_KEY": {WEBHOOK: "KINGUIN_WEBHOOK_SECRET has the same value as KINGUIN_API_KEY; each needs its own"},
     "KINGUIN_WEBHOOK_SECRET": {RANDOM: "has to have 16 to 32 characters"},
+    "EMAIL_WEBHOOK_SECRET": {
+        "short": "has to have 16 to 200 characters",
+        WEBHOOK: "KINGUIN_WEBHOOK_SECRET has the same value as EMAIL_WEBHOOK_SECRET; each needs its own",
+    },
     "SAFE_MODE": {"enabled": FLAG},
     "R2_BUCKET": {
         "keys": "R2_ENDPOINT, R2_ACCESS_KEY_ID, R2_SECRET_ACCESS_KEY, R2_BUCKET belong together; R2_ENDPOINT,"
@@ -263,6 +279,7 @@ RIGHT = [
     ("PAYMENT_QUOTES_PER_ORDER", "1", 1),
     ("PAYMENT_TOLERANCE", "0.05", Decimal("0.05")),
     ("NOWPAYMENTS_BASE_URL", "http://127.0.0.1:1/x/v1/", "http://127.0.0.1:1/x/v1"),
+    ("EMAIL_WEBHOOK_SECRET", MAIL_SECRET, MAIL_SECRET),
     ("KINGUIN_WEBHOOK_SECRET", f"{WEBHOOK}, {WEBHOOK[::-1]}", (WEBHOOK, WEBHOOK[::-1])),
     ("SAFE_MODE", "yes", True),
     ("SAFE_MODE", "off", False),
@@ -308,6 +325,45 @@ def test_mail_is_delivered_as_the_url_says():
         "mail.example", 465, "w@rd",
     )  # fmt: skip
     assert (settings["EMAIL_USE_SSL"], settings["EMAIL_USE_TLS"]) == (True, False)
+
+
+BASIC, API_KEY, API_KEY_IN_URL = {"WEBHOOK_SECRET": f"bitloot:{MAIL_SECRET}"}, "k3y/with@signs", "k3y%2Fwith%40signs"
+
+
+@pytest.mark.parametrize(
+    ("url", "anymail"),
+    [
+        ("anymail+brevo://key:{}@api.brevo.com",
+         {"BREVO_API_KEY": API_KEY, "BREVO_API_URL": "https://api.brevo.com/v3/", **BASIC}),
+        ("anymail+mailgun://api:{}@api.eu.mailgun.net",
+         {"MAILGUN_API_KEY": API_KEY, "MAILGUN_API_URL": "https://api.eu.mailgun.net/v3/",
+          "MAILGUN_WEBHOOK_SIGNING_KEY": MAIL_SECRET}),
+        ("anymail+mailjet://public:{}@api.mailjet.com",
+         {"MAILJET_API_KEY": "public", "MAILJET_SECRET_KEY": API_KEY, **BASIC,
+          "MAILJET_API_URL": "https://api.mailjet.com/v3.1/"}),
+        ("anymail+ses://AKIA1:{}@eu-central-1",
+         {"AMAZON_SES_CLIENT_PARAMS": {
+             "region_name": "eu-central-1", "aws_access_key_id": "AKIA1", "aws_secret_access_key": API_KEY}, **BASIC}),
+    ],
+)  # fmt: skip
+def test_mail_may_leave_over_a_providers_api(url, anymail):
+    settings, wrong = read_settings(EMAIL_URL=url.format(API_KEY_IN_URL), EMAIL_WEBHOOK_SECRET=MAIL_SECRET)
+    assert (wrong, settings["ANYMAIL"]) == ([], {"REQUESTS_TIMEOUT": 15, **anymail})
+    assert {API_KEY, MAIL_SECRET} <= set(settings["env"].secret_values())  # kept out of every log line
+
+
+def test_a_provider_of_mail_needs_its_webhooks_secret():
+    url = f"anymail+resend://key:{API_KEY_IN_URL}@api.resend.com"
+    assert read_settings(EMAIL_URL=url)[1] == ["EMAIL_WEBHOOK_SECRET is not set"]
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_every_provider_can_send_and_be_told(name):
+    provider = PROVIDERS[name]
+    url = urlsplit(f"{name}://user:{WEBHOOK}@host.example")
+    with override_settings(ANYMAIL=provider.settings(url) | provider.webhook_settings(WEBHOOK)):
+        import_string(provider.backend)()
+        import_string(provider.webhook)()
 
 
 def test_broker_and_cache_have_a_database_each():

@@ -47,13 +47,27 @@ def test_every_page_leads_to_the_form_and_to_the_shops_address(client, settings)
 
 @pytest.mark.parametrize(
     "typed",
-    ["{id}", "{upper}", "{hex}", " order {id}. ", "https://shop.example/orders/{id}#m.1.2.x"],
+    [
+        "{id}",
+        "{upper}",
+        "{hex}",
+        "{short}",
+        "Order #{short}.",
+        " order {id}. ",
+        "https://shop.example/orders/{id}#m.1.2.x",
+    ],
 )
 def test_number_in_any_form_brings_a_fresh_link_and_no_list(client, order, typed):
-    number = typed.format(id=order.id, upper=str(order.id).upper(), hex=order.id.hex)
+    number = typed.format(id=order.id, upper=str(order.id).upper(), hex=order.id.hex, short=str(order.id)[:8])
     page = _find(client, number=number)
     assert (page.status_code, "is on its way" in page.content.decode()) == (200, True)
     assert (_owed(Email.Kind.FRESH_LINK), _owed()) == ([KIM], [])
+
+
+def test_short_number_opens_nobody_elses_order(client, order):
+    page = _find(client, number=str(order.id)[:8], email="eve@customer.example")
+    assert "is on its way" in page.content.decode()
+    assert (_owed(Email.Kind.FRESH_LINK), _owed()) == ([], [])
 
 
 def test_address_alone_brings_one_mail_with_a_link_to_each_of_its_orders(client, order):

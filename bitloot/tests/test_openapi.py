@@ -45,6 +45,7 @@ UNDOCUMENTED = {
     "api/payments/ipn",
     "api/webhooks/nowpayments",
     "api/webhooks/kinguin",
+    "api/webhooks/mail",
     "api/kinguin/webhook",
     "api/docs",
 }

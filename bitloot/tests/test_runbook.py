@@ -39,6 +39,7 @@ from orders import notifier
 from orders.alerts import raise_alert
 from orders.models import Approval, Notification, OrderItem, Product
 from orders.tasks import drain_mails, drain_notifications
+from orders.tests import test_bounces as bounces
 from orders.tests.factories import make_order
 from orders.tests.test_notifications import running_receiver
 from payments import coins, overpaid, settlement
@@ -1075,6 +1076,20 @@ def correct_the_address(staff):
     staff.fixture("settings").EMAIL_BACKEND = f"{__name__}.Server"
     order = make_order(email="wrong@example.org")
     drain_mails()
+    staff.sees()
+    staff.decides(order, "Correct the e-mail address", email="right@example.org")
+    drain_mails()
+    return order, "pending"
+
+
+@row("alert:mail_bounced")
+def correct_the_address_that_mails_come_back_from(staff):
+    bounces.use_postmark(staff.fixture("settings"))
+    wire = staff.fixture_of(responses.RequestsMock(assert_all_requests_are_fired=False))
+    wire.post(bounces.API, json=bounces.ACCEPTED)
+    order = make_order(email="wrong@example.org")
+    drain_mails()
+    bounces.tell(staff.anybody(), bounces.event(order.emails.get()))
     staff.sees()
     staff.decides(order, "Correct the e-mail address", email="right@example.org")
     drain_mails()

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.contrib.staticfiles.storage import staticfiles_storage
+from django.core.files.storage import FileSystemStorage
 from django.core.management import call_command
 from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import translation
 
+from bitloot.core.staticfiles import bundle
 from bitloot.shop.words import WORDS
 from tools.dev.services import find_program
 
@@ -22,7 +24,6 @@ TESTS = sorted((Path(settings.BASE_DIR) / "bitloot" / "tests" / "js").glob("*.te
 WORD = re.compile(r'\bword\((?:[^"()]*\? )?"(\w+)"')
 # A capital, and another word after it: nothing that a selector, a path or a name looks like.
 PROSE = re.compile(r"""["'`}>][A-Z][a-z’']+[ ,.:…]+[a-z][^"'`]*""")
-IMPORT = re.compile(r'from "(\./[^"]+)"')
 
 
 @pytest.mark.node
@@ -80,12 +81,25 @@ def collected(settings, tmp_path) -> Path:
     return tmp_path
 
 
-def test_scripts_import_each_other_under_the_names_of_their_content(collected):
-    entry = collected / staticfiles_storage.stored_name("bitloot/order.js")
-    found, waiting = set(), [entry]
-    while waiting:
-        script = waiting.pop()
-        found.add(script.name)
-        imported = [script.parent / name for name in IMPORT.findall(script.read_text())]
-        waiting += [other for other in imported if other.name not in found]
-    assert sorted(re.sub(r"\.[0-9a-f]{12}\.js$", "", name) for name in found) == [path.stem for path in ORDER_PAGE]
+def test_page_asks_for_one_script_that_holds_every_module(collected):
+    joined = (collected / staticfiles_storage.stored_name("bitloot/order.js")).read_text()
+    assert not re.search(r"^(import|export)\b", joined, re.MULTILINE)
+    modules = re.findall(r"^const \$(\w+) = ", joined, re.MULTILINE)
+    assert (sorted(modules), modules[-1]) == ([path.stem for path in ORDER_PAGE], "order")
+    assert modules.index("render") < modules.index("facts")  # what is imported comes first
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ('import { a as b } from "./b.js";', "cannot be joined: import { a as b }"),
+        ('import b from "./b.js";', "cannot be joined: import b"),
+        ("export default 1;", "cannot be joined: export default"),
+        ('import { a } from "./a.js";', "imports itself"),
+    ],
+)
+def test_script_that_cannot_be_joined_stops_the_build(source, why, tmp_path):
+    storage = FileSystemStorage(tmp_path)
+    (tmp_path / "a.js").write_text(source)
+    with pytest.raises(ValueError, match=re.escape(why)):
+        bundle({"x/a.js": (storage, "a.js")}, "x/a.js")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from tools.bench import delivery, http, lookups, report
+from tools.bench import crypto, delivery, http, lookups, report
 from tools.bench.load import NoAnswer
 from tools.bench.stack import Stack, running_stack
 from tools.dev.services import Missing
@@ -35,16 +35,26 @@ def main() -> None:
 
 
 def _measure(stack: Stack, options: argparse.Namespace) -> Iterator[list[str]]:
-    for row in http.rows(*_orders(stack, 10 if options.quick else ORDERS_READ)):
+    for row in http.rows(*_orders(stack, 20 if options.quick else ORDERS_READ)):
         if _wanted(options, row.name):
             runs = http.measure(
                 stack, row, runs=options.runs, seconds=options.seconds, connections=options.connections
             )  # fmt: skip
             yield _shown(report.http_line(row.name, runs))
+    yield from _small_things(stack, options)
     delivery.forget_webhooks(stack)
     with stack.worker():
         yield from _idle(stack, options)
         yield from _deliveries(stack, options)
+
+
+def _small_things(stack: Stack, options: argparse.Namespace) -> Iterator[list[str]]:
+    if _wanted(options, "Idle order page"):
+        reads = crypto.reads_per_minute()
+        yield _shown([f"Idle order page: {reads:.2f} reads a minute over a day", "", "", "", "", ""])
+    if _wanted(options, "sealed, opened, signed"):
+        for name, times in crypto.microseconds(stack).items():
+            yield _shown(report.time_line(name, times))
 
 
 def _orders(stack: Stack, count: int) -> tuple[list[dict[str, Any]], ...]:

@@ -113,6 +113,19 @@ def polls(stack: Stack, orders: list[dict[str, Any]], path: str) -> Iterator[byt
     return itertools.cycle(asked)
 
 
+def reveals(stack: Stack, orders: list[dict[str, Any]]) -> Iterator[bytes]:
+    """Yield what the button of a key sends, for the keys of these orders."""
+    for order in itertools.cycle(orders):
+        headers = {"Authorization": f"Bearer {order['access_token']}", "X-Forwarded-For": address()}
+        path = f"/api/fulfillment/{order['id']}/reveal"
+        yield request("POST", path, host=stack.host, body=b"{}", headers=headers)
+
+
+def pages(stack: Stack, path: str) -> Iterator[bytes]:
+    while True:
+        yield request("GET", path, host=stack.host, headers={"X-Forwarded-For": address(), "Accept-Encoding": "gzip"})
+
+
 def products(stack: Stack) -> Iterator[bytes]:
     while True:
         yield request("GET", "/api/products", host=stack.host, headers={"X-Forwarded-For": address()})

@@ -9,11 +9,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from tools.bench import bodies, load
+from tools.bench.lookups import filled_with_products
 from tools.bench.stack import Stack
 
 # More than any machine of ours answers in a second; what is built and not sent is only memory.
 BUILT_PER_SECOND = 6000
 WARM_UP_SECONDS = 1.0
+REVEALS = 100
+PRODUCTS = 10_000
+PAGES = {
+    "shop window": "/",
+    "product": f"/products/{bodies.PRODUCT}",
+    "checkout": f"/checkout?product={bodies.PRODUCT}",
+    "find my order": "/orders/find",
+    "order": "/orders/5e0a3c39-7a3d-4b0e-9f55-0d8f6a1c2b3d",
+    "terms": "/pages/terms",
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,7 @@ class Row:
     requests: Callable[[Stack], Iterator[bytes]]
     expected: tuple[int, ...]
     around: Callable[[Stack], AbstractContextManager[None]] = lambda stack: contextlib.nullcontext()
+    rate: float = 0.0  # so many a second; otherwise as many as there can be
 
 
 class WrongAnswers(Exception):
@@ -48,10 +60,13 @@ def measure(stack: Stack, row: Row, *, runs: int, seconds: float, connections: i
 
 
 def _once(stack: Stack, row: Row, endless: Iterator[bytes], seconds: float, connections: int) -> Sample:
-    requests = list(itertools.islice(endless, max(connections, int(BUILT_PER_SECOND * seconds))))
+    requests = list(itertools.islice(endless, max(connections, int((row.rate or BUILT_PER_SECOND) * seconds))))
     meter = stack.meter()
     meter.start()
-    done = load.run(requests, port=stack.port, connections=connections, seconds=seconds)
+    if row.rate:
+        done = load.run_paced(requests, port=stack.port, connections=connections, rate=row.rate)
+    else:
+        done = load.run(requests, port=stack.port, connections=connections, seconds=seconds)
     cpu = meter.used()
     if not set(done.statuses) <= set(row.expected):
         raise WrongAnswers(f"{row.name}: expected {row.expected}, got {dict(done.statuses)}")
@@ -82,7 +97,17 @@ def rows(orders: list[dict[str, Any]], paying: list[dict[str, Any]], delivered: 
         Row("Product list", bodies.products, (200,)),
         Row("Product list, nothing changed", bodies.known_products, (304,)),
         Row("Order creation", bodies.new_orders, (201,)),
+        Row(f"Key revealed, {REVEALS} a second", lambda stack: bodies.reveals(stack, delivered), (200,), rate=REVEALS),
+        *(_page(name, path) for name, path in PAGES.items()),
     ]
+
+
+def _page(name: str, path: str) -> Row:
+    return Row(f"Page: {name}, {PRODUCTS} products", lambda stack: bodies.pages(stack, path), (200,), filled)
+
+
+def filled(stack: Stack) -> AbstractContextManager[None]:
+    return filled_with_products(stack, PRODUCTS)
 
 
 def place(stack: Stack, count: int) -> list[dict[str, Any]]:

@@ -28,6 +28,15 @@ class Load:
     statuses: Counter[int] = field(default_factory=Counter)
     bodies: list[bytes] = field(default_factory=list)
 
+    def takes(self, line: "_Line") -> bool:
+        """Count the line's answer; False while it is not whole."""
+        answer = line.receive()
+        if answer is None:
+            return False
+        self.latencies.append(time.perf_counter() - line.sent_at)
+        self.statuses[answer[0]] += 1
+        return True
+
     @property
     def rate(self) -> float:
         return len(self.latencies) / self.seconds if self.seconds else 0.0
@@ -92,6 +101,40 @@ def _drive(
                 load.bodies.append(answer[1])
             if now >= deadline or not line.send_next(waiting):
                 busy -= 1
+
+
+def run_paced(requests: Sequence[bytes], *, port: int, connections: int, rate: float) -> Load:
+    """Send so many requests a second. An answer counts from the moment its request was due, not when it was sent."""
+    load = Load()
+    with selectors.DefaultSelector() as selector:
+        idle = lines = [_Line(port, selector) for _ in range(min(connections, len(requests)))]
+        started, sent = time.perf_counter(), 0
+        try:
+            while len(load.latencies) < len(requests):
+                idle, sent = _send_due(idle, requests, sent, started, rate)
+                is_next = bool(idle) and sent < len(requests)
+                pause = max(0.0, started + sent / rate - time.perf_counter()) if is_next else ANSWER_SECONDS
+                ready = [key.data for key, _ in selector.select(pause)]
+                if not ready and not is_next:
+                    raise NoAnswer(f"no answer within {ANSWER_SECONDS:g} s")
+                idle = [*idle, *(line for line in ready if load.takes(line))]
+        finally:
+            load.seconds = time.perf_counter() - started
+            for line in lines:
+                line.close()
+    return load
+
+
+def _send_due(
+    idle: "list[_Line]", requests: Sequence[bytes], sent: int, started: float, rate: float
+) -> "tuple[list[_Line], int]":
+    """Send what is due on the lines that are idle; return those that still are, and how many were sent in all."""
+    due = min(len(requests), int((time.perf_counter() - started) * rate) + 1) - sent
+    busy = idle[: max(0, due)]
+    for number, line in enumerate(busy, sent):
+        line.send_next(iter([requests[number]]))
+        line.sent_at = started + number / rate
+    return idle[len(busy) :], sent + len(busy)
 
 
 class _Line:

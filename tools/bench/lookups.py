@@ -1,9 +1,11 @@
 """Is finding one row as cheap with a million orders as with ten thousand, and what does a sweep cost then?"""
 
+import contextlib
 import json
 import random
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +46,12 @@ COPIES: dict[str, dict[str, str]] = {
         "body": "convert_to(n::text, 'UTF8')",
         "body_sha256": "sha256(convert_to(n::text, 'UTF8'))",
     },
+}
+PRODUCT_COPIES = {
+    "id": "md5('product' || n)::uuid",
+    "slug": "'copy-' || n",
+    "title": "'Copy ' || n",
+    "supplier_product_id": "'copy' || n",
 }
 LOOKUPS = {
     "order by its id": "SELECT status FROM orders_order WHERE id = md5('order' || %s::int)::uuid",
@@ -127,6 +135,16 @@ def _copy(database: psycopg.Connection[Any], table: str, changed: dict[str, str]
         sql.SQL(", ").join(values),
         sql.SQL(_TEMPLATES.get(table, "SELECT * FROM {} LIMIT 1")).format(sql.Identifier(table)),
     )
+
+
+@contextlib.contextmanager
+def filled_with_products(stack: Stack, count: int) -> Iterator[None]:
+    """Have so many products more for the block."""
+    with psycopg.connect(stack.postgres.url, autocommit=True) as database:
+        database.execute(_copy(database, "orders_product", PRODUCT_COPIES), (1, count))
+        database.execute("VACUUM (ANALYZE) orders_product")
+        yield
+        database.execute("DELETE FROM orders_product WHERE supplier_product_id LIKE 'copy%'")
 
 
 _TEMPLATES = {

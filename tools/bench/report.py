@@ -58,6 +58,12 @@ def memory_line(parts: Mapping[str, float]) -> list[str]:
     return [f"Idle memory: {sum(parts.values()):.0f} MiB ({each})", "", "", "", "", ""]
 
 
+def time_line(name: str, microseconds: Sequence[float]) -> list[str]:
+    ordered = sorted(microseconds)
+    p50, p99 = statistics.median(ordered), ordered[int(len(ordered) * 0.99)]
+    return [f"{name}: {p50:.0f} µs, p99 {p99:.0f}", "", "", "", "", ""]
+
+
 def table(lines: Sequence[Sequence[str]]) -> str:
     """Return Markdown that reads well in a terminal, too."""
     rows = [HEADINGS, *lines]

@@ -1,4 +1,3 @@
-from smtplib import SMTPException
 from typing import Any
 
 from django.contrib.auth.models import Group, User
@@ -9,6 +8,7 @@ from bitloot.core import logs
 from bitloot.management.operator import OperatorCommand, UsageError
 from bitloot.ops.operator import whoami
 from bitloot.staff.joining import AlreadyStaff, invite, mail_link
+from orders.mail import NOT_SENT
 
 
 class Command(OperatorCommand):
@@ -36,7 +36,7 @@ class Command(OperatorCommand):
             raise CommandError(str(err)) from err
         try:
             ends_at = mail_link(user)
-        except (SMTPException, OSError) as err:
+        except NOT_SENT as err:
             raise CommandError(
                 f"{name} is invited, but the mail to {email} could not be sent ({type(err).__name__}). Check EMAIL_URL,"
                 " then run this again."

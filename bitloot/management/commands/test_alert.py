@@ -1,6 +1,5 @@
 from collections.abc import Callable, Iterator
 from functools import partial
-from smtplib import SMTPException
 from typing import Any
 
 from django.conf import settings
@@ -9,6 +8,7 @@ from django.core.management.base import CommandError
 
 from bitloot.management.operator import OperatorCommand
 from orders import notifications, notifier
+from orders.mail import NOT_SENT
 
 TITLE = f"{settings.STORE_NAME}: test alert"
 BODY = f"This is what an alert of {settings.SITE_URL} looks like. Nothing is wrong, and there is nothing to do."
@@ -27,7 +27,7 @@ class Command(OperatorCommand):
     def _try(self, channel: str, send: Callable[[], object]) -> bool:
         try:
             send()
-        except (notifier.NotDelivered, SMTPException, OSError) as err:
+        except (notifier.NotDelivered, *NOT_SENT) as err:
             reason = str(err) if isinstance(err, notifier.NotDelivered) else type(err).__name__
             notifications.record(channel, error=reason)
             self.stdout.write(self.style.ERROR(f"FAILED {channel}: {reason}"))

@@ -1,0 +1,55 @@
+"""What a browser loads until a page is there: bytes and requests, which are the same on every machine."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from selenium.webdriver.chrome.webdriver import WebDriver
+
+from bitloot.tests.shopper import Shopper
+from bitloot.tests.test_browser import STRANGER, browser, complaints, shown, wait, wait_for_headline
+from tools.dev.screenshots import finished_store
+from tools.dev.supervise import Store
+
+__all__ = ["browser"]  # a fixture
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+MOST_BYTES, MOST_REQUESTS = 60_000, 6
+COINS = "/api/payments/currencies"  # what an order that is paid for asks for besides
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Iterator[Store]:
+    with finished_store(tmp_path_factory.mktemp("store")) as running:
+        yield running
+
+
+def loaded(page: WebDriver) -> dict[str, int]:
+    """Return what came over the wire since the log was read last: the address of each answer, and its bytes."""
+    told = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
+    asked = [one["params"] for one in told if one["method"] == "Network.requestWillBeSent"]
+    ended = [one["params"] for one in told if one["method"] == "Network.loadingFinished"]
+    lengths = {one["requestId"]: one["encodedDataLength"] for one in ended}
+    found = [(one["request"]["url"], lengths.get(one["requestId"], 0)) for one in asked]
+    return {url: length for url, length in reversed(found) if url.startswith("http")}  # of the first, if asked again
+
+
+def test_order_page_comes_in_few_and_small_answers(browser, store):
+    order = Shopper(store.url).order()
+    browser.get(f"{store.url}/orders/{order['id']}#{order['access_token']}")
+    wait_for_headline(browser, "Choose how to pay")
+    wait(browser, lambda page: shown(page, ".coin"), "the coins")
+    answers = loaded(browser)
+    assert f"{store.url}{COINS}" in answers
+    assert sum(answers.values()) <= MOST_BYTES, answers
+    assert len(answers) <= MOST_REQUESTS + 1, answers
+    assert complaints(browser) == []
+
+
+@pytest.mark.parametrize("path", [f"/orders/{STRANGER}", "/orders/find", "/pages/terms"])
+def test_pages_without_pictures_come_in_few_and_small_answers(browser, store, path):
+    browser.get(f"{store.url}{path}")
+    wait(browser, lambda page: page.execute_script("return document.fonts.status") == "loaded", "the font")
+    answers = loaded(browser)
+    assert sum(answers.values()) <= MOST_BYTES, answers
+    assert len(answers) <= MOST_REQUESTS, answers
