@@ -92,7 +92,7 @@ def add_problem(result: dict[str, Any], **_: Any) -> dict[str, Any]:
             if path.startswith("/api/admin/"):
                 operation["tags"] = ["Staff"]
         if path.startswith(_BY_ORDER) and not path.endswith("/deliver"):
-            key = [] if path in _WITHOUT_KEY else [{"apiKey": []}]
+            key: list[dict[str, Any]] = [] if path in _WITHOUT_KEY else [{"apiKey": []}]
             for operation in methods.values():
                 operation["security"] = [{"orderBearer": []}, *key]
         elif path in _BY_ANYBODY:

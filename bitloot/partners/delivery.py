@@ -118,12 +118,13 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
     no proxies, no cookies.
     """
     sent = {"Content-Type": "application/json", "User-Agent": "BitLoot", "Accept-Encoding": "identity", **headers}
+    is_https = url.startswith("https://")
+    if not (is_https or settings.WEBHOOKS_TO_LOOPBACK):
+        raise NotDelivered("Its address has to begin with https://; nothing was sent.")
     leave_connection()
     try:
         request = requests.Request("POST", url, data=body, headers=sent).prepare()
-        adapter = IPFilterAdapter(
-            is_https_proto=url.startswith("https://"), allow_loopback=settings.WEBHOOKS_TO_LOOPBACK
-        )
+        adapter = IPFilterAdapter(is_https_proto=is_https, allow_loopback=settings.WEBHOOKS_TO_LOOPBACK)
         with closing(adapter), adapter.send(request, stream=True, timeout=TIMEOUT) as response:
             status, shown = response.status_code, _beginning(response)
     except (requests.RequestException, HTTPError, OSError, ValueError) as err:

@@ -142,7 +142,7 @@ def test_opening_keys_leaves_the_same_evidence(client):
     order = own_order(client, text)
     order.mark_paid(message="Paid.")
     licence = make_licence_key(order.items.get())
-    opened = client.post(f"/api/fulfillment/{order.pk}/reveal", headers=bearer(text))
+    opened = client.post(f"/api/fulfillment/{order.pk}/reveal", {}, "application/json", headers=bearer(text))
     assert opened.json()["keys"][0]["key"]
     access = KeyAccess.objects.get()
     assert (access.key, access.order, access.token) == (licence, order, "key")
