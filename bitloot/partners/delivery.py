@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Lock
-from urllib.parse import urlsplit
 
 import requests
 from django.conf import settings
@@ -184,10 +183,6 @@ def _switch_off(endpoint: Endpoint, since: datetime, err: NotDelivered) -> None:
     Email.objects.create(
         kind=Email.Kind.PARTNER_NOTICE,
         to=endpoint.api_key.email,
-        facts={"host": _host(endpoint), "key": f"blk_{endpoint.api_key.prefix}…", "trouble": trouble},
+        facts={"host": endpoint.host, "key": f"blk_{endpoint.api_key.prefix}…", "trouble": trouble},
     )
     wakeup.notify("orders")
-
-
-def _host(endpoint: Endpoint) -> str:
-    return urlsplit(endpoint.url).netloc

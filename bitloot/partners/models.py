@@ -1,6 +1,7 @@
 import uuid
 from datetime import datetime, timedelta
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from django.core.validators import MinValueValidator
 from django.db import models
@@ -98,13 +99,20 @@ class Endpoint(models.Model):
         ordering = ["-created_at"]
         verbose_name = "webhook endpoint"
         permissions = [
-            ("switch_endpoint", "May switch a webhook endpoint on or off"),
+            ("switch_endpoint_off", "May switch a webhook endpoint off"),
+            ("switch_endpoint_on", "May switch a webhook endpoint on again"),
             ("test_endpoint", "May send a test event"),
+            ("renew_endpoint_secret", "May give a webhook endpoint a new secret"),
             ("read_endpoint_secret", "May read a webhook endpoint's secret"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.url} of {self.api_key}"
+        return f"{self.host} of {self.api_key.name}"
+
+    @property
+    def host(self) -> str:
+        """Where it is; the rest of the address may hold a token."""
+        return urlsplit(self.url).netloc
 
     @property
     def generations(self) -> list[int]:

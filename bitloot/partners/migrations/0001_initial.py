@@ -59,7 +59,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'webhook endpoint',
                 'ordering': ['-created_at'],
-                'permissions': [('switch_endpoint', 'May switch a webhook endpoint on or off'), ('test_endpoint', 'May send a test event'), ('read_endpoint_secret', "May read a webhook endpoint's secret")],
+                'permissions': [('switch_endpoint_off', 'May switch a webhook endpoint off'), ('switch_endpoint_on', 'May switch a webhook endpoint on again'), ('test_endpoint', 'May send a test event'), ('renew_endpoint_secret', 'May give a webhook endpoint a new secret'), ('read_endpoint_secret', "May read a webhook endpoint's secret")],
             },
         ),
         migrations.CreateModel(
