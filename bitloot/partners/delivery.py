@@ -157,8 +157,8 @@ def _in_words(err: Exception) -> str:
 
 def _record_failure(webhook: OutgoingWebhook, endpoint: Endpoint, err: NotDelivered) -> None:
     with transaction.atomic():
-        if webhook.attempts >= len(RETRIES):
-            error = f"{err} It was tried for three days."
+        if isinstance(err, Gone) or webhook.attempts >= len(RETRIES):
+            error = str(err) if isinstance(err, Gone) else f"{err} It was tried for three days."
             webhook.mark_failed(error=error, status=err.status, response=err.response)
         else:
             after = delay(RETRIES[webhook.attempts])

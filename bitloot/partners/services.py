@@ -141,7 +141,13 @@ def add_endpoint(key: ApiKey, *, url: str, events: Sequence[str], actor: str = "
         return Endpoint.objects.create(api_key=key, url=url, events=sorted(events))
 
 
+def objection_to_changing(endpoint: Endpoint) -> str | None:
+    return None if endpoint.api_key.ended_at is None else ENDED
+
+
 def change_endpoint(endpoint: Endpoint, *, url: str, events: Sequence[str], actor: str = "") -> None:
+    """Send the events elsewhere, or others. Raises DecisionRefused."""
+    demand(objection_to_changing(endpoint))
     Endpoint.objects.filter(pk=endpoint.pk).update(url=url, events=sorted(events))
 
 
@@ -160,14 +166,18 @@ def switch_off(endpoint: Endpoint, *, actor: str, reason: str) -> None:
 
 
 def switch_on(endpoint: Endpoint, *, actor: str) -> None:
+    """Send there again, at once what still waits; staff send again what was given up. Raises DecisionRefused."""
     with transaction.atomic():
         demand(objection_to_switching_on(endpoint))
         demand(None if endpoint.switch_on() else "It is on already.")
+        endpoint.webhooks.filter(status=OutgoingWebhook.Status.QUEUED, claim_token=None).update(next_attempt_at=Now())
+        wakeup.notify("partners")
         close_alert(AlertKind.ENDPOINT_OFF, endpoint, by=actor)
 
 
 def renew_secret(endpoint: Endpoint, *, actor: str = "") -> None:
-    """Sign with a new secret, and for a day with the earlier one as well."""
+    """Sign with a new secret, and for a day with the earlier one as well. Raises DecisionRefused."""
+    demand(objection_to_changing(endpoint))
     Endpoint.objects.filter(pk=endpoint.pk).update(generation=F("generation") + 1, renewed_at=Now())
 
 
@@ -247,7 +257,7 @@ CHANGE_ENDPOINT: Decision[Endpoint] = Decision(
     name="change",
     label="Change address or events",
     permission="partners.change_endpoint",
-    objection=lambda endpoint: ENDED if endpoint.api_key.ended_at else None,
+    objection=objection_to_changing,
     carry_out=change_endpoint,
     form=EndpointForm,
     initial=lambda endpoint: {"url": endpoint.url, "events": endpoint.events},
@@ -261,7 +271,8 @@ SWITCH_OFF: Decision[Endpoint] = Decision(
     objection=objection_to_switching_off,
     carry_out=switch_off,
     form=ReasonForm,
-    consequence="Events that wait are given up, and new ones are not kept: the shop has to ask for its orders' status.",
+    consequence="Events that wait are given up when their turn comes, and new ones are not kept: the shop has to ask"
+    " for its orders' status.",
     done="off. Nothing is sent there.",
 )
 SWITCH_ON: Decision[Endpoint] = Decision(
@@ -270,13 +281,13 @@ SWITCH_ON: Decision[Endpoint] = Decision(
     permission="partners.switch_endpoint_on",
     objection=objection_to_switching_on,
     carry_out=switch_on,
-    done="on; new events are sent there. Send a test event, then those that were given up",
+    done="on; what still waits is sent now. Send a test event, then again what was given up",
 )
 RENEW_SECRET: Decision[Endpoint] = Decision(
     name="new-secret",
     label="Give it a new secret",
     permission="partners.renew_endpoint_secret",
-    objection=lambda endpoint: ENDED if endpoint.api_key.ended_at else None,
+    objection=objection_to_changing,
     carry_out=renew_secret,
     form=ConfirmForm,
     consequence="For a day, each event is signed with both secrets; then with the new one only.",

@@ -367,3 +367,16 @@ def test_what_cannot_be_reached_is_said_in_words(receiver, endpoint):
     Endpoint.objects.update(url="http://127.0.0.1:9/")
     row = drained(owed(endpoint))
     assert [row.error, row.response_status] == ["It cannot be reached.", None]
+
+
+def test_what_waited_is_sent_when_its_endpoint_is_on_again(receiver, endpoint):
+    receiver.status = 500
+    row = drained(owed(endpoint))
+    services.switch_off(endpoint, actor="ada", reason="The shop moves house.")
+    with pytest.raises(DecisionRefused):
+        services.send_test(Endpoint.objects.get())
+    receiver.status = 200
+    services.switch_on(Endpoint.objects.get(), actor="ada")
+    drain_outgoing_webhooks()
+    row.refresh_from_db()
+    assert row.status == "delivered"
