@@ -19,7 +19,9 @@ GUIDE = (ROOT / "docs" / "api.md").read_text("utf-8")
 DRIVER = """
 const chunks = []; for await (const chunk of process.stdin) chunks.push(chunk);
 for (const [headers, body, secret] of JSON.parse(Buffer.concat(chunks))) {
-  try { console.log(JSON.stringify(opened(headers, Buffer.from(body), secret))); } catch (error) { console.log("null"); }
+  let event = null;
+  try { event = opened(headers, Buffer.from(body), secret); } catch (error) { /* refused */ }
+  console.log(JSON.stringify(event));
 }
 """
 
