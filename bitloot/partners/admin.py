@@ -22,6 +22,8 @@ from bitloot.partners.models import ApiKey, Endpoint, OutgoingWebhook
 from orders.admin import OrderAdmin
 from orders.models import Order
 
+NOT_AGAIN = "It is shown only now."
+
 
 class SecretAdmin(DecisionAdmin):
     """A page with a secret that staff are shown on a page of its own, which nothing keeps."""
@@ -48,8 +50,8 @@ class SecretAdmin(DecisionAdmin):
         shown = {"tool": tool if tool and request.user.has_perm(tool["permission"]) else None}
         return super().change_view(request, object_id, form_url, {**shown, **(extra_context or {})})
 
-    def show_secret(self, request: HttpRequest, row: Any, secret: str, what: str) -> HttpResponse:
-        return self._page(request, "admin/partners/secret.html", what, row=row, secret=secret)
+    def show_secret(self, request: HttpRequest, row: Any, secret: str, title: str, said: str = "") -> HttpResponse:
+        return self._page(request, "admin/partners/secret.html", title, row=row, secret=secret, said=said)
 
     def ask(self, request: HttpRequest, title: str, form: forms.Form | forms.ModelForm, said: str) -> HttpResponse:
         return self._page(request, "admin/partners/form.html", title, form=form, said=said)
@@ -99,7 +101,7 @@ class ApiKeyAdmin(SecretAdmin):
         with transaction.atomic():
             key, text = services.create_key(**form.cleaned_data)
             self.log_addition(request, key, f"Made with {', '.join(key.scopes)}.")
-        return self.show_secret(request, key, str(text), "The new API key")
+        return self.show_secret(request, key, str(text), "The new API key", NOT_AGAIN)
 
     def renew_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         key = self.may(request, "partners.renew_apikey", object_id)
@@ -113,7 +115,7 @@ class ApiKeyAdmin(SecretAdmin):
                 self.log_change(request, key, f"New secret. The earlier one works for {form.overlap}.")
         except DecisionRefused as err:
             raise Http404(str(err)) from err
-        return self.show_secret(request, key, str(text), "The API key with its new secret")
+        return self.show_secret(request, key, str(text), "The API key with its new secret", NOT_AGAIN)
 
     @admin.display(description="begins with", ordering="prefix")
     def start(self, key: ApiKey) -> str:
@@ -131,11 +133,11 @@ class ApiKeyAdmin(SecretAdmin):
 
     @admin.display(description="orders")
     def orders(self, key: ApiKey) -> str:
-        return list_link("orders.order", "placed with it", placed_with=key.pk)
+        return list_link("orders.order", "orders placed with it", placed_with=key.pk)
 
     @admin.display(description="webhook endpoints")
     def endpoints(self, key: ApiKey) -> str:
-        return list_link("partners.endpoint", "of it", api_key=key.pk)
+        return list_link("partners.endpoint", "its endpoints", api_key=key.pk)
 
 
 @admin.register(Endpoint)
@@ -148,7 +150,7 @@ class EndpointAdmin(SecretAdmin):
         services.CHANGE_ENDPOINT,
         services.RENEW_SECRET,
     )
-    list_display = ("url", "key_link", "switch", "delivered", "failing", "event_names")
+    list_display = ("host", "key_link", "switch", "delivered", "failing", "event_names")
     list_filter = ("is_enabled", "created_at")
     search_fields = ("url__icontains",)
     search_ids = ("id", "api_key_id")
@@ -192,7 +194,7 @@ class EndpointAdmin(SecretAdmin):
 
     @admin.display(description="webhooks")
     def webhooks(self, endpoint: Endpoint) -> str:
-        return list_link("partners.outgoingwebhook", "sent there", endpoint=endpoint.pk)
+        return list_link("partners.outgoingwebhook", "what was sent there", endpoint=endpoint.pk)
 
 
 class EventFilter(OneOf):

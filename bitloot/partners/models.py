@@ -43,7 +43,10 @@ class ApiKey(models.Model):
     scopes = models.JSONField(default=list)
     requests_per_minute = models.PositiveIntegerField(default=600, validators=[MinValueValidator(1)])
     unpaid_per_hour = models.PositiveIntegerField(
-        default=100, validators=[MinValueValidator(1)], help_text="Unpaid orders, instead of the limit of each address."
+        "unpaid orders per hour",
+        default=100,
+        validators=[MinValueValidator(1)],
+        help_text="Orders of the last hour that nobody paid yet, instead of the limit of each address.",
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: it does not expire.")

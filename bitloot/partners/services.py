@@ -55,9 +55,7 @@ def _is_inside(host: str) -> bool:
 
 
 class EndpointForm(forms.Form):
-    url = forms.CharField(
-        max_length=500, validators=[validate_url], widget=forms.URLInput(attrs={"size": 70}), label="Address"
-    )
+    url = forms.CharField(max_length=500, validators=[validate_url], widget=forms.URLInput(), label="Address")
     events = forms.MultipleChoiceField(
         choices=Event.choices, initial=Event.values, widget=forms.CheckboxSelectMultiple, label="Events"
     )

@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
                 ('earlier_until', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('scopes', models.JSONField(default=list)),
                 ('requests_per_minute', models.PositiveIntegerField(default=600, validators=[django.core.validators.MinValueValidator(1)])),
-                ('unpaid_per_hour', models.PositiveIntegerField(default=100, help_text='Unpaid orders, instead of the limit of each address.', validators=[django.core.validators.MinValueValidator(1)])),
+                ('unpaid_per_hour', models.PositiveIntegerField(default=100, help_text='Orders of the last hour that nobody paid yet, instead of the limit of each address.', validators=[django.core.validators.MinValueValidator(1)], verbose_name='unpaid orders per hour')),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
                 ('expires_at', models.DateTimeField(blank=True, help_text='Empty: it does not expire.', null=True)),
                 ('last_used_at', models.DateTimeField(blank=True, editable=False, null=True)),
