@@ -67,6 +67,7 @@ INSTALLED_APPS = [
     "payments",
     "fulfillment",
     "webhooks",
+    "bitloot.partners",
     "bitloot.accounting.apps.AccountingConfig",
     "bitloot.staff.apps.StaffConfig",
 ]
@@ -267,8 +268,8 @@ THROTTLE_SCALE = float(env.number("THROTTLE_SCALE", default="1", least="0", most
 
 # --- REST -------------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK: dict[str, Any] = {
-    "DEFAULT_AUTHENTICATION_CLASSES": [],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.AllowAny"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["bitloot.partners.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["bitloot.core.clients.ClientMay"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["bitloot.core.api.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
@@ -315,6 +316,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "bitloot.ops.schema.add_problem",
+        "bitloot.ops.schema.add_webhooks",
         "bitloot.ops.schema.polish",
     ],
 }
@@ -402,6 +404,8 @@ env.require(
 )
 BACKUP_KEEP = env.whole("BACKUP_KEEP", default=14, least=1, most=1000)
 LOG_LEVEL = env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), default="INFO")
+# Where the demo's own receiver listens. Without DEBUG nothing is sent to this machine, whatever an endpoint says.
+WEBHOOKS_TO_LOOPBACK = DEBUG
 HSTS = env.choice("HSTS", ("host", "subdomains", "preload"), default="host")
 env.require(DEBUG or CLOCK_SCALE == 1, "CLOCK_SCALE is for chaos runs only; leave it out in production")
 env.require(

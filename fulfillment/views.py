@@ -9,6 +9,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bitloot.core.api import answers, answers_with, client_network, has_body, json_body
+from bitloot.core.clients import Scope
 from bitloot.core.staff_api import StaffView
 from fulfillment import by_hand, exceptions, services
 from fulfillment.money_back import give_money_back
@@ -20,7 +21,7 @@ from fulfillment.serializers import (
     RevealSerializer,
     StatusSerializer,
 )
-from orders.access import order_and_token_for, order_for
+from orders.access import order_and_way_for, order_for
 from orders.exceptions import OrderNotFound
 from orders.models import Order
 from storage.downloads import report_download
@@ -44,6 +45,7 @@ answers_with(exceptions.CodesRefused, lambda err: (422, "codes_refused", str(err
 
 class FulfillmentStatus(APIView):
     throttle_scope = "read"
+    key_scopes = {"GET": Scope.READ}
 
     @extend_schema(responses=StatusSerializer)
     def get(self, request: Request, order_id: str) -> Response:
@@ -53,6 +55,7 @@ class FulfillmentStatus(APIView):
 
 class DownloadLink(APIView):
     throttle_scope = "read"
+    key_scopes = {"GET": Scope.KEYS}
 
     @extend_schema(responses=DownloadLinkSerializer)
     def get(self, request: Request, order_id: str) -> Response:
@@ -72,16 +75,17 @@ class DownloadLink(APIView):
 
 class Reveal(APIView):
     throttle_scope = "reveal"
+    key_scopes = {"POST": Scope.KEYS}
 
     @extend_schema(request=RevealRequestSerializer, responses=RevealSerializer)
     def post(self, request: Request, order_id: str) -> Response:
         """Hand out what opens these keys, and log it. May be repeated until the retention ends."""
-        order, token = order_and_token_for(request, order_id)
+        order, way = order_and_way_for(request, order_id)
         asked = RevealRequestSerializer(data=json_body(request) if has_body(request) else {})
         asked.is_valid(raise_exception=True)
         keys = _chosen(services.keys_of(order), asked.validated_data.get("keys"))
         agent = request.headers.get("User-Agent", "")[:200].replace("\x00", "")
-        by = Opener(token.purpose, token.generation, client_network(request), agent)
+        by = Opener(way.purpose, way.generation, client_network(request), agent)
         materials = reveal(order=order, keys=keys, by=by)
         links = [(material, download_url(material.key)) for material in materials]
         return Response(
@@ -102,6 +106,7 @@ def _chosen(keys: list[Key], wanted: list[str] | None) -> list[Key]:
 
 class DownloadReport(APIView):
     throttle_scope = "reports"
+    key_scopes = {"POST": Scope.KEYS}
 
     @extend_schema(request=DownloadReportSerializer, responses={204: None})
     def post(self, request: Request, order_id: str) -> Response:
@@ -115,6 +120,7 @@ class DownloadReport(APIView):
 
 class MoneyBack(APIView):
     throttle_scope = "payments"
+    key_scopes = {"POST": Scope.REFUNDS}
 
     @extend_schema(request=None, responses={202: StatusSerializer})
     def post(self, request: Request, order_id: str) -> Response:

@@ -1,4 +1,7 @@
-"""The order's bearer: derived from the order, never stored. Anyone who holds it may read and open the order."""
+"""The order's bearer: derived from the order, never stored. Anyone who holds it may read and open the order.
+
+An API key opens the orders that were placed with it; what it may do with them, its scopes say (bitloot.core.clients).
+"""
 
 import time
 import uuid
@@ -10,27 +13,36 @@ from django.http import HttpRequest
 from rest_framework.request import Request
 
 from bitloot.core import logs, queries
+from bitloot.core.clients import ApiClient, client_of
 from bitloot.core.signing import is_signed, sign
 from orders.exceptions import LinkExpired, LinkReplaced, OrderNotFound
 from orders.models import Order
 
-Purpose = Literal["api", "mail"]
+LinkPurpose = Literal["api", "mail"]
+Purpose = LinkPurpose | Literal["key"]  # an API key, which holds no token of the order
 _SALT = "bitloot.orders.token"
-_PURPOSES: dict[str, Purpose] = {"a": "api", "m": "mail"}
+_PURPOSES: dict[str, LinkPurpose] = {"a": "api", "m": "mail"}
 _MARKS = {purpose: mark for mark, purpose in _PURPOSES.items()}
 # A mailed link is what a customer still has after a year; a program or a tab can ask for a new token at any time.
-LIVES: dict[Purpose, timedelta] = {"api": timedelta(days=30), "mail": timedelta(days=400)}
+LIVES: dict[LinkPurpose, timedelta] = {"api": timedelta(days=30), "mail": timedelta(days=400)}
 
 
 class Token(NamedTuple):
     """What a genuine token holds: who it was made for, in which generation, when."""
 
-    purpose: Purpose
+    purpose: LinkPurpose
     generation: int
     issued_at: int
 
 
-def make_token(order: Order, purpose: Purpose, *, issued_at: float | None = None) -> str:
+class Way(NamedTuple):
+    """By what a request came to an order: a link or token of this generation, or an API key."""
+
+    purpose: Purpose
+    generation: int
+
+
+def make_token(order: Order, purpose: LinkPurpose, *, issued_at: float | None = None) -> str:
     """Return a bearer of today's link generation: for the API, or for a mailed link."""
     # In whole seconds: a repeated request gets the same token as the first one.
     token = Token(purpose, order.link_generation, int(time.time() if issued_at is None else issued_at))
@@ -53,12 +65,7 @@ def open_order(order_id: uuid.UUID | str, token: str) -> Order:
 
 def open_with(order_id: uuid.UUID | str, token: str) -> tuple[Order, Token]:
     """Like `open_order`, and return what the token holds."""
-    try:
-        wanted = uuid.UUID(str(order_id))
-    except ValueError as err:
-        raise OrderNotFound from err
-    if str(wanted) != str(order_id):  # UUID() also reads braces, capitals and URNs: one order has one address
-        raise OrderNotFound
+    wanted = _canonical(order_id)
     genuine = _read(wanted, token)  # before the row: guesses cost no query, and take as long for unknown orders
     order = _load(wanted)
     logs.note(order=order.pk)
@@ -76,12 +83,38 @@ def bearer(request: HttpRequest | Request) -> str:
 
 
 def order_for(request: HttpRequest | Request, order_id: Any) -> Order:
-    """Return the order that the request's bearer opens; the only way in for customers. Raises as `open_order` does."""
-    return open_order(order_id, bearer(request))
+    """Return the order that the request's bearer opens, a token or an API key; the only way in for customers.
+
+    Raises as `open_order` does.
+    """
+    return order_and_way_for(request, order_id)[0]
 
 
-def order_and_token_for(request: HttpRequest | Request, order_id: Any) -> tuple[Order, Token]:
-    return open_with(order_id, bearer(request))
+def order_and_way_for(request: HttpRequest | Request, order_id: Any) -> tuple[Order, Way]:
+    if (client := client_of(request)) is not None:
+        order = _open_own(order_id, client)
+        return order, Way("key", order.link_generation)
+    order, token = open_with(order_id, bearer(request))
+    return order, Way(token.purpose, token.generation)
+
+
+def _open_own(order_id: Any, client: ApiClient) -> Order:
+    """Return an order that was placed with this API key; another's is not there, as one that never was."""
+    order = _load(_canonical(order_id))
+    if order.placed_with != client.id:
+        raise OrderNotFound
+    logs.note(order=order.pk)
+    return order
+
+
+def _canonical(order_id: Any) -> uuid.UUID:
+    try:
+        wanted = uuid.UUID(str(order_id))
+    except ValueError as err:
+        raise OrderNotFound from err
+    if str(wanted) != str(order_id):  # UUID() also reads braces, capitals and URNs: one order has one address
+        raise OrderNotFound
+    return wanted
 
 
 def _read(order_id: uuid.UUID, text: str) -> Token:

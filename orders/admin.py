@@ -98,6 +98,7 @@ class OrderAdmin(SecondedAdmin):
     list_filter = ("status", "created_at")
     search_fields = ("email__icontains",)
     search_ids = ("id",)
+    linked_by = ("placed_with",)
     placed = age_of("created_at", "placed")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:

@@ -83,6 +83,7 @@ class AlertKind(models.TextChoices):
     KEY_INTEGRITY = "key_integrity", "Key integrity"
     KEY_SOLD_TWICE = "key_sold_twice", "Key sold twice"
     WEBHOOK_FAILED = "webhook_failed", "Webhook failed"
+    ENDPOINT_OFF = "endpoint_off", "Webhook endpoint switched off"
     WEBHOOKS_REFUSED = "webhooks_refused", "Webhooks refused"
     ALERT_UNDELIVERED = "alert_undelivered", "Alert not delivered"
     STAFF_LOCKED = "staff_locked", "Staff sign-in locked"

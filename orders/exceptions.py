@@ -1,3 +1,16 @@
+from rest_framework.exceptions import NotAuthenticated
+
+
+class OwnOnly(NotAuthenticated):
+    """The list of an API key's own orders was asked for without one."""
+
+
+class TooManyUnpaid(Exception):
+    """This API key has as many unpaid orders of the last hour as it may have."""
+
+    retry_after = 600  # seconds
+
+
 class InvalidTransition(Exception):
     """A status change that the state machine forbids: a bug, or a caller that did not check first."""
 

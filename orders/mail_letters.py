@@ -60,7 +60,7 @@ def _language(mail: Email, secrets: Mapping[str, Any]) -> str:
     """Return the language of the order, or of the newest of several."""
     listed = secrets.get("found")
     order = listed[0]["order"] if listed else mail.order
-    return settings.LANGUAGE_CODE if order is None or mail.kind in Email.TO_STAFF else order.language
+    return settings.LANGUAGE_CODE if order is None or mail.kind in Email.IN_ENGLISH else order.language
 
 
 def _render(kind: str, layout: str, context: Mapping[str, Any]) -> str:

@@ -37,6 +37,11 @@ FACTS: dict[str, dict[str, str | bool]] = {
     Kind.REFUND_ADDRESS + "-changed": {**_REFUND, "until": _UNTIL.isoformat()},
     Kind.REFUND_SENT: {**_REFUND, "transaction": "9f2c4be1d07a6385c2f4"},
     Kind.REFUND_ARRIVED: {"coins": "0.064 LTC"},
+    Kind.PARTNER_NOTICE: {
+        "host": "hooks.partner.example",
+        "key": "blk_5e0a3c39…",
+        "trouble": "Nothing arrived for 3 days. It answered 503.",
+    },
 }
 
 
@@ -51,7 +56,7 @@ def samples() -> Iterator[Sample]:
     """Write every sample in every language; staff's mails are in English only."""
     for name, facts in FACTS.items():
         kind = Kind(name.partition("-")[0])
-        for language, _ in settings.LANGUAGES[:1] if kind in Email.TO_STAFF else settings.LANGUAGES:
+        for language, _ in settings.LANGUAGES[:1] if kind in Email.IN_ENGLISH else settings.LANGUAGES:
             yield Sample(name, language, _letter(kind, language, facts))
 
 

@@ -3,6 +3,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from rest_framework import serializers
 
+from orders.choices import OrderStatus
 from orders.models import MAX_LINES, MAX_QUANTITY, Order, Product
 from orders.services import Line
 
@@ -59,6 +60,18 @@ class PlaceOrderSerializer(StrictSerializer):
         return [Line(**line) for line in self.validated_data["items"]]
 
 
+class OrderFilterSerializer(serializers.Serializer):
+    """What a key's own list is filtered by."""
+
+    status = serializers.ChoiceField(choices=OrderStatus.choices, required=False)
+    since = serializers.DateTimeField(required=False, help_text="Placed at or after.")
+    until = serializers.DateTimeField(required=False, help_text="Placed before.")
+
+    def conditions(self) -> dict[str, Any]:
+        columns = {"status": "status", "since": "created_at__gte", "until": "created_at__lt"}
+        return {columns[name]: value for name, value in self.validated_data.items()}
+
+
 class LookupSerializer(StrictSerializer):
     order_id = TextField(max_length=36, required=False, help_text="Without it: all orders of the address.")
     email = TextField(max_length=254)
@@ -90,9 +103,26 @@ class OrderItemSerializer(serializers.Serializer):
     unit_price = serializers.DecimalField(max_digits=10, decimal_places=2)
 
 
+class ListedOrderSerializer(serializers.ModelSerializer):
+    fulfillment_status = serializers.ChoiceField(
+        choices=["pending", "processing", "fulfilled", "failed"], source="fulfillment_word"
+    )
+    items = OrderItemSerializer(many=True)
+
+    class Meta:
+        model = Order
+        fields = [
+            "id", "status", "fulfillment_status", "total", "currency", "email", "created_at", "expires_at", "paid_at",
+            "fulfilled_at", "items",
+        ]  # fmt: skip
+
+
 class PlacedOrderSerializer(serializers.ModelSerializer):
     items = OrderItemSerializer(many=True)
-    access_token = serializers.CharField(help_text="Bearer token for everything about this order. Keep it safe.")
+    access_token = serializers.CharField(
+        required=False,
+        help_text="Bearer token for everything about this order. Keep it safe. An API key gets none: it is its own.",
+    )
 
     class Meta:
         model = Order

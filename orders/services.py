@@ -14,13 +14,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from bitloot.core import logs, queries, wakeup
+from bitloot.core.clients import ApiClient
 from bitloot.core.limits import count
 from bitloot.core.signing import keyed_digest
 from orders import idempotency
 from orders.alerts import close_alert
 from orders.choices import AlertKind
 from orders.codes import end_codes, owe_mail
-from orders.exceptions import KeySpent, OrderRefused
+from orders.exceptions import KeySpent, OrderRefused, TooManyUnpaid
 from orders.mailboxes import LETTERS, LETTERS_SENTENCE, TOO_MANY_ORDERS, is_mailed_too_often, validate_mailbox
 from orders.models import MAX_LINES, MAX_QUANTITY, Email, Order, OrderEvent, OrderItem, Product
 
@@ -67,23 +68,28 @@ def place_order(
     language: str = settings.LANGUAGE_CODE,
     idempotency_key: str = "",
     body: bytes = b"",
+    client: ApiClient | None = None,
 ) -> Placed:
     """Place an order at today's prices; lines of one product are merged. Its mails are written in `language`.
 
-    Raises OrderRefused with the errors by field, KeySpent, and what `idempotency.once` raises.
+    With `client` it belongs to that API key, and its limits count. Raises OrderRefused with the errors by field,
+    KeySpent, TooManyUnpaid, and what `idempotency.once` raises.
     """
 
     made: list[tuple[Order, list[OrderItem]]] = []
 
     def make(order_id: uuid.UUID) -> None:
         logs.note(order=order_id)
-        made.append(_create(order_id, _clean_email(email), _priced(lines), language))
+        made.append(_create(order_id, _clean_email(email), _priced(lines), language, client))
 
-    once = idempotency.once(route="orders", key=idempotency_key, body=body or _fingerprint(email, lines), make=make)
+    # Each API key has its Idempotency-Keys for itself: nobody else's leads to an order of its own.
+    route = "orders" if client is None else f"orders:{client.id.hex}"
+    once = idempotency.once(route=route, key=idempotency_key, body=body or _fingerprint(email, lines), make=make)
     if once.replayed:
         order = Order.objects.get(pk=once.object_id)
-        # The key is forgotten as a way in: what it brings now would open keys, or undo "close other links".
-        if order.paid_at is not None or order.link_generation != FIRST_GENERATION:
+        # The key is forgotten as a way in: what it brings now would open keys, or undo "close other links". With an API
+        # key it brings no token.
+        if client is None and (order.paid_at is not None or order.link_generation != FIRST_GENERATION):
             raise KeySpent
         return Placed(order, list(order.items.select_related("product")), replayed=True)
     order, items = made[0]  # as it was written: nothing is read back
@@ -234,10 +240,14 @@ def _find_product(reference: str) -> Product | None:
 
 
 def _create(
-    order_id: uuid.UUID, email: str, priced: Sequence[tuple[Product, int]], language: str
+    order_id: uuid.UUID,
+    email: str,
+    priced: Sequence[tuple[Product, int]],
+    language: str,
+    client: ApiClient | None,
 ) -> tuple[Order, list[OrderItem]]:
     """Write the order in the caller's transaction."""
-    _check_limits(email)
+    _check_limits(email, client)
     total = sum((product.price * quantity for product, quantity in priced), Decimal(0))
     if total > MAX_TOTAL:
         raise OrderRefused({"items": [_("This order is too large. Order less, or write to us.")]})
@@ -247,6 +257,7 @@ def _create(
         total=total,
         currency=settings.STORE_CURRENCY,
         language=language,
+        placed_with=None if client is None else client.id,
     )
     items = [
         OrderItem(order=order, product=product, title=product.title, quantity=quantity, unit_price=product.price)
@@ -260,21 +271,33 @@ def _create(
     return order, items
 
 
-def _check_limits(email: str) -> None:
-    if is_mailed_too_often(email):
+def _check_limits(email: str, client: ApiClient | None) -> None:
+    # A reseller whose orders all go to their own mailbox asked for those mails; anybody else's stays protected.
+    is_own = client is not None and email.lower() == client.email.lower()
+    if not is_own and is_mailed_too_often(email):
         raise OrderRefused({"email": [str(TOO_MANY_ORDERS)]})
-    if settings.THROTTLE_SCALE and _count_unpaid(email) >= UNPAID_PER_HOUR * settings.THROTTLE_SCALE:
+    if client is not None:
+        _check_limit_of(client)
+        return
+    most = UNPAID_PER_HOUR * settings.THROTTLE_SCALE
+    if most and _count_unpaid(email, email__iexact=email) >= most:
         sentence = _("There are too many unpaid orders for this address. Pay one, or try again in an hour.")
         raise OrderRefused({"email": [sentence]})
 
 
-def _count_unpaid(email: str) -> int:
-    # Orders at the same moment do not see each other before they commit, so those of one address go one by one.
-    # SQLite lets one transaction write at a time anyway.
+def _check_limit_of(client: ApiClient) -> None:
+    most = client.unpaid_per_hour * settings.THROTTLE_SCALE
+    if most and _count_unpaid(str(client.id), placed_with=client.id) >= most:
+        raise TooManyUnpaid
+
+
+def _count_unpaid(whose: str, **which: Any) -> int:
+    # Orders at the same moment do not see each other before they commit, so those of one address or API key go one by
+    # one. SQLite lets one transaction write at a time anyway.
     if connection.vendor == "postgresql":
-        queries.execute(_LOCK_ADDRESS, [email])
+        queries.execute(_LOCK_ADDRESS, [whose])
     hour_ago = Now() - timedelta(hours=1)
-    return Order.objects.filter(email__iexact=email, status=Order.Status.PENDING, created_at__gt=hour_ago).count()
+    return Order.objects.filter(**which, status=Order.Status.PENDING, created_at__gt=hour_ago).count()
 
 
 def _fingerprint(email: str, lines: Sequence[Line]) -> bytes:

@@ -4,3 +4,5 @@ from django.dispatch import Signal
 
 order_paid = Signal()
 order_refund_due = Signal()
+# Any move of an order that was placed with an API key; others move without a word.
+order_moved = Signal()

@@ -105,6 +105,9 @@ class StatusRow(models.Model):
                 raise InvalidTransition(f"{self._meta.label} {self.pk}: {self.status} -> {to}")
             return self._compare_and_set(where, steps, actor, fields, only_if)
 
+    def announce_move(self, to: str) -> None:
+        """Tell the rooms above, inside the move's transaction; most rows have nobody to tell."""
+
     def _allows(self, steps: Sequence[Step], claim: uuid.UUID | None) -> bool:
         if claim is None and self.status in self.LEFT_BY_CLAIM_ONLY:
             return False
@@ -132,6 +135,7 @@ class StatusRow(models.Model):
             for step in steps:
                 self._note_step(before, step, actor)
                 before = step.status
+            self.announce_move(to)
         self.status = to
         for name, value in {**fields, **found}.items():
             setattr(self, name, value)

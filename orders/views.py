@@ -3,6 +3,7 @@ from hashlib import sha256
 from typing import Any
 
 from django.core.cache import caches
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
@@ -14,13 +15,16 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bitloot.core.api import Pages, answers, answers_with, json_body, public_answer
+from bitloot.core.clients import Scope, client_of
 from orders import codes, exceptions, idempotency, services
-from orders.access import make_token, order_and_token_for, order_for
+from orders.access import make_token, order_and_way_for, order_for
 from orders.addresses import change_address
-from orders.models import Product
+from orders.models import Order, Product
 from orders.serializers import (
+    ListedOrderSerializer,
     LookupSerializer,
     OrderAndAddressSerializer,
+    OrderFilterSerializer,
     OwnOrderSerializer,
     PlacedOrderSerializer,
     PlaceOrderSerializer,
@@ -50,6 +54,18 @@ answers(
     "idempotency_key_reused",
     _("This Idempotency-Key was already used with another body. Use a new one."),
 )
+answers(
+    exceptions.TooManyUnpaid,
+    429,
+    "too_many_unpaid",
+    _("This API key has too many unpaid orders of the last hour. Pay some, or wait until one is older."),
+)
+answers(
+    exceptions.OwnOnly,
+    401,
+    "api_key_needed",
+    _("This list is for API keys. An order's own token opens that order."),
+)
 answers(exceptions.StillRunning, 409, "in_progress", _("The first request with this Idempotency-Key is still running."))
 answers(idempotency.BadKey, 400, "bad_idempotency_key", _("An Idempotency-Key has 16 to 255 visible ASCII characters."))
 answers_with(
@@ -75,6 +91,7 @@ class ProductList(ListAPIView):
     """What is for sale: the same for everybody, so each process keeps a page for a few seconds."""
 
     throttle_scope = "read"
+    key_scopes = {"GET": Scope.PRODUCTS}
     serializer_class = ProductSerializer
     pagination_class = Pages
     queryset = Product.objects.filter(is_active=True).order_by("title", "id")
@@ -89,24 +106,51 @@ class ProductList(ListAPIView):
         return public_answer(request, body, seconds=PRODUCTS_KEPT_SECONDS)
 
 
-class OrderCreate(APIView):
-    throttle_scope = "orders"
+class Orders(ListAPIView):
+    """What an API key placed; and where everybody places an order."""
 
-    @extend_schema(
-        request=PlaceOrderSerializer, responses={201: PlacedOrderSerializer}, parameters=[IDEMPOTENCY_KEY], auth=[]
-    )
+    throttle_scope = "orders"
+    key_scopes = {"GET": Scope.READ, "POST": Scope.PLACE}
+    pagination_class = Pages
+    serializer_class = ListedOrderSerializer
+    query_names = ("status", "since", "until")
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        self.throttle_scope = "orders" if request.method == "POST" else "read"
+        super().initial(request, *args, **kwargs)
+
+    def get_queryset(self) -> QuerySet[Order]:
+        client = client_of(self.request)
+        if client is None:
+            raise exceptions.OwnOnly
+        asked = OrderFilterSerializer(data=self.request.query_params.dict())
+        asked.is_valid(raise_exception=True)
+        own = Order.objects.filter(placed_with=client.id, **asked.conditions())
+        return own.prefetch_related("items__product").order_by("-created_at", "-id")
+
+    @extend_schema(responses=ListedOrderSerializer(many=True), parameters=[OrderFilterSerializer])
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """List the orders that were placed with this API key, the newest first."""
+        return super().get(request, *args, **kwargs)
+
+    @extend_schema(request=PlaceOrderSerializer, responses={201: PlacedOrderSerializer}, parameters=[IDEMPOTENCY_KEY])
     def post(self, request: Request) -> Response:
-        """Place an order. The answer holds the bearer token for everything about it."""
+        """Place an order. The answer holds the bearer token for everything about it, unless an API key placed it."""
         asked = PlaceOrderSerializer(data=json_body(request))
         asked.is_valid(raise_exception=True)
+        client = client_of(request)
         placed = services.place_order(
             email=asked.validated_data["email"],
             lines=asked.lines(),
             language=get_language(),
             idempotency_key=request.headers.get("Idempotency-Key", ""),
+            client=client,
         )
+        body = _placed_body(placed)
+        if client is None:  # an API key opens its orders itself, with the scopes it has; a token would open all of it
+            body["access_token"] = make_token(placed.order, "api", issued_at=placed.order.created_at.timestamp())
         headers = {"Idempotent-Replayed": "true"} if placed.replayed else None
-        return Response(_placed_body(placed), status=201, headers=headers)
+        return Response(body, status=201, headers=headers)
 
 
 def _placed_body(placed: services.Placed) -> dict[str, Any]:
@@ -127,7 +171,6 @@ def _placed_body(placed: services.Placed) -> dict[str, Any]:
             }
             for item in placed.items
         ],
-        "access_token": make_token(order, "api", issued_at=order.created_at.timestamp()),
     }
 
 
@@ -179,8 +222,8 @@ class ChangeAddress(APIView):
         """Correct the address of an unpaid order. Every link and token ends but the one in this answer."""
         asked = OrderAndAddressSerializer(data=json_body(request))
         asked.is_valid(raise_exception=True)
-        order, token = order_and_token_for(request, asked.validated_data["order_id"])
-        change_address(order, email=asked.validated_data["email"], purpose=token.purpose)
+        order, way = order_and_way_for(request, asked.validated_data["order_id"])
+        change_address(order, email=asked.validated_data["email"], purpose=way.purpose)
         return Response({"access_token": make_token(order, "api")})
 
 

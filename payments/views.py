@@ -6,8 +6,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bitloot.core.api import answers, answers_with, client_network, json_body
+from bitloot.core.clients import Scope
 from bitloot.core.money import money
-from orders.access import order_and_token_for, order_for
+from orders.access import order_and_way_for, order_for
 from payments import coins, exceptions, refunds
 from payments.models import Refund
 from payments.refund_addresses import give_address
@@ -60,6 +61,7 @@ answers_with(exceptions.TooSmall, lambda err: (422, "below_minimum", _minimum_se
 
 class CoinList(APIView):
     throttle_scope = "read"
+    key_scopes = {"GET": Scope.PRODUCTS}
 
     @extend_schema(responses=CoinsSerializer, auth=[])
     def get(self, request: Request) -> Response:
@@ -69,6 +71,7 @@ class CoinList(APIView):
 
 class RefundAddress(APIView):
     throttle_scope = "payments"
+    key_scopes = {"POST": Scope.REFUNDS}
 
     @extend_schema(request=RefundAddressSerializer, responses=RefundSerializer)
     def post(self, request: Request) -> Response:
@@ -76,13 +79,13 @@ class RefundAddress(APIView):
         asked = RefundAddressSerializer(data=json_body(request))
         asked.is_valid(raise_exception=True)
         wanted = asked.validated_data
-        order, token = order_and_token_for(request, wanted["order_id"])
+        order, way = order_and_way_for(request, wanted["order_id"])
         refund = give_address(
             order=order,
             refund_id=wanted["refund"],
             address=wanted["address"],
             extra_id=wanted.get("extra_id", ""),
-            link=(token.purpose, token.generation),
+            link=(way.purpose, way.generation),
             client=client_network(request),
         )
         return Response(RefundSerializer(refund).data)
@@ -90,6 +93,7 @@ class RefundAddress(APIView):
 
 class RefundSurplus(APIView):
     throttle_scope = "payments"
+    key_scopes = {"POST": Scope.REFUNDS}
 
     @extend_schema(request=SurplusSerializer, responses={201: RefundSerializer})
     def post(self, request: Request) -> Response:

@@ -22,6 +22,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
+from bitloot.core.clients import ScopeMissing, client_of
 from bitloot.core.limits import client_bucket, count, count_here, network_of
 from bitloot.core.problems import problem
 from bitloot.core.sentences import Words
@@ -51,6 +52,9 @@ def answers(error: type[Exception], status: int, code: str, detail: Words) -> No
 
 def answers_with(error: type[Exception], describe: DomainProblem) -> None:
     _domain_problems[error] = describe
+
+
+answers_with(ScopeMissing, lambda err: (403, "scope_missing", str(err), None))
 
 
 class PayloadTooLarge(exceptions.APIException):
@@ -152,7 +156,10 @@ class JsonOnlyNegotiation(DefaultContentNegotiation):
 
 
 class ScaledThrottle(SimpleRateThrottle):
-    """Counts per view's `throttle_scope` and client address; THROTTLE_SCALE widens it, 0 turns it off."""
+    """Counts per view's `throttle_scope` and client address; THROTTLE_SCALE widens it, 0 turns it off.
+
+    An API key has one limit for all that it does, from wherever it does it.
+    """
 
     def __init__(self) -> None:
         """Leave the rate to allow_request: it depends on the view."""
@@ -164,8 +171,10 @@ class ScaledThrottle(SimpleRateThrottle):
         self.scope = scope
         self.rate = settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"][scope]
         requests, self.duration = self.parse_rate(self.rate)
-        self.num_requests = max(1, round((requests or 1) * settings.THROTTLE_SCALE))
         name = f"throttle:{scope}:{self.get_ident(request)}"
+        if (client := client_of(request)) is not None:
+            requests, self.duration, name = client.requests_per_minute, 60, f"throttle:key:{client.id}"
+        self.num_requests = max(1, round((requests or 1) * settings.THROTTLE_SCALE))
         counted = count_here if scope in CHEAP_SCOPES else count
         return counted(name, seconds=self.duration or 60) <= self.num_requests
 
@@ -197,7 +206,7 @@ def problem_handler(err: Exception, context: Mapping[str, Any]) -> HttpResponse 
         if describe := _domain_problems.get(kind):
             status, code, detail, errors = describe(err)
             wait = getattr(err, "retry_after", None)  # seconds
-            return problem(status, code, detail, errors=errors, request=plain, retry_after=wait)
+            return _with_challenge(err, problem(status, code, detail, errors=errors, request=plain, retry_after=wait))
     if isinstance(err, OperationalError | InterfaceError):
         logger.error("the database did not answer: %s", type(err).__name__)
         return problem(503, "unavailable", BUSY, request=plain, retry_after=5)
@@ -234,6 +243,10 @@ def _api_problem(err: exceptions.APIException, request: Any) -> HttpResponse:
     response = problem(
         err.status_code, code, detail, request=request, retry_after=None if wait is None else max(int(wait), 1)
     )
+    return _with_challenge(err, response)
+
+
+def _with_challenge(err: Exception, response: HttpResponse) -> HttpResponse:
     if header := getattr(err, "auth_header", None):
         response["WWW-Authenticate"] = header
     return response

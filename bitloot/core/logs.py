@@ -12,7 +12,7 @@ from contextvars import ContextVar
 
 HIDDEN = "[hidden]"
 # In the order of a line.
-FACTS = ("request", "order", "client", "staff", "row")
+FACTS = ("request", "order", "client", "staff", "key", "row")
 _facts: ContextVar[dict[str, str]] = ContextVar("facts")
 
 _SECRET_SHAPES = re.compile(
@@ -20,6 +20,7 @@ _SECRET_SHAPES = re.compile(
     (?<=://)[^/\s@"']+(?=@)                                # user and password of a URL
     | (?<=signature=)[^&\s"'<>]+ | (?<=credential=)[^&\s"'<>]+   # a signed link, ours or R2's
     | [0-9a-f]{8}\.[\w-]{43}(?![\w-])                      # what bitloot.core.signing makes: tokens, codes, links
+    | blk_[0-9a-f]{8}_[\w-]+ | whsec_[\w+/=]+              # an API key, a webhook's secret
     | (?<=bearer\s)\S+ | (?<=token\s)\S{40,} | (?<=basic\s)\S{8,}  # the Authorization header
     | (?<![\w-])[a-z0-9]{4,6}(?:-[a-z0-9]{4,6}){2,}(?![\w-])   # a licence key's usual shape, which no UUID has
     | [^\s@<>"'=:,;()\[\]{}]+(?=@[\w-]+\.[\w.-]+)          # an e-mail address, but for its domain

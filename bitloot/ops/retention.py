@@ -12,6 +12,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from knox.models import AuthToken
 
+from bitloot.partners.models import OutgoingWebhook
 from orders.choices import AlertKind
 from orders.erasure import STAND_IN_HOST, erase_address, pseudonym
 from orders.models import Alert, Email, Order
@@ -101,6 +102,11 @@ def _mails(before: Any) -> QuerySet[Email]:
     return ended.exclude(pk__in=[int(pk) for pk in waiting.values_list("about_pk", flat=True)])
 
 
+def _outgoing(before: Any) -> QuerySet[OutgoingWebhook]:
+    ended = OutgoingWebhook.objects.filter(status__in=OutgoingWebhook.ENDED, next_attempt_at=None, claim_token=None)
+    return ended.filter(created_at__lt=before)
+
+
 def _key_accesses(before: Any) -> QuerySet[KeyAccess]:
     return KeyAccess.objects.filter(at__lt=before)
 
@@ -119,6 +125,7 @@ def _delete(rows: QuerySet[Any]) -> int:
 
 RULES = (
     Rule("webhook_bodies", "bodies of webhooks", _webhook_bodies, _forget_bodies, "WEBHOOK_RETENTION_DAYS"),
+    Rule("outgoing_webhooks", "webhooks sent to shops", _outgoing, _delete, "WEBHOOK_RETENTION_DAYS"),
     Rule("unpaid_emails", "addresses of orders nobody paid", _unpaid_addresses, _forget_addresses,
          "UNPAID_EMAIL_RETENTION_DAYS"),
     Rule("mails", "mails that were sent or failed", _mails, _delete, "MAIL_RETENTION_DAYS"),

@@ -27,6 +27,9 @@ FIXED: dict[str, frozenset[str]] = {
         "id", "item", "supplier_key_id", "fingerprint", "replaces", "content_type", "object_name", "ciphertext_sha256",
         "nonce", "environment", "format_version", "received_at",
     }),
+    "partners.apikey": frozenset({"id", "prefix", "scopes", "created_at"}),
+    "partners.endpoint": frozenset({"id", "api_key", "created_at"}),
+    "partners.outgoingwebhook": frozenset({"id", "endpoint", "order", "event", "body", "created_at"}),
     "storage.keydeliverylog": frozenset({"id", "key", "order", "customer_email", "object_key", "created_at"}),
 }  # fmt: skip
 # Django's own tables that a running shop only reads.

@@ -2,6 +2,9 @@ import re
 from typing import Any
 
 from drf_spectacular.contrib.knox_auth_token import KnoxTokenScheme
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+
+from bitloot.partners.events import Event
 
 FULFILLMENT_STATUSES = ["pending", "processing", "fulfilled", "failed"]
 Endpoints = list[tuple[str, str, str, Any]]
@@ -11,11 +14,21 @@ class StaffTokenScheme(KnoxTokenScheme):
     target_class = "bitloot.core.staff_api.StaffToken"
 
 
+class ApiKeyScheme(OpenApiAuthenticationExtension):
+    target_class = "bitloot.partners.authentication.ApiKeyAuthentication"
+    name = "apiKey"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        said = "An API key of the shop, `blk_…`, which opens the orders that it placed. Each route names the scope."
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "blk_…", "description": said}
+
+
 # Names for generated clients, which become names of functions there; the staff's routes keep the generated ones.
 _OPERATIONS = {
     "products_list": "list_products",
     "products_retrieve": "read_product",
     "orders_create": "place_order",
+    "orders_list": "list_orders",
     "orders_retrieve": "read_order",
     "orders_lookup_create": "find_orders",
     "orders_code_create": "mail_code",
@@ -33,6 +46,13 @@ _OPERATIONS = {
     "fulfillment_money_back_create": "ask_for_money_back",
     "fulfillment_deliver_create": "deliver_order",
 }
+_BY_ORDER = (
+    "/api/orders/{", "/api/orders/close-links", "/api/orders/email", "/api/fulfillment", "/api/payments/create",
+    "/api/payments/refund",
+)  # fmt: skip
+_WITHOUT_KEY = ("/api/orders/close-links", "/api/orders/email")
+_BY_ANYBODY = ("/api/orders", "/api/products", "/api/payments/currencies")
+_LIST = ("/api/orders", "get")
 _TAGS = {"products": "Products", "orders": "Orders", "payments": "Payments", "fulfillment": "Keys"}
 
 
@@ -71,17 +91,54 @@ def add_problem(result: dict[str, Any], **_: Any) -> dict[str, Any]:
             operation["responses"].setdefault("default", answer)
             if path.startswith("/api/admin/"):
                 operation["tags"] = ["Staff"]
-            by_order = path.startswith(
-                (
-                    "/api/orders/{",
-                    "/api/orders/close-links",
-                    "/api/fulfillment",
-                    "/api/payments/create",
-                    "/api/payments/refund",
-                )
-            )
-            if by_order and not path.endswith("/deliver"):
-                operation["security"] = [{"orderBearer": []}]
+        if path.startswith(_BY_ORDER) and not path.endswith("/deliver"):
+            key: list[dict[str, Any]] = [] if path in _WITHOUT_KEY else [{"apiKey": []}]
+            for operation in methods.values():
+                operation["security"] = [{"orderBearer": []}, *key]
+        elif path in _BY_ANYBODY:
+            for method, operation in methods.items():
+                operation["security"] = [{"apiKey": []}, *([] if (path, method) == _LIST else [{}])]
+    return result
+
+
+def add_webhooks(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Describe what is sent to a shop; OpenAPI 3.0 has no word of its own for that."""
+    components = result["components"]["schemas"]
+    components["WebhookEvent"] = {
+        "type": "object",
+        "description": "Signed as Standard Webhooks. It says what happened and holds no key, token or link.",
+        "required": ["type", "timestamp", "data"],
+        "properties": {
+            "type": {"type": "string", "enum": Event.values},
+            "timestamp": {"type": "string", "format": "date-time"},
+            "data": {
+                "type": "object",
+                "required": ["order_id", "status", "fulfillment_status", "total", "currency"],
+                "properties": {
+                    "order_id": {"type": "string", "format": "uuid"},
+                    "status": {"$ref": "#/components/schemas/OrderStatusEnum"},
+                    "fulfillment_status": {"$ref": "#/components/schemas/FulfillmentStatusEnum"},
+                    "total": {"type": "string", "format": "decimal"},
+                    "currency": {"type": "string"},
+                },
+            },
+        },
+    }
+    headers = ("webhook-id", "webhook-timestamp", "webhook-signature")
+    result["x-webhooks"] = {
+        "order": {
+            "post": {
+                "summary": "An order that your API key placed has moved",
+                "parameters": [
+                    {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in headers
+                ],
+                "requestBody": {
+                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/WebhookEvent"}}}
+                },
+                "responses": {"2XX": {"description": "You have it. Anything else is tried again, for three days."}},
+            }
+        }
+    }
     return result
 
 

@@ -16,10 +16,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bitloot.core import queries
+from bitloot.core.clients import Scope
 from bitloot.shop.order_version import Version, version_of
 from bitloot.shop.outlook import is_overdue, outlook_of
 from bitloot.shop.serializers import OrderSerializer
-from orders.access import Purpose, order_and_token_for
+from orders.access import Purpose, order_and_way_for
 from orders.addresses import objection_to_changing
 from orders.models import Order, OrderItem
 from orders.state import OrderEvent
@@ -52,6 +53,7 @@ _IF_NONE_MATCH = OpenApiParameter(
 
 class OrderRead(APIView):
     throttle_scope = "read"
+    key_scopes = {"GET": Scope.READ}
 
     @extend_schema(
         responses={200: OrderSerializer, 304: OpenApiResponse(description="Nothing changed.")},
@@ -59,16 +61,16 @@ class OrderRead(APIView):
     )
     def get(self, request: Request, order_id: str) -> HttpResponseBase:
         """Show the order, its payment, its items' delivery and its timeline."""
-        order, token = order_and_token_for(request, order_id)
+        order, way = order_and_way_for(request, order_id)
         # Before the rest is read: what changes in between is shown with the older ETag, so the next poll sees it again.
         hold = order.reason if order.status == Order.Status.HELD else ""
-        version = version_of(order, (token.purpose, hold, is_overdue(order), get_language()))
+        version = version_of(order, (way.purpose, hold, is_overdue(order), get_language()))
         if version.has_payments:
             note_look(order)
 
         @condition(etag_func=lambda _request: version.etag)
         def answer(_request: Request) -> Response:
-            return Response(order_body(order, version, token.purpose))
+            return Response(order_body(order, version, way.purpose))
 
         return answer(request)
 
@@ -85,7 +87,7 @@ def order_body(order: Order, version: Version, purpose: Purpose) -> dict[str, An
         "total": str(order.total),
         "currency": order.currency,
         # Whoever placed the order has to see a mistyped address; a link may have been passed on.
-        "email": order.email if purpose == "api" else order.masked_email,
+        "email": order.masked_email if purpose == "mail" else order.email,
         "can_change_email": objection_to_changing(order, purpose) is None,
         "created_at": order.created_at,
         "expires_at": order.expires_at,

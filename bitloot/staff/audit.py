@@ -9,6 +9,7 @@ from django.db.models.signals import m2m_changed, pre_delete, pre_save
 from django.dispatch import receiver
 
 from bitloot.core import logs
+from bitloot.partners.signals import rights_changed
 from bitloot.staff.models import StaffEvent
 from bitloot.staff.notices import notify
 
@@ -89,3 +90,8 @@ def account_changed(instance: User, raw: bool = False, update_fields: Any = None
     if changes:
         record(instance, ", ".join(changes))
         notify(before, f"Your account {before.get_username()} has changed: {', '.join(changes)}.")
+
+
+@receiver(rights_changed)
+def api_key_changed(about: Model, what: str, **_: Any) -> None:
+    record(about, what)

@@ -5,7 +5,7 @@ from typing import Any
 from django.apps import apps as global_apps
 from django.db.models import Q
 
-BUSINESS = ("orders", "payments", "fulfillment", "storage", "webhooks", "accounting")
+BUSINESS = ("orders", "payments", "fulfillment", "storage", "webhooks", "accounting", "partners")
 # An auditor also sees who may do what, and who did what.
 PEOPLE = (
     *("admin.view_logentry", "auth.view_group", "auth.view_user"),
@@ -34,6 +34,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("fulfillment.resume_purchase", "fulfillment.replace_by_hand", "fulfillment.rebuy"),
         *("fulfillment.stop_gate", "fulfillment.open_gate", "storage.shred_key"),
         *("payments.read_again", "webhooks.replay_webhook"),
+        *("partners.end_apikey", "partners.add_endpoint", "partners.change_endpoint", "partners.test_endpoint"),
+        *("partners.switch_endpoint_off", "partners.switch_endpoint_on", "partners.renew_endpoint_secret"),
+        *("partners.read_endpoint_secret", "partners.redeliver_webhook"),
     ),
     "auditor": PEOPLE,
 }

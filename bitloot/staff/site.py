@@ -38,6 +38,7 @@ SECTIONS = (
     Section("Delivery", ("fulfillment.reservation", "storage.key")),
     Section("Providers", ("webhooks.webhooklog",)),
     Section("Shop", ("orders.product",)),
+    Section("Partners", ("partners.apikey", "partners.endpoint", "partners.outgoingwebhook")),
 )
 # The header, in the order in which an order comes by.
 HEADER = {

@@ -8,6 +8,9 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.urls import reverse
 
+from bitloot.partners.models import OutgoingWebhook
+from bitloot.partners.tests.factories import make_endpoint
+from bitloot.partners.tests.factories import make_key as make_api_key
 from fulfillment.models import (
     ForeignPurchase,
     Reservation,
@@ -53,6 +56,9 @@ LISTS = {
     "storage.keydeliverylog": "delivery",
     "storage.keyaccess": "access",
     "webhooks.webhooklog": "log",
+    "partners.apikey": "api_key",
+    "partners.endpoint": "endpoint",
+    "partners.outgoingwebhook": "outgoing",
 }
 _numbers = itertools.count(1)
 
@@ -90,6 +96,8 @@ def make_rows(title="Ember Drift", **order_fields):
         order=order, payment=payment, amount=Decimal("0.001"), currency="btc", transaction_id=f"tx{number:062}",
         reason=title,
     )  # fmt: skip
+    api_key, _ = make_api_key(name=title)
+    endpoint = make_endpoint(key=api_key)
     alert = raise_alert("payment_review", payment, f"{title} needs attention.", order=order)
     return SimpleNamespace(
         product=product, order=order, item=item, payment=payment, reservation=reservation, key=key,
@@ -120,6 +128,9 @@ def make_rows(title="Ember Drift", **order_fields):
         gate=SupplierGate.objects.create(host=f"supplier{number}.example", reason=title),
         delivery=KeyDeliveryLog.objects.get(key=key),
         access=KeyAccess.objects.create(key=key, order=order, token="mail", generation=1, network="203.0.113.0/24"),
+        api_key=api_key,
+        endpoint=endpoint,
+        outgoing=OutgoingWebhook.objects.create(endpoint=endpoint, order=order, event="order.paid", body="{}"),
         log=make_log(body=ipn(payment_id=int(payment.external_id), title=title), external_id=payment.external_id),
     )  # fmt: skip
 

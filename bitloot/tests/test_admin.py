@@ -37,9 +37,9 @@ from webhooks.tests.factories import ipn, make_log
 pytestmark = pytest.mark.django_db
 EVIL = "<script>alert(1)</script>"
 PASSWORD = "a long enough word"
-READ_ONLY = sorted(set(LISTS) - {"orders.product"})
+READ_ONLY = sorted(set(LISTS) - {"orders.product", "partners.apikey"})
 OF_AN_ORDER = ["payment", "reservation", "key", "delivery", "item", "email", "alert", "event", "refund", "log"]
-OURS = ("orders", "payments", "fulfillment", "storage", "webhooks")
+OURS = ("orders", "payments", "fulfillment", "storage", "webhooks", "partners")
 
 
 @pytest.fixture

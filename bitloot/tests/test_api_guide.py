@@ -6,16 +6,21 @@ import os
 import re
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 
 from bitloot.core import api
+from bitloot.core.clients import Scope
+from bitloot.partners.tests.receiver import running_receiver
 from bitloot.tests.services import DIRECT, EMBEDDED, Sandbox, answers, free_port, wait_until
 from orders.idempotency import KEPT_FOR
 from orders.models import MAX_LINES, MAX_QUANTITY
 from orders.services import UNPAID_PER_HOUR
-from tools.dev.devenv import ROOT
+from tools.dev.devenv import ROOT, process_environment
 
 GUIDE = (ROOT / "docs" / "api.md").read_text("utf-8")
 ROOMS = ("bitloot", "orders", "payments", "fulfillment", "storage", "webhooks")
@@ -64,11 +69,18 @@ def coins(url: str) -> list[str]:
         return [coin["code"] for coin in json.load(answer)["currencies"]]
 
 
+def run_manage(environment: dict[str, str], *arguments: str) -> Any:
+    """Run a command of the shop; return the document that it prints."""
+    command = [sys.executable, "manage.py", *arguments, "--json"]
+    return json.loads(subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True).stdout)
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     """The demo's shop with its sandbox, as `make run` starts it."""
     port, sandbox_port = free_port(), free_port()
-    command = [sys.executable, "-m", "tools.dev.demo", "--keep", "--var", str(tmp_path_factory.mktemp("shop"))]
+    var = tmp_path_factory.mktemp("shop")
+    command = [sys.executable, "-m", "tools.dev.demo", "--keep", "--var", str(var)]
     with subprocess.Popen(
         [*command, "--port", str(port), "--sandbox-port", str(sandbox_port)],
         cwd=ROOT, env=os.environ | EMBEDDED, stdout=subprocess.DEVNULL,
@@ -78,7 +90,8 @@ def shop(tmp_path_factory):
             wait_until(lambda: answers(f"{url}/readyz"), seconds=120, what="the shop")
             # A shop that has just opened may still be asking which coins there are.
             wait_until(lambda: "btc" in coins(url), seconds=60, what="the offer to pay in bitcoin")
-            yield url, Sandbox(f"http://127.0.0.1:{sandbox_port}")
+            manage = partial(run_manage, process_environment(var, port=port, sandbox_port=sandbox_port, **EMBEDDED))
+            yield url, Sandbox(f"http://127.0.0.1:{sandbox_port}"), manage
         finally:
             running.terminate()
 
@@ -88,7 +101,7 @@ def shop(tmp_path_factory):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("language", PROGRAMS)
 def test_the_program_buys_and_opens_a_key(shop, language):
-    url, sandbox = shop
+    url, sandbox, _ = shop
     (program,) = re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
     program = program.replace("https://shop.example", url)
     environment = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
@@ -100,3 +113,31 @@ def test_the_program_buys_and_opens_a_key(shop, language):
         said = running.communicate(timeout=200)[0]
     assert running.returncode == 0
     assert re.fullmatch(r"Key \S+\n", said)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+def test_a_reseller_sells_a_key_and_hears_of_it(shop):
+    """With an API key alone: place, pay, be told, list, open."""
+    url, sandbox, manage = shop
+    with running_receiver() as receiver:
+        scopes = [part for scope in Scope.values for part in ("--scope", scope)]
+        made = manage("create_api_key", "Corner", "--email", "dev@partner.example", "--webhook", receiver.url, *scopes)
+
+        def call(path, body=None):
+            sent = None if body is None else json.dumps(body).encode()
+            headers = {"Authorization": f"Bearer {made['api_key']}", "Content-Type": "application/json"}
+            with DIRECT.open(urllib.request.Request(f"{url}{path}", data=sent, headers=headers), timeout=30) as answer:
+                return json.load(answer)
+
+        def told():
+            return [event["type"] for event in receiver.opened(made["webhook"]["secret"])]
+
+        lines = [{"product": "ember-drift", "quantity": 1}]
+        order = call("/api/orders", {"email": "kim@customer.example", "items": lines})
+        payment = call("/api/payments/create", {"order_id": order["id"], "pay_currency": "btc"})
+        sandbox.pay(str(payment["payment_id"]))
+        wait_until(lambda: "order.fulfilled" in told(), seconds=120, what="the webhook that it is fulfilled")
+        assert sorted(told()) == ["order.fulfilled", "order.paid"]
+        assert [row["status"] for row in call("/api/orders?status=fulfilled")["results"]] == ["fulfilled"]
+        assert call(f"/api/fulfillment/{order['id']}/reveal", {})["keys"][0]["key"]

@@ -14,6 +14,9 @@ from django.urls import reverse
 
 from bitloot.core.admin.decisions import DecisionAdmin
 from bitloot.core.decisions import DecisionRefused, Secret, SecretField
+from bitloot.partners.models import ApiKey, Endpoint, OutgoingWebhook
+from bitloot.partners.services import MOST_ENDPOINTS
+from bitloot.partners.tests.factories import make_endpoint
 from bitloot.tests.staff import LISTS, make_rows, make_staff, page_of
 from fulfillment.by_hand import Code, deliver_by_hand, objection_to_delivery_by_hand, objection_to_typed_codes
 from fulfillment.models import Reservation, SupplierGate
@@ -33,6 +36,7 @@ FIELDS = {
     "ReplaceByHandForm": {"reason": "It does not work.", "old_key": "keep", "code": Secret("AAAA-REPLACED")},
     "SentElsewhereForm": {"transaction_id": "f4184fc596403b9d", "address": "bc1qexample", "reason": "Sent before."},
     "CorrectionForm": {"email": "right@example.org", "reason": "The customer asked for it."},
+    "EndpointForm": {"url": "https://hooks.partner.example/", "events": ["order.paid"]},
     None: {},
 }
 SOON = Now() + timedelta(minutes=5)
@@ -122,6 +126,9 @@ def test_every_page_with_decisions_is_in_this_file():
         "suppliergate",
         "key",
         "webhooklog",
+        "apikey",
+        "endpoint",
+        "outgoingwebhook",
     }
 
 
@@ -231,6 +238,35 @@ def test_webhook(boss, status):
     assert check(boss, log, status=status) == {"replay"}
     assert check(boss, log, status=status, claim_token=uuid.uuid4()) == set()
     assert check(boss, log, status=status, claim_token=None, body=b"{}") == set()
+
+
+@pytest.mark.parametrize("ended", [None, Now()])
+def test_api_key(boss, ended):
+    key = make_rows().api_key
+    assert check(boss, key, ended_at=ended) == (set() if ended else {"add-endpoint", "end"})
+    for _ in range(MOST_ENDPOINTS):
+        make_endpoint(key=key)
+    assert check(boss, key, ended_at=ended) == (set() if ended else {"end"})
+
+
+@pytest.mark.parametrize("ended", [None, Now()])
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_endpoint(boss, is_enabled, ended):
+    endpoint = make_rows().endpoint
+    ApiKey.objects.update(ended_at=ended)
+    shown = check(boss, endpoint, is_enabled=is_enabled)
+    always = set() if ended else {"change", "new-secret"}
+    assert shown - always == ({"switch-off"} if is_enabled else set()) | (
+        set() if ended else {"send-test"} if is_enabled else {"switch-on"}
+    )
+
+
+@pytest.mark.parametrize("status", OutgoingWebhook.Status.values)
+def test_outgoing_webhook(boss, status):
+    rows = make_rows()
+    assert check(boss, rows.outgoing, status=status) == ({"redeliver"} if status != "queued" else set())
+    Endpoint.objects.update(is_enabled=False)
+    assert check(boss, rows.outgoing) == set()
 
 
 @pytest.mark.parametrize("order_status", Order.Status.values)

@@ -5,6 +5,7 @@ import re
 import uuid
 from itertools import cycle
 
+import jsonschema
 import pytest
 import schemathesis
 import yaml
@@ -26,8 +27,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from bitloot.partners.events import Event, order_facts, payload
+from bitloot.partners.tests.factories import make_key as make_api_key
 from bitloot.wsgi import application
 from orders.access import make_token
+from orders.models import Order
 from orders.tests.factories import make_paid_order
 from storage.tests.factories import make_key
 from tools.dev.testenv import PROFILE
@@ -40,6 +44,16 @@ SCHEMA = schemathesis.openapi.from_dict(json.loads(json.dumps(DOCUMENT)))
 SCHEMA.app = application
 OPERATIONS = {operation.ok().label: operation.ok() for operation in SCHEMA.get_all_operations()}
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+ANYBODY = [{"apiKey": []}, {}]
+# What is neither for staff nor for whoever may open the order.
+SECURITY = {
+    "GET /api/orders": [{"apiKey": []}],
+    "POST /api/orders": ANYBODY,
+    "GET /api/products": ANYBODY,
+    "GET /api/payments/currencies": ANYBODY,
+    "POST /api/orders/close-links": [{"orderBearer": []}],
+    "POST /api/orders/email": [{"orderBearer": []}],
+}
 # What providers call is told in their own documents.
 UNDOCUMENTED = {
     "api/payments/ipn",
@@ -75,20 +89,25 @@ def test_every_operation_documents_its_errors_and_who_may():
             assert error == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
             assert operation["description"], (method, path)
             staff = (path.startswith("/api/admin/") and path != "/api/admin/login") or path.endswith("/deliver")
-            by_order = path.startswith(
-                (
-                    "/api/orders/{",
-                    "/api/orders/close-links",
-                    "/api/fulfillment/",
-                    "/api/payments/create",
-                    "/api/payments/refund",
-                )
-            )
-            expected = [{"knoxApiToken": []}] if staff else [{"orderBearer": []}] if by_order else None
+            expected = [{"knoxApiToken": []}] if staff else SECURITY.get(f"{method.upper()} {path}")
+            if expected is None and path.startswith(("/api/orders/{", "/api/fulfillment/", "/api/payments/")):
+                expected = [{"orderBearer": []}, {"apiKey": []}]
             if expected:
                 assert operation.get("security") == expected, (method, path)
             else:
                 assert not any(operation.get("security", [])), (method, path)
+
+
+def test_each_scheme_and_what_we_send_is_described():
+    assert set(DOCUMENT["components"]["securitySchemes"]) == {"orderBearer", "apiKey", "knoxApiToken"}
+    sent = DOCUMENT["x-webhooks"]["order"]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    event = DOCUMENT["components"]["schemas"][sent.rpartition("/")[2]]
+    body = payload(Event.PAID, **order_facts(Order(total="9.99", currency="EUR"), "paid"))
+    jsonschema.validate(body, {**event, "components": DOCUMENT["components"]})
+    for missing in body["data"]:
+        less = {**body, "data": {name: value for name, value in body["data"].items() if name != missing}}
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(less, {**event, "components": DOCUMENT["components"]})
 
 
 def test_every_operation_has_a_summary_a_known_tag_and_a_name_of_its_own():
@@ -130,11 +149,14 @@ class Shop:
         self.order = make_paid_order()
         make_key(self.order.items.get())
         self.bearer = f"Bearer {make_token(self.order, 'api')}"
+        self.key = f"Bearer {make_api_key()[1]}"
         staff = get_user_model().objects.create(username="grace", is_staff=True, is_superuser=True)
         self.staff = f"Token {AuthToken.objects.create(staff)[1]}"
         self.log = make_log()
 
     def authorization(self, path):
+        if path == "/api/orders":
+            return self.key
         return self.staff if path.startswith("/api/admin/") or path.endswith("/deliver") else self.bearer
 
     def real(self, name):

@@ -15,6 +15,8 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from bitloot.ops import retention
+from bitloot.partners.models import OutgoingWebhook
+from bitloot.partners.tests.factories import make_endpoint
 from bitloot.tests.commands import run
 from orders.choices import AlertKind
 from orders.decisions import correct_email
@@ -57,6 +59,16 @@ def old_log(days=91, **fields):
         **{"status": "processed", "next_attempt_at": None, "received_at": Now() - timedelta(days=days), **fields}
     )
     return log
+
+
+def test_a_webhook_that_was_sent_is_forgotten_once_it_has_ended():
+    endpoint = make_endpoint()
+    rows = [OutgoingWebhook.objects.create(endpoint=endpoint, event="webhook.test", body="{}") for _ in range(3)]
+    age(OutgoingWebhook, 91, "created_at")
+    OutgoingWebhook.objects.exclude(pk=rows[0].pk).update(status="delivered", next_attempt_at=None)
+    OutgoingWebhook.objects.filter(pk=rows[1].pk).update(created_at=Now())
+    assert pruned() == {"outgoing_webhooks": 1}
+    assert {row.pk for row in OutgoingWebhook.objects.all()} == {rows[0].pk, rows[1].pk}
 
 
 def unpaid(days=31, status="expired", **fields):

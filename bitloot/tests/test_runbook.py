@@ -28,6 +28,11 @@ from bitloot.accounting.tests import ledgers
 from bitloot.accounting.tests import test_checks as breaks
 from bitloot.accounting.tests.test_provider_checks import buy_again, pay_silently
 from bitloot.core.outcome import Outcome
+from bitloot.partners.models import OutgoingWebhook
+from bitloot.partners.services import secret_of
+from bitloot.partners.tasks import drain_outgoing_webhooks
+from bitloot.partners.tests.factories import make_endpoint
+from bitloot.partners.tests.receiver import running_receiver as partner
 from bitloot.tests.runbook import Operator, found, open_alerts, rows, state
 from fulfillment import gate, kinguin, services
 from fulfillment.kinguin import SupplierEvent
@@ -37,7 +42,7 @@ from fulfillment.tests.kinguin_wire import recorded
 from fulfillment.tests.world import HOUR, age, finish, run
 from orders import notifier
 from orders.alerts import raise_alert
-from orders.models import Approval, Notification, OrderItem, Product
+from orders.models import Approval, Notification, Order, OrderItem, Product
 from orders.tasks import drain_mails, drain_notifications
 from orders.tests import test_bounces as bounces
 from orders.tests.factories import make_order
@@ -1225,6 +1230,25 @@ def correct_the_channel(staff):
     call_command("test_alert")
     staff.closes("alert_undelivered")
     staff.closes("staff_locked")
+
+
+@row("alert:endpoint_off")
+def switch_an_endpoint_on(staff):
+    staff.fixture("settings").WEBHOOKS_TO_LOOPBACK = True
+    receiver, order = staff.fixture_of(partner()), make_order()
+    endpoint = make_endpoint(receiver.url)
+    Order.objects.update(placed_with=endpoint.api_key_id)
+    order.refresh_from_db()
+    receiver.status = 410
+    order.expire()
+    drain_outgoing_webhooks()
+    staff.sees()
+    receiver.status = 200
+    staff.decides(endpoint, "Switch on again")
+    staff.decides(endpoint, "Send a test event")
+    staff.decides(OutgoingWebhook.objects.get(order=order), "Send again")
+    drain_outgoing_webhooks()
+    assert {event["type"] for event in receiver.opened(secret_of(endpoint))} == {"webhook.test", "order.expired"}
 
 
 @row("alert:staff_locked")

@@ -48,10 +48,11 @@ class Email(QueueRow):
         YOUR_ORDERS = "your_orders"
         ALERT = "alert"
         STAFF_NOTICE = "staff_notice"
+        PARTNER_NOTICE = "partner_notice", "Webhooks switched off"
 
     # All others go to the address that their order has when they are sent, and link to it.
-    WITHOUT_LINK = (Kind.ALERT, Kind.ADDRESS_REPLACED, Kind.YOUR_ORDERS, Kind.STAFF_NOTICE)
-    TO_STAFF = (Kind.ALERT, Kind.STAFF_NOTICE)  # in English
+    WITHOUT_LINK = (Kind.ALERT, Kind.ADDRESS_REPLACED, Kind.YOUR_ORDERS, Kind.STAFF_NOTICE, Kind.PARTNER_NOTICE)
+    IN_ENGLISH = (Kind.ALERT, Kind.STAFF_NOTICE, Kind.PARTNER_NOTICE)  # to staff, and to those who build on the API
     # What is true only for a while: not sent once the order is in one of these.
     OVERTAKEN_BY: ClassVar[dict[str, frozenset[str]]] = {
         Kind.PAYMENT_SEEN: frozenset(OrderStatus.values) - {"pending", "underpaid", "expired"},

@@ -14,7 +14,7 @@ from bitloot.core import queries
 from bitloot.core.sentences import Words, phrase_of
 from orders.choices import OrderReason, OrderStatus
 from orders.models.product import MAX_QUANTITY, Product
-from orders.signals import order_paid, order_refund_due
+from orders.signals import order_moved, order_paid, order_refund_due
 from orders.state import OrderEvent, StatusRow, Step, one_transaction
 
 PAYABLE_FOR = timedelta(hours=24)
@@ -83,6 +83,8 @@ class Order(StatusRow):
         max_length=7, default=settings.LANGUAGE_CODE, editable=False, help_text="What its mails are written in."
     )
     link_generation = models.PositiveIntegerField(default=1, editable=False)
+    # No foreign key: the room that keeps API keys lies above this one, and never deletes one.
+    placed_with = models.UUIDField(null=True, blank=True, editable=False, help_text="The API key that placed it.")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     expires_at = models.DateTimeField(db_default=Now() + PAYABLE_FOR, editable=False)
     paid_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -99,6 +101,9 @@ class Order(StatusRow):
             models.Index(fields=["status", "-created_at"], name="order_by_status"),
             # For the limit of unpaid orders. Not partial by status: the plan of a prepared statement could not use it.
             models.Index(Upper("email"), "created_at", name="order_by_email"),
+            models.Index(
+                fields=["placed_with", "-created_at"], name="order_by_api_key", condition=Q(placed_with__isnull=False)
+            ),
             models.Index(fields=["expires_at"], name="order_unpaid", condition=Q(status__in=["pending", "underpaid"])),
         ]
         permissions = [
@@ -142,6 +147,10 @@ class Order(StatusRow):
     def product_names(self) -> str:
         """Name what was ordered. Lists read the items before, for all their orders."""
         return ", ".join(str(item) if item.quantity > 1 else item.title for item in self.items.all())
+
+    def announce_move(self, to: str) -> None:
+        if self.placed_with is not None:
+            order_moved.send(sender=Order, order=self, to=to)
 
     def lock(self) -> "Order":
         """Return this order, locked until the transaction ends: the first lock anybody takes (Order, Payment, …)."""

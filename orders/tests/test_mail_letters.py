@@ -14,7 +14,7 @@ from orders.mail_samples import samples
 from orders.models import Email, Order, OrderItem, Product
 
 LETTERS = {(sample.name, sample.language): sample.letter for sample in samples()}
-CUSTOMERS = {of: letter for of, letter in LETTERS.items() if of[0] not in Email.TO_STAFF}
+CUSTOMERS = {of: letter for of, letter in LETTERS.items() if of[0] not in Email.IN_ENGLISH}
 
 
 def test_each_kind_has_a_sample_in_each_language():
@@ -22,7 +22,7 @@ def test_each_kind_has_a_sample_in_each_language():
     languages = [language for language, _ in settings.LANGUAGES]
     expected = {(kind, language) for kind in Email.Kind.values for language in languages}
     assert written == expected - {
-        (kind, language) for kind in Email.TO_STAFF for language in languages if language != "en"
+        (kind, language) for kind in Email.IN_ENGLISH for language in languages if language != "en"
     }
 
 

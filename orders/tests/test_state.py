@@ -7,6 +7,7 @@ import pytest
 from django.conf import settings
 
 from bitloot.core.choices import StatusChoices
+from bitloot.partners.models import OutgoingWebhook
 from fulfillment.choices import GateStatus, ReservationStatus
 from orders.choices import OrderStatus
 from orders.models import Alert, Email, Order
@@ -90,7 +91,7 @@ def test_no_code_but_the_transitions_writes_a_status():
 def test_the_models_own_transitions_are_single_statements():
     """Only `StatusRow.move` may set the attribute: it has just written the same to the row."""
     models = [path for path in product_files() if is_model_code(path)]
-    assert len(models) == 13
+    assert len(models) == 14
     assert [path for path in models for node in _nodes(path.read_text()) if _assigns(node)] == []
 
 
@@ -130,7 +131,7 @@ def test_what_only_reads_a_status_is_not(line):
 
 STATUSES = [
     OrderStatus, PaymentStatus, RefundStatus, ReservationStatus, GateStatus, Key.Status, KeyDeliveryLog.Status,
-    WebhookLog.Status, Email.Status, Alert.Status,
+    WebhookLog.Status, Email.Status, Alert.Status, OutgoingWebhook.Status,
 ]  # fmt: skip
 
 

@@ -1,0 +1,46 @@
+"""`Authorization: Bearer blk_…` beside the tokens of orders."""
+
+from hmac import compare_digest
+
+from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
+
+from bitloot.core import logs
+from bitloot.core.api import answers
+from bitloot.core.clients import ApiClient
+from bitloot.partners.credentials import digest_of, read_key
+from bitloot.partners.exceptions import ApiKeyRefused
+from bitloot.partners.models import ApiKey
+from orders.access import bearer
+
+answers(
+    ApiKeyRefused, 401, "api_key_refused", "This API key is wrong, has expired or was ended. Ask the shop for another."
+)
+
+
+class ApiKeyAuthentication(BaseAuthentication):
+    def authenticate(self, request: Request) -> tuple[None, ApiClient] | None:
+        """Return whose API key it is; None for another bearer, which the view looks at itself. Raises ApiKeyRefused."""
+        text = bearer(request)
+        if not text.startswith("blk_"):
+            return None
+        key = _find(text)
+        logs.note(key=f"blk_{key.prefix}")
+        ApiKey.objects.note_use(key)
+        return None, key.client
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="api"'
+
+
+def _find(text: str) -> ApiKey:
+    read = read_key(text)
+    key = None if read is None else ApiKey.objects.live().filter(prefix=read.prefix).first()
+    if read is None or key is None:
+        raise ApiKeyRefused
+    digest = digest_of(read)
+    is_earlier = key.earlier_until is not None and key.earlier_until > timezone.now()
+    if not (compare_digest(digest, key.digest) or (is_earlier and compare_digest(digest, key.earlier_digest))):
+        raise ApiKeyRefused
+    return key
