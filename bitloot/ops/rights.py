@@ -14,7 +14,7 @@ from psycopg import sql
 
 ADD_ONLY = frozenset({
     "orders.orderevent", "orders.orderitem", "payments.refundaddress", "fulfillment.suppliercall",
-    "fulfillment.foreignpurchase", "storage.keyaccess", "accounting.acknowledgement", "admin.logentry",
+    "fulfillment.foreignpurchase", "fulfillment.pricechange", "storage.keyaccess", "accounting.acknowledgement", "admin.logentry",
     "staff.staffevent",
 })  # fmt: skip
 # The columns that stay as they were inserted; the others change with the row's story.
