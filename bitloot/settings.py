@@ -334,7 +334,7 @@ KINGUIN_CLIENT_ID = env.text("KINGUIN_CLIENT_ID", required=KINGUIN_API == "reser
 KINGUIN_CLIENT_SECRET = env.their_secret("KINGUIN_CLIENT_SECRET", required=KINGUIN_API == "reservations")
 KINGUIN_WEBHOOK_SECRET = env.webhook_secrets("KINGUIN_WEBHOOK_SECRET", most=32)  # their form takes no more
 KINGUIN_CALLS_PER_SECOND = float(env.number("KINGUIN_CALLS_PER_SECOND", default="10", least="0", most="1000"))
-KINGUIN_LOOKS_PER_MINUTE = env.whole("KINGUIN_LOOKS_PER_MINUTE", default=20, least=1, most=600)
+KINGUIN_LOOKS_PER_MINUTE = env.whole("KINGUIN_LOOKS_PER_MINUTE", default=20, least=5, most=600)
 PRODUCT_GONE_DAYS = env.whole("PRODUCT_GONE_DAYS", default=7, least=1, most=365)
 COVER_HOSTS = env.read("COVER_HOSTS", environment.hosts, default=[".kinguin.net"])
 env.require("*" not in COVER_HOSTS, "COVER_HOSTS has to name the hosts, not *")

@@ -10,6 +10,7 @@ from fulfillment.kinguin import ecommerce, orders, reservations
 from fulfillment.kinguin.ecommerce import EcommerceClient
 from fulfillment.kinguin.orders import OrdersClient
 from fulfillment.kinguin.protocol import (
+    SOLD_OUT,
     AmbiguousSearch,
     BadWebhook,
     Found,
@@ -38,6 +39,7 @@ EVENT_TYPES = (*ecommerce.EVENTS, *orders.EVENTS, *reservations.EVENTS)
 
 __all__ = [
     "EVENT_TYPES",
+    "SOLD_OUT",
     "AmbiguousSearch",
     "BadWebhook",
     "EcommerceClient",

@@ -48,6 +48,7 @@ LEAST_NAME = 3  # characters that they search for
 NO_NAME_SEARCH = "gateway.sandbox.kinguin.net"
 MAX_ORDER_PAGES = 1000
 MAX_DESCRIPTION = 100_000
+MAX_PRICE = 100_000  # of one key; what is dearer is a mistake
 MAX_GENRES, MAX_GENRE = 10, 40
 _ORDER_ID = re.compile(r"[A-Za-z0-9]{6,40}")
 _EVENT_NAME = re.compile(r"[A-Za-z._-]{1,40}")
@@ -86,8 +87,10 @@ class EcommerceClient:
         return product
 
     def products(self, product_ids: Sequence[str]) -> dict[str, SupplierProduct]:
-        asked = ",".join(wire.path_id(product_id, "product") for product_id in product_ids)
-        found = self._catalogue({"productId": asked, "limit": str(len(product_ids))})
+        asked = [product_id for product_id in product_ids if wire.safe_id(product_id)]
+        if not asked:
+            return {}
+        found = self._catalogue({"productId": ",".join(asked), "limit": str(len(asked))})
         return {one.product_id: one for one in found.products if one.product_id in product_ids}
 
     def lookups(self) -> Lookups:
@@ -290,7 +293,7 @@ def _product(product: Fields) -> SupplierProduct:
         raise UnreadableAnswer("Kinguin answered with a product id of another form")
     qty = max(0, product.count("qty"))
     price = product.amount("price") if qty or "price" in product else Decimal(0)
-    if qty and not price:
+    if (qty and not price) or price > MAX_PRICE:
         raise UnreadableAnswer(f"Kinguin names no price for {product_id}")
     return SupplierProduct(
         product_id=product_id,

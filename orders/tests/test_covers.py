@@ -108,7 +108,9 @@ def test_broken_files_are_refused_or_read_and_never_crash(kind):
             continue
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "a" * 40 + "-300.webp", "A" * 40 + "-800.webp", "a" * 40 + "-800.png"])
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "a" * 40 + "-300.webp", "A" * 40 + "-800.webp", "a" * 40 + "-800.png"]
+)
 def test_nothing_else_is_served(client, name):
     assert client.get(f"/covers/{name}").status_code == 404
 
