@@ -48,13 +48,13 @@ def due() -> QuerySet[Product]:
 
 
 def look_at_due(*, is_patient: bool = False) -> Iterator[int]:
-    """Look at all that is due, as far as this minute's calls go; yield how many answered after each call.
+    """Look at all that is due, as far as this minute's calls go; yield 1 for each product that was answered about.
 
-    `is_patient` waits for the next minute's. Raises ProviderError if the supplier is away: then nothing was changed.
+    `is_patient` waits for the next minute's. Raises ProviderError if the supplier is away: what is left stays due.
     """
     while products := list(due()[:PER_CALL]):
         try:
-            yield _look_at(products)
+            yield from _look_at(products)
         except NoCallsLeft:
             if not is_patient:
                 return
@@ -103,18 +103,17 @@ def back_on_sale(product: Product) -> None:
     close_alert(AlertKind.PRODUCT_GONE, product, by="automatic: it is on sale again")
 
 
-def _look_at(products: Sequence[Product]) -> int:
+def _look_at(products: Sequence[Product]) -> Iterator[int]:
     client, rules = kinguin.client(), pricing.rules()
     found = _ask_for_all(client, products)
-    answered = 0
     for product in products:
-        described = found.get(product.supplier_product_id)
-        if described is not None:
-            _keep(product, described, rules)
-        elif not _look_alone(client, product, rules):
-            continue
-        answered += 1
-    return answered
+        if product.supplier_product_id in found:
+            _keep(product, found[product.supplier_product_id], rules)
+            yield 1
+    # Last: each costs a call of its own, and there may be none left.
+    for product in products:
+        if product.supplier_product_id not in found and _look_alone(client, product, rules):
+            yield 1
 
 
 def _ask_for_all(client: KinguinClient, products: Sequence[Product]) -> dict[str, SupplierProduct]:
