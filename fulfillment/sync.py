@@ -1,6 +1,6 @@
-"""What we sell, as the supplier has it now: cost, stock and texts, looked at when due and never more often than allowed.
+"""What we sell, as the supplier has it now: cost, stock and texts, looked at when due, never more often than allowed.
 
-`SupplierStock.due_at` is all there is of a schedule: a run that is cut off has lost nothing, and the next one continues.
+`SupplierStock.due_at` is all there is of a schedule: a run that is cut off has lost nothing, and the next continues.
 `product.update` only brings a look forward, so that thousands of them cost no more than one.
 """
 
@@ -40,11 +40,15 @@ class NoCallsLeft(Exception):
     """This minute's looks are used up."""
 
 
+def on_sale() -> QuerySet[Product]:
+    return Product.objects.filter(is_active=True)
+
+
 def due() -> QuerySet[Product]:
     """Return the products on sale that are to be looked at, those that wait longest first."""
     is_due = Q(supplier_stock=None) | Q(supplier_stock__due_at__lte=Now())
     longest = F("supplier_stock__due_at").asc(nulls_first=True)
-    return Product.objects.filter(is_due, is_active=True).select_related("supplier_stock").order_by(longest, "pk")
+    return on_sale().filter(is_due).select_related("supplier_stock").order_by(longest, "pk")
 
 
 def look_at_due(*, is_patient: bool = False) -> Iterator[int]:
@@ -74,10 +78,9 @@ def sweep() -> int:
     return answered
 
 
-def look_again_at_all() -> int:
-    """Make everything on sale due now; return how many that are."""
+def look_again_at_all() -> None:
+    """Make everything on sale due now."""
     SupplierStock.objects.filter(product__is_active=True).update(due_at=Now())
-    return due().count()
 
 
 def expect_change(supplier_product_id: str) -> bool:
@@ -94,7 +97,7 @@ def expect_change(supplier_product_id: str) -> bool:
 @lru_cache(maxsize=1)
 def on_sale_in(minute: int) -> frozenset[str]:
     """Return the supplier's ids of what we sell, read once in each minute by each process."""
-    return frozenset(Product.objects.filter(is_active=True).values_list("supplier_product_id", flat=True))
+    return frozenset(on_sale().values_list("supplier_product_id", flat=True))
 
 
 def back_on_sale(product: Product) -> None:
@@ -137,7 +140,7 @@ def _look_alone(client: KinguinClient, product: Product, rules: dict[str, PriceR
     except ProviderError as err:
         if err.cause in _AWAY:
             raise
-        # Its turn comes again like everybody's, or a few that cannot be read would keep all others from being looked at.
+        # Its turn comes again like everybody's, or a few that cannot be read would keep all others waiting.
         logger.warning("the supplier does not say whether it has %s: %s", product.slug, err)
         later = {"asked_at": Now(), "due_at": Now() + delay(LOOK_EVERY_SECONDS)}
         SupplierStock.objects.update_or_create(product=product, defaults=later)
@@ -169,8 +172,8 @@ def _has_a_catalogue(client: KinguinClient) -> bool:
 
 def _take_off_sale(product: Product) -> None:
     sentence = (
-        f"Kinguin has not known “{product.title}” for {settings.PRODUCT_GONE_DAYS} days, so it was taken off sale. Enter"
-        " another productId, or put it on sale again once Kinguin has it."
+        f"Kinguin has not known “{product.title}” for {settings.PRODUCT_GONE_DAYS} days, so it was taken off sale."
+        " Enter another productId, or put it on sale again once Kinguin has it."
     )
     with transaction.atomic():
         if Product.objects.filter(pk=product.pk, is_active=True).update(is_active=False):

@@ -69,8 +69,9 @@ def test_nothing_is_sent_to_any_other_place(wire, url):
 
 
 @pytest.mark.parametrize("address", [
-    "127.0.0.1", "10.0.0.5", "172.16.3.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
-    "255.255.255.255", "198.18.0.1", "::1", "fe80::1%eth0", "fc00::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::",
+    "127.0.0.1", "10.0.0.5", "172.16.3.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",  # noqa: S104
+    "224.0.0.1", "255.255.255.255", "198.18.0.1", "::1", "fe80::1%eth0",
+    "fc00::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::",
     "2001:0:a00:1::", "ff02::1", "2001:db8::1",
 ])  # fmt: skip
 def test_a_name_that_leads_inside_is_refused_even_beside_a_public_address(wire, names, address):
@@ -99,8 +100,10 @@ def test_redirects_end(wire):
     assert len(wire.calls) == 4
 
 
-@pytest.mark.parametrize("answer", [{"status": 404}, {"status": 204}, {"status": 206, "body": b"x"}, {"body": requests.ConnectTimeout()},
-                                    {"headers": {"Content-Encoding": "gzip"}}, {"status": 302}])  # fmt: skip
+@pytest.mark.parametrize("answer", [
+    {"status": 404}, {"status": 204}, {"status": 206, "body": b"x"}, {"status": 302},
+    {"body": requests.ConnectTimeout()}, {"headers": {"Content-Encoding": "gzip"}},
+])  # fmt: skip
 def test_anything_but_a_plain_answer_is_none(wire, answer):
     wire.get(PINNED, **{"body": b"", **answer})
     refusal()
