@@ -62,7 +62,9 @@ class Command(OperatorCommand):
             return
         for one in found:
             mark = "  (yours already)" if one.product_id in ours else ""
-            self.stdout.write(f"{one.product_id}  {one.price:>8.2f} EUR  {one.name}  [{one.platform}, {one.region}]{mark}")
+            self.stdout.write(
+                f"{one.product_id}  {one.price:>8.2f} EUR  {one.name}  [{one.platform}, {one.region}]{mark}"
+            )
         self.stdout.write(f"{len(found)} products shown, none imported. Name the ids to import, or add --all.")
 
     def _import(self, ids: Iterable[str], options: dict[str, Any]) -> None:
