@@ -281,7 +281,7 @@ class PriceRuleAdmin(DecisionAdmin):
 
     in_finder = False
     decisions = (pricing.APPLY,)
-    list_display = ("name", "for_platform", "margin", "least_margin", "ending", "floor", "cap", "is_automatic")
+    list_display = ("name", "for_platform", "margin", "least_margin", "ending", "floor", "cap", "applied")
     fieldsets = (
         (None, {"fields": ("name", "platform", "is_automatic")}),
         ("Price", {"fields": ("margin", "least_margin", "ending", "floor", "cap")}),
@@ -293,6 +293,10 @@ class PriceRuleAdmin(DecisionAdmin):
     @admin.display(description="platform", ordering="platform")
     def for_platform(self, rule: PriceRule) -> str:
         return rule.platform or "all others"
+
+    @admin.display(description="applied", ordering="is_automatic")
+    def applied(self, rule: PriceRule) -> str:
+        return "with every look" if rule.is_automatic else "by staff"
 
     def facts(self, rule: PriceRule) -> str:
         found = pricing.preview(rule)

@@ -129,11 +129,17 @@ def _facts(described: SupplierProduct) -> dict[str, object]:
         "description": plain_text(described.description),
         "activation": plain_text(described.activation),
         "platform": _one_line(described.platform, 40),
-        "region": _one_line(described.region, 40),
+        "region": _region(described.region),
         "genres": [_one_line(genre, 40) for genre in described.genres],
         "age_rating": _one_line(described.age_rating, 20),
         "release_date": described.release_date,
     }
+
+
+def _region(name: str) -> str:
+    """Write “REGION FREE” as the shop does; short names like “UK” stay as they are."""
+    said = _one_line(name, 40)
+    return said.capitalize() if said.isupper() and len(said) > 3 else said
 
 
 def _create(described: SupplierProduct, facts: dict[str, object], *, actor: str) -> tuple[Product, str]:

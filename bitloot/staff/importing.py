@@ -25,7 +25,10 @@ LABEL = "Import from Kinguin"
 
 class SearchForm(forms.Form):
     name = forms.CharField(
-        min_length=LEAST_NAME, max_length=80, widget=forms.TextInput(attrs={"type": "search", "autofocus": True})
+        min_length=LEAST_NAME,
+        max_length=80,
+        widget=forms.TextInput(attrs={"type": "search", "autofocus": True}),
+        error_messages={"min_length": f"Kinguin searches for {LEAST_NAME} characters or more."},
     )
     platform = forms.ChoiceField(required=False)
     region = forms.TypedChoiceField(required=False, coerce=int, empty_value=None)

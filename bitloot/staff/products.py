@@ -14,14 +14,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.html import format_html
 
+from bitloot.core.admin.base import may_view
 from bitloot.core.admin.formatting import NOTHING, age, badge, list_link
 from bitloot.core.choices import Tone
-from bitloot.core.money import plain
 from bitloot.core.providers import ProviderError
 from bitloot.staff import importing
 from fulfillment import pricing, sync
 from fulfillment.exceptions import UnknownProduct
-from fulfillment.models import SupplierStock
+from fulfillment.models import PriceRule, SupplierStock
 from fulfillment.services import check_product
 from orders import covers
 from orders.admin import ProductAdmin
@@ -118,7 +118,7 @@ class CheckedProductAdmin(ProductAdmin):
         return [path("import/", view, name="orders_product_import"), *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        own = {"may_import": request.user.has_perm(importing.PERMISSION)}
+        own = {"may_import": request.user.has_perm(importing.PERMISSION), "may_price": may_view(request, PriceRule)}
         return super().changelist_view(request, {**own, **(extra_context or {})})
 
     def import_view(self, request: HttpRequest) -> HttpResponse:
@@ -151,22 +151,22 @@ class CheckedProductAdmin(ProductAdmin):
     def cost(self, product: Product) -> str:
         """What the supplier asks, as it last said."""
         stock = _stock(product)
-        return plain(stock.price) if stock is not None and stock.price is not None else NOTHING
+        return f"{stock.price:.2f}" if stock is not None and stock.price is not None else NOTHING
 
-    @admin.display(description="margin")
+    @admin.display(description="margin now")
     def left(self, product: Product) -> str:
         """What is left of the price at that cost."""
         stock = _stock(product)
         if stock is None or stock.price is None or product.price is None:
             return NOTHING
         left = product.price - stock.price
-        share = f"{100 * left / product.price:.0f} %"
+        words = f"{left:.2f} ({100 * left / product.price:.0f} %)"
         is_enough = left >= product.min_margin and stock.price <= product.max_cost
-        return format_html("{} ({})", plain(left), share) if is_enough else badge(f"{plain(left)} ({share})", Tone.BAD)
+        return words if is_enough else badge(words, Tone.BAD)
 
     @admin.display(description="cap", ordering="max_cost")
     def cap(self, product: Product) -> str:
-        return plain(product.max_cost)
+        return f"{product.max_cost:.2f}"
 
     @admin.display(description="stock", ordering="supplier_stock__quantity")
     def stock(self, product: Product) -> str:

@@ -168,9 +168,9 @@ def test_the_list_says_what_each_costs_leaves_and_how_many_there_are(boss):
         SupplierStock.objects.create(product=make_product(**fields), **stock)
     page = boss.get(list_of("orders.product")).content.decode()
     for words in (
-        "2.5 (25 %)",
+        "2.50 (25 %)",
         "9 of 12",
-        'badge-bad">2.5 (25 %)',
+        'badge-bad">2.50 (25 %)',
         'badge-look">sold out',
         'badge-bad">unknown to Kinguin',
     ):
@@ -192,7 +192,7 @@ def rule():
 def test_a_rule_shows_what_it_would_change_and_changes_that(boss, rule):
     page = boss.get(page_of(rule)).content.decode()
     assert "2 of 3 prices would change" in page
-    assert "1 stay as they are: The supplier has none, or was not asked yet." in page
+    assert "1 unchanged: The supplier has none, or was not asked yet." in page
     form = boss.get(button_of(rule, "apply"))
     assert "<b>7.99</b>" in form.content.decode()
     answer = boss.post(button_of(rule, "apply"), {"seen": form.context["seen"]}, follow=True)

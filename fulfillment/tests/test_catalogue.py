@@ -88,6 +88,16 @@ def test_a_rule_of_its_platform_prices_it(sandbox):
     assert (PriceChange.objects.get().rule, done.product.is_active) == ("Steam", False)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "region"), [("REGION FREE", "Region free"), ("UK", "UK"), ("Rest of the world (RoW)",) * 2, ("", "")]
+)
+def test_a_region_is_written_as_the_shop_does(settings, theirs, region):
+    with responses.RequestsMock() as mock:
+        url = f"{kinguin.client()._endpoint._transport.base_url}/v2/products/{PRODUCT_ID}"
+        mock.get(url, json=changed("product_v2", regionalLimitations=theirs, images=None))
+        assert catalogue.import_product(PRODUCT_ID, actor="kim").product.region == region
+
+
 def test_a_product_whose_keys_are_pictures_is_sold_as_that(sandbox):
     assert catalogue.import_product("64b000000000000000000004", actor="kim").product.key_type == "image"
 
