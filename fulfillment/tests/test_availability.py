@@ -25,7 +25,7 @@ def shelf(supplier):
         supplier.control(f"products/{EMBER}", stock)
 
     yield put
-    put(qty=50_000, textQty=50_000)
+    put(qty=50_000, textQty=50_000, price=7.49)
 
 
 def order_of(product, quantity=1):
