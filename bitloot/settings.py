@@ -120,7 +120,7 @@ AUTH_PASSWORD_VALIDATORS = [
 STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
 WHITENOISE_USE_FINDERS = DEBUG
-STORAGES = {
+STORAGES: dict[str, Any] = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": VAR_DIR / "media"}},
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
@@ -200,6 +200,12 @@ else:
 CACHES["local"] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "local"}
 # Apart, so that somebody who asks for many pages cannot push anything else out.
 CACHES["pages"] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "pages"}
+# Each process keeps the covers that were asked for last, some 8 MiB: with R2, every one is a call.
+CACHES["covers"] = {
+    "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+    "LOCATION": "covers",
+    "OPTIONS": {"MAX_ENTRIES": 200},
+}
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_POOL = "threads"
 # For the drains that messages start and for beat's tasks; rows are handled by the threads of bitloot.core.worker.
@@ -341,6 +347,10 @@ KINGUIN_CLIENT_ID = env.text("KINGUIN_CLIENT_ID", required=KINGUIN_API == "reser
 KINGUIN_CLIENT_SECRET = env.their_secret("KINGUIN_CLIENT_SECRET", required=KINGUIN_API == "reservations")
 KINGUIN_WEBHOOK_SECRET = env.webhook_secrets("KINGUIN_WEBHOOK_SECRET", most=32)  # their form takes no more
 KINGUIN_CALLS_PER_SECOND = float(env.number("KINGUIN_CALLS_PER_SECOND", default="10", least="0", most="1000"))
+KINGUIN_LOOKS_PER_MINUTE = env.whole("KINGUIN_LOOKS_PER_MINUTE", default=20, least=5, most=600)
+PRODUCT_GONE_DAYS = env.whole("PRODUCT_GONE_DAYS", default=7, least=1, most=365)
+COVER_HOSTS = env.read("COVER_HOSTS", environment.hosts, default=[".kinguin.net"])
+env.require("*" not in COVER_HOSTS, "COVER_HOSTS has to name the hosts, not *")
 SAFE_MODE = env.flag("SAFE_MODE")
 
 # --- R2 ---------------------------------------------------------------------------------------------------------------
@@ -366,6 +376,11 @@ if R2_BUCKET:
     }
 else:
     STORAGES["keys"] = {"BACKEND": "storage.objects.EmbeddedStorage", "OPTIONS": {"location": VAR_DIR / "objects"}}
+# Covers beside the keys, under names of their own. Browsers get them from the shop itself (orders/covers.py).
+STORAGES["covers"] = {
+    "BACKEND": "storage.r2.R2Files" if R2_BUCKET else "storage.objects.EmbeddedFiles",
+    "OPTIONS": STORAGES["keys"]["OPTIONS"],
+}
 
 # --- Keys -------------------------------------------------------------------------------------------------------------
 KEY_ENCRYPTION_SECRET = env.own_secret("KEY_ENCRYPTION_SECRET")
@@ -458,6 +473,8 @@ if TRUSTED_PROXIES:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 400
+# A cover that staff upload, and the fields around it.
+FILE_UPLOAD_MAX_MEMORY_SIZE = 5 * 1024 * 1024 + DATA_UPLOAD_MAX_MEMORY_SIZE
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler"]
 
 # --- Logging ----------------------------------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
+from collections import Counter
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.template.loader import render_to_string
 from django.urls import reverse
 
 from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline
@@ -20,10 +23,12 @@ from bitloot.core.admin.formatting import (
 from bitloot.core.admin.panels import Waiting
 from bitloot.core.choices import Tone
 from bitloot.core.decisions import Decision
-from fulfillment import by_hand, gate, services
+from fulfillment import by_hand, gate, pricing, services
 from fulfillment.choices import HoldReason
 from fulfillment.models import (
     ForeignPurchase,
+    PriceChange,
+    PriceRule,
     Reservation,
     ReservationAttempt,
     SupplierCall,
@@ -36,6 +41,7 @@ from storage.admin import KeyAdmin
 from storage.models import Key
 
 Status = Reservation.Status
+MAX_SHOWN = 200  # of the prices that a rule would change
 
 
 class PermitInline(ReadOnlyInline):
@@ -254,11 +260,70 @@ def call_badge(call: SupplierCall) -> str:
 
 @admin.register(SupplierStock)
 class SupplierStockAdmin(ReadOnlyAdmin):
-    list_display = ("product", "price", "quantity", "text_quantity", "asked", "seen")
+    list_display = ("product", "price", "quantity", "text_quantity", "asked", "seen", "due", "gone")
     search_fields = ("product__title", "product__slug")
-    fieldsets = ((None, {"fields": ("product", "price", ("quantity", "text_quantity"), ("asked", "seen"))}),)
+    list_select_related = ("product",)
+    fieldsets = (
+        (
+            None,
+            {"fields": ("product", "price", ("quantity", "text_quantity"), ("asked", "seen"), ("due", "gone"))},
+        ),
+    )
     asked = age_of("asked_at", "asked")
     seen = age_of("seen_at", "last usable answer")
+    due = age_of("due_at", "next look")
+    gone = age_of("gone_since", "unknown to the supplier since")
+
+
+@admin.register(PriceRule)
+class PriceRuleAdmin(DecisionAdmin):
+    """Rules are staff's to write; what one would change stands on its page, and is changed by its decision only."""
+
+    in_finder = False
+    decisions = (pricing.APPLY,)
+    list_display = ("name", "for_platform", "margin", "least_margin", "ending", "floor", "cap", "applied")
+    fieldsets = (
+        (None, {"fields": ("name", "platform", "is_automatic")}),
+        ("Price", {"fields": ("margin", "least_margin", "ending", "floor", "cap")}),
+    )
+    has_add_permission = admin.ModelAdmin.has_add_permission
+    has_change_permission = admin.ModelAdmin.has_change_permission
+    has_delete_permission = admin.ModelAdmin.has_delete_permission
+
+    @admin.display(description="platform", ordering="platform")
+    def for_platform(self, rule: PriceRule) -> str:
+        return rule.platform or "all others"
+
+    @admin.display(description="applied", ordering="is_automatic")
+    def applied(self, rule: PriceRule) -> str:
+        return "with every look" if rule.is_automatic else "by staff"
+
+    def facts(self, rule: PriceRule) -> str:
+        found = pricing.preview(rule)
+        changes = [proposal for proposal in found if proposal.changes]
+        stays = Counter(proposal.note for proposal in found if proposal.price is None)
+        shown = {"changes": changes[:MAX_SHOWN], "count": len(changes), "stays": sorted(stays.items())}
+        return render_to_string("admin/bitloot/prices.html", {**shown, "of": len(found)})
+
+    def digest(self, rule: PriceRule) -> str:
+        """Stand for every price that would change, also for those that the page does not show."""
+        changes = "".join(
+            f"{one.product.pk}{one.product.price}{one.price}" for one in pricing.preview(rule) if one.changes
+        )
+        return sha256(changes.encode()).hexdigest()
+
+
+@admin.register(PriceChange)
+class PriceChangeAdmin(ReadOnlyAdmin):
+    in_finder = False
+    list_display = ("product_link", "old_price", "new_price", "cost", "actor", "rule", "when")
+    list_filter = ("at",)
+    search_fields = ("product__title__icontains", "actor")
+    linked_by = ("product",)
+    list_select_related = ("product",)
+    fieldsets = ((None, {"fields": ("product_link", ("old_price", "new_price", "cost"), ("actor", "rule"), "when")}),)
+    product_link = link_to("product", "product")
+    when = age_of("at", "when")
 
 
 @admin.register(ForeignPurchase)

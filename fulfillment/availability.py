@@ -9,18 +9,17 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from decimal import Decimal
 from functools import partial
 from threading import BoundedSemaphore, Lock
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import F, Q
-from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from bitloot.core.clock import delay
 from bitloot.core.database import leave_connection
-from bitloot.core.providers import Cause, ProviderError
+from bitloot.core.providers import ProviderError
 from fulfillment import kinguin
 from fulfillment.exceptions import SoldOut
 from fulfillment.kinguin import OutOfStock, Quote
@@ -33,8 +32,6 @@ logger = logging.getLogger(__name__)
 FRESH_SECONDS = 60
 KNOWN_SECONDS = 3600
 CUSTOMER_WAITS = 2.0
-LOOK_EVERY_SECONDS = 600
-LOOKS = 20  # per sweep: Kinguin counts our requests
 
 NOT_NOW = gettext_lazy(
     "We cannot buy keys at the moment, so we take no money for them. Nothing was charged. Please try again later."
@@ -51,7 +48,7 @@ _seats = BoundedSemaphore(2)
 def demand(order: Order) -> None:
     """Raise SoldOut if the keys of this order could not be bought now. Waits two seconds for the supplier at most."""
     items = list(order.items.select_related("product__supplier_stock"))
-    _refresh([item.product for item in items if not _is_younger(item.product, FRESH_SECONDS)])
+    _refresh([item.product for item in items if not is_younger(item.product, FRESH_SECONDS)])
     for item in items:
         if sentence := _objection(item.product, quantity=item.quantity, unit_price=item.unit_price):
             raise SoldOut(sentence)
@@ -61,34 +58,40 @@ def demand(order: Order) -> None:
 
 def is_sold_out(product: Product) -> bool:
     """Whether the supplier said so within the hour; the product was read with its `supplier_stock`."""
-    if not _is_younger(product, KNOWN_SECONDS):
+    if not is_younger(product, KNOWN_SECONDS):
         return False
     return bool(_objection(product, quantity=1, unit_price=product.price))
 
 
-def sweep() -> int:
-    """Ask about the products that were not looked at for a while; return how many answered."""
-    stale = Q(supplier_stock=None) | Q(supplier_stock__asked_at__lt=Now() - delay(LOOK_EVERY_SECONDS))
-    longest_ago = F("supplier_stock__asked_at").asc(nulls_first=True)
-    answered = 0
-    for product in Product.objects.filter(stale, is_active=True).order_by(longest_ago)[:LOOKS]:
-        try:
-            _keep(product, _quote(product.supplier_product_id))
-        except ProviderError as err:
-            if err.cause in (Cause.UNREACHABLE, Cause.CREDENTIALS):
-                break  # of all of them
-            # Asked last next time, or a few that cannot be read would keep all others from being looked at.
-            SupplierStock.objects.update_or_create(product=product, defaults={"asked_at": Now()})
-        else:
-            answered += 1
-    return answered
+def is_younger(product: Product, seconds: float) -> bool:
+    """Whether the supplier gave a usable answer about the product within that time."""
+    stock = _stock(product)
+    return stock is not None and stock.seen_at is not None and timezone.now() - stock.seen_at < delay(seconds)
+
+
+def keep(product: Product, quote: Quote | None, *, due_in: float | None = None, **known: Any) -> None:
+    """Keep what the supplier said; `due_in` seconds it is looked at again. `known` are other columns of the row."""
+    if quote is None:  # no catalogue in this dialect
+        return
+    now = timezone.now()
+    said = {
+        "price": quote.price if quote.qty else None,
+        "quantity": quote.qty,
+        "text_quantity": quote.text_qty,
+        "asked_at": now,
+        "seen_at": now,
+        **({"gone_since": None} if quote.qty else {}),
+        **({} if due_in is None else {"due_at": now + delay(due_in)}),
+        **known,
+    }
+    product.supplier_stock, _ = SupplierStock.objects.update_or_create(product=product, defaults=said)
 
 
 def _quote(supplier_product_id: str) -> Quote | None:
     try:
         return kinguin.client().quote(supplier_product_id)
     except OutOfStock:
-        return Quote(price=Decimal(0), qty=0, text_qty=0)
+        return kinguin.SOLD_OUT
 
 
 def _refresh(products: list[Product]) -> None:
@@ -123,7 +126,7 @@ def _ask(supplier_product_id: str) -> "Future[Quote | None]":
 
 def _record(product: Product, call: "Future[Quote | None]") -> None:
     try:
-        _keep(product, call.result())
+        keep(product, call.result())
     except ProviderError as err:
         logger.warning("the supplier does not say whether it has %s: %s", product.slug, err)
 
@@ -137,27 +140,8 @@ def _record_later(product: Product, call: "Future[Quote | None]") -> None:
         connection.close()  # this thread serves no request, so Django does not close it for us
 
 
-def _keep(product: Product, quote: Quote | None) -> None:
-    if quote is None:  # no catalogue in this dialect
-        return
-    now = timezone.now()
-    said = {
-        "price": quote.price if quote.qty else None,
-        "quantity": quote.qty,
-        "text_quantity": quote.text_qty,
-        "asked_at": now,
-        "seen_at": now,
-    }
-    product.supplier_stock, _ = SupplierStock.objects.update_or_create(product=product, defaults=said)
-
-
 def _stock(product: Product) -> SupplierStock | None:
     return getattr(product, "supplier_stock", None)
-
-
-def _is_younger(product: Product, seconds: float) -> bool:
-    stock = _stock(product)
-    return stock is not None and stock.seen_at is not None and timezone.now() - stock.seen_at < delay(seconds)
 
 
 def _objection(product: Product, *, quantity: int, unit_price: Decimal) -> str | None:
@@ -165,7 +149,7 @@ def _objection(product: Product, *, quantity: int, unit_price: Decimal) -> str |
     stock = _stock(product)
     if stock is None or stock.seen_at is None:
         return None  # new: the product's form asked the supplier when it was saved
-    if not _is_younger(product, KNOWN_SECONDS):
+    if not is_younger(product, KNOWN_SECONDS):
         sentence = _(
             "Our supplier does not answer, so we cannot promise you “%(title)s”. Nothing was charged. Try again later,"
             " or choose another game; an order that nobody pays simply expires."

@@ -1,6 +1,9 @@
 import uuid
+from decimal import Decimal
 from typing import Any, ClassVar
 
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
@@ -260,9 +263,83 @@ class SupplierStock(models.Model):
     text_quantity = models.PositiveIntegerField(default=0, help_text="How many of them are text.")
     asked_at = models.DateTimeField(db_default=Now())
     seen_at = models.DateTimeField(null=True, help_text="When the supplier last gave a usable answer.")
+    due_at = models.DateTimeField(db_default=Now(), help_text="When it is looked at next.")
+    gone_since = models.DateTimeField(null=True, help_text="Since when the supplier does not know the product.")
+
+    class Meta:
+        permissions = [("import_product", "May search the supplier's catalogue and import products")]
 
     def __str__(self) -> str:
         return f"{self.quantity} of {self.product}"
+
+
+class PriceRule(models.Model):
+    """How prices follow from what the supplier asks: for one platform, or for all that have no rule of their own."""
+
+    class Ending(models.TextChoices):
+        EXACT = "exact", "to the cent"
+        NINETY_NINE = "99", "up to .99"
+
+    name = models.CharField(max_length=60, unique=True)
+    platform = models.CharField(
+        max_length=40, blank=True, unique=True, help_text="As the products have it; none for all the others."
+    )
+    margin = models.DecimalField(
+        max_digits=6, decimal_places=2, validators=[MinValueValidator(0), MaxValueValidator(1000)],
+        help_text="Percent of what the supplier asks, added to it.",
+    )  # fmt: skip
+    least_margin = models.DecimalField(
+        max_digits=8, decimal_places=2, default=0, validators=[MinValueValidator(0)],
+        help_text="What has to be left per key, EUR, whatever the percentage; so does the product's own minimum.",
+    )  # fmt: skip
+    ending = models.CharField(max_length=8, choices=Ending.choices, default=Ending.NINETY_NINE)
+    floor = models.DecimalField(
+        max_digits=10, decimal_places=2, null=True, blank=True, validators=[MinValueValidator(Decimal("0.01"))],
+        help_text="No price below this, EUR.",
+    )  # fmt: skip
+    cap = models.DecimalField(
+        max_digits=10, decimal_places=2, null=True, blank=True, validators=[MinValueValidator(Decimal("0.01"))],
+        help_text="No price above this, EUR. Where it leaves less than the least margin, the price stays as it is.",
+    )  # fmt: skip
+    is_automatic = models.BooleanField(
+        "automatic", default=False, help_text="Change prices with every look at the supplier, without asking anybody."
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        ordering = ["platform", "name"]
+        permissions = [("apply_pricerule", "May change prices by a rule")]
+        constraints = [
+            models.CheckConstraint(condition=Q(margin__gte=0) & Q(least_margin__gte=0), name="pricerule_no_loss"),
+            models.CheckConstraint(
+                condition=Q(cap=None) | Q(floor=None) | Q(cap__gte=F("floor")), name="pricerule_floor_below_cap"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        if self.floor is not None and self.cap is not None and self.floor > self.cap:
+            raise ValidationError({"floor": "This is more than the cap."})
+
+
+class PriceChange(models.Model):
+    """A price that changed: who or which rule did it, and what the supplier asked then. Orders keep their prices."""
+
+    product = models.ForeignKey(Product, on_delete=models.CASCADE, related_name="price_changes")
+    at = models.DateTimeField(db_default=Now(), editable=False)
+    actor = models.CharField(max_length=150, help_text="Who changed it; “automatic” is a look at the supplier.")
+    rule = models.CharField(max_length=60, blank=True, help_text="The name that the rule had.")
+    old_price = models.DecimalField(max_digits=10, decimal_places=2, null=True)
+    new_price = models.DecimalField(max_digits=10, decimal_places=2)
+    cost = models.DecimalField(max_digits=10, decimal_places=2, null=True, help_text="EUR, last said by the supplier.")
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.product}: {self.old_price} to {self.new_price}"
 
 
 class ForeignPurchase(models.Model):

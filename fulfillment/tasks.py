@@ -1,7 +1,7 @@
 from celery import shared_task
 
 from bitloot.core.queue import drain
-from fulfillment import availability, balance, pipeline
+from fulfillment import balance, pipeline, sync
 from fulfillment.models import Reservation
 
 
@@ -19,5 +19,5 @@ def watch_funds() -> None:
 
 @shared_task(name="fulfillment.stock")
 def look_at_stock() -> int:
-    """Ask the supplier about products that were not looked at for a while, so that the shop shows what is sold out."""
-    return availability.sweep()
+    """Ask the supplier about the products that are due, so that the shop knows what they cost and what is sold out."""
+    return sync.sweep()

@@ -35,21 +35,13 @@ from orders.state import StatusRow
 
 
 class ProductAdmin(BaseAdmin):
-    """The form of a product. `bitloot.staff` registers it, with a look at the supplier added."""
+    """What there is to a product here. `bitloot.staff` registers it, with what the supplier says of it."""
 
-    list_display = ("title", "platform", "region", "key_type", "price", "max_cost", "margin", "is_active")
     list_filter = ("is_active", "key_type", "platform")
     search_fields = ("title__icontains", "slug", "supplier_product_id", "supplier_offer_id")
     search_ids = ("id",)
     prepopulated_fields = {"slug": ("title",)}
     readonly_fields = ("id", "currency", "created", "margin")
-    fieldsets = (
-        (None, {"fields": ("title", "slug", "is_active", "description", "cover")}),
-        ("Key", {"fields": ("platform", "region", "key_type", "activation")}),
-        ("Money", {"fields": (("price", "currency"), "max_cost", "min_margin", "margin")}),
-        ("Supplier", {"fields": ("supplier_product_id", "supplier_offer_id", "stock_wait_hours")}),
-        ("Row", {"fields": ("id", "created")}),
-    )
     created = age_of("created_at", "added")
 
     @admin.display(description="least margin")

@@ -76,6 +76,7 @@ class AlertKind(models.TextChoices):
     SUPPLIER_AFTER_DELIVERY = "supplier_after_delivery", "Supplier took back a delivered key"
     SUPPLIER_DOWN = "supplier_down", "Supplier down"
     LOW_BALANCE = "low_balance", "Low balance"
+    PRODUCT_GONE = "product_gone", "Product gone at the supplier"
     SAFE_MODE = "safe_mode", "Safe mode"
     OBJECT_STORE = "object_store", "Object store"
     BROWSER_DOWNLOAD = "browser_download", "Browsers cannot download"

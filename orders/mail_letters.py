@@ -3,6 +3,7 @@
 A template of templates/orders/email fills the blocks of a layout, and is rendered once with each of the three layouts.
 """
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from django.urls import reverse
 from django.utils import translation
 from django.utils.translation import gettext
 
-from orders import notifications
+from orders import covers, notifications
 from orders.models import Email, Order, OrderItem, Product
+
+logger = logging.getLogger(__name__)
 
 Kind = Email.Kind
 # These lead to a public page instead of to the order.
@@ -118,15 +121,26 @@ def _facts(facts: Mapping[str, Any]) -> dict[str, object]:
 def _cover(context: Mapping[str, Any]) -> MIMEImage | None:
     """Return the first product's picture, to be sent along: a mail that loads nothing tells nobody that it was read."""
     products: Sequence[Product] = context.get("products", ())
-    subtype = _COVER_TYPES.get(PurePath(products[0].cover).suffix.lower()) if products else None
-    path = finders.find(products[0].cover) if subtype else None
-    if not isinstance(path, str):
+    found = _picture(products[0]) if products else None
+    if found is None or len(found[0]) > _MAX_COVER_BYTES:
         return None
-    with open(path, "rb") as file:
-        picture = file.read(_MAX_COVER_BYTES + 1)
-    if len(picture) > _MAX_COVER_BYTES:
-        return None
-    image = MIMEImage(picture, subtype)
+    image = MIMEImage(*found)
     image.add_header("Content-ID", f"<{_COVER_ID}>")
     image.add_header("Content-Disposition", "inline")
     return image
+
+
+def _picture(product: Product) -> tuple[bytes, str] | None:
+    """Return its picture and what kind it is, or None if mail programs would not show it."""
+    if product.picture:
+        try:
+            return covers.as_jpeg(product.picture), "jpeg"
+        except OSError as err:
+            logger.warning("a mail leaves without the cover of %s: %s", product.slug, type(err).__name__)
+            return None
+    subtype = _COVER_TYPES.get(PurePath(product.cover).suffix.lower())
+    path = finders.find(product.cover) if subtype else None
+    if subtype is None or not isinstance(path, str):
+        return None
+    with open(path, "rb") as file:
+        return file.read(_MAX_COVER_BYTES + 1), subtype

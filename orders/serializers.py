@@ -39,6 +39,10 @@ class WholeNumberField(serializers.IntegerField):
 
 
 class ProductSerializer(serializers.ModelSerializer):
+    cover = serializers.CharField(
+        source="cover_path", help_text="An address that begins with /, or a path under /static/."
+    )
+
     class Meta:
         model = Product
         fields = [

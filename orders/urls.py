@@ -1,8 +1,9 @@
-from django.urls import path
+from django.urls import path, re_path
 
-from orders import views
+from orders import covers, views
 
 urlpatterns = [
+    re_path(r"^covers/(?P<digest>[0-9a-f]{40})-(?P<side>800|400)\.webp$", covers.serve, name="cover"),
     path("api/products", views.ProductList.as_view(), name="api-products"),
     path("api/orders", views.Orders.as_view(), name="api-orders"),
     path("api/orders/lookup", views.OrderLookup.as_view(), name="api-order-lookup"),

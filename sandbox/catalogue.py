@@ -16,6 +16,8 @@ class Item:
     genre: str
     platform: str = "PC Steam"
     key_type: str = "text/plain"
+    region: int = 3
+    age_rating: str | None = None
 
     @property
     def product_id(self) -> str:
@@ -36,7 +38,7 @@ class Item:
 
 ITEMS = (
     Item(1, "Ember Drift", 749, "Racing"),
-    Item(2, "Harbour of Glass", 1190, "Adventure"),
+    Item(2, "Harbour of Glass", 1190, "Adventure", region=1, age_rating="PEGI 12"),
     Item(3, "Tiny Orchard Tycoon", 325, "Simulation"),
     Item(4, "Nightline Courier", 1840, "Action", key_type="image/png"),
     Item(5, "Saltmarsh Signals (DLC)", 480, "Adventure", platform="PC GOG"),
@@ -49,6 +51,7 @@ REGIONS = (
     {"id": 2, "name": "United States"},
     {"id": 3, "name": "REGION FREE"},
 )
+REGION_NAMES = {region["id"]: region["name"] for region in REGIONS}
 PLATFORMS = ("PC Steam", "PC GOG", "Other")
 GENRES = ("Action", "Adventure", "Prepaid", "Racing", "Simulation")
 

@@ -28,7 +28,13 @@ MAX_TOTAL_QTY = 90
 MAX_PRICE = 100_000
 MAX_PAGE = 100
 PAGE = 25
+LEAST_NAME = 3
 RELEASED = "2025-03-14"
+# As theirs come: markup, entities, and now and then a script that somebody pasted.
+DESCRIPTION = (
+    "<p><strong>{}</strong> is an invented product of the sandbox.</p>\r\n<ul><li>It isn&#39;t real.</li>"
+    "<li>Nobody plays it.</li></ul><script>alert(1)</script>"
+)
 
 # Kind: the status and the words. Only some statuses are documented; the rest is what integrators report.
 KINDS: dict[str, tuple[int, str | None]] = {
@@ -55,8 +61,10 @@ FAULT_KINDS = {
 
 
 def list_products(call: Call) -> Response:
-    wanted = {name: _comma_list(call, name) for name in ("productId", "kinguinId")}
+    wanted = {name: _comma_list(call, name) for name in ("productId", "kinguinId", "platform", "regionId")}
     name = call.args.get("name", "").lower()
+    if name and len(name) < LEAST_NAME:
+        raise _invalid(call, "name", name, f"This value is too short. It should have {LEAST_NAME} characters or more.")
     found = [
         product
         for row in call.world.store.read("SELECT * FROM product WHERE qty > 0 ORDER BY kinguin_id")
@@ -356,10 +364,10 @@ def _product(row: Row) -> dict[str, Any]:
         "releaseDate": RELEASED,
         "wholesale": {"enabled": False, "tiers": []},
     }
-    return {
+    product = {
         **shared,
         "originalName": item.name,
-        "description": "An invented product of the sandbox.",
+        "description": DESCRIPTION.format(item.name),
         "developers": ["Sandbox Studio"],
         "publishers": ["Sandbox House"],
         "genres": [item.genre],
@@ -367,9 +375,9 @@ def _product(row: Row) -> dict[str, Any]:
         "releaseDate": RELEASED,
         "cheapestOfferId": [row["offer_id"]],
         "isPreorder": False,
-        "regionalLimitations": "REGION FREE",
-        "regionId": 3,
-        "activationDetails": "Redeem in the client.",
+        "regionalLimitations": catalogue.REGION_NAMES[item.region],
+        "regionId": item.region,
+        "activationDetails": "Open the client.<br />\r\nChoose &quot;Activate a product&quot; and type the key.",
         "kinguinId": row["kinguin_id"],
         "productId": row["id"],
         "languages": ["English", "German"],
@@ -378,9 +386,11 @@ def _product(row: Row) -> dict[str, Any]:
         "offersCount": 1,
         "totalQty": row["qty"],
         "merchantName": [catalogue.MERCHANT],
+        "ageRating": item.age_rating,
         "images": {"screenshots": []},
         "updatedAt": seconds_stamp(row["updated"]),
     }
+    return {name: value for name, value in product.items() if value is not None}
 
 
 def _moment(call: Call, name: str) -> float:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage, storages
@@ -83,6 +83,33 @@ class EmbeddedStorage(KeyStore, FileSystemStorage):
             if self.get(name) != body:
                 raise
         return name
+
+
+class AsFiles:
+    """Django's own storage API before one of the stores above: a name is written once, and errors are OSErrors."""
+
+    def get_available_name(self, name: str, max_length: int | None = None) -> str:
+        return name  # it stands for its content; Django would write the same once more under another
+
+    def _open(self, name: str, mode: str = "rb") -> File:
+        store: Any = self
+        try:
+            return ContentFile(store.get(name), name)
+        except ObjectMissing as err:
+            raise FileNotFoundError(name) from err
+        except ObjectUnavailable as err:
+            raise OSError(str(err)) from err
+
+    def _save(self, name: str, content: File) -> str:
+        above: Any = super()
+        try:
+            return str(above._save(name, content))
+        except (ObjectConflict, ObjectUnavailable) as err:
+            raise OSError(str(err)) from err
+
+
+class EmbeddedFiles(AsFiles, EmbeddedStorage):
+    """Files that are shown to everybody, beside the sealed keys."""
 
 
 def key_store() -> KeyStore:

@@ -12,7 +12,7 @@ from django.core.files.base import ContentFile, File
 from storages.backends.s3 import S3Storage
 
 from bitloot.core.database import leave_connection
-from storage.objects import CONTENT_TYPE, KeyStore, ObjectConflict, ObjectMissing, ObjectUnavailable, read_body
+from storage.objects import CONTENT_TYPE, AsFiles, KeyStore, ObjectConflict, ObjectMissing, ObjectUnavailable, read_body
 
 
 class R2Storage(KeyStore, S3Storage):
@@ -93,6 +93,10 @@ class R2Storage(KeyStore, S3Storage):
             ContentDisposition="attachment",
             CacheControl="no-store",
         )
+
+
+class R2Files(AsFiles, R2Storage):
+    """What is shown to everybody, in the same bucket; browsers get it from the shop, which may cache it."""
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from prometheus_client import Counter
 from bitloot.core.api import MAX_BODY_BYTES
 from bitloot.core.faults import failpoint
 from bitloot.core.strict_json import MalformedJson, UnstorableText, parse_object
-from fulfillment import kinguin
+from fulfillment import kinguin, sync
 from payments.ipn import BadSignature, SignatureNotConfigured, event_type_and_id, verify_ipn
 from webhooks import refusals
 from webhooks.models import WebhookLog
@@ -72,8 +72,9 @@ def kinguin_webhook(request: HttpRequest) -> HttpResponse:
     except kinguin.WebhookNotConfigured:
         return _answer("kinguin", 503)
     event = client.parse_webhook(request.headers, body)
+    if event.kind == "product":
+        _expect_change(event.product_id)
     if event.kind in ("product", "ping"):
-        # The whole catalogue is announced here, and we ask for a fresh quote before every purchase anyway.
         return _answer("kinguin", *client.webhook_answer)
     kept = {"X-Event-Name": request.headers.get("X-Event-Name", "")[:64]}
     external_id = event.external_id or event.order_id
@@ -104,6 +105,14 @@ def mail_events(request: HttpRequest) -> HttpResponse:
 def _anymail_view(path: str) -> Callable[[HttpRequest], HttpResponse]:
     view: Callable[[HttpRequest], HttpResponse] = import_string(path).as_view()
     return view
+
+
+def _expect_change(product_id: str) -> None:
+    try:
+        sync.expect_change(product_id)
+    except DatabaseFailure as err:
+        # Nothing is lost: every product is looked at again within minutes, and a purchase asks for a fresh quote.
+        logger.warning("an update of a product was passed over: %s", type(err).__name__)
 
 
 def _refuse(request: HttpRequest, provider: str) -> HttpResponse:

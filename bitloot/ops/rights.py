@@ -14,8 +14,8 @@ from psycopg import sql
 
 ADD_ONLY = frozenset({
     "orders.orderevent", "orders.orderitem", "payments.refundaddress", "fulfillment.suppliercall",
-    "fulfillment.foreignpurchase", "storage.keyaccess", "accounting.acknowledgement", "admin.logentry",
-    "staff.staffevent",
+    "fulfillment.foreignpurchase", "fulfillment.pricechange", "storage.keyaccess", "accounting.acknowledgement",
+    "admin.logentry", "staff.staffevent",
 })  # fmt: skip
 # The columns that stay as they were inserted; the others change with the row's story.
 FIXED: dict[str, frozenset[str]] = {
@@ -35,7 +35,7 @@ FIXED: dict[str, frozenset[str]] = {
 # Django's own tables that a running shop only reads.
 READ_ONLY = frozenset({"contenttypes.contenttype", "auth.permission"})
 # What the shop itself deletes: what has ended, and what staff take from each other.
-DELETES = frozenset({"orders.idempotencyrecord", "orders.accesscode", "core.allowance"})
+DELETES = frozenset({"orders.idempotencyrecord", "orders.accesscode", "core.allowance", "fulfillment.pricerule"})
 OTHERS_DELETE = frozenset({
     "auth", "sessions", "knox", "otp_totp", "otp_static", "flatpages", "sites",
 })  # fmt: skip

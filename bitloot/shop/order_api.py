@@ -171,7 +171,7 @@ def _item(item: OrderItem, status: str | None, keys: list[dict[str, Any]]) -> di
         "product": {
             "slug": product.slug,
             "title": item.title,
-            "cover": product.cover,
+            "cover": product.cover_path,
             "platform": product.platform,
             "region": product.region,
             "activation": product.activation,

@@ -16,7 +16,7 @@ from orders.models import Order
 _VERSION = """
 SELECT 'item', item.id, purchase.status,
     item.title || '|' || item.quantity || '|' || item.unit_price || '|' || product.slug || '|' || product.cover
-    || '|' || product.platform || '|' || product.region || '|' || product.activation
+    || '|' || product.picture || '|' || product.platform || '|' || product.region || '|' || product.activation
     || '|' || product.stock_wait_hours || '|' || coalesce('' || purchase.waiting_since, '')
 FROM orders_orderitem item
 JOIN orders_product product ON product.id = item.product_id

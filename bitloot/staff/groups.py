@@ -30,6 +30,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("orders.hold_order", "orders.release_order", "orders.deliver_order", "orders.renew_link"),
         *("orders.correct_email", "orders.resend_email", "orders.close_alert"),
         *("orders.approve_decision", "orders.decline_decision", "orders.add_product", "orders.change_product"),
+        *("fulfillment.import_product", "fulfillment.apply_pricerule", "fulfillment.add_pricerule"),
+        *("fulfillment.change_pricerule", "fulfillment.delete_pricerule"),
         *("fulfillment.run_delivery", "fulfillment.run_purchase", "fulfillment.search_purchase"),
         *("fulfillment.resume_purchase", "fulfillment.replace_by_hand", "fulfillment.rebuy"),
         *("fulfillment.stop_gate", "fulfillment.open_gate", "storage.shred_key"),

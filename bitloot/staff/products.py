@@ -1,24 +1,76 @@
-"""The form of a product, which asks the supplier: a wrong id would be noticed by the first customer who paid."""
+"""The products of staff: what the supplier says of each beside our price, its cover, and the way from the catalogue.
+
+The form asks the supplier: a wrong id would be noticed by the first customer who paid.
+"""
 
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import ImproperlyConfigured, ValidationError
-from django.http import HttpRequest
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path
+from django.utils.html import format_html
 
+from bitloot.core.admin.base import may_view
+from bitloot.core.admin.formatting import NOTHING, age, badge, list_link
+from bitloot.core.choices import Tone
 from bitloot.core.providers import ProviderError
+from bitloot.staff import importing
+from fulfillment import pricing, sync
 from fulfillment.exceptions import UnknownProduct
+from fulfillment.models import PriceRule, SupplierStock
 from fulfillment.services import check_product
+from orders import covers
 from orders.admin import ProductAdmin
 from orders.models import Product
 
+FACTS = ("genres", "age_rating", "release_date")
+
+
+class CommaList(forms.CharField):
+    """Words of a list, typed with commas between them."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(value) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return value
+        return [word.strip()[:40] for word in str(super().to_python(value)).split(",") if word.strip()][:10]
+
 
 class ProductForm(forms.ModelForm):
+    upload = forms.FileField(
+        label="New cover", required=False,
+        help_text="A JPEG, PNG or WebP file of at most 5 MiB; upright (3:4) fits best.",
+        widget=forms.FileInput(attrs={"accept": "image/jpeg,image/png,image/webp"}),
+    )  # fmt: skip
+    without_picture = forms.BooleanField(label="Take the cover away", required=False)
+    genres = CommaList(required=False, help_text="With commas between them.")
     doubt = ""
+
+    class Meta:
+        widgets = {"release_date": forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")}
+
+    def clean_upload(self) -> Any:
+        file = self.cleaned_data["upload"]
+        if file is None:
+            return None
+        try:
+            self.instance.picture = covers.keep(file.read())
+        except covers.BadPicture as err:
+            raise ValidationError(str(err)) from err
+        except OSError as err:
+            raise ValidationError("The cover could not be stored right now. Save again without it, or later.") from err
+        return file
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
+        if cleaned.get("without_picture") and not cleaned.get("upload"):
+            self.instance.picture = ""
         product_id = cleaned.get("supplier_product_id")
         is_for_sale = bool(cleaned.get("is_active"))
         goes_on_sale = is_for_sale and "is_active" in self.changed_data
@@ -41,8 +93,110 @@ class ProductForm(forms.ModelForm):
 @admin.register(Product)
 class CheckedProductAdmin(ProductAdmin):
     form = ProductForm
+    change_list_template = "admin/bitloot/products.html"
+    list_display = ("title", "platform", "region", "price", "cost", "left", "cap", "stock", "look", "for_sale")
+    list_select_related = ("supplier_stock",)
+    fieldsets = (
+        (None, {"fields": ("title", "slug", "is_active", "description")}),
+        ("Cover", {"fields": ("shown_cover", "upload", "without_picture", "cover")}),
+        ("Key", {"fields": ("platform", "region", "key_type", "activation")}),
+        ("Facts", {"fields": FACTS}),
+        (
+            "Money",
+            {"fields": (("price", "currency"), "cost", "left", "max_cost", "min_margin", "margin", "price_history")},
+        ),
+        ("Supplier", {"fields": ("supplier_product_id", "supplier_offer_id", ("stock", "look"), "stock_wait_hours")}),
+        ("Row", {"fields": ("id", "created")}),
+    )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        own = ("shown_cover", "cost", "left", "stock", "look", "price_history")
+        return (*super().get_readonly_fields(request, obj), *own)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.import_view)
+        return [path("import/", view, name="orders_product_import"), *super().get_urls()]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        own = {"may_import": request.user.has_perm(importing.PERMISSION), "may_price": may_view(request, PriceRule)}
+        return super().changelist_view(request, {**own, **(extra_context or {})})
+
+    def import_view(self, request: HttpRequest) -> HttpResponse:
+        return importing.show(self, request)
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        # Django passes over a file that is too large, and would save the rest without a word.
+        if int(request.META.get("CONTENT_LENGTH") or 0) > settings.FILE_UPLOAD_MAX_MEMORY_SIZE:
+            self.message_user(request, "The cover is larger than 5 MiB. Nothing was saved.", messages.ERROR)
+            return HttpResponseRedirect(request.path)
+        return super().changeform_view(request, *args, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Product, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
+        before = Product.objects.filter(pk=obj.pk).first()
+        with transaction.atomic():
+            super().save_model(request, obj, form, change)
+            if before is None or before.price != obj.price:
+                self._record_price(request, before or obj, obj, is_new=before is None)
+            if obj.is_active and "is_active" in form.changed_data:
+                sync.back_on_sale(obj)
         if form.doubt:
             self.message_user(request, f"Saved, but: {form.doubt}", messages.WARNING)
+
+    def _record_price(self, request: HttpRequest, before: Product, now: Product, *, is_new: bool) -> None:
+        stock = _stock(now)
+        cost = stock.price if stock is not None else None
+        pricing.record(before, now.price, actor=request.user.get_username(), cost=cost, is_new=is_new)
+
+    @admin.display(description="cost", ordering="supplier_stock__price")
+    def cost(self, product: Product) -> str:
+        """What the supplier asks, as it last said."""
+        stock = _stock(product)
+        return f"{stock.price:.2f}" if stock is not None and stock.price is not None else NOTHING
+
+    @admin.display(description="margin now")
+    def left(self, product: Product) -> str:
+        """What is left of the price at that cost."""
+        stock = _stock(product)
+        if stock is None or stock.price is None or product.price is None:
+            return NOTHING
+        left = product.price - stock.price
+        words = f"{left:.2f} ({100 * left / product.price:.0f} %)"
+        is_enough = left >= product.min_margin and stock.price <= product.max_cost
+        return words if is_enough else badge(words, Tone.BAD)
+
+    @admin.display(description="cap", ordering="max_cost")
+    def cap(self, product: Product) -> str:
+        return f"{product.max_cost:.2f}"
+
+    @admin.display(description="stock", ordering="supplier_stock__quantity")
+    def stock(self, product: Product) -> str:
+        stock = _stock(product)
+        if stock is None:
+            return NOTHING
+        if stock.gone_since is not None:
+            return badge("unknown to Kinguin", Tone.BAD)
+        if not stock.quantity:
+            return badge("sold out", Tone.LOOK)
+        is_text = product.key_type == Product.KeyType.TEXT
+        return f"{stock.text_quantity} of {stock.quantity}" if is_text else str(stock.quantity)
+
+    @admin.display(description="last look", ordering="supplier_stock__seen_at")
+    def look(self, product: Product) -> str:
+        stock = _stock(product)
+        return age(stock.seen_at) if stock is not None else NOTHING
+
+    @admin.display(description="on sale", boolean=True, ordering="is_active")
+    def for_sale(self, product: Product) -> bool:
+        return product.is_active
+
+    @admin.display(description="cover now")
+    def shown_cover(self, product: Product) -> str:
+        return format_html('<img class="cover" src="{}" alt="" width="150" height="200">', product.cover_url)
+
+    @admin.display(description="history")
+    def price_history(self, product: Product) -> str:
+        return list_link("fulfillment.pricechange", "what it cost before", product=product.pk)
+
+
+def _stock(product: Product) -> SupplierStock | None:
+    return getattr(product, "supplier_stock", None)

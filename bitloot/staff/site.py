@@ -37,7 +37,7 @@ SECTIONS = (
     Section("Money", ("payments.payment", "payments.refund", "payments.refundaddress")),
     Section("Delivery", ("fulfillment.reservation", "storage.key")),
     Section("Providers", ("webhooks.webhooklog",)),
-    Section("Shop", ("orders.product",)),
+    Section("Shop", ("orders.product", "fulfillment.pricerule", "fulfillment.pricechange")),
     Section("Partners", ("partners.apikey", "partners.endpoint", "partners.outgoingwebhook")),
 )
 # The header, in the order in which an order comes by.

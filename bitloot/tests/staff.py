@@ -13,6 +13,8 @@ from bitloot.partners.tests.factories import make_endpoint
 from bitloot.partners.tests.factories import make_key as make_api_key
 from fulfillment.models import (
     ForeignPurchase,
+    PriceChange,
+    PriceRule,
     Reservation,
     ReservationAttempt,
     SupplierCall,
@@ -52,6 +54,8 @@ LISTS = {
     "fulfillment.suppliergate": "gate",
     "fulfillment.supplierstock": "stock",
     "fulfillment.foreignpurchase": "foreign",
+    "fulfillment.pricerule": "rule",
+    "fulfillment.pricechange": "price_change",
     "storage.key": "key",
     "storage.keydeliverylog": "delivery",
     "storage.keyaccess": "access",
@@ -125,6 +129,8 @@ def make_rows(title="Ember Drift", **order_fields):
             supplier_order_id=f"FOREIGN{number}", reason=title, acknowledged_by="kim"
         ),
         stock=SupplierStock.objects.create(product=product, quantity=number),
+        rule=PriceRule.objects.create(name=f"{title} {number}", platform=f"Platform {number}", margin=20),
+        price_change=PriceChange.objects.create(product=product, actor="kim", rule=title, new_price=product.price),
         gate=SupplierGate.objects.create(host=f"supplier{number}.example", reason=title),
         delivery=KeyDeliveryLog.objects.get(key=key),
         access=KeyAccess.objects.create(key=key, order=order, token="mail", generation=1, network="203.0.113.0/24"),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -93,6 +94,24 @@ def test_webhook_is_replayed_from_the_list_and_from_its_page(staff, store):
         one(staff, ".object-tools form button").click()
         assert "handed to its handler again" in one(staff, ".messagelist").text
         staff.get(f"{store.url}/admin/webhooks/webhooklog/?provider__exact=kinguin")
+    assert complaints(staff) == []
+
+
+def test_product_is_imported_by_one_click_and_gets_a_cover(staff, store, tmp_path):
+    free = "from orders.models import Product; Product.objects.get(slug='tiny-orchard-tycoon').delete()"
+    store.manage("shell", "--verbosity", "0", "-c", free)
+    Image.new("RGB", (60, 80), "#204080").save(tmp_path / "cover.png")
+    staff.get(f"{store.url}/admin/orders/product/")
+    staff.find_element(By.LINK_TEXT, "IMPORT FROM KINGUIN").click()
+    one(staff, "#id_name").send_keys("orchard", Keys.ENTER)
+    one(staff, ".rows button").click()
+    assert one(staff, "#id_title").get_attribute("value") == "Tiny Orchard Tycoon"
+    one(staff, "#id_upload").send_keys(str(tmp_path / "cover.png"))
+    one(staff, "#id_is_active").click()
+    one(staff, "input[name=_continue]").click()
+    wait(staff, lambda page: "/covers/" in one(page, "img.cover").get_attribute("src"), "the cover")
+    staff.get(f"{store.url}/products/tiny-orchard-tycoon")
+    assert staff.execute_script("return document.querySelector('.cover img').naturalWidth") > 0
     assert complaints(staff) == []
 
 

@@ -161,6 +161,13 @@ WRONG = {
     "NOWPAYMENTS_CALLS_PER_SECOND": dict.fromkeys((*NUMBERS, "1001"), "has to be a number from 0 to 1000"),
     "KINGUIN_CALLS_PER_SECOND": dict.fromkeys((*NUMBERS, "1001"), "has to be a number from 0 to 1000"),
     "PAYMENT_QUOTES_PER_ORDER": dict.fromkeys((*NUMBERS, "0", "21", "1.5"), "has to be a whole number from 1 to 20"),
+    "KINGUIN_LOOKS_PER_MINUTE": dict.fromkeys((*NUMBERS, "4", "601"), "has to be a whole number from 5 to 600"),
+    "PRODUCT_GONE_DAYS": dict.fromkeys((*NUMBERS, "0", "366"), "has to be a whole number from 1 to 365"),
+    "COVER_HOSTS": {
+        "*": "COVER_HOSTS has to name the hosts, not *",
+        "https://a.net": "holds 'https://a.net'; write host names only, without https:// and port",
+        ".com": "holds '.com', which is not yours alone",
+    },
     "PAYMENT_QUOTES_PER_HOUR": dict.fromkeys((*NUMBERS, "0", "10001"), "has to be a whole number from 1 to 10000"),
     "NOWPAYMENTS_BASE_URL": {
         "https://api.nowpayments.example": "has to end with /v1",

@@ -251,6 +251,7 @@ def test_bodies_of_webhooks_are_smaller_than_those_of_the_shop(client):
     assert client.send("POST", "/api/fulfillment/x/reveal", data=b"x" * 64 * 1024).status_code == 200
     assert client.send("POST", "/api/fulfillment/x/reveal", data=b"x" * (64 * 1024 + 1)).status_code == 413
     assert client.send("POST", "/admin/orders/", data=b"x" * 256 * 1024).status_code == 200
+    assert client.send("POST", "/admin/orders/product/add/", data=b"x" * 5_500_000).status_code == 200  # a cover
 
 
 def test_full_shop_turns_customers_away_and_still_takes_webhooks(web):

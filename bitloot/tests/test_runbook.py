@@ -34,10 +34,12 @@ from bitloot.partners.tasks import drain_outgoing_webhooks
 from bitloot.partners.tests.factories import make_endpoint
 from bitloot.partners.tests.receiver import running_receiver as partner
 from bitloot.tests.runbook import Operator, found, open_alerts, rows, state
+from bitloot.tests.staff import page_of
+from bitloot.tests.test_product_form import filled
 from fulfillment import gate, kinguin, services
 from fulfillment.kinguin import SupplierEvent
-from fulfillment.models import SupplierGate
-from fulfillment.tasks import drain_reservations, watch_funds
+from fulfillment.models import SupplierGate, SupplierStock
+from fulfillment.tasks import drain_reservations, look_at_stock, watch_funds
 from fulfillment.tests.kinguin_wire import recorded
 from fulfillment.tests.world import HOUR, age, finish, run
 from orders import notifier
@@ -45,7 +47,7 @@ from orders.alerts import raise_alert
 from orders.models import Approval, Notification, Order, OrderItem, Product
 from orders.tasks import drain_mails, drain_notifications
 from orders.tests import test_bounces as bounces
-from orders.tests.factories import make_order
+from orders.tests.factories import make_order, make_product
 from orders.tests.test_notifications import running_receiver
 from payments import coins, overpaid, settlement
 from payments.choices import ReviewReason
@@ -830,6 +832,21 @@ def top_up_before_it_is_needed(staff):
     watch_funds()
     finish(reservation)
     return reservation.item.order, "fulfilled"
+
+
+@row("alert:product_gone")
+def enter_another_product_id(staff):
+    staff.supplier()
+    product = make_product(supplier_product_id="64b0000000000000000000ff")
+    week = Now() - timedelta(days=8)
+    SupplierStock.objects.create(product=product, seen_at=Now(), due_at=Now(), gone_since=week)
+    look_at_stock()
+    staff.sees()
+    assert not Product.objects.get(pk=product.pk).is_active
+    sent = filled(title=product.title, slug=product.slug)  # with an id that Kinguin has, and on sale
+    assert staff.client.post(page_of(product), sent).status_code == 302
+    look_at_stock()
+    assert SupplierStock.objects.get().quantity > 0
 
 
 @row("reservation:too_expensive")

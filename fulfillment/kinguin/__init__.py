@@ -10,12 +10,15 @@ from fulfillment.kinguin import ecommerce, orders, reservations
 from fulfillment.kinguin.ecommerce import EcommerceClient
 from fulfillment.kinguin.orders import OrdersClient
 from fulfillment.kinguin.protocol import (
+    SOLD_OUT,
     AmbiguousSearch,
     BadWebhook,
+    Found,
     Health,
     KinguinClient,
     KinguinCredentialsRefused,
     KinguinRejected,
+    Lookups,
     NotSupported,
     Outcome,
     OutOfStock,
@@ -23,6 +26,7 @@ from fulfillment.kinguin.protocol import (
     SupplierEvent,
     SupplierKey,
     SupplierOrder,
+    SupplierProduct,
     SupplierStatus,
     UnreadableKey,
     WebhookNotConfigured,
@@ -35,13 +39,16 @@ EVENT_TYPES = (*ecommerce.EVENTS, *orders.EVENTS, *reservations.EVENTS)
 
 __all__ = [
     "EVENT_TYPES",
+    "SOLD_OUT",
     "AmbiguousSearch",
     "BadWebhook",
     "EcommerceClient",
+    "Found",
     "Health",
     "KinguinClient",
     "KinguinCredentialsRefused",
     "KinguinRejected",
+    "Lookups",
     "NotSupported",
     "OrdersClient",
     "OutOfStock",
@@ -51,6 +58,7 @@ __all__ = [
     "SupplierEvent",
     "SupplierKey",
     "SupplierOrder",
+    "SupplierProduct",
     "SupplierStatus",
     "UnreadableKey",
     "WebhookNotConfigured",

@@ -2,24 +2,29 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, Literal
 
-from bitloot.core.providers import Transport, UnreadableAnswer
-from bitloot.core.reader import Fields
+from bitloot.core.providers import Transport, UnreadableAnswer, Urgency
+from bitloot.core.reader import MAX_TEXT, Fields
 from fulfillment.kinguin import wire
 from fulfillment.kinguin.protocol import (
     AmbiguousSearch,
     BadWebhook,
+    Found,
     Health,
     KinguinRejected,
+    Lookups,
     NotSupported,
     OutOfStock,
     Quote,
     SupplierEvent,
     SupplierKey,
     SupplierOrder,
+    SupplierProduct,
     SupplierStatus,
     UnreadableKey,
     logger,
@@ -36,7 +41,15 @@ EVENTS = ("order.status", "order.complete")  # the second is what older shops se
 KEYS_PER_PAGE = 3
 MAX_KEY_PAGES = 40
 SEARCH_LIMIT = 100
+# Descriptions and offers make a product some 20 KiB: this many surely fit the size cap of an answer.
+PRODUCTS_PER_PAGE = 20
+LEAST_NAME = 3  # characters that they search for
+# Their own sandbox answers a search by name with 500 or 404, and has ten products: we look through them ourselves.
+NO_NAME_SEARCH = "gateway.sandbox.kinguin.net"
 MAX_ORDER_PAGES = 1000
+MAX_DESCRIPTION = 100_000
+MAX_PRICE = 100_000  # of one key; what is dearer is a mistake
+MAX_GENRES, MAX_GENRE = 10, 40
 _ORDER_ID = re.compile(r"[A-Za-z0-9]{6,40}")
 _EVENT_NAME = re.compile(r"[A-Za-z._-]{1,40}")
 _TIME = re.compile(r"[0-9TZ:.+ -]{1,40}")
@@ -54,14 +67,39 @@ class EcommerceClient:
         self.host = self._endpoint.host
 
     def quote(self, product_id: str) -> Quote:
-        try:
-            document = self._endpoint.call("GET", f"/v2/products/{wire.path_id(product_id, 'product')}")
-        except KinguinRejected as err:
-            if err.status != 404:
-                raise
-            # They answer 404 for a product that is sold out, too.
-            raise OutOfStock(f"Kinguin does not sell product {product_id} now", status=404) from err
-        return _quote(Fields(document, what="Kinguin product"), product_id)
+        return _quote(self._product_fields(product_id, Urgency.FIRST), product_id)
+
+    def search(self, *, name: str = "", platform: str = "", region: int | None = None, page: int = 1) -> Found:
+        params = {"page": str(page), "limit": str(PRODUCTS_PER_PAGE)}
+        if platform:
+            params["platform"] = platform
+        if region is not None:
+            params["regionId"] = str(region)
+        if self.host == NO_NAME_SEARCH:
+            found = self._catalogue(params)
+            return replace(found, products=[one for one in found.products if name.lower() in one.name.lower()])
+        return self._catalogue(params | ({"name": name} if name else {}))
+
+    def product(self, product_id: str) -> SupplierProduct:
+        product = _product(self._product_fields(product_id, Urgency.BACKGROUND))
+        if product.product_id != product_id:
+            raise UnreadableAnswer(f"Kinguin answered with another product than {product_id}")
+        return product
+
+    def products(self, product_ids: Sequence[str]) -> dict[str, SupplierProduct]:
+        asked = [product_id for product_id in product_ids if wire.safe_id(product_id)]
+        if not asked:
+            return {}
+        found = self._catalogue({"productId": ",".join(asked), "limit": str(len(asked))})
+        return {one.product_id: one for one in found.products if one.product_id in product_ids}
+
+    def lookups(self) -> Lookups:
+        platforms = _list(self._endpoint.call("GET", "/v1/platforms", urgency=Urgency.BACKGROUND), "platforms")
+        regions = _list(self._endpoint.call("GET", "/v1/regions", urgency=Urgency.BACKGROUND), "regions")
+        return Lookups(
+            tuple(one for one in platforms if isinstance(one, str) and one),
+            tuple((row["id"], wire.word(row, "name").strip()) for row in _rows(regions) if type(row.get("id")) is int),
+        )
 
     def reserve(
         self, *, external_id: str, product_id: str, offer_id: str, quantity: int, price: Decimal, text_only: bool
@@ -181,6 +219,33 @@ class EcommerceClient:
             product_id=product_id,
         )
 
+    def _product_fields(self, product_id: str, urgency: Urgency) -> Fields:
+        try:
+            path = f"/v2/products/{wire.path_id(product_id, 'product')}"
+            document = self._endpoint.call("GET", path, urgency=urgency)
+        except KinguinRejected as err:
+            if err.status != 404:
+                raise
+            # They answer 404 for a product that is sold out, too.
+            raise OutOfStock(f"Kinguin does not sell product {product_id} now", status=404) from err
+        return Fields(document, what="Kinguin product")
+
+    def _catalogue(self, params: Mapping[str, str]) -> Found:
+        answer = self._endpoint.call("GET", "/v1/products", params=params, urgency=Urgency.BACKGROUND)
+        page = Fields(answer, what="Kinguin catalogue")
+        rows = page.items("results", required=True)
+        products: dict[str, SupplierProduct] = {}
+        odd = 0
+        for row in rows:
+            try:
+                product = _product(Fields(row, what="Kinguin product"))
+            except UnreadableAnswer as err:
+                logger.warning("left out one of Kinguin's products: %s", err)
+                odd += 1
+            else:
+                products.setdefault(product.product_id, product)  # a page may repeat one while the catalogue changes
+        return Found(list(products.values()), max(page.aside(page.count, "item_count", len(rows)), len(products)), odd)
+
     def _search(self, **filters: str) -> list[Any]:
         params = {**filters, "limit": str(SEARCH_LIMIT)}
         search = Fields(self._endpoint.call("GET", "/v1/order", params=params), what="Kinguin search")
@@ -213,9 +278,61 @@ def _quote(product: Fields, product_id: str) -> Quote:
         raise OutOfStock(f"Kinguin has no {product_id} in stock")
     if not price:
         raise UnreadableAnswer(f"Kinguin names no price for {product_id}")
+    return Quote(price, qty, _text_qty(product, qty))
+
+
+def _text_qty(product: Fields, qty: int) -> int:
     # Only some accounts are shown textQty; for the others the purchase itself refuses when there are images only.
-    text_qty = product.aside(product.count, "textQty", qty) if "textQty" in product else qty
-    return Quote(price, qty, max(0, text_qty))
+    return max(0, product.aside(product.count, "textQty", qty) if "textQty" in product else qty)
+
+
+def _product(product: Fields) -> SupplierProduct:
+    """Read what may stand in our shop. Stock and price have to be readable; what only describes it may be odd."""
+    product_id = product.text("productId", limit=64)
+    if not wire.safe_id(product_id):
+        raise UnreadableAnswer("Kinguin answered with a product id of another form")
+    qty = max(0, product.count("qty"))
+    price = product.amount("price") if qty or "price" in product else Decimal(0)
+    if (qty and not price) or price > MAX_PRICE:
+        raise UnreadableAnswer(f"Kinguin names no price for {product_id}")
+    return SupplierProduct(
+        product_id=product_id,
+        number=product.aside(product.count, "kinguinId", 0),
+        name=product.text("name").strip(),
+        platform=_said(product, "platform"),
+        region=_said(product, "regionalLimitations"),
+        price=price,
+        qty=qty,
+        text_qty=_text_qty(product, qty),
+        is_preorder=product.raw("isPreorder") is True,
+        description=_said(product, "description", limit=MAX_DESCRIPTION),
+        activation=_said(product, "activationDetails", limit=MAX_DESCRIPTION),
+        genres=_genres(product),
+        age_rating=_said(product, "ageRating"),
+        release_date=_day(product.raw("releaseDate")),
+        cover_url=_cover(product.raw("images")),
+    )
+
+
+def _said(product: Fields, name: str, *, limit: int = MAX_TEXT) -> str:
+    return product.aside(partial(product.optional_text, limit=limit), name, "").strip()
+
+
+def _genres(product: Fields) -> tuple[str, ...]:
+    said: list[Any] = product.aside(product.items, "genres", [])
+    return tuple(genre for genre in said if isinstance(genre, str) and 0 < len(genre) <= MAX_GENRE)[:MAX_GENRES]
+
+
+def _day(value: Any) -> date | None:
+    try:
+        return date.fromisoformat(value[:10])
+    except (TypeError, ValueError):
+        return None
+
+
+def _cover(images: Any) -> str:
+    cover = images.get("cover") if isinstance(images, dict) else None
+    return wire.link(cover, "url", "thumbnail") if isinstance(cover, dict) else ""
 
 
 def _order(document: Any) -> SupplierOrder:

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -97,6 +98,53 @@ class Quote:
     text_qty: int
 
 
+SOLD_OUT = Quote(Decimal(0), 0, 0)
+
+
+@dataclass(frozen=True)
+class SupplierProduct:
+    """A product as the supplier's catalogue describes it. Texts are theirs: nothing of them may be shown as it is."""
+
+    product_id: str
+    number: int  # what the addresses of their shop show
+    name: str
+    platform: str
+    region: str
+    price: Decimal
+    qty: int
+    text_qty: int
+    is_preorder: bool = False
+    description: str = field(default="", repr=False)
+    activation: str = field(default="", repr=False)
+    genres: tuple[str, ...] = ()
+    age_rating: str = ""
+    release_date: date | None = None
+    cover_url: str = ""
+
+    @property
+    def quote(self) -> Quote:
+        """What a purchase would go by: a pre-order cannot be bought now."""
+        has_stock = self.qty > 0 and self.price > 0 and not self.is_preorder
+        return Quote(self.price, self.qty, self.text_qty) if has_stock else SOLD_OUT
+
+
+@dataclass(frozen=True)
+class Found:
+    """One page of a search. `odd` counts the products that could not be read; `total` is the supplier's number."""
+
+    products: list[SupplierProduct]
+    total: int
+    odd: int = 0
+
+
+@dataclass(frozen=True)
+class Lookups:
+    """What a search may be narrowed by: platforms by name, regions by number."""
+
+    platforms: tuple[str, ...] = ()
+    regions: tuple[tuple[int, str], ...] = ()
+
+
 @dataclass(frozen=True)
 class SupplierOrder:
     """An order as the supplier sees it. `cost` is None if they did not say it, `external_id` "" if they keep none.
@@ -157,6 +205,17 @@ class KinguinClient(Protocol):
 
     def quote(self, product_id: str) -> Quote | None:
         """Return price and stock, None if the dialect has no catalogue. Raises OutOfStock."""
+
+    def search(self, *, name: str = "", platform: str = "", region: int | None = None, page: int = 1) -> Found:
+        """Return a page of the catalogue. Raises NotSupported if the dialect has none, like the three below."""
+
+    def product(self, product_id: str) -> SupplierProduct:
+        """Return a product of the catalogue, sold out ones only while the supplier shows them. Raises OutOfStock."""
+
+    def products(self, product_ids: Sequence[str]) -> dict[str, SupplierProduct]:
+        """Return those that one call shows, by id: what is missing may be sold out, gone or unreadable."""
+
+    def lookups(self) -> Lookups: ...
 
     def reserve(
         self, *, external_id: str, product_id: str, offer_id: str, quantity: int, price: Decimal, text_only: bool

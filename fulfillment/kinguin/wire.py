@@ -3,11 +3,11 @@
 import hmac
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from bitloot.core.providers import Answer, ProviderError, Transport, UnreadableAnswer
+from bitloot.core.providers import Answer, ProviderError, Transport, UnreadableAnswer, Urgency
 from bitloot.core.strict_json import MalformedJson, dump_json, is_storable, parse_answer, parse_object
 from fulfillment.kinguin import keys
 from fulfillment.kinguin.protocol import (
@@ -21,6 +21,11 @@ from fulfillment.kinguin.protocol import (
     logger,
 )
 
+NO_CATALOGUE = (
+    "This dialect of KINGUIN_API has no catalogue: products cannot be searched, imported or looked at. Add them by hand"
+    " in the admin, or set KINGUIN_API=ecommerce."
+)
+MAX_LINK = 2000
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -39,10 +44,11 @@ class Endpoint:
         params: Mapping[str, str] | None = None,
         document: Any = None,
         headers: Mapping[str, str] | None = None,
+        urgency: Urgency = Urgency.FIRST,
     ) -> Any:
         body = dump_json(document) if document is not None else None
         try:
-            answer = self._transport.request(method, path, params=params, body=body, headers=headers)
+            answer = self._transport.request(method, path, params=params, body=body, headers=headers, urgency=urgency)
             if answer.ok:
                 return answer.json()
         except ProviderError as err:
@@ -172,5 +178,13 @@ def _refusal(answer: Answer) -> ProviderError:
 
 
 def word(words: Mapping[str, Any], *names: str) -> str:
-    found = (value for name in names if isinstance(value := words.get(name), str) and value and is_storable(value))
-    return next(found, "")[:200]
+    return next(_texts(words, names), "")[:200]
+
+
+def link(words: Mapping[str, Any], *names: str) -> str:
+    """Return the first text that may be an address; one that is too long is none."""
+    return next((text for text in _texts(words, names) if len(text) <= MAX_LINK), "")
+
+
+def _texts(words: Mapping[str, Any], names: Iterable[str]) -> Iterator[str]:
+    return (value for name in names if isinstance(value := words.get(name), str) and value and is_storable(value))

@@ -30,5 +30,5 @@ def recorded(name):
     return json.loads((FIXTURES / f"{name}.json").read_text())
 
 
-def changed(name, **members):
+def changed(name, /, **members):
     return {**recorded(name), **members}

@@ -8,7 +8,6 @@ from django.utils import timezone
 from fulfillment import availability, gate, kinguin
 from fulfillment.exceptions import SoldOut
 from fulfillment.models import SupplierGate, SupplierStock
-from fulfillment.tasks import look_at_stock
 from orders.models import Product
 from orders.services import Line, place_order
 from tools.dev.supervise import wait_until
@@ -26,7 +25,7 @@ def shelf(supplier):
         supplier.control(f"products/{EMBER}", stock)
 
     yield put
-    put(qty=50_000, textQty=50_000)
+    put(qty=50_000, textQty=50_000, price=7.49)
 
 
 def order_of(product, quantity=1):
@@ -128,26 +127,6 @@ def test_a_paused_gate_is_a_silent_supplier(supplier, product):
     SupplierGate.objects.all().pause(reason="unreachable", probe_at=timezone.now())
     seen(product, minutes=0)
     availability.demand(order_of(product))
-
-
-def test_the_sweep_looks_at_what_was_not_looked_at_for_a_while(shelf, product, picture):
-    shelf(qty=0, textQty=0)
-    seen(product, minutes=11)
-    kept = seen(picture, minutes=9)
-    assert look_at_stock() == 1
-    product.refresh_from_db()
-    assert availability.is_sold_out(product)
-    assert SupplierStock.objects.get(product=picture).seen_at == kept.seen_at
-
-
-def test_the_sweep_ends_when_the_supplier_is_away_and_passes_what_cannot_be_read(supplier, product, picture):
-    supplier.fault(OP, "garbage", times=1)
-    assert look_at_stock() == 1
-    assert SupplierStock.objects.filter(seen_at=None).count() == 1
-    SupplierStock.objects.all().delete()
-    supplier.fault(OP, "5xx_before")
-    assert look_at_stock() == 0
-    assert SupplierStock.objects.count() == 0
 
 
 def test_the_shop_believes_what_it_heard_within_the_hour(product):

@@ -1,14 +1,18 @@
 import uuid
 from decimal import Decimal
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from orders import covers
+
 MAX_QUANTITY = 9  # the supplier's limit per offer
 MAX_LINES = 10  # and per order
+NO_COVER = "bitloot/covers/no-cover.svg"
 
 
 class Product(models.Model):
@@ -62,6 +66,25 @@ class Product(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    @property
+    def cover_path(self) -> str:
+        """Where its picture is: the address of one that we keep, or else the path of one under static/, or ""."""
+        return covers.url(self.picture) if self.picture else self.cover
+
+    @property
+    def cover_url(self) -> str:
+        """Return the address of its picture, or of the one that stands for none."""
+        path = self.cover_path or NO_COVER
+        # Not the static tag: staff type this path, and a mistyped one must not break the page.
+        return path if path.startswith("/") else f"{settings.STATIC_URL}{path}"
+
+    @property
+    def cover_sizes(self) -> str:
+        """Return what a browser may choose from (srcset), "" where there is one size only."""
+        if not self.picture:
+            return ""
+        return f"{covers.url(self.picture, covers.SMALL)} 300w, {covers.url(self.picture)} 600w"
 
     def clean(self) -> None:
         if self.price is not None and self.max_cost is not None and self.max_cost > self.price:

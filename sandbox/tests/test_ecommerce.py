@@ -140,6 +140,30 @@ def test_product_has_the_documented_fields(sandbox):
 
 
 @pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("name=GLASS", ["Harbour of Glass"]),
+        ("platform=PC GOG", ["Saltmarsh Signals (DLC)"]),
+        ("regionId=1", ["Harbour of Glass"]),
+        ("name=drift&regionId=1", []),
+        ("platform=PC GOG,Other&limit=1&page=2", ["Lumen Wallet Card 20"]),
+    ],
+)
+def test_catalogue_is_searched(sandbox, query, names):
+    found = sandbox.kinguin("GET", f"/v1/products?{query}").json
+    assert [product["name"] for product in found["results"]] == names
+
+
+def test_a_search_for_two_characters_is_refused(sandbox):
+    answer = sandbox.kinguin("GET", "/v1/products?name=ab")
+    assert (answer.status_code, answer.json["kind"], answer.json["propertyPath"]) == (
+        400,
+        "ConstraintViolation",
+        "name",
+    )
+
+
+@pytest.mark.parametrize(
     ("change", "path"),
     [
         ({"products": []}, "products"),

@@ -1,0 +1,109 @@
+"""Covers as the shop serves them: decoded, written anew in two sizes, named by their content.
+
+What is uploaded or fetched is never served itself: only pixels pass, so no script, position or name of a camera does.
+"""
+
+import struct
+import zlib
+from hashlib import sha256
+from io import BytesIO
+from typing import Any
+
+from django.core.cache import caches
+from django.core.files.base import ContentFile
+from django.core.files.storage import storages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import reverse
+from django.views.decorators.http import require_safe
+
+MAX_BYTES = 5 * 1024 * 1024
+MAX_PIXELS = 25_000_000  # decoded, that many take 100 MB
+LARGE, SMALL = 800, 400  # the longer side
+FORMATS = ("JPEG", "PNG", "WEBP")
+QUALITY = 82
+_YEAR = 31_536_000
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError, struct.error, zlib.error)
+
+
+class BadPicture(Exception):
+    """It is not kept; the message says why, and what would be."""
+
+
+def keep(content: bytes) -> str:
+    """Store a picture in both sizes and return the digest that names them. Raises BadPicture, or OSError."""
+    if len(content) > MAX_BYTES:
+        raise BadPicture(f"The picture is larger than {MAX_BYTES // 1024 // 1024} MiB. Use a smaller file.")
+    large, small = _webp(content, LARGE), _webp(content, SMALL)
+    digest = sha256(large).hexdigest()[:40]
+    for side, body in ((LARGE, large), (SMALL, small)):
+        storages["covers"].save(_place(digest, side), ContentFile(body))
+    return digest
+
+
+def url(digest: str, side: int = LARGE) -> str:
+    return reverse("cover", args=[digest, side])
+
+
+def as_jpeg(digest: str) -> bytes:
+    """Return the small size as mail programs show it. Raises OSError."""
+    from PIL import Image
+
+    with Image.open(BytesIO(_read(digest, SMALL)), formats=FORMATS) as image:
+        return _written(_flat(image), "JPEG")
+
+
+@require_safe
+def serve(request: HttpRequest, digest: str, side: str) -> HttpResponse:
+    """Answer with what never changes: another picture has another name."""
+    kept, name = caches["covers"], f"{digest}-{side}"
+    body = kept.get(name)
+    if body is None:
+        try:
+            body = _read(digest, int(side))
+        except FileNotFoundError:
+            raise Http404 from None
+        except OSError:
+            return HttpResponse(status=503, headers={"Retry-After": "30", "Cache-Control": "no-store"})
+        kept.set(name, body, None)
+    headers = {"Cache-Control": f"public, max-age={_YEAR}, immutable", "X-Content-Type-Options": "nosniff"}
+    return HttpResponse(body, content_type="image/webp", headers=headers)
+
+
+def _place(digest: str, side: int) -> str:
+    return f"covers/{digest}-{side}.webp"
+
+
+def _read(digest: str, side: int) -> bytes:
+    with storages["covers"].open(_place(digest, side)) as file:
+        return bytes(file.read())
+
+
+def _webp(content: bytes, side: int) -> bytes:
+    # Only where a picture comes in: Pillow takes 10 MiB of a process.
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
+            # The header says it, before a byte is decoded: a small file may unpack into gigabytes.
+            if image.width * image.height > MAX_PIXELS:
+                raise BadPicture(f"The picture has {image.width} × {image.height} pixels. Use one with fewer.")
+            image.thumbnail((side, side))
+            upright = ImageOps.exif_transpose(image)
+            return _written(upright.convert("RGBA" if upright.has_transparency_data else "RGB"), "WEBP")
+    except (*_UNREADABLE, Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
+        raise BadPicture("This is no picture that can be read. Use a JPEG, PNG or WebP file.") from err
+
+
+def _flat(image: Any) -> Any:
+    from PIL import Image
+
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def _written(image: Any, kind: str) -> bytes:
+    # Into a fresh image: what the file said about itself stays behind.
+    image.info.clear()
+    file = BytesIO()
+    image.save(file, kind, quality=QUALITY)
+    return file.getvalue()
