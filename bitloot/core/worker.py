@@ -18,7 +18,9 @@ from bitloot.core.database import leave_connection
 logger = logging.getLogger(__name__)
 
 # Jobs that one process has under way at a time. Most of them wait for a provider, without a database connection.
-SEATS = {"webhooks": 16, "fulfillment": 48, "payments": 8, "storage": 8, "orders": 4, "notifications": 4}
+SEATS = {
+    "webhooks": 16, "fulfillment": 48, "payments": 8, "storage": 8, "orders": 4, "notifications": 4, "replays": 1,
+}  # fmt: skip
 # Other workers get their share of a burst, and a worker that dies leaves only so many leases to wait out.
 MOST_PER_CLAIM = 8
 

@@ -17,7 +17,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("orders.hold_order", "orders.release_order", "orders.cancel_order", "orders.deliver_order"),
         *("orders.renew_link", "orders.correct_email", "orders.resend_email", "orders.close_alert"),
         *("fulfillment.run_delivery", "fulfillment.run_purchase", "fulfillment.search_purchase"),
-        *("fulfillment.replace_by_hand", "payments.ask_for_rest", "payments.read_again"),
+        *("fulfillment.replace_by_hand", "payments.ask_for_rest", "payments.read_again", "webhooks.rehearse_webhook"),
     ),
     "finance": (
         *("orders.hold_order", "orders.release_order", "orders.cancel_order", "orders.refund_order"),
@@ -33,7 +33,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("fulfillment.run_delivery", "fulfillment.run_purchase", "fulfillment.search_purchase"),
         *("fulfillment.resume_purchase", "fulfillment.replace_by_hand", "fulfillment.rebuy"),
         *("fulfillment.stop_gate", "fulfillment.open_gate", "storage.shred_key"),
-        *("payments.read_again", "webhooks.replay_webhook"),
+        *("payments.read_again", "webhooks.replay_webhook", "webhooks.replay_webhooks", "webhooks.rehearse_webhook"),
+        "webhooks.stop_replays",
     ),
     "auditor": PEOPLE,
 }

@@ -7,7 +7,8 @@ from django.core.management.base import CommandError
 from bitloot.management.operator import OperatorCommand
 from bitloot.ops.operator import whoami
 from webhooks.models import WebhookLog
-from webhooks.services import Chosen, chosen, replay_each
+from webhooks.services import replay_each
+from webhooks.choosing import Chosen, chosen
 
 
 class Command(OperatorCommand):
