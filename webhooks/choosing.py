@@ -151,7 +151,7 @@ def _moment(value: Any) -> datetime:
     if isinstance(value, datetime):
         found = value
     elif (day := parse_date(str(value))) is not None:
-        found = datetime(day.year, day.month, day.day)
+        found = datetime(day.year, day.month, day.day, tzinfo=UTC)
     elif (moment := parse_datetime(str(value))) is not None:
         found = moment
     else:

@@ -75,13 +75,19 @@ class _Before:
         for event in self._new(OrderEvent, orders).order_by("pk"):
             moved = f" ({event.from_status or 'new'} → {event.to_status})" if event.to_status else ""
             yield f"Timeline: {event.message}{moved}"
-        for purchase in Reservation.objects.filter(item__order__in=orders).exclude(pk__in=self._known):
-            yield f"A purchase would begin: {purchase.quantity} x {purchase.item.title}."
+        yield from self._opened(orders)
         for purchase in self._purchases_now():
             if purchase.pk in self._due and purchase.next_attempt_at != self._due[purchase.pk]:
                 yield f"A worker would take the next step of {purchase} ({purchase.status}) at once."
+        yield from self._told(orders)
+
+    def _opened(self, orders: set[Any]) -> Iterator[str]:
+        for purchase in Reservation.objects.filter(item__order__in=orders).exclude(pk__in=self._known):
+            yield f"A purchase would begin: {purchase.quantity} x {purchase.item.title}."
         for refund in Refund.objects.filter(order__in=orders).exclude(pk__in=self._known):
             yield f"A refund would be opened: {refund.coins}."
+
+    def _told(self, orders: set[Any]) -> Iterator[str]:
         for mail in self._new(Email, orders).exclude(kind=Email.Kind.ALERT):
             yield f"Mail “{mail.get_kind_display()}” to {mail.to}."
         about = [str(row.pk) for row in (*self._payments_now(), *self._purchases_now())]

@@ -5,8 +5,8 @@ import json
 import time
 import uuid
 
-from django.contrib.auth import get_user_model
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth import get_user_model
 from django.db import IntegrityError, transaction
 from django.db.models import Count, QuerySet
 from django.db.models.functions import Now
