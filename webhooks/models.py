@@ -165,7 +165,11 @@ class ReplayRun(QueueRow):
         ]
 
     def __str__(self) -> str:
-        return f"{'dry run' if self.is_dry else 'replay'} {self.pk}"
+        return f"{self.kind.lower()} {self.pk}"
+
+    @property
+    def kind(self) -> str:
+        return "Dry run" if self.is_dry else "Replay"
 
 
 class Replay(models.Model):

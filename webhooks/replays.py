@@ -109,7 +109,7 @@ def replay_these(run: ReplayRun, *, actor: str) -> None:
     wanted = Chosen.from_json(run.wanted)
     # Named by the dry run, so that a second press, or another person's, finds the first one's run.
     user = get_user_model().objects.filter(username=actor).first()
-    start_run(wanted, is_dry=False, actor=actor, user_id=user and user.pk, pk=uuid.uuid5(run.pk, "replay"))
+    start_run(wanted, is_dry=False, actor=actor, user_id=user.pk if user else None, pk=uuid.uuid5(run.pk, "replay"))
 
 
 def objection_to_stopping(run: ReplayRun) -> str | None:

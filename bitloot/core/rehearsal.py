@@ -35,7 +35,7 @@ class _Rehearsal:
         known = self._answers[question]
         if isinstance(known, Exception):
             raise known
-        return known  # type: ignore[no-any-return]
+        return known
 
     def learn(self, asked: AskFirst) -> None:
         try:

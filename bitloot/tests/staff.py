@@ -22,6 +22,7 @@ from orders.tests.factories import make_paid_order, make_product
 from payments.models import Coin, Payment, Refund, RefundAddress
 from storage.models import KeyAccess, KeyDeliveryLog
 from storage.services import store_key
+from webhooks.models import Replay, ReplayRun, WebhookAttempt
 from webhooks.tests.factories import ipn, make_log
 
 SERIAL = b"CANARY-KKKK-LLLL-MMMM"
@@ -53,6 +54,9 @@ LISTS = {
     "storage.keydeliverylog": "delivery",
     "storage.keyaccess": "access",
     "webhooks.webhooklog": "log",
+    "webhooks.webhookattempt": "attempt",
+    "webhooks.replayrun": "run",
+    "webhooks.replay": "replay",
 }
 _numbers = itertools.count(1)
 
@@ -91,6 +95,11 @@ def make_rows(title="Ember Drift", **order_fields):
         reason=title,
     )  # fmt: skip
     alert = raise_alert("payment_review", payment, f"{title} needs attention.", order=order)
+    log = make_log(body=ipn(payment_id=int(payment.external_id), title=title), external_id=payment.external_id)
+    run = ReplayRun.objects.create(
+        is_dry=True, wanted={"search": title}, digest=f"{number:064}", actor=title, total=1, ends_with=log.pk
+    )
+    replay = Replay.objects.create(log=log, run=run, actor=title, verdict="would", text=title)
     return SimpleNamespace(
         product=product, order=order, item=item, payment=payment, reservation=reservation, key=key,
         event=order.events.first(),
@@ -120,7 +129,8 @@ def make_rows(title="Ember Drift", **order_fields):
         gate=SupplierGate.objects.create(host=f"supplier{number}.example", reason=title),
         delivery=KeyDeliveryLog.objects.get(key=key),
         access=KeyAccess.objects.create(key=key, order=order, token="mail", generation=1, network="203.0.113.0/24"),
-        log=make_log(body=ipn(payment_id=int(payment.external_id), title=title), external_id=payment.external_id),
+        log=log, run=run, replay=replay,
+        attempt=WebhookAttempt.objects.create(log=log, verdict="failed", text=title, replay=replay),
     )  # fmt: skip
 
 

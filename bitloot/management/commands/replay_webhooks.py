@@ -6,9 +6,9 @@ from django.core.management.base import CommandError
 
 from bitloot.management.operator import OperatorCommand
 from bitloot.ops.operator import whoami
+from webhooks.choosing import Chosen, chosen
 from webhooks.models import WebhookLog
 from webhooks.services import replay_each
-from webhooks.choosing import Chosen, chosen
 
 
 class Command(OperatorCommand):
