@@ -106,8 +106,8 @@ class Verdict(StatusChoices):
     CRASHED = "crashed", Tone.BAD
     GAVE_UP = "gave_up", Tone.BAD
     LEFT = "left", Tone.LOOK  # not replayed; the text says why
-    WOULD = "would", Tone.LOOK  # a dry run: what would change
-    NOTHING = "nothing"  # a dry run: nothing would change
+    WOULD = "would_change", Tone.LOOK  # a dry run: what would change
+    NOTHING = "no_change"  # a dry run: nothing would change
 
 
 class WebhookAttempt(models.Model):
@@ -115,7 +115,7 @@ class WebhookAttempt(models.Model):
 
     log = models.ForeignKey(WebhookLog, on_delete=models.PROTECT, related_name="tries")
     at = models.DateTimeField(db_default=Now())
-    verdict = models.CharField(max_length=10, choices=Verdict.choices)
+    verdict = models.CharField(max_length=12, choices=Verdict.choices)
     text = models.CharField(max_length=300, help_text="The outcome, or the error.")
     replay = models.ForeignKey("webhooks.Replay", null=True, on_delete=models.PROTECT, related_name="tries")
 
@@ -179,7 +179,7 @@ class Replay(models.Model):
     run = models.ForeignKey(ReplayRun, null=True, on_delete=models.PROTECT, related_name="replays")
     actor = models.CharField("by", max_length=150)
     at = models.DateTimeField(db_default=Now())
-    verdict = models.CharField(max_length=10, choices=Verdict.choices, default=Verdict.HANDED)
+    verdict = models.CharField(max_length=12, choices=Verdict.choices, default=Verdict.HANDED)
     text = models.TextField(blank=True)
 
     class Meta:

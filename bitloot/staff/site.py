@@ -36,7 +36,7 @@ SECTIONS = (
     Section("Orders", ("orders.order", "orders.alert", "orders.approval", "orders.email")),
     Section("Money", ("payments.payment", "payments.refund", "payments.refundaddress")),
     Section("Delivery", ("fulfillment.reservation", "storage.key")),
-    Section("Providers", ("webhooks.webhooklog",)),
+    Section("Providers", ("webhooks.webhooklog", "webhooks.replayrun")),
     Section("Shop", ("orders.product",)),
 )
 # The header, in the order in which an order comes by.

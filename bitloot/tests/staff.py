@@ -99,7 +99,7 @@ def make_rows(title="Ember Drift", **order_fields):
     run = ReplayRun.objects.create(
         is_dry=True, wanted={"search": title}, digest=f"{number:064}", actor=title, total=1, ends_with=log.pk
     )
-    replay = Replay.objects.create(log=log, run=run, actor=title, verdict="would", text=title)
+    replay = Replay.objects.create(log=log, run=run, actor=title, verdict="would_change", text=title)
     return SimpleNamespace(
         product=product, order=order, item=item, payment=payment, reservation=reservation, key=key,
         event=order.events.first(),

@@ -53,7 +53,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('actor', models.CharField(max_length=150, verbose_name='by')),
                 ('at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('verdict', models.CharField(choices=[('handed', 'Handed'), ('processed', 'Processed'), ('ignored', 'Ignored'), ('waiting', 'Waiting'), ('failed', 'Failed'), ('crashed', 'Crashed'), ('gave_up', 'Gave Up'), ('left', 'Left'), ('would', 'Would'), ('nothing', 'Nothing')], default='handed', max_length=10)),
+                ('verdict', models.CharField(choices=[('handed', 'Handed'), ('processed', 'Processed'), ('ignored', 'Ignored'), ('waiting', 'Waiting'), ('failed', 'Failed'), ('crashed', 'Crashed'), ('gave_up', 'Gave Up'), ('left', 'Left'), ('would_change', 'Would'), ('no_change', 'Nothing')], default='handed', max_length=12)),
                 ('text', models.TextField(blank=True)),
                 ('run', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='replays', to='webhooks.replayrun')),
             ],
@@ -97,7 +97,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('verdict', models.CharField(choices=[('handed', 'Handed'), ('processed', 'Processed'), ('ignored', 'Ignored'), ('waiting', 'Waiting'), ('failed', 'Failed'), ('crashed', 'Crashed'), ('gave_up', 'Gave Up'), ('left', 'Left'), ('would', 'Would'), ('nothing', 'Nothing')], max_length=10)),
+                ('verdict', models.CharField(choices=[('handed', 'Handed'), ('processed', 'Processed'), ('ignored', 'Ignored'), ('waiting', 'Waiting'), ('failed', 'Failed'), ('crashed', 'Crashed'), ('gave_up', 'Gave Up'), ('left', 'Left'), ('would_change', 'Would'), ('no_change', 'Nothing')], max_length=12)),
                 ('text', models.CharField(help_text='The outcome, or the error.', max_length=300)),
                 ('replay', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='tries', to='webhooks.replay')),
                 ('log', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='tries', to='webhooks.webhooklog')),

@@ -237,7 +237,7 @@ def test_dry_run_that_pays_an_order_buys_mails_and_wakes_nothing(wire):  # noqa:
     drain_replays()
     assert everything() == before
     only = run.replays.get()
-    assert only.verdict == "would"
+    assert only.verdict == "would_change"
     assert f"waiting, 0 BTC arrived, its order pending → finished, {ASKED} BTC arrived, its order paid" in only.text
     assert "A purchase would begin: 1 x " in only.text
     assert [call.request.method for call in wire.calls] == ["GET"]
@@ -259,7 +259,7 @@ def test_dry_run_says_that_it_would_wait_or_that_nothing_would_change(wire):  # 
     log = ipn_of(payment)
     wire.get(url(f"/payment/{payment.external_id}"), status=500)
     assert foresee(log).text == "It would wait and try again: nowpayments answered 500"
-    assert foresee(inbox(1)[0]).verdict == "nothing"
+    assert foresee(inbox(1)[0]).verdict == "no_change"
 
 
 def test_rehearsal_sends_nothing_that_could_change_something_at_a_provider(wire):  # noqa: F811
@@ -273,7 +273,7 @@ def test_dry_run_is_repeated_for_real_once():
     inbox()
     dry, _ = replays.start_run(ALL, is_dry=True, actor="kim")
     assert replays.objection_to_replaying(dry) == "The dry run has not ended yet."
-    assert replays.progress(work(dry)) == {"nothing": 3}
+    assert replays.progress(work(dry)) == {"no_change": 3}
     replays.replay_these(dry, actor="kim")
     with pytest.raises(DecisionRefused, match="replayed already"):
         replays.replay_these(dry, actor="ada")
