@@ -102,14 +102,12 @@ def test_webhooks_that_match_a_filter_are_rehearsed_then_replayed_in_the_backgro
     count = len(staff.find_elements(By.CSS_SELECTOR, ROWS))
     one(staff, ".replay-all a").click()
     assert one(staff, "#content-main b").text == f"{count} webhooks"
-    staff.save_screenshot("/tmp/shot_ask.png")
     one(staff, "button[value=dry]").click()
     done = f"{count} of {count} looked at"
     wait(staff, lambda page: done in one(page, "#live-decisions").text, "the end of the dry run, without a reload")
     said = wait(staff, lambda page: page.find_elements(By.CSS_SELECTOR, "#live-rows .said"), "what would change")
     assert [part.text for part in said] == ["Nothing would change. Its handler says: already finished."] * count
     staff.refresh()
-    staff.save_screenshot("/tmp/shot_run.png")
     next(part for part in staff.find_elements(By.CSS_SELECTOR, ".choices a") if part.text == "Replay these now").click()
     one(staff, "input[type=submit]").click()
     assert "they are replayed in the background" in one(staff, ".messagelist").text
@@ -119,7 +117,6 @@ def test_webhooks_that_match_a_filter_are_rehearsed_then_replayed_in_the_backgro
     one(staff, "#live-rows tbody a").click()
     attempts = staff.find_elements(By.CSS_SELECTOR, "[aria-labelledby=tries-heading] tbody tr")
     assert [row.text.split()[-1] for row in attempts] == ["–", "staff"]
-    staff.save_screenshot("/tmp/shot_log.png")
     assert complaints(staff) == []
 
 
