@@ -83,5 +83,6 @@ class AlertKind(models.TextChoices):
     KEY_SOLD_TWICE = "key_sold_twice", "Key sold twice"
     WEBHOOK_FAILED = "webhook_failed", "Webhook failed"
     WEBHOOKS_REFUSED = "webhooks_refused", "Webhooks refused"
+    NO_WORKER = "no_worker", "Worker missing"
     ALERT_UNDELIVERED = "alert_undelivered", "Alert not delivered"
     STAFF_LOCKED = "staff_locked", "Staff sign-in locked"

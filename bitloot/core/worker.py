@@ -63,8 +63,9 @@ class Worker:
         self._threads: Executor | None = None
         self._stopping = threading.Event()
 
-    def start(self, *, sweep_seconds: float) -> None:
+    def start(self, *, sweep_seconds: float, heartbeat: Callable[[], None]) -> None:
         """Handle rows in threads from now on, and look at every queue now and each `sweep_seconds`."""
+        self._heartbeat = heartbeat
         self._threads = ThreadPoolExecutor(self._size, thread_name_prefix="work")
         threading.Thread(target=self._sweep, args=(sweep_seconds,), name="sweep", daemon=True).start()
 
@@ -135,6 +136,7 @@ class Worker:
         while not self._stopping.is_set():
             for queue in self._lanes:
                 self.look(queue)
+            self._heartbeat()
             self._stopping.wait(seconds)
 
 

@@ -113,7 +113,9 @@ def test_webhooks_that_match_a_filter_are_rehearsed_then_replayed_in_the_backgro
     assert "they are replayed in the background" in one(staff, ".messagelist").text
     staff.get(f"{store.url}/admin/webhooks/replayrun/?is_dry__exact=0")
     one(staff, f"{ROWS} th a").click()
-    wait(staff, lambda page: f"{count} of {count} handled" in one(page, "#live-decisions").text, "the end of the replay")
+    wait(
+        staff, lambda page: f"{count} of {count} handled" in one(page, "#live-decisions").text, "the end of the replay"
+    )
     one(staff, "#live-rows tbody a").click()
     attempts = staff.find_elements(By.CSS_SELECTOR, "[aria-labelledby=tries-heading] tbody tr")
     assert [row.text.split()[-1] for row in attempts] == ["–", "staff"]

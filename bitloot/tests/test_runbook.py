@@ -27,7 +27,9 @@ from bitloot.accounting.ledger import Scope
 from bitloot.accounting.tests import ledgers
 from bitloot.accounting.tests import test_checks as breaks
 from bitloot.accounting.tests.test_provider_checks import buy_again, pay_silently
+from bitloot.core.models import WorkerSeen
 from bitloot.core.outcome import Outcome
+from bitloot.core.presence import Presence
 from bitloot.tests.runbook import Operator, found, open_alerts, rows, state
 from fulfillment import gate, kinguin, services
 from fulfillment.kinguin import SupplierEvent
@@ -38,7 +40,7 @@ from fulfillment.tests.world import HOUR, age, finish, run
 from orders import notifier
 from orders.alerts import raise_alert
 from orders.models import Approval, Notification, OrderItem, Product
-from orders.tasks import drain_mails, drain_notifications
+from orders.tasks import drain_mails, drain_notifications, housekeeping
 from orders.tests.factories import make_order
 from orders.tests.test_notifications import running_receiver
 from payments import coins, overpaid, settlement
@@ -1210,6 +1212,18 @@ def correct_the_channel(staff):
     call_command("test_alert")
     staff.closes("alert_undelivered")
     staff.closes("staff_locked")
+
+
+@row("alert:no_worker")
+def start_the_worker_that_is_gone(staff):
+    order = make_order()  # its mail waits
+    order.emails.update(next_attempt_at=Now() - HOUR)
+    WorkerSeen.objects.create(host="web1", pid=7, version="1", queues="orders", seen_at=Now() - HOUR)
+    housekeeping()
+    staff.sees()
+    Presence().note()
+    drain_mails()
+    housekeeping()
 
 
 @row("alert:staff_locked")
