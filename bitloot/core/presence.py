@@ -59,7 +59,7 @@ class Presence:
         self._row = WorkerSeen.objects.create(
             host=socket.gethostname()[:100],
             pid=os.getpid(),
-            version=settings.SPECTACULAR_SETTINGS["VERSION"],
+            version=str(settings.SPECTACULAR_SETTINGS["VERSION"]),
             queues=", ".join(SEATS)[:200],
         )
 

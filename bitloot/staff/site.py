@@ -110,7 +110,8 @@ class BitLootAdminSite(AdminSite):
 
     def system(self, request: HttpRequest) -> TemplateResponse:
         """Show every list that they may see, also those that the header leaves out."""
-        context = {**self.each_context(request), "title": "All lists", "app_list": self.get_app_list(request)}
+        own = {"title": "All lists", "app_list": self.get_app_list(request), "tools": self._tools(request)}
+        context = {**self.each_context(request), **own}
         return TemplateResponse(request, "admin/bitloot/system.html", context)
 
     def pages(self, request: HttpRequest) -> Iterator[BaseAdmin]:
@@ -148,6 +149,12 @@ class BitLootAdminSite(AdminSite):
             return []
         rows = page.get_queryset(request).filter(pk__in=[order.pk for order in orders[:FOUND_PER_LIST]])
         return [{"link": link(row), "order": row, "state": page.state_and_why(row)} for row in rows]  # type: ignore[attr-defined]
+
+    def _tools(self, request: HttpRequest) -> list[dict[str, str]]:
+        tools = [tool for page in self._registry.values() for tool in getattr(page, "tools", ())]
+        return [
+            {"label": tool.label, "url": reverse(tool.view)} for tool in tools if request.user.has_perm(tool.permission)
+        ]
 
     def _header(self, request: HttpRequest) -> list[dict[str, Any]]:
         pages = {page.opts.label_lower: page for page in self.pages(request)}
