@@ -8,7 +8,7 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.contrib.admin import AdminSite
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
 
@@ -16,6 +16,7 @@ from bitloot.core import logs
 from bitloot.core.admin.base import BaseAdmin
 from bitloot.core.admin.formatting import NOTHING, link, list_url
 from bitloot.core.admin.panels import Panel
+from bitloot.core.admin.runbook import runbook
 from bitloot.core.policy import without_trusted_types
 from bitloot.staff.cases import count_waiting, open_cases
 from bitloot.staff.forms import SignInForm
@@ -76,7 +77,10 @@ class BitLootAdminSite(AdminSite):
         return True
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        own = [path("system/", self.admin_view(self.system), name="system")]
+        own = [
+            path("system/", self.admin_view(self.system), name="system"),
+            path("runbook/", self.admin_view(self.runbook), name="runbook"),
+        ]
         return [*own, *super().get_urls()]
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
@@ -113,6 +117,14 @@ class BitLootAdminSite(AdminSite):
         own = {"title": "All lists", "app_list": self.get_app_list(request), "tools": self._tools(request)}
         context = {**self.each_context(request), **own}
         return TemplateResponse(request, "admin/bitloot/system.html", context)
+
+    def runbook(self, request: HttpRequest) -> TemplateResponse:
+        """Show docs/runbook.md, which reasons and alerts link to."""
+        known = runbook()
+        if known is None:
+            raise Http404
+        context = {**self.each_context(request), "title": "Runbook", "runbook": known}
+        return TemplateResponse(request, "admin/bitloot/runbook.html", context)
 
     def pages(self, request: HttpRequest) -> Iterator[BaseAdmin]:
         """Yield our model admins whose list they may view, in the order of the sections."""
@@ -152,7 +164,8 @@ class BitLootAdminSite(AdminSite):
 
     def _tools(self, request: HttpRequest) -> list[dict[str, str]]:
         tools = [tool for page in self._registry.values() for tool in getattr(page, "tools", ())]
-        return [
+        own = [{"label": "Runbook", "url": reverse("admin:runbook")}] if runbook() else []
+        return own + [
             {"label": tool.label, "url": reverse(tool.view)} for tool in tools if request.user.has_perm(tool.permission)
         ]
 
