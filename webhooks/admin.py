@@ -1,12 +1,10 @@
 import json
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.models import ADDITION, LogEntry
 from django.contrib.admin.utils import quote
-from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
@@ -29,9 +27,8 @@ from webhooks import replays
 from webhooks.choosing import Chosen, UnknownFilter, found_by, names_beside, names_of
 from webhooks.models import Replay, ReplayRun, Verdict, WebhookAttempt, WebhookLog
 from webhooks.payload import differences, view_of, visible
+from webhooks.replays import MAY_REHEARSE, MAY_REPLAY
 from webhooks.services import BODY_FORGOTTEN, REPLAY
-
-MAY_REPLAY, MAY_REHEARSE = "webhooks.replay_webhooks", "webhooks.rehearse_webhook"
 
 
 class EventTypeFilter(OneOf):
@@ -112,11 +109,11 @@ class WebhookLogAdmin(DecisionAdmin):
     actions = ["replay_chosen"]
     change_list_template = "admin/webhooks/change_list.html"
     fieldsets = (
-        (None, {"fields": ("provider", "event_type", "external_id", "about", "state", "outcome")}),
+        (None, {"fields": ("provider", "event_type", "external_id", "about")}),
         ("Beside it", {"fields": (("previous", "next"), "difference")}),
         ("Payload", {"fields": ("payload",), "classes": ("payload",)}),
         ("Headers kept", {"fields": ("headers_text",)}),
-        ("Times", {"fields": (("received", "processed"), ("due", "attempts", "crashes"), ("repeats", "replays"))}),
+        ("Times", {"fields": (("received", "processed"), ("due", "attempts", "crashes"))}),
     )
     received = age_of("received_at", "received")
     processed = age_of("processed_at", "processed")
@@ -244,13 +241,9 @@ class WebhookLogAdmin(DecisionAdmin):
         if not request.user.has_perm(MAY_REHEARSE if is_dry else MAY_REPLAY):
             label = "Dry run of all that match" if is_dry else "Replay all that match"
             self._forbid(request, label, "", str(self.opts.verbose_name_plural))
-        actor, user_id = request.user.get_username(), cast(int, request.user.pk)
         try:
-            with transaction.atomic():  # no run without its line in the log
-                pk = _uuid(request.POST.get("run", ""))
-                run, is_new = replays.start_run(wanted, is_dry=is_dry, actor=actor, user_id=user_id, pk=pk)
-                if is_new:
-                    LogEntry.objects.log_actions(user_id, [run], ADDITION, f"{run.kind}: {wanted}"[:500])
+            pk = _uuid(request.POST.get("run", ""))
+            run, is_new = replays.begin(wanted, is_dry=is_dry, user=request.user, pk=pk)
         except DecisionRefused as err:
             self.message_user(request, str(err), messages.ERROR)
             return HttpResponseRedirect(list_url("webhooks.webhooklog"))

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import Error as DatabaseFailure
 from django.db.models import Max, Model, Q
 
-from bitloot.core.decisions import demand
+from bitloot.core.decisions import DecisionRefused, demand
 from bitloot.core.money import plain
 from bitloot.core.providers import OverBudget, ProviderError
 from bitloot.core.rehearsal import NotRehearsed, rehearse
@@ -37,6 +37,15 @@ def foresee(log: WebhookLog) -> Foreseen:
     """
     demand(objection_to_replay(log))
     return rehearse(partial(_handled, log))
+
+
+def foreseen_or_left(log: WebhookLog) -> tuple[str, str]:
+    """Return verdict and text, also for what would not be replayed. Raises OverBudget."""
+    try:
+        seen = foresee(log)
+    except DecisionRefused as err:
+        return Verdict.LEFT.value, str(err)
+    return seen.verdict.value, seen.text
 
 
 def _handled(log: WebhookLog) -> Foreseen:

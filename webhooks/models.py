@@ -64,6 +64,10 @@ class WebhookLog(QueueRow):
         return f"{self.provider} {self.event_type} {self.external_id}"
 
     @property
+    def newest_tries(self) -> "models.QuerySet[WebhookAttempt]":
+        return self.tries.select_related("replay").order_by("-pk")[:100]
+
+    @property
     def is_body_forgotten(self) -> bool:
         """Whether retention has emptied the body. Its digest stays, so that the same one is still recognised."""
         return not self.body and bytes(self.body_sha256) != sha256(b"").digest()

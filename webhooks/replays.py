@@ -4,8 +4,9 @@ import hashlib
 import json
 import time
 import uuid
+from typing import Any
 
-from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.auth import get_user_model
 from django.db import IntegrityError, transaction
 from django.db.models import Count, QuerySet
@@ -17,10 +18,11 @@ from bitloot.core.decisions import ConfirmForm, Decision, DecisionRefused, deman
 from bitloot.core.faults import failpoint
 from bitloot.core.providers import OverBudget
 from webhooks.choosing import Chosen, chosen
-from webhooks.foresight import foresee
+from webhooks.foresight import foreseen_or_left
 from webhooks.models import Replay, ReplayRun, Verdict, WebhookLog
 from webhooks.services import REPLAY, replay
 
+MAY_REPLAY, MAY_REHEARSE = "webhooks.replay_webhooks", "webhooks.rehearse_webhook"
 MOST = 100_000
 # Webhooks that a run has with their handlers at a time: those that arrive now are not to wait behind thousands.
 IN_HAND = 25
@@ -60,6 +62,15 @@ def start_run(
         run, is_new = ReplayRun.objects.filter(digest=fields["digest"]).order_by("-created_at")[0], False
     if is_new:
         wakeup.notify("replays")
+    return run, is_new
+
+
+def begin(wanted: Chosen, *, is_dry: bool, user: Any, pk: uuid.UUID | None = None) -> tuple[ReplayRun, bool]:
+    """Begin a run for a member of staff, with its line in the staff log. Raises DecisionRefused."""
+    with transaction.atomic():
+        run, is_new = start_run(wanted, is_dry=is_dry, actor=user.get_username(), user_id=user.pk, pk=pk)
+        if is_new:
+            LogEntry.objects.log_actions(user.pk, [run], ADDITION, f"{run.kind}: {wanted}"[:500])
     return run, is_new
 
 
@@ -153,12 +164,7 @@ def _hand_over(run: ReplayRun, log: WebhookLog) -> None:
 def _rehearse(run: ReplayRun, log: WebhookLog) -> None:
     if run.replays.filter(log=log).exists():
         return
-    try:
-        seen = foresee(log)
-    except DecisionRefused as err:
-        verdict, text = Verdict.LEFT, str(err)
-    else:
-        verdict, text = seen.verdict, seen.text
+    verdict, text = foreseen_or_left(log)
     Replay.objects.create(log=log, run=run, actor=run.actor, verdict=verdict, text=text)
 
 
@@ -179,7 +185,7 @@ STOP = Decision(
 REPLAY_THESE = Decision(
     name="replay_these",
     label="Replay these now",
-    permission="webhooks.replay_webhooks",
+    permission=MAY_REPLAY,
     objection=objection_to_replaying,
     carry_out=replay_these,
     done="they are replayed in the background; the list of replays shows how far it is",

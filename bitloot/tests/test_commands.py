@@ -150,7 +150,10 @@ def failed(number, **fields):
 def test_failed_webhooks_are_replayed():
     logs = [failed(number) for number in range(3)]
     failed(9, status="processed")
-    assert document("replay_webhooks", "--dry-run")[1] == {"dry_run": True, "chosen": 3, "replayed": 0, "left": {}}
+    rehearsed = document("replay_webhooks", "--dry-run")[1]
+    assert [each["verdict"] for each in rehearsed.pop("foreseen")] == ["no_change"] * 3
+    assert rehearsed == {"dry_run": True, "chosen": 3, "replayed": 0, "left": {}}
+    assert "Nothing would change. Its handler says: neither payment" in run("replay_webhooks", "--dry-run")[1]
     assert document("replay_webhooks") == (0, {"dry_run": False, "chosen": 3, "replayed": 3, "left": {}})
     assert set(WebhookLog.objects.filter(replays=1, status="received").values_list("pk", flat=True)) == {
         log.pk for log in logs
@@ -165,6 +168,7 @@ def test_failed_webhooks_are_replayed():
         (["--provider", "kinguin"], 0),
         (["--event-type", "finished"], 2),
         (["--event-type", "waiting"], 0),
+        (["--search", "1"], 1),
         (["--status", "processed"], 1),
         (["--since", "2026-03-01"], 1),
         (["--until", "2026-03-01T00:00"], 1),

@@ -58,7 +58,7 @@ def runbook() -> Runbook | None:
         text = (Path(settings.BASE_DIR) / PLACE).read_text()
     except OSError:
         return None
-    lines, remedies = text.splitlines(), {}
+    lines, remedies = text.splitlines(), dict[str, str]()
     for number, section, cells in rows(text):
         names = names_in(cells[0])
         remedies |= {f"{section}:{name}": cells[-1].replace("`", "") for name in names}
