@@ -44,6 +44,7 @@ def verdict_of(_: Any, row: Any) -> str:
 
 class AttemptInline(ReadOnlyInline):
     model = WebhookAttempt
+    nothing = "No other than the one whose verdict stands above."
     place = 10
     fields = ("moment", "verdict_badge", "text", "by")
     moment = age_of("at", "when")

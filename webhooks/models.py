@@ -64,8 +64,18 @@ class WebhookLog(QueueRow):
         return f"{self.provider} {self.event_type} {self.external_id}"
 
     @property
-    def newest_tries(self) -> "models.QuerySet[WebhookAttempt]":
-        return self.tries.select_related("replay").order_by("-pk")[:100]
+    def first_try(self) -> "WebhookAttempt | None":
+        """Return, unsaved, the attempt that only this row tells of; nothing if it was not handled at once."""
+        if self.processed_at is None:
+            return None
+        # Due again with an outcome, it was sent once more: that happens to what was ignored.
+        done = Verdict.PROCESSED if self.status == self.Status.PROCESSED else Verdict.IGNORED
+        return WebhookAttempt(log=self, at=self.processed_at, verdict=done, text=self.outcome)
+
+    @property
+    def newest_tries(self) -> "list[WebhookAttempt]":
+        kept = list(self.tries.select_related("replay").order_by("-pk")[:100])
+        return kept or ([self.first_try] if self.first_try else [])
 
     @property
     def is_body_forgotten(self) -> bool:

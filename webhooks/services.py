@@ -104,7 +104,7 @@ _together = Group(_insert, most=MOST_AT_ONCE)
 def handle_row(log: WebhookLog) -> None:
     """Run the handler of one claimed row and record the outcome; a failure keeps the row for another try.
 
-    Each run leaves its own row first (`_note`): if the worker dies before the outcome is recorded, it ran all the same.
+    A run leaves its own row first (`_note`): if the worker dies before the outcome is recorded, it ran all the same.
     """
     try:
         outcome = HANDLERS[log.provider](log)
@@ -116,7 +116,9 @@ def handle_row(log: WebhookLog) -> None:
         _fail(log, err)
         return
     else:
-        _note(log, Verdict(outcome.kind.value), outcome.text)
+        # What was handled at once stands on its row alone, as long as nothing overwrites it: most never have more.
+        if log.outcome or log.replay_id is not None:
+            _note(log, Verdict(outcome.kind.value), outcome.text)
         log.mark_done(outcome)
         # Only after trouble can there be an alert: the usual row saves the statement.
         if log.attempts or log.replays or log.repeats:
@@ -145,6 +147,7 @@ def replay(log: WebhookLog, *, actor: str = "", run: ReplayRun | None = None) ->
     demand(BODY_FORGOTTEN if log.is_body_forgotten else None)
     demand(TAMPERED if _is_tampered(log) else None, TamperedBody)
     with transaction.atomic():
+        _keep_first(log)
         before = Replay.objects.filter(log=log, verdict=Verdict.HANDED)
         before.update(verdict=Verdict.LEFT, text="It was replayed once more before its handler ran.")
         made = Replay.objects.create(log=log, run=run, actor=actor)
@@ -164,7 +167,14 @@ def replay_each(wanted: Chosen, *, actor: str) -> Iterator[str | None]:
             yield None
 
 
+def _keep_first(log: WebhookLog) -> None:
+    """Give the first attempt its row before it is overwritten."""
+    if (first := log.first_try) is not None and not log.tries.exists():
+        first.save()
+
+
 def _note(log: WebhookLog, verdict: Verdict, text: str) -> None:
+    _keep_first(log)
     queries.insert(WebhookAttempt(log=log, verdict=verdict, text=text[:300], replay_id=log.replay_id))
     if log.replay_id is not None:
         Replay.objects.filter(pk=log.replay_id).update(verdict=verdict, text=text[:300])

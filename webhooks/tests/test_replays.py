@@ -279,3 +279,18 @@ def test_dry_run_is_repeated_for_real_once():
         replays.replay_these(dry, actor="ada")
     real = ReplayRun.objects.get(is_dry=False)
     assert [work(real).wanted, real.status, Replay.objects.filter(run=real).count()] == [dry.wanted, "finished", 3]
+
+
+def test_webhook_that_is_handled_at_once_costs_no_row_and_its_attempt_is_kept_before_the_next(wire):  # noqa: F811
+    (log,) = inbox(1)
+    assert not WebhookAttempt.objects.exists()
+    assert [(one.verdict, one.text) for one in WebhookLog.objects.get().newest_tries] == [
+        ("ignored", "neither payment nor order is ours")
+    ]
+    make_log(body=bytes(log.body))  # the provider sends it again
+    drain_webhooks()
+    make_log(body=bytes(log.body))
+    drain_webhooks()
+    tries = list(WebhookAttempt.objects.all())
+    assert [(one.verdict, one.replay) for one in tries] == [("ignored", None)] * 3
+    assert tries[0].at < tries[1].at < tries[2].at

@@ -269,6 +269,7 @@ class ReadOnlyInline(admin.TabularInline):
     template = "admin/bitloot/inline.html"
     extra = 0
     can_delete = False
+    nothing = "None."  # what is said instead of no rows
     place = 50  # among the tables of its page; the lowest comes first
 
     @admin.display(description="status")
