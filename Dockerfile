@@ -21,6 +21,8 @@ COPY storage storage
 COPY webhooks webhooks
 COPY templates templates
 COPY locale locale
+# The admin shows it.
+COPY docs/runbook.md docs/runbook.md
 
 # Static files need no secrets, so they are part of the image.
 USER bitloot

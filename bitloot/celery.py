@@ -61,10 +61,15 @@ class Drains(bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:
         wait_for_tables()
-        this_process.start(sweep_seconds=settings.SWEEP_SECONDS)
+        # Here: models can be imported only once Django is set up, and Celery reads this module before that.
+        from bitloot.core.presence import Presence
+
+        self.presence = Presence()
+        this_process.start(sweep_seconds=settings.SWEEP_SECONDS, heartbeat=self.presence.note)
 
     def stop(self, parent: Any) -> None:
         this_process.stop()
+        self.presence.end()
 
 
 app.steps["worker"].add(Drains)

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.html import format_html
 
+from bitloot.core.admin import runbook
 from bitloot.core.admin.base import BaseAdmin, OneOf, ReadOnlyAdmin
 from bitloot.core.admin.decisions import DecisionAdmin
 from bitloot.core.admin.formatting import NOTHING, age_of, badge, link, link_to, list_link, short, span
@@ -17,7 +18,7 @@ from bitloot.core.admin.panels import Waiting
 from bitloot.core.choices import Tone
 from bitloot.core.decisions import Decision
 from orders import approvals, decisions
-from orders.choices import OrderReason
+from orders.choices import AlertKind, OrderReason
 from orders.models import (
     AccessCode,
     Alert,
@@ -203,7 +204,7 @@ class AlertAdmin(DecisionAdmin):
     linked_by = ("order",)
     list_select_related = ("order",)
     fieldsets = (
-        (None, {"fields": ("kind", "about_link", "message", "state", "order_link", "times")}),
+        (None, {"fields": ("kind", "about_link", "message", "what_to_do", "state", "order_link", "times")}),
         ("Times", {"fields": ("opened", "last", ("closed", "closed_by"))}),
     )
     order_link = link_to("order", "order")
@@ -214,6 +215,19 @@ class AlertAdmin(DecisionAdmin):
     @admin.display(description="alert", ordering="kind")
     def name(self, alert: Alert) -> str:
         return short(alert)
+
+    @admin.display(description="what to do")
+    def what_to_do(self, alert: Alert) -> str:
+        name, url = _name_in_runbook(alert), self._runbook(alert)
+        remedy = runbook.remedy(name, "alert") or runbook.remedy(name, "reservation")
+        return format_html('{}. <a href="{}">In the runbook</a>', remedy, url) if url else NOTHING
+
+    def ways(self, row: Alert) -> list[tuple[str, str]]:
+        url = self._runbook(row)
+        return [("What to do", url)] if url else []
+
+    def _runbook(self, alert: Alert) -> str:
+        return runbook.url_of(_name_in_runbook(alert), "alert", "reservation")
 
     def heading(self, row: Alert, title: str) -> str:
         return row.get_kind_display()
@@ -353,6 +367,13 @@ class AccessCodeAdmin(ReadOnlyAdmin):
     order_link = link_to("order", "order")
     created = age_of("created_at", "made")
     ended = age_of("ended_at", "used or replaced")
+
+
+def _name_in_runbook(alert: Alert) -> str:
+    """Return the kind, or the reason with which an alert about a purchase begins."""
+    if alert.kind == AlertKind.RESERVATION and alert.message.startswith("["):
+        return alert.message.partition("]")[0].lstrip("[")
+    return alert.kind
 
 
 def change_of(event: OrderEvent) -> str:

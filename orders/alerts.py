@@ -12,6 +12,7 @@ STAFF_MAIL = "mails to staff"
 MAIL_SERVER = "mail server"
 OBJECT_STORE = "object store"
 WEBHOOKS = "webhooks"
+WORKERS = "workers"
 STAFF_SIGN_IN = "staff sign-in"
 
 

@@ -86,5 +86,6 @@ class AlertKind(models.TextChoices):
     WEBHOOK_FAILED = "webhook_failed", "Webhook failed"
     ENDPOINT_OFF = "endpoint_off", "Webhook endpoint switched off"
     WEBHOOKS_REFUSED = "webhooks_refused", "Webhooks refused"
+    NO_WORKER = "no_worker", "Worker missing"
     ALERT_UNDELIVERED = "alert_undelivered", "Alert not delivered"
     STAFF_LOCKED = "staff_locked", "Staff sign-in locked"

@@ -3,7 +3,7 @@ from django.db.models.functions import Now
 
 from bitloot.core import limits
 from bitloot.core.queue import drain, drain_batches
-from orders import codes, idempotency, mail, notifier
+from orders import codes, idempotency, mail, notifier, workers
 from orders.exceptions import InvalidTransition
 from orders.models import Email, Notification, Order
 from orders.services import expire
@@ -23,7 +23,8 @@ def drain_notifications() -> int:
 
 @shared_task(name="orders.housekeeping")
 def housekeeping() -> None:
-    """Expire orders nobody paid, and forget old Idempotency-Keys, codes and counters."""
+    """Expire orders nobody paid, forget old Idempotency-Keys, codes and counters, and miss workers that are gone."""
+    workers.watch()
     idempotency.reap()
     codes.reap()
     limits.reap()

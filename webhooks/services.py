@@ -5,13 +5,13 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from hashlib import sha256
 from operator import itemgetter
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, QuerySet
+from django.db.models import F
 
 from bitloot.core import queries, wakeup
 from bitloot.core.clock import backoff
@@ -23,14 +23,16 @@ from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
 from payments.exceptions import UnknownPayment
 from payments.models import Payment
+from webhooks.choosing import Chosen, chosen
 from webhooks.group_commit import Group
 from webhooks.handlers import HANDLERS
-from webhooks.models import WebhookLog
+from webhooks.models import Replay, ReplayRun, Verdict, WebhookAttempt, WebhookLog
 
 logger = logging.getLogger(__name__)
 
 TAMPERED = "The stored body is not the one that was verified, so it is not replayed."
 BODY_FORGOTTEN = "Its body was deleted at the end of its retention, so there is nothing to replay."
+CRASHED = "Handling it crashed the worker three times."
 IN_HAND = "A worker is handling it right now; try again in a moment."
 TRIES_AFTER_A_FAILURE = 5
 TRIES_WITHOUT_ANSWER = 60
@@ -48,7 +50,8 @@ ON CONFLICT (provider, body_sha256) DO UPDATE SET
     attempts = CASE WHEN {ended} AND {free} THEN 0 ELSE webhooks_webhooklog.attempts END,
     crashes = CASE WHEN {ended} AND {free} THEN 0 ELSE webhooks_webhooklog.crashes END,
     woken = webhooks_webhooklog.woken OR ({ended} AND NOT {free}),
-    status = CASE WHEN {ended} AND {free} THEN 'received' ELSE webhooks_webhooklog.status END
+    status = CASE WHEN {ended} AND {free} THEN 'received' ELSE webhooks_webhooklog.status END,
+    replay_id = CASE WHEN {ended} AND {free} THEN NULL ELSE webhooks_webhooklog.replay_id END
 """
 # Without its body, which retention empties, there is nothing left to handle.
 _ENDED = "(webhooks_webhooklog.status IN ('ignored', 'failed') AND length(webhooks_webhooklog.body) > 0)"
@@ -99,7 +102,10 @@ _together = Group(_insert, most=MOST_AT_ONCE)
 
 
 def handle_row(log: WebhookLog) -> None:
-    """Run the handler of one claimed row and record the outcome; a failure keeps the row for another try."""
+    """Run the handler of one claimed row and record the outcome; a failure keeps the row for another try.
+
+    A run leaves its own row first (`_note`): if the worker dies before the outcome is recorded, it ran all the same.
+    """
     try:
         outcome = HANDLERS[log.provider](log)
         failpoint("webhook.handled")
@@ -110,6 +116,9 @@ def handle_row(log: WebhookLog) -> None:
         _fail(log, err)
         return
     else:
+        # What was handled at once stands on its row alone, as long as nothing overwrites it: most never have more.
+        if log.outcome or log.replay_id is not None:
+            _note(log, Verdict(outcome.kind.value), outcome.text)
         log.mark_done(outcome)
         # Only after trouble can there be an alert: the usual row saves the statement.
         if log.attempts or log.replays or log.repeats:
@@ -119,7 +128,8 @@ def handle_row(log: WebhookLog) -> None:
 def give_up(log: WebhookLog) -> None:
     """End a row that crashed its worker again and again."""
     with transaction.atomic():
-        log.mark_failed(outcome="Handling it crashed the worker three times.")
+        _note(log, Verdict.CRASHED, CRASHED)
+        log.mark_failed(outcome=CRASHED)
         message = f"{log} crashed the worker. Look at the log, then replay it."
         raise_alert(AlertKind.WEBHOOK_FAILED, log, message)
 
@@ -132,39 +142,18 @@ def objection_to_replay(log: WebhookLog) -> str | None:
     return None if log.claim_token is None else IN_HAND
 
 
-def replay(log: WebhookLog, *, actor: str = "") -> None:
+def replay(log: WebhookLog, *, actor: str = "", run: ReplayRun | None = None) -> None:
     """Hand the row to its handler once more. Raises TamperedBody, and DecisionRefused while a worker has it."""
     demand(BODY_FORGOTTEN if log.is_body_forgotten else None)
     demand(TAMPERED if _is_tampered(log) else None, TamperedBody)
-    # Instead of a lock: a worker that claimed the row since it was read keeps it.
-    demand(None if log.mark_replayed() else IN_HAND)
+    with transaction.atomic():
+        _keep_first(log)
+        before = Replay.objects.filter(log=log, verdict=Verdict.HANDED)
+        before.update(verdict=Verdict.LEFT, text="It was replayed once more before its handler ran.")
+        made = Replay.objects.create(log=log, run=run, actor=actor)
+        # Instead of a lock: a worker that claimed the row since it was read keeps it.
+        demand(None if log.mark_replayed(made) else IN_HAND)
     wakeup.notify("webhooks")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """Which webhooks are meant; what is empty chooses nothing out."""
-
-    ids: Sequence[int] = ()
-    status: str = ""
-    provider: str = ""
-    event_type: str = ""
-    external_id: str = ""
-    since: datetime | None = None
-    until: datetime | None = None
-
-
-def chosen(wanted: Chosen) -> QuerySet[WebhookLog]:
-    conditions = {
-        "pk__in": wanted.ids,
-        "status": wanted.status,
-        "provider": wanted.provider,
-        "event_type": wanted.event_type,
-        "external_id": wanted.external_id,
-        "received_at__gte": wanted.since,
-        "received_at__lt": wanted.until,
-    }
-    return WebhookLog.objects.filter(**{name: value for name, value in conditions.items() if value})
 
 
 def replay_each(wanted: Chosen, *, actor: str) -> Iterator[str | None]:
@@ -178,15 +167,30 @@ def replay_each(wanted: Chosen, *, actor: str) -> Iterator[str | None]:
             yield None
 
 
+def _keep_first(log: WebhookLog) -> None:
+    """Give the first attempt its row before it is overwritten."""
+    if (first := log.first_try) is not None and not log.tries.exists():
+        first.save()
+
+
+def _note(log: WebhookLog, verdict: Verdict, text: str) -> None:
+    _keep_first(log)
+    queries.insert(WebhookAttempt(log=log, verdict=verdict, text=text[:300], replay_id=log.replay_id))
+    if log.replay_id is not None:
+        Replay.objects.filter(pk=log.replay_id).update(verdict=verdict, text=text[:300])
+
+
 def _is_tampered(log: WebhookLog) -> bool:
     return sha256(bytes(log.body)).digest() != bytes(log.body_sha256)
 
 
 def _try_later(log: WebhookLog, err: Exception) -> None:
     if log.attempts + 1 < TRIES_WITHOUT_ANSWER:
+        _note(log, Verdict.WAITING, str(err))
         log.retry(outcome=f"Waiting: {err}"[:300])
         return
     with transaction.atomic():
+        _note(log, Verdict.GAVE_UP, str(err))
         log.mark_given_up(outcome=f"Gave up waiting: {err}")
         payment = Payment.objects.filter(external_id=log.external_id).first() if log.external_id else None
         raise_alert(
@@ -204,6 +208,7 @@ def _fail(log: WebhookLog, err: Exception) -> None:
     pause: timedelta | None = None if last else backoff(log.attempts + 3)
     outcome = f"{type(err).__name__}: {err}"
     with transaction.atomic():  # or nobody is told if the worker dies in between
+        _note(log, Verdict.FAILED, outcome)
         log.mark_failed(outcome=outcome, retry_after=pause, attempts=F("attempts") + 1)
         raise_alert(
             AlertKind.WEBHOOK_FAILED,

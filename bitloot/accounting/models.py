@@ -17,6 +17,7 @@ class Acknowledgement(models.Model):
     class Meta:
         ordering = ["-acknowledged_at"]
         constraints = [models.UniqueConstraint(fields=["kind", "facts"], name="acknowledged_once")]
+        permissions = [("export_accounting", "May download what happened to money")]
 
     def __str__(self) -> str:
         return f"{self.kind} of {self.subject}"

@@ -1,4 +1,7 @@
+import uuid
+
 from django.db import models
+from django.db.models.functions import Now
 
 
 class Allowance(models.Model):
@@ -14,3 +17,22 @@ class Allowance(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class WorkerSeen(models.Model):
+    """A worker process, as it last noted itself."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    host = models.CharField(max_length=100)
+    pid = models.PositiveIntegerField()
+    version = models.CharField(max_length=40)
+    queues = models.CharField(max_length=200)
+    started_at = models.DateTimeField(db_default=Now())
+    seen_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["started_at"]
+
+    def __str__(self) -> str:
+        return f"{self.host}, process {self.pid}"

@@ -19,6 +19,7 @@ from urllib3.util import Retry
 from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
 from bitloot.core.limits import Bucket
+from bitloot.core.rehearsal import read_in_rehearsal
 from bitloot.core.strict_json import MalformedJson, parse_answer
 
 logger = logging.getLogger(__name__)
@@ -163,6 +164,22 @@ class Transport:
 
         Returns 2xx and 4xx; raises ProviderNotSent (OverBudget is one) or ProviderUnavailable otherwise.
         """
+
+        def send() -> Answer:
+            return self._send(method, path, params, body, headers, urgency)
+
+        question = (self.provider, self.base_url, path, *sorted((params or {}).items()))
+        return read_in_rehearsal(method, question, send) or send()
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+        urgency: Urgency,
+    ) -> Answer:
         self._wait_for_budget(urgency)
         started = time.monotonic()
         timeout = (CONNECT_TIMEOUT, self.read_timeout)

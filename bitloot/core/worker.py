@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 # Jobs that one process has under way at a time. Most of them wait for a provider, without a database connection.
 SEATS = {
     "webhooks": 16, "fulfillment": 48, "payments": 8, "storage": 8, "orders": 4, "notifications": 4, "partners": 8,
+    "replays": 1,
 }  # fmt: skip
 # Other workers get their share of a burst, and a worker that dies leaves only so many leases to wait out.
 MOST_PER_CLAIM = 8
@@ -63,8 +64,9 @@ class Worker:
         self._threads: Executor | None = None
         self._stopping = threading.Event()
 
-    def start(self, *, sweep_seconds: float) -> None:
+    def start(self, *, sweep_seconds: float, heartbeat: Callable[[], None]) -> None:
         """Handle rows in threads from now on, and look at every queue now and each `sweep_seconds`."""
+        self._heartbeat = heartbeat
         self._threads = ThreadPoolExecutor(self._size, thread_name_prefix="work")
         threading.Thread(target=self._sweep, args=(sweep_seconds,), name="sweep", daemon=True).start()
 
@@ -135,6 +137,7 @@ class Worker:
         while not self._stopping.is_set():
             for queue in self._lanes:
                 self.look(queue)
+            self._heartbeat()
             self._stopping.wait(seconds)
 
 

@@ -15,13 +15,15 @@ from psycopg import sql
 ADD_ONLY = frozenset({
     "orders.orderevent", "orders.orderitem", "payments.refundaddress", "fulfillment.suppliercall",
     "fulfillment.foreignpurchase", "fulfillment.pricechange", "storage.keyaccess", "accounting.acknowledgement",
-    "admin.logentry", "staff.staffevent",
+    "admin.logentry", "staff.staffevent", "webhooks.webhookattempt",
 })  # fmt: skip
 # The columns that stay as they were inserted; the others change with the row's story.
 FIXED: dict[str, frozenset[str]] = {
     "webhooks.webhooklog": frozenset({
         "id", "provider", "body", "body_sha256", "headers", "external_id", "event_type", "received_at",
     }),
+    "webhooks.replay": frozenset({"id", "log", "run", "actor", "at"}),
+    "webhooks.replayrun": frozenset({"id", "is_dry", "wanted", "digest", "actor", "total", "ends_with", "created_at"}),
     "fulfillment.reservationattempt": frozenset({"id", "reservation", "number", "price", "permitted_at"}),
     "storage.key": frozenset({
         "id", "item", "supplier_key_id", "fingerprint", "replaces", "content_type", "object_name", "ciphertext_sha256",
@@ -35,7 +37,9 @@ FIXED: dict[str, frozenset[str]] = {
 # Django's own tables that a running shop only reads.
 READ_ONLY = frozenset({"contenttypes.contenttype", "auth.permission"})
 # What the shop itself deletes: what has ended, and what staff take from each other.
-DELETES = frozenset({"orders.idempotencyrecord", "orders.accesscode", "core.allowance", "fulfillment.pricerule"})
+DELETES = frozenset(
+    {"orders.idempotencyrecord", "orders.accesscode", "core.allowance", "core.workerseen", "fulfillment.pricerule"}
+)
 OTHERS_DELETE = frozenset({
     "auth", "sessions", "knox", "otp_totp", "otp_static", "flatpages", "sites",
 })  # fmt: skip

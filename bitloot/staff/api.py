@@ -13,13 +13,13 @@ from django.shortcuts import get_object_or_404
 from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_naive
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import remove_query_param
 
-from bitloot.core.api import Pages, answers, answers_with, whole_number
+from bitloot.core.api import Pages, answers, answers_with, json_body, whole_number
 from bitloot.core.decisions import DecisionRefused
 from bitloot.core.staff_api import StaffView
 from bitloot.staff import serializers
@@ -29,8 +29,10 @@ from orders.models import Alert, Approval, Email, Order
 from payments.models import Payment, Refund
 from storage.admin import SEALED
 from storage.models import Key
+from webhooks import replays
 from webhooks import services as webhooks
-from webhooks.models import WebhookLog
+from webhooks.choosing import Chosen
+from webhooks.models import ReplayRun, WebhookLog
 
 answers_with(DecisionRefused, lambda err: (409, "refused", str(err), None))
 answers(webhooks.TamperedBody, 409, "tampered", "The stored body is not the one that was verified. It is not replayed.")
@@ -223,6 +225,35 @@ class WebhookReplay(StaffView):
             LogEntry.objects.log_actions(user.pk, [log], CHANGE, webhooks.REPLAY.label)
         log.refresh_from_db()
         return Response(serializers.WebhookRowSerializer(log).data, status=202)
+
+
+@extend_schema(parameters=[_STATUS, *_DATES], methods=["GET"])
+class ReplayRunList(FilteredList):
+    """List replays of many webhooks, newest first."""
+
+    required_permissions = ("webhooks.view_replayrun",)
+    serializer_class = serializers.ReplayRunRowSerializer
+    queryset = ReplayRun.objects.order_by("-created_at", "id")
+    filters = {"status": "status"}
+
+    @extend_schema(
+        request=serializers.StartReplaySerializer,
+        responses={202: serializers.ReplayRunRowSerializer, 200: serializers.ReplayRunRowSerializer},
+    )
+    def post(self, request: Request) -> Response:
+        """Replay all webhooks that match a filter, in the background, or say what that would change.
+
+        202 begins a run. 200 answers with the run that the same request began, or that is at the same webhooks now.
+        A dry run needs `webhooks.rehearse_webhook`, a replay `webhooks.replay_webhooks`.
+        """
+        asked = serializers.StartReplaySerializer(data=json_body(request))
+        asked.is_valid(raise_exception=True)
+        is_dry = asked.validated_data["dry_run"]
+        if not request.user.has_perm(replays.MAY_REHEARSE if is_dry else replays.MAY_REPLAY):
+            raise PermissionDenied
+        wanted = Chosen(**asked.validated_data["filter"])
+        run, is_new = replays.begin(wanted, is_dry=is_dry, user=request.user, pk=asked.validated_data.get("id"))
+        return Response(serializers.ReplayRunRowSerializer(run).data, status=202 if is_new else 200)
 
 
 def _by_offset(url: str | None) -> str | None:

@@ -17,7 +17,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("orders.hold_order", "orders.release_order", "orders.cancel_order", "orders.deliver_order"),
         *("orders.renew_link", "orders.correct_email", "orders.resend_email", "orders.close_alert"),
         *("fulfillment.run_delivery", "fulfillment.run_purchase", "fulfillment.search_purchase"),
-        *("fulfillment.replace_by_hand", "payments.ask_for_rest", "payments.read_again"),
+        *("fulfillment.replace_by_hand", "payments.ask_for_rest", "payments.read_again", "webhooks.rehearse_webhook"),
+        "orders.export_evidence",
     ),
     "finance": (
         *("orders.hold_order", "orders.release_order", "orders.cancel_order", "orders.refund_order"),
@@ -25,6 +26,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("payments.accept_payment", "payments.ask_for_rest", "payments.end_payment", "payments.read_again"),
         *("payments.refund_payment", "payments.refund_surplus", "payments.refund_share"),
         *("payments.send_refund", "payments.send_elsewhere", "payments.finish_refund"),
+        *("orders.export_evidence", "accounting.export_accounting"),
     ),
     "operations": (
         *("orders.hold_order", "orders.release_order", "orders.deliver_order", "orders.renew_link"),
@@ -35,7 +37,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("fulfillment.run_delivery", "fulfillment.run_purchase", "fulfillment.search_purchase"),
         *("fulfillment.resume_purchase", "fulfillment.replace_by_hand", "fulfillment.rebuy"),
         *("fulfillment.stop_gate", "fulfillment.open_gate", "storage.shred_key"),
-        *("payments.read_again", "webhooks.replay_webhook"),
+        *("payments.read_again", "webhooks.replay_webhook", "webhooks.replay_webhooks", "webhooks.rehearse_webhook"),
+        *("webhooks.stop_replays", "orders.export_evidence"),
         *("partners.end_apikey", "partners.add_endpoint", "partners.change_endpoint", "partners.test_endpoint"),
         *("partners.switch_endpoint_off", "partners.switch_endpoint_on", "partners.renew_endpoint_secret"),
         *("partners.read_endpoint_secret", "partners.redeliver_webhook"),

@@ -15,7 +15,10 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from bitloot.core.admin.formatting import NOTHING, age, link, state_badge
+from bitloot.core.clock import delay
 from bitloot.core.figures import percentile
+from bitloot.core.models import WorkerSeen
+from bitloot.core.presence import LIVES
 from bitloot.core.queue import QueueRow
 from fulfillment.call_log import ANSWERS
 from fulfillment.models import Reservation, SupplierCall, SupplierGate
@@ -29,6 +32,7 @@ from webhooks.models import WebhookLog
 LATE_SECONDS = 60
 MAX_DUE = 1_000
 MOST_CALLS = 200
+MOST_WORKERS = 20
 SPENT_OVER = timedelta(days=7)
 _GOOD = frozenset({"ok", *(error.__name__[:20] for error in ANSWERS)})
 # Each queue, and when a row of it was last finished: a queue that is worked at moves this, also when nothing is due.
@@ -49,6 +53,7 @@ def machines(request: HttpRequest) -> dict[str, Any]:
         "gates": [_gate(gate) for gate in SupplierGate.objects.order_by("host")],
         "store": known_problems(),
         "queues": [_queue(*queue) for queue in _QUEUES],
+        "workers": [_worker(worker) for worker in WorkerSeen.objects.order_by("-seen_at")[:MOST_WORKERS]],
         "channels": [
             {"name": last.channel, "delivered": age(last.delivered_at), "error": last.error}
             for last in last_deliveries()
@@ -115,6 +120,11 @@ def _queue(name: str, model: type[QueueRow], finished: str) -> dict[str, Any]:
         "last": age(_last_finished(model, finished)),
         "is_late": oldest is not None and (timezone.now() - oldest).total_seconds() > LATE_SECONDS,
     }
+
+
+def _worker(worker: WorkerSeen) -> dict[str, Any]:
+    is_missing = (timezone.now() - worker.seen_at).total_seconds() > delay(LIVES).total_seconds()
+    return {"worker": worker, "seen": age(worker.seen_at), "started": age(worker.started_at), "is_missing": is_missing}
 
 
 def _last_finished(model: type[QueueRow], finished: str) -> datetime | None:

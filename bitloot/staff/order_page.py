@@ -1,21 +1,27 @@
 """The page of an order: why it waits and what can be decided, its story, and all rows that hang on it."""
 
+import json
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.utils import unquote
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern, path, reverse
 
 from bitloot.core.admin.base import may_view
 from bitloot.core.admin.decisions import DecisionAdmin
 from bitloot.core.admin.formatting import NOTHING, age, copyable, link, state_badge
 from bitloot.core.admin.panels import Panel
 from bitloot.core.money import plain
+from bitloot.evidence.pack import pack_of
+from bitloot.evidence.pdf import pdf_of
 from bitloot.staff.machines import machines
 from bitloot.staff.story import Around, story_of
 from bitloot.staff.today import today
@@ -26,6 +32,7 @@ from orders.models import Alert, Email, Order
 from payments.models import Payment, Refund
 from storage.models import Key
 
+MAY_EXPORT = "orders.export_evidence"
 MOST = 20  # rows in a card; the lists have all
 
 
@@ -49,6 +56,26 @@ class OrderPage(OrderAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Order]:
         return super().get_queryset(request).prefetch_related("payments")
+
+    def get_urls(self) -> list[URLPattern]:
+        view, name = self.admin_site.admin_view(self.evidence_view), self.view_name("evidence").partition(":")[2]
+        return [path("<uuid:object_id>/evidence/", view, name=name), *super().get_urls()]
+
+    def evidence_view(self, request: HttpRequest, object_id: uuid.UUID) -> HttpResponse:
+        """Answer with the evidence about the order; the staff log gets the pack's digest, to compare it with later."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        order = get_object_or_404(Order, pk=object_id)
+        if not request.user.has_perm(MAY_EXPORT):
+            self._forbid(request, "Evidence", str(order.pk), str(order))
+        pack = pack_of(order, actor=request.user.get_username())
+        kind = "pdf" if request.POST.get("format") == "pdf" else "json"
+        body = pdf_of(pack) if kind == "pdf" else json.dumps(pack, indent=2, ensure_ascii=False).encode()
+        words = f"Evidence downloaded ({kind}), digest {pack['digest']}"
+        LogEntry.objects.log_actions(cast(int, request.user.pk), [order], CHANGE, words)
+        answer = HttpResponse(body, content_type=f"application/{kind}")
+        answer["Content-Disposition"] = f'attachment; filename="order-{order.pk}.{kind}"'
+        return answer
 
     def concern(self, order: Order) -> str:
         """Return why the order waits, what comes next and by when; nothing if it waits for nothing."""
@@ -95,7 +122,11 @@ class OrderPage(OrderAdmin):
             "concern": self.concern(order),
             "cards": [card for card in cards if card and card.rows],
             "story": story_of(request, around),
+            "evidence_url": self._evidence_url(request, order),
         }
+
+    def _evidence_url(self, request: HttpRequest, order: Order) -> str:
+        return reverse(self.view_name("evidence"), args=[order.pk]) if request.user.has_perm(MAY_EXPORT) else ""
 
     @admin.display(description="coin")
     def coin(self, order: Any) -> str:

@@ -21,7 +21,7 @@ from fulfillment.models import Reservation
 from orders.models import Alert, Approval, Email, Order
 from payments.models import Payment, Refund
 from storage.models import Key
-from webhooks.models import WebhookLog
+from webhooks.models import ReplayRun, WebhookLog
 
 MAX_WEBHOOKS = 100
 LARGEST_ID = 2**63 - 1
@@ -186,6 +186,15 @@ class WebhookDetail(RowView):
 
 
 WebhookDecision = _decisions_of(WebhookDetail)
+
+
+class ReplayRunDetail(RowView):
+    model = ReplayRun
+    required_permissions = ("webhooks.view_replayrun",)
+    serializer_class = serializers.ReplayRunDetailSerializer
+
+
+ReplayRunDecision = _decisions_of(ReplayRunDetail)
 
 
 class AlertDetail(RowView):

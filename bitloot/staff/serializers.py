@@ -6,7 +6,10 @@ from rest_framework import serializers
 from bitloot.core.decisions import Decision
 from bitloot.staff.waits import WaitsFor
 from orders.serializers import OrderItemSerializer, StrictSerializer, TextField
+from webhooks.models import WebhookLog
+from webhooks.replays import progress
 
+MAX_REPLAYS = 100
 MAX_FIELDS = 100  # of a decision's form: an order has at most 90 units
 
 
@@ -302,8 +305,69 @@ class OrderFulfillmentSerializer(serializers.Serializer):
 # --- what staff look after ---
 
 
+class AttemptSerializer(serializers.Serializer):
+    at = serializers.DateTimeField()
+    verdict = serializers.CharField()
+    text = serializers.CharField(help_text="The outcome, or the error.")
+    replayed_by = serializers.CharField(source="replay.actor", default="", help_text="Nothing if it was no replay.")
+
+
 class WebhookDetailSerializer(WebhookRowSerializer, DecidableSerializer):
     headers = serializers.JSONField()
+    tries = AttemptSerializer(many=True, source="newest_tries", help_text="Each run of its handler, newest first.")
+
+
+class WebhookFilterSerializer(StrictSerializer):
+    """Which webhooks are meant; nothing means all of them."""
+
+    ids = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=2**63 - 1), required=False, max_length=1000
+    )
+    status = serializers.ChoiceField(WebhookLog.Status.choices, required=False)
+    provider = serializers.ChoiceField(WebhookLog.Provider.choices, required=False)
+    event_type = TextField(max_length=64, required=False)
+    external_id = TextField(max_length=64, required=False)
+    since = serializers.DateTimeField(required=False)
+    until = serializers.DateTimeField(required=False)
+    search = TextField(max_length=200, required=False, help_text="An order, an address, any id.")
+
+
+class StartReplaySerializer(StrictSerializer):
+    id = serializers.UUIDField(required=False, help_text="Yours for the run: the same request twice is one run.")
+    filter = WebhookFilterSerializer()
+    dry_run = serializers.BooleanField(default=True, help_text="Only say what would change.")
+
+
+class ReplayRunRowSerializer(serializers.Serializer):
+    id = serializers.UUIDField()
+    dry_run = serializers.BooleanField(source="is_dry")
+    filter = serializers.JSONField(source="wanted")
+    actor = serializers.CharField()
+    status = serializers.CharField()
+    note = serializers.CharField()
+    total = serializers.IntegerField(help_text="How many matched when it began.")
+    created_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+
+class ReplaySerializer(serializers.Serializer):
+    webhook = serializers.IntegerField(source="log_id")
+    at = serializers.DateTimeField()
+    verdict = serializers.CharField()
+    text = serializers.CharField(help_text="What happened; of a dry run: what would change.")
+
+
+class ReplayRunDetailSerializer(ReplayRunRowSerializer, DecidableSerializer):
+    verdicts = serializers.SerializerMethodField(help_text="How many webhooks came to each verdict.")
+    webhooks = serializers.SerializerMethodField(help_text="The newest 100.")
+
+    @extend_schema_field(serializers.DictField(child=serializers.IntegerField()))
+    def get_verdicts(self, run: Any) -> Any:
+        return progress(run)
+
+    @extend_schema_field(ReplaySerializer(many=True))
+    def get_webhooks(self, run: Any) -> Any:
+        return ReplaySerializer(run.replays.order_by("-pk")[:MAX_REPLAYS], many=True).data
 
 
 class AlertRowSerializer(serializers.Serializer):

@@ -8,7 +8,7 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.contrib.admin import AdminSite
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
 
@@ -16,6 +16,7 @@ from bitloot.core import logs
 from bitloot.core.admin.base import BaseAdmin
 from bitloot.core.admin.formatting import NOTHING, link, list_url
 from bitloot.core.admin.panels import Panel
+from bitloot.core.admin.runbook import runbook
 from bitloot.core.policy import without_trusted_types
 from bitloot.staff.cases import count_waiting, open_cases
 from bitloot.staff.forms import SignInForm
@@ -36,7 +37,7 @@ SECTIONS = (
     Section("Orders", ("orders.order", "orders.alert", "orders.approval", "orders.email")),
     Section("Money", ("payments.payment", "payments.refund", "payments.refundaddress")),
     Section("Delivery", ("fulfillment.reservation", "storage.key")),
-    Section("Providers", ("webhooks.webhooklog",)),
+    Section("Providers", ("webhooks.webhooklog", "webhooks.replayrun")),
     Section("Shop", ("orders.product", "fulfillment.pricerule", "fulfillment.pricechange")),
     Section("Partners", ("partners.apikey", "partners.endpoint", "partners.outgoingwebhook")),
 )
@@ -77,7 +78,10 @@ class BitLootAdminSite(AdminSite):
         return True
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        own = [path("system/", self.admin_view(self.system), name="system")]
+        own = [
+            path("system/", self.admin_view(self.system), name="system"),
+            path("runbook/", self.admin_view(self.runbook), name="runbook"),
+        ]
         return [*own, *super().get_urls()]
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
@@ -111,8 +115,17 @@ class BitLootAdminSite(AdminSite):
 
     def system(self, request: HttpRequest) -> TemplateResponse:
         """Show every list that they may see, also those that the header leaves out."""
-        context = {**self.each_context(request), "title": "All lists", "app_list": self.get_app_list(request)}
+        own = {"title": "All lists", "app_list": self.get_app_list(request), "tools": self._tools(request)}
+        context = {**self.each_context(request), **own}
         return TemplateResponse(request, "admin/bitloot/system.html", context)
+
+    def runbook(self, request: HttpRequest) -> TemplateResponse:
+        """Show docs/runbook.md, which reasons and alerts link to."""
+        known = runbook()
+        if known is None:
+            raise Http404
+        context = {**self.each_context(request), "title": "Runbook", "runbook": known}
+        return TemplateResponse(request, "admin/bitloot/runbook.html", context)
 
     def pages(self, request: HttpRequest) -> Iterator[BaseAdmin]:
         """Yield our model admins whose list they may view, in the order of the sections."""
@@ -149,6 +162,13 @@ class BitLootAdminSite(AdminSite):
             return []
         rows = page.get_queryset(request).filter(pk__in=[order.pk for order in orders[:FOUND_PER_LIST]])
         return [{"link": link(row), "order": row, "state": page.state_and_why(row)} for row in rows]  # type: ignore[attr-defined]
+
+    def _tools(self, request: HttpRequest) -> list[dict[str, str]]:
+        tools = [tool for page in self._registry.values() for tool in getattr(page, "tools", ())]
+        own = [{"label": "Runbook", "url": reverse("admin:runbook")}] if runbook() else []
+        return own + [
+            {"label": tool.label, "url": reverse(tool.view)} for tool in tools if request.user.has_perm(tool.permission)
+        ]
 
     def _header(self, request: HttpRequest) -> list[dict[str, Any]]:
         pages = {page.opts.label_lower: page for page in self.pages(request)}

@@ -1,6 +1,5 @@
 """The tables of docs/runbook.md, and an operator who does what they say through the admin."""
 
-import re
 from pathlib import Path
 
 from django.conf import settings
@@ -9,6 +8,7 @@ from django.test import Client
 
 from bitloot.accounting.checks import differences
 from bitloot.accounting.ledger import Scope
+from bitloot.core.admin import runbook
 from bitloot.tests.staff import button_of, make_staff
 from fulfillment.models import Reservation
 from fulfillment.tests.world import run
@@ -20,36 +20,13 @@ from payments.tests.factories import ASKED, make_payment
 
 RUNBOOK = Path(settings.BASE_DIR) / "docs" / "runbook.md"
 WHY = "The runbook says so."
-# The heading above a table and the title of its first column say what its rows are about.
-SECTIONS = {
-    ("Differences between our rows", "kind"): "difference",
-    ("Differences with the providers (`--ask`)", "kind"): "provider",
-    ("Money", "kind"): "alert",
-    ("Money", "reason of a review"): "review",
-    ("Purchases", "reason"): "reservation",
-    ("Purchases", "kind"): "alert",
-    ("Keys, mails, webhooks", "kind"): "alert",
-}
 
 
 def rows():
-    """Yield "section:name" of each row of those tables, and the row's last cell, which says what to do."""
-    heading, section = "", None
-    for line in RUNBOOK.read_text().splitlines():
-        if line.startswith("#"):
-            heading, section = line.lstrip("# "), None
-        elif not line.startswith("|"):
-            section = None
-        elif section is None:
-            section = SECTIONS.get((heading, _cells(line)[0]), "another table")
-        elif section != "another table" and not line.startswith("|---"):
-            first, *_, last = _cells(line)
-            for name in re.findall(r"`([^`]+)`", first):
-                yield f"{section}:{name}", last
-
-
-def _cells(line):
-    return [cell.strip() for cell in line.strip("|").split("|")]
+    """Yield "section:name" of each row of the runbook's tables, and the row's last cell, which says what to do."""
+    for _, section, (first, *_, last) in runbook.rows(RUNBOOK.read_text()):
+        for name in runbook.names_in(first):
+            yield f"{section}:{name}", last
 
 
 class Operator:

@@ -51,6 +51,7 @@ def build(target: str, folder: Path) -> None:
 def _copy(source: str, folder: Path, destination: str) -> None:
     """COPY puts a file into a folder, and the content of a folder into one of the new name."""
     assert source in _sent(), f".dockerignore keeps {source} from the build"
+    (folder / destination).parent.mkdir(parents=True, exist_ok=True)
     if (ROOT / source).is_dir():
         shutil.copytree(ROOT / source, folder / destination, ignore=shutil.ignore_patterns(*_held_back()))
     else:

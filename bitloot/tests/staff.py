@@ -27,6 +27,7 @@ from orders.tests.factories import make_paid_order, make_product
 from payments.models import Coin, Payment, Refund, RefundAddress
 from storage.models import KeyAccess, KeyDeliveryLog
 from storage.services import store_key
+from webhooks.models import Replay, ReplayRun, WebhookAttempt
 from webhooks.tests.factories import ipn, make_log
 
 SERIAL = b"CANARY-KKKK-LLLL-MMMM"
@@ -63,6 +64,9 @@ LISTS = {
     "partners.apikey": "api_key",
     "partners.endpoint": "endpoint",
     "partners.outgoingwebhook": "outgoing",
+    "webhooks.webhookattempt": "attempt",
+    "webhooks.replayrun": "run",
+    "webhooks.replay": "replay",
 }
 _numbers = itertools.count(1)
 
@@ -103,6 +107,11 @@ def make_rows(title="Ember Drift", **order_fields):
     api_key, _ = make_api_key(name=title)
     endpoint = make_endpoint(key=api_key)
     alert = raise_alert("payment_review", payment, f"{title} needs attention.", order=order)
+    log = make_log(body=ipn(payment_id=int(payment.external_id), title=title), external_id=payment.external_id)
+    run = ReplayRun.objects.create(
+        is_dry=True, wanted={"search": title}, digest=f"{number:064}", actor=title, total=1, ends_with=log.pk
+    )
+    replay = Replay.objects.create(log=log, run=run, actor=title, verdict="would_change", text=title)
     return SimpleNamespace(
         product=product, order=order, item=item, payment=payment, reservation=reservation, key=key,
         event=order.events.first(),
@@ -137,7 +146,8 @@ def make_rows(title="Ember Drift", **order_fields):
         api_key=api_key,
         endpoint=endpoint,
         outgoing=OutgoingWebhook.objects.create(endpoint=endpoint, order=order, event="order.paid", body="{}"),
-        log=make_log(body=ipn(payment_id=int(payment.external_id), title=title), external_id=payment.external_id),
+        log=log, run=run, replay=replay,
+        attempt=WebhookAttempt.objects.create(log=log, verdict="failed", text=title, replay=replay),
     )  # fmt: skip
 
 

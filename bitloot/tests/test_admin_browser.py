@@ -112,6 +112,31 @@ def test_product_is_imported_by_one_click_and_gets_a_cover(staff, store, tmp_pat
     wait(staff, lambda page: "/covers/" in one(page, "img.cover").get_attribute("src"), "the cover")
     staff.get(f"{store.url}/products/tiny-orchard-tycoon")
     assert staff.execute_script("return document.querySelector('.cover img').naturalWidth") > 0
+
+
+def test_webhooks_that_match_a_filter_are_rehearsed_then_replayed_in_the_background(staff, store):
+    order = buy(store)
+    staff.get(f"{store.url}/admin/webhooks/webhooklog/?q={order['id']}&provider__exact=nowpayments")
+    count = len(staff.find_elements(By.CSS_SELECTOR, ROWS))
+    one(staff, ".replay-all a").click()
+    assert one(staff, "#content-main b").text == f"{count} webhooks"
+    one(staff, "button[value=dry]").click()
+    done = f"{count} of {count} looked at"
+    wait(staff, lambda page: done in one(page, "#live-decisions").text, "the end of the dry run, without a reload")
+    said = wait(staff, lambda page: page.find_elements(By.CSS_SELECTOR, "#live-rows .said"), "what would change")
+    assert [part.text for part in said] == ["Nothing would change. Its handler says: already finished."] * count
+    staff.refresh()
+    next(part for part in staff.find_elements(By.CSS_SELECTOR, ".choices a") if part.text == "Replay these now").click()
+    one(staff, "input[type=submit]").click()
+    assert "they are replayed in the background" in one(staff, ".messagelist").text
+    staff.get(f"{store.url}/admin/webhooks/replayrun/?is_dry__exact=0")
+    one(staff, f"{ROWS} th a").click()
+    wait(
+        staff, lambda page: f"{count} of {count} handled" in one(page, "#live-decisions").text, "the end of the replay"
+    )
+    one(staff, "#live-rows tbody a").click()
+    attempts = staff.find_elements(By.CSS_SELECTOR, "[aria-labelledby=tries-heading] tbody tr")
+    assert [row.text.split()[-1] for row in attempts] == ["–", "staff"]
     assert complaints(staff) == []
 
 

@@ -14,7 +14,7 @@ from django.core.management import get_commands, load_command_class
 from django.db.models.functions import Now
 
 from bitloot import environment
-from bitloot.management.commands.export_accounting import safe
+from bitloot.accounting.spreadsheet import safe
 from bitloot.management.operator import OperatorCommand
 from bitloot.tests.commands import run
 from fulfillment.models import Reservation
@@ -150,7 +150,10 @@ def failed(number, **fields):
 def test_failed_webhooks_are_replayed():
     logs = [failed(number) for number in range(3)]
     failed(9, status="processed")
-    assert document("replay_webhooks", "--dry-run")[1] == {"dry_run": True, "chosen": 3, "replayed": 0, "left": {}}
+    rehearsed = document("replay_webhooks", "--dry-run")[1]
+    assert [each["verdict"] for each in rehearsed.pop("foreseen")] == ["no_change"] * 3
+    assert rehearsed == {"dry_run": True, "chosen": 3, "replayed": 0, "left": {}}
+    assert "Nothing would change. Its handler says: neither payment" in run("replay_webhooks", "--dry-run")[1]
     assert document("replay_webhooks") == (0, {"dry_run": False, "chosen": 3, "replayed": 3, "left": {}})
     assert set(WebhookLog.objects.filter(replays=1, status="received").values_list("pk", flat=True)) == {
         log.pk for log in logs
@@ -165,6 +168,7 @@ def test_failed_webhooks_are_replayed():
         (["--provider", "kinguin"], 0),
         (["--event-type", "finished"], 2),
         (["--event-type", "waiting"], 0),
+        (["--search", "1"], 1),
         (["--status", "processed"], 1),
         (["--since", "2026-03-01"], 1),
         (["--until", "2026-03-01T00:00"], 1),
@@ -257,9 +261,23 @@ def test_export_order_has_the_timeline_and_no_key():
     order = make_order(status="fulfilled", paid_at=Now())
     make_key(make_item(order=order))
     code, out, _ = run("export_order", order.pk)
-    assert (code, json.loads(out)["id"]) == (0, str(order.pk))
-    assert [line["kind"] for line in json.loads(out)["timeline"]] == ["order", "key"]
+    pack = json.loads(out)
+    assert (code, pack["order"], pack["made_by"]) == (0, str(order.pk), "kim")
+    assert [one["facts"]["kind"] for one in pack["entries"] if one["kind"] == "event"] == ["order", "key"]
     assert SERIAL.decode() not in out
+
+
+def test_pack_of_an_order_is_checked_and_a_changed_one_is_told(tmp_path):
+    order, file, paper = make_order(), tmp_path / "pack.json", tmp_path / "pack.pdf"
+    file.write_text(run("export_order", order.pk)[1])
+    assert run("export_order", "--verify", file)[0] == 0
+    file.write_text(file.read_text().replace("24.99", "4.99", 1))
+    code, _, errors = run("export_order", "--verify", file)
+    assert code == 1
+    assert "was changed" in errors
+    code, out, _ = run("export_order", order.pk, "--pdf", paper)
+    assert (code, out[:14], paper.read_bytes()[:5]) == (0, "Final digest: ", b"%PDF-")
+    assert run("export_order")[0] == 64
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """`doctor`: what is well, what is wrong, and what to do about it, against the real thing where there is one."""
 
 import json
+import re
 import shutil
 import ssl
 import subprocess
@@ -19,6 +20,7 @@ from django.core.management.base import CommandError
 from django.db import connection
 from django.db.models.functions import Now
 
+from bitloot.core.presence import Presence
 from bitloot.ops.doctor import LOOKS, Level, examine, finding
 from bitloot.ops.doctor.services import DURABLE
 from fulfillment import gate, kinguin
@@ -180,10 +182,15 @@ def test_a_gate_that_is_stopped():
 
 
 def test_work_that_waits():
-    assert seen("workers") == [("ok", "nothing waits longer than it should")]
+    assert seen("workers")[0] == ("wrong", "none was seen in the last minute")
+    Presence().note()
+    (there, rest) = seen("workers")
+    assert there[0] == "ok"
+    assert re.fullmatch(r"1 seen: .+, process \d+ \(version .+\)", there[1])
+    assert rest == ("ok", "nothing waits longer than it should")
     mail = make_email()
     Email.objects.filter(pk=mail.pk).update(next_attempt_at=Now() - timedelta(minutes=5))
-    assert seen("workers") == [("wrong", "1 emails wait for over 90 s")]
+    assert seen("workers")[1:] == [("wrong", "1 emails wait for over 90 s")]
 
 
 def test_beat_is_judged_by_the_list_of_coins(sandbox):

@@ -27,7 +27,9 @@ from bitloot.accounting.ledger import Scope
 from bitloot.accounting.tests import ledgers
 from bitloot.accounting.tests import test_checks as breaks
 from bitloot.accounting.tests.test_provider_checks import buy_again, pay_silently
+from bitloot.core.models import WorkerSeen
 from bitloot.core.outcome import Outcome
+from bitloot.core.presence import Presence
 from bitloot.partners.models import OutgoingWebhook
 from bitloot.partners.services import secret_of
 from bitloot.partners.tasks import drain_outgoing_webhooks
@@ -45,7 +47,7 @@ from fulfillment.tests.world import HOUR, age, finish, run
 from orders import notifier
 from orders.alerts import raise_alert
 from orders.models import Approval, Notification, Order, OrderItem, Product
-from orders.tasks import drain_mails, drain_notifications
+from orders.tasks import drain_mails, drain_notifications, housekeeping
 from orders.tests import test_bounces as bounces
 from orders.tests.factories import make_order, make_product
 from orders.tests.test_notifications import running_receiver
@@ -1266,6 +1268,18 @@ def switch_an_endpoint_on(staff):
     staff.decides(OutgoingWebhook.objects.get(order=order), "Send again")
     drain_outgoing_webhooks()
     assert {event["type"] for event in receiver.opened(secret_of(endpoint))} == {"webhook.test", "order.expired"}
+
+
+@row("alert:no_worker")
+def start_the_worker_that_is_gone(staff):
+    order = make_order()  # its mail waits
+    order.emails.update(next_attempt_at=Now() - HOUR)
+    WorkerSeen.objects.create(host="web1", pid=7, version="1", queues="orders", seen_at=Now() - HOUR)
+    housekeeping()
+    staff.sees()
+    Presence().note()
+    drain_mails()
+    housekeeping()
 
 
 @row("alert:staff_locked")

@@ -114,6 +114,7 @@ class Order(StatusRow):
             ("deliver_order", "May deliver typed codes"),
             ("renew_link", "May mail a fresh link, which ends the older ones"),
             ("correct_email", "May correct the e-mail address of an order"),
+            ("export_evidence", "May download what is kept about an order"),
         ]
 
     def __str__(self) -> str:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from webhooks.admin import hexdump, indented, view_of, visible
+from webhooks.payload import differences, hexdump, indented, view_of, visible
 
 
 def test_indented_json_keeps_every_token_as_it_was_sent():
@@ -51,3 +51,18 @@ def test_binary_bodies_are_shown_as_hex():
 def test_text_bodies_are_shown_as_they_came_and_indented():
     assert view_of(b'{"a":1}') == {"size": 7, "raw": '{"a":1}', "pretty": '{\n  "a": 1\n}'}
     assert view_of(b"plain") == {"size": 5, "raw": "plain", "pretty": ""}
+
+
+def test_difference_names_each_key_that_changed_with_both_values_as_they_were_sent():
+    before = b'{"a":1.10,"same":1,"list":[1,{"x":"y"}],"gone":null,"text":"1"}'
+    now = b'{"a":1.1,"same":1,"list":[1,{"x":"z"},2],"text":1,"new":{}}'
+    assert differences(before, now) == [
+        ("a", "1.10", "1.1"),
+        ("list[1].x", '"y"', '"z"'),
+        ("gone", "null", ""),
+        ("text", '"1"', "1"),
+        ("list[2]", "", "2"),
+        ("new", "", "{}"),
+    ]
+    assert differences(b"{}", b"\xff") is differences(b"{", b"{}") is differences(b"[" * 100_000, b"{}") is None
+    assert differences(b'{"a":1}', b'{ "a" : 1 }') == []

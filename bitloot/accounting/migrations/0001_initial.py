@@ -27,6 +27,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-acknowledged_at'],
+                'permissions': [('export_accounting', 'May download what happened to money')],
                 'constraints': [models.UniqueConstraint(fields=('kind', 'facts'), name='acknowledged_once')],
             },
         ),

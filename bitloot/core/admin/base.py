@@ -18,7 +18,7 @@ from django.utils.html import format_html
 from django.utils.text import capfirst
 
 from bitloot.core.admin.formatting import UUID_PATTERN, link, list_url, short, state_badge, why
-from bitloot.core.admin.panels import Panel, Waiting
+from bitloot.core.admin.panels import Panel, Tool, Waiting
 from bitloot.core.choices import ReasonChoices, StatusChoices, Tone
 
 MAX_INLINES = 100
@@ -76,6 +76,7 @@ class BaseAdmin(admin.ModelAdmin):
     # For the home page of staff.
     panels: tuple[Panel, ...] = ()
     waiting: tuple[Waiting, ...] = ()
+    tools: tuple[Tool, ...] = ()
     # What a row's `reason` may be; the first that knows it names it.
     reasons: tuple[type[ReasonChoices], ...] = ()
     # What upper apps added with extend().
@@ -268,6 +269,7 @@ class ReadOnlyInline(admin.TabularInline):
     template = "admin/bitloot/inline.html"
     extra = 0
     can_delete = False
+    nothing = "None."  # what is said instead of no rows
     place = 50  # among the tables of its page; the lowest comes first
 
     @admin.display(description="status")

@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from bitloot.core.admin import runbook
 from bitloot.core.choices import ReasonChoices, StatusChoices, Tone
 
 NOTHING = "–"
@@ -35,14 +36,18 @@ def badge(word: str, tone: Tone) -> SafeString:
 
 
 def why(value: str, reasons: Iterable[type[ReasonChoices]]) -> str:
-    """Return a stored reason in words, with its sentence as the tooltip; the first of `reasons` that knows it names it.
+    """Return a stored reason in words, with its sentence as the tooltip, linked to its row of the runbook; the first of
+    `reasons` that knows it names it.
 
     A value that none knows is a sentence already, or the word of a later version.
     """
     known = next((choices for choices in reasons if value in choices.values), None)
     if not value or known is None:
         return value.replace("_", " ").capitalize() if "_" in value else value
-    return format_html('<span class="why" title="{}">{}</span>', known.sentence_for(value), known.label_for(value))
+    sentence, label = known.sentence_for(value), known.label_for(value)
+    if url := runbook.url_of(value, *runbook.REASONS):
+        return format_html('<a class="why" href="{}" title="{}">{}</a>', url, sentence, label)
+    return format_html('<span class="why" title="{}">{}</span>', sentence, label)
 
 
 def copyable(value: str, shown: str = "") -> str:

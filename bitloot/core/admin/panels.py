@@ -31,6 +31,15 @@ class Panel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tool:
+    """A page that is no list: `tools = (Tool(...),)` on a ModelAdmin shows it on the page of all lists."""
+
+    label: str
+    view: str  # its name for reverse()
+    permission: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Waiting:
     """Rows that wait for staff: `waiting = (Waiting(...),)` on their ModelAdmin.
 

@@ -112,7 +112,7 @@ def test_a_worker_answers_its_own_wakeups_and_tells_others_once_its_seats_are_ta
     drain = partial(worker.drain, "orders", lambda limit: claims.append(limit) or [], None, batch=1)
     monkeypatch.setattr(wakeup, "this_process", worker)
     monkeypatch.setitem(wakeup.current_app.tasks, "orders.drain", drain)
-    worker.start(sweep_seconds=60)
+    worker.start(sweep_seconds=60, heartbeat=lambda: None)
     try:
         assert wait_for(lambda: claims)
         claims.clear()

@@ -37,7 +37,7 @@ def start(monkeypatch):
         worker = Worker({"orders": seats})
         drain = lambda: worker.drain("orders", rows.claim, rows.handle, batch=batch)  # noqa: E731
         monkeypatch.setitem(current_app.tasks, "orders.drain", drain)
-        worker.start(sweep_seconds=sweep_seconds)
+        worker.start(sweep_seconds=sweep_seconds, heartbeat=lambda: None)
         started.append((worker, rows))
         return worker
 

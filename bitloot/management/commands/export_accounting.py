@@ -1,9 +1,9 @@
-import csv
 from argparse import ArgumentParser, ArgumentTypeError
 from datetime import date
 from typing import Any
 
-from bitloot.accounting.journal import COLUMNS, KINDS, journal
+from bitloot.accounting.journal import KINDS, journal
+from bitloot.accounting.spreadsheet import spreadsheet
 from bitloot.management.operator import OperatorCommand, UsageError
 
 
@@ -27,15 +27,8 @@ class Command(OperatorCommand):
         if options["json"]:
             self.write_json(list(lines))
             return
-        out = csv.DictWriter(self.stdout, COLUMNS, lineterminator="\n")
-        out.writeheader()
-        out.writerows({column: safe(value) for column, value in line.items()} for line in lines)
-
-
-def safe(value: Any) -> str:
-    """Return a cell that no spreadsheet takes for a formula (OWASP, CSV injection)."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+        for row in spreadsheet(lines):
+            self.stdout.write(row, ending="")
 
 
 def day(text: str) -> date:

@@ -8,6 +8,7 @@ from django.db.models import Max
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from bitloot.core.presence import living
 from bitloot.core.queue import queues
 from bitloot.ops.backup.places import made_at, place
 from bitloot.ops.doctor.finding import Finding, look, ok, wrong
@@ -27,6 +28,11 @@ BEAT_IS_LATE = timedelta(seconds=2 * FRESH_SECONDS)
 
 
 def workers() -> Iterator[Finding]:
+    seen = list(living())
+    if seen:
+        yield ok(f"{len(seen)} seen: {'; '.join(f'{each} (version {each.version})' for each in seen[:5])}")
+    else:
+        yield wrong("none was seen in the last minute", "Start one (`celery -A bitloot worker`), and read its log.")
     late = 0
     for model in queues():
         waiting = model._default_manager.filter(next_attempt_at__lt=Now() - LATE).count()

@@ -1,0 +1,95 @@
+"""Workers that note themselves, and the alert about those that are gone."""
+
+from datetime import timedelta
+
+import pytest
+from django.core import mail as outbox
+from django.db.models.functions import Now
+
+from bitloot.core.models import WorkerSeen
+from bitloot.core.presence import Presence, living
+from bitloot.ops import vigil
+from orders.models import Alert, Email
+from orders.tasks import housekeeping
+from orders.tests.factories import make_order
+from orders.workers import watch
+
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
+LONG_AGO = timedelta(minutes=5)
+
+
+@pytest.fixture
+def late():
+    """A mail that no worker sends."""
+    mail = make_order().emails.get()
+    Email.objects.filter(pk=mail.pk).update(next_attempt_at=Now() - LONG_AGO)
+    return mail
+
+
+def seen(host, ago=LONG_AGO):
+    return WorkerSeen.objects.create(host=host, pid=1, version="1", queues="orders", seen_at=Now() - ago)
+
+
+def open_alerts():
+    return [alert.message for alert in Alert.objects.filter(kind="no_worker", status="open")]
+
+
+def test_process_keeps_one_row_fresh_writes_seldom_and_says_goodbye(django_assert_num_queries):
+    presence = Presence()
+    presence.note()
+    with django_assert_num_queries(0):
+        presence.note()
+    WorkerSeen.objects.update(seen_at=Now() - LONG_AGO)
+    presence._next = 0
+    with django_assert_num_queries(1):
+        presence.note()
+    assert living().count() == 1
+    presence.end()
+    assert not WorkerSeen.objects.exists()
+
+
+def test_row_that_somebody_deleted_is_made_again_and_old_ones_are_forgotten():
+    presence = Presence()
+    presence.note()
+    WorkerSeen.objects.all().delete()
+    old = seen("old", timedelta(days=2))
+    presence._next = 0
+    presence.note()
+    assert [living().count(), WorkerSeen.objects.filter(pk=old.pk).exists()] == [1, False]
+
+
+def test_missing_worker_is_an_alert_only_while_work_waits(late):
+    Presence().note()
+    housekeeping()
+    assert open_alerts() == []
+    seen("node-2")
+    housekeeping()
+    (message,) = open_alerts()
+    assert message.startswith("These workers are gone without having been stopped: node-2, process 1. Work waits: ")
+    Email.objects.update(next_attempt_at=None)
+    housekeeping()
+    assert open_alerts() == []
+
+
+def test_without_any_worker_the_web_tells_staff_itself_and_once(late, settings):
+    settings.STAFF_EMAIL = ["ops@shop.example"]
+    seen("node-1")
+    vigil.look()
+    vigil.look()
+    (letter,) = outbox.outbox
+    assert [letter.to, Alert.objects.get().times] == [["ops@shop.example"], 2]
+    assert "No worker is running; node-1, process 1 was the last." in letter.body
+    late.refresh_from_db()
+    assert late.status == "queued"  # only the alert is sent from here
+
+
+def test_web_leaves_the_mail_to_the_workers_that_there_are(late, settings):
+    settings.STAFF_EMAIL = ["ops@shop.example"]
+    Presence().note()
+    seen("node-2")
+    vigil.look()
+    assert [len(open_alerts()), outbox.outbox] == [1, []]
+
+
+def test_shop_where_nothing_waits_needs_no_worker_to_be_seen():
+    assert watch() is None
