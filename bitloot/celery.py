@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import Celery, bootsteps
 from celery.concurrency import get_implementation
-from celery.signals import celeryd_init, setup_logging
+from celery.signals import celeryd_init, setup_logging, task_success
 from celery.worker import state
 from django.conf import settings
 
@@ -37,6 +37,15 @@ def refuse_other_pools(options: dict[str, Any], **_: Any) -> None:
 @setup_logging.connect
 def keep_our_logging(**_: Any) -> None:
     """Leave LOGGING in force: without a receiver, Celery would raise the level of every logger to WARNING."""
+
+
+@task_success.connect
+def note_sweep(sender: Any, **_: Any) -> None:
+    """Note when a periodic task ended well, so that one that does not is noticed (bitloot.ops.watchdog)."""
+    from bitloot.core import sweeps  # models are there only once the apps are loaded
+
+    sweeps.ended(sender.name)
+    leave_connection()
 
 
 def wait_for_tables() -> None:

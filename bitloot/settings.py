@@ -220,9 +220,12 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 1
 SWEEP_SECONDS = max((3.0 if REDIS_URL else 0.5) / CLOCK_SCALE, 0.2)
 CELERY_BEAT_SCHEDULE = {
     "housekeeping": {"task": "orders.housekeeping", "schedule": max(60.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
+    "alerts": {"task": "orders.remind", "schedule": max(60.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
     "coins": {"task": "payments.coins", "schedule": max(5.0 / CLOCK_SCALE, 1), "options": {"expires": 30}},
     "stock": {"task": "fulfillment.stock", "schedule": max(60.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
     "funds": {"task": "fulfillment.balance", "schedule": max(300.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
+    "ipns": {"task": "webhooks.silence", "schedule": max(600.0 / CLOCK_SCALE, 1), "options": {"expires": 600}},
+    "watch": {"task": "bitloot.watch", "schedule": max(1800.0 / CLOCK_SCALE, 5), "options": {"expires": 1800}},
     "retention": {"task": "storage.retention", "schedule": max(600.0 / CLOCK_SCALE, 1), "options": {"expires": 600}},
     "prune": {"task": "bitloot.prune", "schedule": max(21_600.0 / CLOCK_SCALE, 5), "options": {"expires": 3600}},
 }
@@ -381,6 +384,9 @@ ORDER_TOKEN_SECRET_FALLBACKS = env.fallbacks("ORDER_TOKEN_SECRET_FALLBACKS")
 
 # --- Operation --------------------------------------------------------------------------------------------------------
 ALERT_URL = env.alert_urls("ALERT_URL")
+ALERT_REPEAT_HOURS = env.whole("ALERT_REPEAT_HOURS", default=4, least=0, most=168)
+ALERT_QUIET_HOURS = env.read("ALERT_QUIET_HOURS", environment.quiet_hours, default=None)
+BALANCE_RUNWAY_DAYS = env.whole("BALANCE_RUNWAY_DAYS", default=3, least=0, most=90)
 SENTRY_DSN = env.read("SENTRY_DSN", environment.sentry_dsn, default="")
 OTEL_EXPORTER_OTLP_ENDPOINT = env.read("OTEL_EXPORTER_OTLP_ENDPOINT", environment.collector_url, default="")
 METRICS_TOKEN = env.own_secret("METRICS_TOKEN", least=32, required=False)

@@ -21,8 +21,8 @@ class WebhookLog(QueueRow):
         FAILED = "failed", Tone.BAD
 
     class Provider(models.TextChoices):
-        NOWPAYMENTS = "nowpayments"
-        KINGUIN = "kinguin"
+        NOWPAYMENTS = "nowpayments", "NOWPayments"
+        KINGUIN = "kinguin", "Kinguin"
 
     provider = models.CharField(max_length=12, choices=Provider.choices, editable=False)
     body = models.BinaryField(editable=False)

@@ -215,6 +215,12 @@ WRONG = {
         "json://127.0.0.1/a, nonsense://x": f"number 2 {SERVICE}",
         "hello": f"number 1 {SERVICE}",
     },
+    "ALERT_REPEAT_HOURS": dict.fromkeys((*NUMBERS, "169"), "has to be a whole number from 0 to 168"),
+    "ALERT_QUIET_HOURS": dict.fromkeys(
+        ("night", "22:00", "22:00-24:00", "07:00-07:00", "22:00-07:00 Atlantis", "22:00-07:00 ../etc/passwd"),
+        "has to be two times and a place: 22:00-07:00 Europe/Berlin",
+    ),
+    "BALANCE_RUNWAY_DAYS": dict.fromkeys((*NUMBERS, "91"), "has to be a whole number from 0 to 90"),
     "SENTRY_DSN": {"sentry": "is not a DSN; Sentry shows it in the project's settings"},
     "OTEL_EXPORTER_OTLP_ENDPOINT": {"ftp://collector": "has to be an http or https URL"},
     "METRICS_TOKEN": {"x": "has to have 32 to 200 characters"},

@@ -130,7 +130,7 @@ def backup() -> Iterator[Finding]:
     age = timezone.now() - made_at(names[0])
     sentence = f"the newest in {place()} is {_ago(age)} old"
     yield (
-        wrong(sentence, remedy) if age > timedelta(days=3) else look(sentence, remedy) if age > A_DAY else ok(sentence)
+        wrong(sentence, remedy) if age > timedelta(days=2) else look(sentence, remedy) if age > A_DAY else ok(sentence)
     )
 
 
