@@ -22,7 +22,7 @@ class Migration(migrations.Migration):
                 ('claimed_until', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('claim_token', models.UUIDField(blank=True, editable=False, null=True)),
                 ('woken', models.BooleanField(db_default=False, editable=False, help_text='Somebody wants another look while a worker has it.')),
-                ('provider', models.CharField(choices=[('nowpayments', 'Nowpayments'), ('kinguin', 'Kinguin')], editable=False, max_length=12)),
+                ('provider', models.CharField(choices=[('nowpayments', 'NOWPayments'), ('kinguin', 'Kinguin')], editable=False, max_length=12)),
                 ('body', models.BinaryField()),
                 ('body_sha256', models.BinaryField(max_length=32)),
                 ('headers', models.JSONField(default=dict, editable=False)),
