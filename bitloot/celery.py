@@ -10,7 +10,7 @@ from celery.signals import celeryd_init, setup_logging, task_success
 from celery.worker import state
 from django.conf import settings
 
-from bitloot.core import broker
+from bitloot.core import broker, exporter
 from bitloot.core.database import leave_connection, what_is_missing
 from bitloot.core.worker import this_process
 
@@ -69,6 +69,8 @@ class Drains(bootsteps.StartStopStep):
     requires = ("celery.worker.components:Pool", "celery.worker.components:Beat")
 
     def start(self, parent: Any) -> None:
+        if settings.METRICS_PORT:
+            exporter.start(settings.METRICS_PORT)
         wait_for_tables()
         this_process.start(sweep_seconds=settings.SWEEP_SECONDS)
 

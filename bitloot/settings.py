@@ -390,6 +390,8 @@ BALANCE_RUNWAY_DAYS = env.whole("BALANCE_RUNWAY_DAYS", default=3, least=0, most=
 SENTRY_DSN = env.read("SENTRY_DSN", environment.sentry_dsn, default="")
 OTEL_EXPORTER_OTLP_ENDPOINT = env.read("OTEL_EXPORTER_OTLP_ENDPOINT", environment.collector_url, default="")
 METRICS_TOKEN = env.own_secret("METRICS_TOKEN", least=32, required=False)
+METRICS_PORT = env.whole("METRICS_PORT", default=0, least=0, most=65_534)
+env.require(METRICS_TOKEN or not METRICS_PORT, "METRICS_PORT needs METRICS_TOKEN, which is asked for there as well")
 BACKUP_SECRET = env.own_secret("BACKUP_SECRET", required=False)
 BACKUP_TARGET = env.read("BACKUP_TARGET", environment.backup_target, default=str(VAR_DIR / "backups"))
 env.require(

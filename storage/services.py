@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Count, QuerySet
 from django.db.models.functions import Coalesce, Length, Now
+from prometheus_client import Counter
 
 from bitloot.core import logs, queries, wakeup
 from bitloot.core.clock import delay
@@ -44,6 +45,7 @@ from storage.sealing import (
 )
 
 logger = logging.getLogger(__name__)
+keys_opened = Counter("bitloot_keys_opened", "Keys handed out to be opened, each time")
 
 MAX_KEY_BYTES = MAX_OBJECT_BYTES - TAG_BYTES
 ALERT_AFTER_ATTEMPTS = 5
@@ -308,7 +310,9 @@ def reveal(*, order: Order, keys: list[Key], by: Opener) -> list[KeyMaterial]:
     recorded.
     """
     try:
-        return _reveal(order, keys, by)
+        opened = _reveal(order, keys, by)
+        keys_opened.inc(len(opened))
+        return opened
     except (SealBroken, MasterKeyMissing) as err:
         logger.error("%s: a key cannot be opened: %s", order, err)
         message = f"A key of this order cannot be opened: {err}. Check KEY_ENCRYPTION_SECRET and its fallbacks."

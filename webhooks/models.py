@@ -5,10 +5,13 @@ from typing import Any
 from django.db import models
 from django.db.models import F
 from django.db.models.functions import Now
+from prometheus_client import Counter
 
 from bitloot.core.choices import StatusChoices, Tone
 from bitloot.core.outcome import Outcome, OutcomeKind
 from bitloot.core.queue import QueueManager, QueueRow
+
+handled = Counter("bitloot_webhooks_handled", "Webhooks by provider and outcome", ["provider", "status"])
 
 
 class WebhookLog(QueueRow):
@@ -64,6 +67,7 @@ class WebhookLog(QueueRow):
         """Record what the handler did. Raises LeaseLost."""
         status = self.Status.IGNORED if outcome.kind is OutcomeKind.IGNORED else self.Status.PROCESSED
         self.release(None, status=status, outcome=outcome.text[:300], processed_at=Now())
+        handled.labels(self.provider, status.value).inc()
 
     def mark_given_up(self, *, outcome: str) -> None:
         """Record that what it waits for never came; nothing failed. Raises LeaseLost."""
@@ -72,6 +76,7 @@ class WebhookLog(QueueRow):
     def mark_failed(self, *, outcome: str, retry_after: timedelta | None = None, **fields: Any) -> None:
         """Record a failure at once, even if it is tried again after `retry_after`. Raises LeaseLost."""
         self.release(retry_after, status=self.Status.FAILED, outcome=outcome[:300], **fields)
+        handled.labels(self.provider, self.Status.FAILED.value).inc()
 
     def mark_replayed(self) -> bool:
         """Make the row due as if it had just been received. Return False if a worker has it right now."""

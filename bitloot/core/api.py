@@ -12,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.cache import patch_cache_control
 from django.utils.http import quote_etag
 from django.views.decorators.http import condition
+from prometheus_client import Counter
 from rest_framework import exceptions
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.pagination import LimitOffsetPagination
@@ -145,6 +146,9 @@ class JsonOnlyNegotiation(DefaultContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
+throttled = Counter("bitloot_throttled", "Requests that a limit refused, by what they were for", ["scope"])
+
+
 class ScaledThrottle(SimpleRateThrottle):
     """Counts per view's `throttle_scope` and client address; THROTTLE_SCALE widens it, 0 turns it off."""
 
@@ -161,7 +165,10 @@ class ScaledThrottle(SimpleRateThrottle):
         self.num_requests = max(1, round((requests or 1) * settings.THROTTLE_SCALE))
         name = f"throttle:{scope}:{self.get_ident(request)}"
         counted = count_here if scope in CHEAP_SCOPES else count
-        return counted(name, seconds=self.duration or 60) <= self.num_requests
+        is_allowed = counted(name, seconds=self.duration or 60) <= self.num_requests
+        if not is_allowed:
+            throttled.labels(scope).inc()
+        return is_allowed
 
     def wait(self) -> float:
         return float(self.duration or 60)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import requests
 from django.conf import settings
+from prometheus_client import Histogram
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 from urllib3.util import Retry
@@ -26,6 +27,13 @@ logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 3.05
 MAX_ANSWER_BYTES = 1024 * 1024
 POOL_SIZE = 64
+# Also how often each outcome was: its count.
+seconds_of_calls = Histogram(
+    "bitloot_provider_call_seconds",
+    "How long calls to providers took, by outcome",
+    ["provider", "outcome"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "BitLoot"}
 _NEVER_CONNECTED = (
     NewConnectionError,
@@ -163,7 +171,27 @@ class Transport:
 
         Returns 2xx and 4xx; raises ProviderNotSent (OverBudget is one) or ProviderUnavailable otherwise.
         """
-        self._wait_for_budget(urgency)
+        started, outcome = time.monotonic(), "failed"
+        try:
+            self._wait_for_budget(urgency)
+            started = time.monotonic()  # what it takes them, without our own patience
+            answer = self._send(method, path, params, body, headers)
+            outcome = "ok" if answer.ok else "refused"
+        except ProviderError as err:
+            outcome = err.cause.value
+            raise
+        finally:
+            seconds_of_calls.labels(self.provider, outcome).observe(time.monotonic() - started)
+        return answer
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+    ) -> Answer:
         started = time.monotonic()
         timeout = (CONNECT_TIMEOUT, self.read_timeout)
         failpoint("http.before_send")

@@ -224,6 +224,10 @@ WRONG = {
     "SENTRY_DSN": {"sentry": "is not a DSN; Sentry shows it in the project's settings"},
     "OTEL_EXPORTER_OTLP_ENDPOINT": {"ftp://collector": "has to be an http or https URL"},
     "METRICS_TOKEN": {"x": "has to have 32 to 200 characters"},
+    "METRICS_PORT": {
+        **dict.fromkeys((*NUMBERS, "65535"), "has to be a whole number from 0 to 65534"),
+        "9101": "METRICS_PORT needs METRICS_TOKEN, which is asked for there as well",
+    },
     "HSTS": {"yes": "has to be one of host, subdomains, preload"},
     "BACKUP_SECRET": {"short": "has to have 43 to 200 characters"},
     "BACKUP_TARGET": {

@@ -1,5 +1,6 @@
 import uuid
 from datetime import datetime, timedelta
+from functools import partial
 from typing import ClassVar
 
 from django.conf import settings
@@ -7,6 +8,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now, Upper
+from prometheus_client import Histogram
 
 from bitloot.core import queries
 from orders.choices import OrderReason, OrderStatus
@@ -16,6 +18,11 @@ from orders.state import OrderEvent, StatusRow, Step, one_transaction
 
 PAYABLE_FOR = timedelta(hours=24)
 CODE_LIVES_FOR = timedelta(minutes=15)
+delivery_seconds = Histogram(
+    "bitloot_delivery_seconds",
+    "From the payment of an order to its last key",
+    buckets=(5, 15, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400),
+)
 
 
 class Order(StatusRow):
@@ -164,9 +171,13 @@ class Order(StatusRow):
         return self.move(self.Status.PARTIALLY_FULFILLED, message=message)
 
     def mark_fulfilled(self) -> bool:
-        return self.move(
+        changed = self.move(
             self.Status.FULFILLED, message="Every key of this order is ready.", reason="", fulfilled_at=Now()
         )
+        if changed and self.paid_at is not None and self.fulfilled_at is not None:
+            seconds = (self.fulfilled_at - self.paid_at).total_seconds()
+            transaction.on_commit(partial(delivery_seconds.observe, seconds), robust=True)
+        return changed
 
     def hold(self, *, reason: str, message: str, actor: str = "") -> bool:
         """Stop the order until staff decide. Return False if it is held already."""
