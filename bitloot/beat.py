@@ -4,14 +4,9 @@ With the worker's app it loaded every model, admin page and provider client: 83 
 """
 
 import os
-from typing import Any
 
 from celery import Celery
-from celery.signals import after_task_publish, beat_init
 from django.conf import settings
-from prometheus_client import Counter
-
-from bitloot.core import exporter
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bitloot.settings")
 
@@ -23,15 +18,5 @@ else:
     # Embedded, there is no broker to send names to: beat runs the tasks itself, and has to know them.
     from bitloot.celery import app
 
-sent = Counter("bitloot_beat_sent", "Periodic tasks that beat handed to the broker", ["task"])
-
-
-@beat_init.connect
-def serve_metrics(**_: Any) -> None:
-    if settings.METRICS_PORT:
-        exporter.start(settings.METRICS_PORT + 1)  # on one machine the worker has the port itself
-
-
-@after_task_publish.connect
-def count_sent(sender: str, **_: Any) -> None:
-    sent.labels(sender).inc()
+if settings.METRICS_PORT:
+    from bitloot.core import beat_metrics  # noqa: F401 - it connects itself; nobody else pays for it
