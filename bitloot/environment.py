@@ -26,7 +26,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EXAMPLES = ("change", "example", "secret", "password", "your", "xxx")
 # Variables that begin like ours and that nothing reads are most likely misspelt.
 FAMILIES = (
-    "ALERT_", "APPROVAL_", "BACKUP_", "BALANCE_", "COINS_", "KEY_", "KINGUIN_", "MAIL_RETENTION_", "METRICS_",
+    "ALERT_", "APPROVAL_", "BACKUP_", "BALANCE_", "COINS_", "DKIM_", "KEY_", "KINGUIN_", "MAIL_RETENTION_", "METRICS_",
     "MIGRATE_", "NOWPAYMENTS_", "ORDER_TOKEN_", "OVERPAID_", "PAYMENT_", "R2_", "REFUND_", "SAFE_", "SECRET_KEY",
     "SIGNED_URL_", "STAFF_", "STORE_", "SUPPORT_", "THROTTLE_", "TRUSTED_", "UNPAID_", "WEBHOOK_",
 )  # fmt: skip

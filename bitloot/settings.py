@@ -244,6 +244,7 @@ env.require(
     DEBUG or "@localhost" not in DEFAULT_FROM_EMAIL,
     "DEFAULT_FROM_EMAIL has to be an address that other mail servers know",
 )
+DKIM_SELECTOR = env.words("DKIM_SELECTOR", "[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 STAFF_EMAIL = env.emails("STAFF_EMAIL", required=True)  # a mail for each: one refused address stops no other
 

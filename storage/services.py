@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -462,6 +463,13 @@ def unknown_master_keys() -> list[str]:
     return list(foreign.order_by("master_key_id").values_list("master_key_id", flat=True).distinct())
 
 
+def missing_objects() -> list[UUID]:
+    """Return the keys whose only copy should be in the object store and is not there. Raises ObjectUnavailable."""
+    there = set(key_store().names())
+    only_there = Key.objects.filter(status=Key.Status.STORED, ciphertext=None).order_by("stored_at")
+    return [pk for pk, name in only_there.values_list("pk", "object_name").iterator() if name not in there]
+
+
 def _to_rewrap(master_keys: MasterKeys) -> QuerySet[Key]:
     live = Key.objects.exclude(status=Key.Status.SHREDDED).select_related("item")
     unbound = live.alias(wrapped_bytes=Length("wrapped_data_key"))
@@ -470,7 +478,8 @@ def _to_rewrap(master_keys: MasterKeys) -> QuerySet[Key]:
 
 def _rewrap(keys: Sequence[Key], master_keys: MasterKeys) -> int:
     fresh = [(key, wrapped) for key in keys if (wrapped := _wrapped_anew(key, master_keys)) is not None]
-    meta, db = Key._meta, connections[DEFAULT_DB_ALIAS]
+    db: Any = connections[DEFAULT_DB_ALIAS]
+    meta: Any = Key._meta
     columns = ("wrapped_data_key", "master_key_id", "id", "wrapped_data_key")
     values = [(new.wrapped, new.master_key_id, key.pk, key.wrapped.wrapped) for key, new in fresh]
     with transaction.atomic(), db.cursor() as cursor:  # one wait for the disk instead of one for each key

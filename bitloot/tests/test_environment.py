@@ -138,6 +138,7 @@ WRONG = {
         "Shop <shop>": "holds 'shop', which is not an e-mail address",
         "Shop <shop@localhost>": "DEFAULT_FROM_EMAIL has to be an address that other mail servers know",
     },
+    "DKIM_SELECTOR": {"a b": "holds 'a b', which cannot be right", "-x": "holds '-x', which cannot be right"},
     "STAFF_EMAIL": {
         "nobody": "holds 'nobody', which is not an e-mail address",
         "a@shop.example;b@shop.example": "holds 'a@shop.example;b@shop.example', which is not an e-mail address",

@@ -26,7 +26,9 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=100_000)
     keys = parser.parse_args().keys
     with tempfile.TemporaryDirectory() as var:
-        env = process_environment(Path(var), port=free_port(), sandbox_port=free_port(), REDIS_URL="")
+        env = process_environment(
+            Path(var), port=free_port(), sandbox_port=free_port(), REDIS_URL="", THROTTLE_SCALE="0"
+        )
         env |= {"DATABASE_URL": os.environ.get("TEST_DATABASE_URL", ""), "KEY_ENCRYPTION_SECRET": OLD}
         subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, env=env, check=True)
         os.environ.clear()

@@ -1,5 +1,6 @@
 from bitloot.ops.doctor import machine, services, work
 from bitloot.ops.doctor.finding import Look
+from bitloot.ops.doctor.mail_domain import mail_domain
 
 LOOKS: dict[str, Look] = {
     "configuration": machine.configuration,
@@ -10,7 +11,9 @@ LOOKS: dict[str, Look] = {
     "broker": services.broker,
     "object store": services.object_store,
     "keys": work.keys,
+    "stored keys": work.stored_keys,
     "mail": services.mail,
+    "mail domain": mail_domain,
     "providers": services.providers,
     "purchases": work.purchases,
     "webhooks": work.webhooks,
