@@ -25,6 +25,7 @@ from django.db.models.functions import Now
 
 from bitloot.ops.doctor import LOOKS, Level, examine, finding
 from bitloot.ops.doctor.services import DURABLE
+from bitloot.ops.doctor.wire import is_near
 from fulfillment import gate, kinguin
 from orders import notifications
 from orders.choices import AlertKind
@@ -368,6 +369,26 @@ def test_dns_that_does_not_answer_is_said_aloud(name_server):
     dns.resolver.default_resolver.timeout = 0.1
     ((level, message),) = seen("mail domain")
     assert (level, "were not looked up: LifetimeTimeout" in message or "NoNameservers" in message) == ("look", True)
+
+
+# --- what crosses networks
+
+
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [("", True), ("/var/run/postgresql", True), ("127.0.0.1", True), ("10.0.0.5", True), ("fd00::5", True),
+     ("8.8.8.8", False), ("2001:4860:4860::8888", False), ("no-such-host.invalid", False)],
+)  # fmt: skip
+def test_what_is_near_may_be_reached_in_clear_text(host, near):
+    assert is_near(host) is near
+
+
+def test_redis_over_a_public_network_needs_tls(settings):
+    assert levels("wire") == {"ok"}
+    settings.REDIS_URL = "redis://:word@8.8.8.8:6379/0"
+    assert seen("wire")[-1] == ("wrong", "Redis at 8.8.8.8 is reached in clear text over a public network")
+    settings.REDIS_URL = "rediss://:word@8.8.8.8:6379/0"
+    assert seen("wire")[-1] == ("ok", "Redis is reached over TLS")
 
 
 # --- keys that only the object store has ---

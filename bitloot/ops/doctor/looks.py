@@ -1,6 +1,7 @@
 from bitloot.ops.doctor import machine, services, work
 from bitloot.ops.doctor.finding import Look
 from bitloot.ops.doctor.mail_domain import mail_domain
+from bitloot.ops.doctor.wire import wire
 
 LOOKS: dict[str, Look] = {
     "configuration": machine.configuration,
@@ -9,6 +10,7 @@ LOOKS: dict[str, Look] = {
     "migrations": machine.migrations,
     "clocks": machine.clocks,
     "broker": services.broker,
+    "wire": wire,
     "object store": services.object_store,
     "keys": work.keys,
     "stored keys": work.stored_keys,
