@@ -400,6 +400,7 @@ env.require(
 )
 BACKUP_KEEP = env.whole("BACKUP_KEEP", default=14, least=1, most=1000)
 LOG_LEVEL = env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), default="INFO")
+LOG_FORMAT = env.choice("LOG_FORMAT", ("line", "json"), default="line")
 HSTS = env.choice("HSTS", ("host", "subdomains", "preload"), default="host")
 env.require(DEBUG or CLOCK_SCALE == 1, "CLOCK_SCALE is for chaos runs only; leave it out in production")
 env.require(
@@ -458,8 +459,11 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {"facts": {"()": "bitloot.core.logs.Facts"}},
-    "formatters": {"line": {"()": "bitloot.core.logs.Line", "secrets": env.secret_values()}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "filters": ["facts"], "formatter": "line"}},
+    "formatters": {
+        "line": {"()": "bitloot.core.logs.Line", "secrets": env.secret_values()},
+        "json": {"()": "bitloot.core.logs.JsonLine", "secrets": env.secret_values()},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "filters": ["facts"], "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": []},  # its own would write a second, plain line while DEBUG is on

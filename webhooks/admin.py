@@ -48,10 +48,11 @@ class WebhookLogAdmin(DecisionAdmin):
     list_display = ("event", "provider", "state", "external_link", "what_came", "received", "repeats", "replays", "due")
     list_filter = ("status", "provider", "received_at", EventTypeFilter)
     search_fields = ("external_id", "event_type")
+    search_ids = ("request_id",)
     search_numbers = ("id",)
     linked_by = ("external_id",)
     fieldsets = (
-        (None, {"fields": ("provider", "event_type", "external_id", "about", "state", "outcome")}),
+        (None, {"fields": ("provider", "event_type", "external_id", "about", "state", "outcome", "request_id")}),
         ("Payload", {"fields": ("payload",), "classes": ("payload",)}),
         ("Headers kept", {"fields": ("headers_text",)}),
         ("Times", {"fields": (("received", "processed"), ("due", "attempts", "crashes"), ("repeats", "replays"))}),

@@ -20,6 +20,7 @@ from urllib3.util import Retry
 from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
 from bitloot.core.limits import Bucket
+from bitloot.core.logs import known_facts
 from bitloot.core.strict_json import MalformedJson, parse_answer
 
 logger = logging.getLogger(__name__)
@@ -207,7 +208,9 @@ class Transport:
             raise kind(f"{self.provider}: {type(err).__name__}") from err
         failpoint("http.read")
         elapsed = (time.monotonic() - started) * 1000
-        logger.info("%s %s %s: %s in %.0f ms", self.provider, method, path, answer.status, elapsed)
+        call = {"provider": self.provider, "status": answer.status, "milliseconds": round(elapsed)}
+        text = "%s %s %s: %s in %.0f ms"
+        logger.info(text, self.provider, method, path, answer.status, elapsed, extra={"call": call})
         if 300 <= answer.status < 400:
             logger.error("%s answered with a redirect, which is never followed", self.provider)
             raise UnreadableAnswer(f"{self.provider} answered {answer.status}", status=answer.status, body=answer.body)
@@ -242,6 +245,8 @@ class Transport:
         headers: Mapping[str, str] | None,
     ) -> requests.PreparedRequest:
         sent = dict(self._headers)
+        if request_id := known_facts().get("request"):
+            sent["X-Request-ID"] = request_id  # random, and theirs to name when they are asked about this call
         if method != "GET":
             sent["Connection"] = "close"
         if body is not None:

@@ -237,6 +237,7 @@ WRONG = {
         "s3://backups/shop": "BACKUP_TARGET is a bucket, and R2_ENDPOINT is not set",
     },
     "BACKUP_KEEP": dict.fromkeys((*NUMBERS, "0", "1001"), "has to be a whole number from 1 to 1000"),
+    "LOG_FORMAT": {"xml": "has to be one of line, json"},
     "LOG_LEVEL": {"verbose": "has to be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"},
     "CLOCK_SCALE": {
         "20": "CLOCK_SCALE is for chaos runs only; leave it out in production",
