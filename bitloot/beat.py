@@ -17,3 +17,6 @@ if settings.REDIS_URL:
 else:
     # Embedded, there is no broker to send names to: beat runs the tasks itself, and has to know them.
     from bitloot.celery import app
+
+if settings.METRICS_PORT:
+    from bitloot.core import beat_metrics  # noqa: F401 - it connects itself; nobody else pays for it

@@ -6,11 +6,11 @@ from typing import Any
 
 from celery import Celery, bootsteps
 from celery.concurrency import get_implementation
-from celery.signals import celeryd_init, setup_logging
+from celery.signals import celeryd_init, setup_logging, task_success
 from celery.worker import state
 from django.conf import settings
 
-from bitloot.core import broker
+from bitloot.core import broker, exporter
 from bitloot.core.database import leave_connection, what_is_missing
 from bitloot.core.worker import this_process
 
@@ -39,6 +39,15 @@ def keep_our_logging(**_: Any) -> None:
     """Leave LOGGING in force: without a receiver, Celery would raise the level of every logger to WARNING."""
 
 
+@task_success.connect
+def note_sweep(sender: Any, **_: Any) -> None:
+    """Note when a periodic task ended well, so that one that does not is noticed (bitloot.ops.watchdog)."""
+    from bitloot.core import sweeps  # models are there only once the apps are loaded
+
+    sweeps.ended(sender.name)
+    leave_connection()
+
+
 def wait_for_tables() -> None:
     """Return once the database answers and has every table. Raises WorkerShutdown if the worker is told to end."""
     said = ""
@@ -60,6 +69,8 @@ class Drains(bootsteps.StartStopStep):
     requires = ("celery.worker.components:Pool", "celery.worker.components:Beat")
 
     def start(self, parent: Any) -> None:
+        if settings.METRICS_PORT:
+            exporter.start(settings.METRICS_PORT)
         wait_for_tables()
         # Here: models can be imported only once Django is set up, and Celery reads this module before that.
         from bitloot.core.presence import Presence

@@ -4,17 +4,20 @@ import difflib
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import time
 from decimal import Decimal, InvalidOperation
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.utils.http import is_same_domain
 from environ import Env
 
+from bitloot.core.quiet_hours import QuietHours
 from bitloot.mail_providers import PROVIDERS, Provider
 
 logger = logging.getLogger(__name__)
@@ -24,9 +27,10 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EXAMPLES = ("change", "example", "secret", "password", "your", "xxx")
 # Variables that begin like ours and that nothing reads are most likely misspelt.
 FAMILIES = (
-    "ALERT_", "APPROVAL_", "BACKUP_", "COINS_", "EMAIL_WEBHOOK_", "KEY_", "KINGUIN_", "MAIL_RETENTION_", "MIGRATE_",
-    "NOWPAYMENTS_", "ORDER_TOKEN_", "OVERPAID_", "PAYMENT_", "R2_", "REFUND_", "SAFE_", "SECRET_KEY", "SIGNED_URL_",
-    "STAFF_", "STORE_", "SUPPORT_", "THROTTLE_", "TRUSTED_", "UNPAID_", "WEBHOOK_",
+    "ALERT_", "APPROVAL_", "BACKUP_", "BALANCE_", "COINS_", "DKIM_", "EMAIL_WEBHOOK_", "KEY_", "KINGUIN_",
+    "MAIL_RETENTION_", "METRICS_", "MIGRATE_", "NOWPAYMENTS_", "ORDER_TOKEN_", "OVERPAID_", "PAYMENT_", "R2_",
+    "REFUND_", "SAFE_", "SECRET_KEY", "SIGNED_URL_", "STAFF_", "STORE_", "SUPPORT_", "THROTTLE_", "TRUSTED_",
+    "UNPAID_", "WEBHOOK_",
 )  # fmt: skip
 POSTGRES = ("postgres", "postgresql", "psql", "pgsql")
 SMTP = ("smtp", "smtps", "smtp+tls", "smtp+ssl")
@@ -252,6 +256,17 @@ def backup_target(text: str) -> str:
     elif not text.startswith("/"):
         raise Wrong("has to be a folder that begins with /, or s3://bucket/prefix")
     return text.rstrip("/")
+
+
+def quiet_hours(text: str) -> QuietHours:
+    """Check `22:00-07:00 Europe/Berlin`; without a place it is UTC."""
+    hours = re.fullmatch(r"(\d\d:\d\d)-(\d\d:\d\d)(?:\s+([A-Za-z0-9_+/-]+))?", text)
+    try:
+        if hours is None or hours[1] == hours[2]:
+            raise ValueError
+        return QuietHours(time.fromisoformat(hours[1]), time.fromisoformat(hours[2]), ZoneInfo(hours[3] or "UTC"))
+    except (ValueError, ZoneInfoNotFoundError):
+        raise Wrong("has to be two times and a place: 22:00-07:00 Europe/Berlin") from None
 
 
 def label(text: str) -> str:

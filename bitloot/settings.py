@@ -231,9 +231,12 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 1
 SWEEP_SECONDS = max((3.0 if REDIS_URL else 0.5) / CLOCK_SCALE, 0.2)
 CELERY_BEAT_SCHEDULE = {
     "housekeeping": {"task": "orders.housekeeping", "schedule": max(60.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
+    "alerts": {"task": "orders.remind", "schedule": max(60.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
     "coins": {"task": "payments.coins", "schedule": max(5.0 / CLOCK_SCALE, 1), "options": {"expires": 30}},
     "stock": {"task": "fulfillment.stock", "schedule": max(60.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
     "funds": {"task": "fulfillment.balance", "schedule": max(300.0 / CLOCK_SCALE, 1), "options": {"expires": 60}},
+    "ipns": {"task": "webhooks.silence", "schedule": max(600.0 / CLOCK_SCALE, 1), "options": {"expires": 600}},
+    "watch": {"task": "bitloot.watch", "schedule": max(1800.0 / CLOCK_SCALE, 5), "options": {"expires": 1800}},
     "retention": {"task": "storage.retention", "schedule": max(600.0 / CLOCK_SCALE, 1), "options": {"expires": 600}},
     "prune": {"task": "bitloot.prune", "schedule": max(21_600.0 / CLOCK_SCALE, 5), "options": {"expires": 3600}},
 }
@@ -259,6 +262,7 @@ env.require(
     DEBUG or "@localhost" not in DEFAULT_FROM_EMAIL,
     "DEFAULT_FROM_EMAIL has to be an address that other mail servers know",
 )
+DKIM_SELECTOR = env.words("DKIM_SELECTOR", "[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 STAFF_EMAIL = env.emails("STAFF_EMAIL", required=True)  # a mail for each: one refused address stops no other
 
@@ -409,9 +413,14 @@ ORDER_TOKEN_SECRET_FALLBACKS = env.fallbacks("ORDER_TOKEN_SECRET_FALLBACKS")
 
 # --- Operation --------------------------------------------------------------------------------------------------------
 ALERT_URL = env.alert_urls("ALERT_URL")
+ALERT_REPEAT_HOURS = env.whole("ALERT_REPEAT_HOURS", default=4, least=0, most=168)
+ALERT_QUIET_HOURS = env.read("ALERT_QUIET_HOURS", environment.quiet_hours, default=None)
+BALANCE_RUNWAY_DAYS = env.whole("BALANCE_RUNWAY_DAYS", default=3, least=0, most=90)
 SENTRY_DSN = env.read("SENTRY_DSN", environment.sentry_dsn, default="")
 OTEL_EXPORTER_OTLP_ENDPOINT = env.read("OTEL_EXPORTER_OTLP_ENDPOINT", environment.collector_url, default="")
 METRICS_TOKEN = env.own_secret("METRICS_TOKEN", least=32, required=False)
+METRICS_PORT = env.whole("METRICS_PORT", default=0, least=0, most=65_534)
+env.require(METRICS_TOKEN or not METRICS_PORT, "METRICS_PORT needs METRICS_TOKEN, which is asked for there as well")
 BACKUP_SECRET = env.own_secret("BACKUP_SECRET", required=False)
 BACKUP_TARGET = env.read("BACKUP_TARGET", environment.backup_target, default=str(VAR_DIR / "backups"))
 env.require(
@@ -419,6 +428,7 @@ env.require(
 )
 BACKUP_KEEP = env.whole("BACKUP_KEEP", default=14, least=1, most=1000)
 LOG_LEVEL = env.choice("LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), default="INFO")
+LOG_FORMAT = env.choice("LOG_FORMAT", ("line", "json"), default="line")
 # Where the demo's own receiver listens. Without DEBUG nothing is sent to this machine, whatever an endpoint says.
 WEBHOOKS_TO_LOOPBACK = DEBUG
 HSTS = env.choice("HSTS", ("host", "subdomains", "preload"), default="host")
@@ -482,8 +492,11 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {"facts": {"()": "bitloot.core.logs.Facts"}},
-    "formatters": {"line": {"()": "bitloot.core.logs.Line", "secrets": env.secret_values()}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "filters": ["facts"], "formatter": "line"}},
+    "formatters": {
+        "line": {"()": "bitloot.core.logs.Line", "secrets": env.secret_values()},
+        "json": {"()": "bitloot.core.logs.JsonLine", "secrets": env.secret_values()},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "filters": ["facts"], "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": []},  # its own would write a second, plain line while DEBUG is on

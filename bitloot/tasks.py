@@ -1,6 +1,7 @@
 from celery import shared_task
 
-from bitloot.ops import retention, rights
+from bitloot.accounting import stuck
+from bitloot.ops import retention, rights, watch
 from storage.models import KeyAccess
 
 
@@ -9,3 +10,10 @@ def prune() -> dict[str, int]:
     """Forget what nobody needs any more: bodies of webhooks, addresses of unpaid orders, old mails."""
     # Under the small role the bodies and openings are evidence; a process of the owner's runs `manage.py prune`.
     return retention.prune_all() if rights.is_given("DELETE", KeyAccess) else {}
+
+
+@shared_task(name="bitloot.watch")
+def look_around() -> None:
+    """Notice stuck orders, and what ends by itself: the certificate, the backups' freshness, the room on the disk."""
+    stuck.look()
+    watch.look()

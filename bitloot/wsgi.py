@@ -1,12 +1,14 @@
 import os
 
-from django.core.wsgi import get_wsgi_application
+from bitloot.core import shared_metrics
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bitloot.settings")
+shared_metrics.share()
+
+from django.core.wsgi import get_wsgi_application  # noqa: E402 - it loads what decides how counters are kept
 
 application = get_wsgi_application()
 
-# After the setup that it needs.
-from bitloot.ops import vigil  # noqa: E402
+from bitloot.ops import watchdog  # noqa: E402 - its models are there only now
 
-vigil.start()
+watchdog.start()

@@ -1,8 +1,12 @@
 """The balance at the supplier: does it cover this purchase, and all that waits? The supplier's own refusal decides."""
 
+from datetime import timedelta
 from decimal import Decimal
 
-from django.db.models import F, Max, Sum
+from django.conf import settings
+from django.db.models import F, Max, Min, Sum
+from django.db.models.functions import Now
+from django.utils import timezone
 
 from bitloot.core.money import plain
 from bitloot.core.providers import Cause
@@ -13,6 +17,8 @@ from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.models import Product
 
+DAY = timedelta(days=1)
+PACE = 7 * DAY
 _WAITING = (Reservation.Status.PENDING, Reservation.Status.HELD)
 
 
@@ -36,6 +42,17 @@ def shortage(balance: Decimal) -> str:
     return ""
 
 
+def runway_days(balance: Decimal) -> float | None:
+    """Return for how many days the balance lasts at the pace of the last week, or None if nothing was bought in it."""
+    bought = Reservation.objects.filter(reserved_at__gt=Now() - PACE, cost__gt=0)
+    seen = bought.aggregate(spent=Sum("cost"), first=Min("reserved_at"))
+    if not seen["spent"]:
+        return None
+    # A shop of two days has two days' pace; one of an hour is not judged by that hour.
+    days = max((timezone.now() - seen["first"]) / DAY, 1.0)
+    return float(balance / seen["spent"]) * days
+
+
 def watch() -> None:
     """Read the balance, keep it with the gate, and tell staff before it is too low for what is sold."""
     client = kinguin.client()
@@ -48,10 +65,25 @@ def watch() -> None:
     balance = _keep(client, health.balance)
     if balance is None:
         return
+    host = SupplierGate(pk=client.host)
     if sentence := shortage(balance):
-        raise_alert(AlertKind.LOW_BALANCE, SupplierGate(pk=client.host), sentence)
+        raise_alert(AlertKind.LOW_BALANCE, host, sentence)
     else:
-        close_alert(AlertKind.LOW_BALANCE, SupplierGate(pk=client.host), by="automatic: it was topped up")
+        close_alert(AlertKind.LOW_BALANCE, host, by="automatic: it was topped up")
+    _watch_runway(balance, host)
+
+
+def _watch_runway(balance: Decimal, host: SupplierGate) -> None:
+    days = runway_days(balance)
+    if days is None or days >= settings.BALANCE_RUNWAY_DAYS:
+        close_alert(AlertKind.BALANCE_RUNWAY, host, by="automatic: it lasts longer")
+    else:
+        raise_alert(
+            AlertKind.BALANCE_RUNWAY,
+            host,
+            f"At the pace of the last week the balance of {plain(balance)} EUR lasts for {days:.1f} days, and you want"
+            f" to hear of it below {settings.BALANCE_RUNWAY_DAYS}. Top it up at Kinguin, or orders will have to wait.",
+        )
 
 
 def lacks(needed: Decimal, seen: SupplierGate, client: KinguinClient) -> Decimal | None:

@@ -169,7 +169,7 @@ class EmailAdmin(DecisionAdmin):
     list_display = ("name", "to", "state", "order_link", "queued", "sent", "attempts", "error")
     list_filter = ("status", "kind", "created_at")
     search_fields = ("to__icontains",)
-    search_ids = ("order_id",)
+    search_ids = ("order_id", "request_id")
     linked_by = ("order",)
     list_select_related = ("order",)
     fieldsets = (
@@ -306,6 +306,7 @@ class NotificationAdmin(ReadOnlyAdmin):
     list_display = ("name", "channel", "state", "queued", "sent", "attempts", "error")
     list_filter = ("status", "created_at")
     linked_by = ("alert",)
+    search_ids = ("request_id",)
     search_fields = ("channel",)
     list_select_related = ("alert",)
     fieldsets = (

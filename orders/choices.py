@@ -51,6 +51,7 @@ class AlertKind(models.TextChoices):
     """Every kind of alert there is; the runbook has a row for each."""
 
     ORDER_HELD = "order_held", "Order held"
+    ORDER_STUCK = "order_stuck", "Order stuck"
     APPROVAL_WAITING = "approval_waiting", "Approval waiting"
     MAIL_FAILED = "mail_failed", "Mail failed"
     MAIL_BOUNCED = "mail_bounced", "Mail came back"
@@ -62,6 +63,7 @@ class AlertKind(models.TextChoices):
     PAYMENTS_DOWN = "payments_down", "Payment provider down"
     COINS_UNREAD = "coins_unread", "Coin list cannot be read"
     PROVIDER_CREDENTIALS = "provider_credentials", "Provider refuses our credentials"
+    IPNS_SILENT = "ipns_silent", "No IPNs come"
     IPN_OTHER_ORDER = "ipn_other_order", "IPN names another order"
     OVERPAID = "overpaid", "Overpaid"
     ACCEPTED_BELOW_PRICE = "accepted_below_price", "Accepted below price"
@@ -77,6 +79,7 @@ class AlertKind(models.TextChoices):
     SUPPLIER_DOWN = "supplier_down", "Supplier down"
     LOW_BALANCE = "low_balance", "Low balance"
     PRODUCT_GONE = "product_gone", "Product gone at the supplier"
+    BALANCE_RUNWAY = "balance_runway", "Balance ends soon"
     SAFE_MODE = "safe_mode", "Safe mode"
     OBJECT_STORE = "object_store", "Object store"
     BROWSER_DOWNLOAD = "browser_download", "Browsers cannot download"
@@ -89,3 +92,23 @@ class AlertKind(models.TextChoices):
     NO_WORKER = "no_worker", "Worker missing"
     ALERT_UNDELIVERED = "alert_undelivered", "Alert not delivered"
     STAFF_LOCKED = "staff_locked", "Staff sign-in locked"
+    WORK_LATE = "work_late", "Work waits"
+    SWEEP_LATE = "sweep_late", "Sweep late"
+    CERTIFICATE = "certificate", "Certificate ends"
+    BACKUP_LATE = "backup_late", "Backup late"
+    DISK_FULL = "disk_full", "Disk nearly full"
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether it may wake somebody in quiet hours."""
+        return self in _URGENT
+
+
+# Nobody is served, money leaves, or keys are in danger, and each hour makes it worse.
+_URGENT = frozenset({
+    AlertKind.PAYMENTS_DOWN, AlertKind.PROVIDER_CREDENTIALS, AlertKind.IPN_OTHER_ORDER, AlertKind.DOUBLE_PURCHASE,
+    AlertKind.COST_ABOVE_CAP, AlertKind.SUPPLIER_DOWN, AlertKind.LOW_BALANCE, AlertKind.KEY_INTEGRITY,
+    AlertKind.KEY_SOLD_TWICE, AlertKind.WEBHOOKS_REFUSED, AlertKind.STAFF_LOCKED, AlertKind.NO_WORKER,
+    AlertKind.WORK_LATE,
+    AlertKind.SWEEP_LATE, AlertKind.CERTIFICATE, AlertKind.DISK_FULL,
+})  # fmt: skip

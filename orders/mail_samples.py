@@ -42,6 +42,7 @@ FACTS: dict[str, dict[str, str | bool]] = {
         "key": "blk_5e0a3c39…",
         "trouble": "Nothing arrived for 3 days. It answered 503.",
     },
+    Kind.ALERT + "-again": {"again": True},
 }
 
 
@@ -70,7 +71,10 @@ def _letter(kind: Kind, language: str, facts: dict[str, str | bool]) -> Letter:
         mail.reason = "kim signed in from a network that they had not used before."
     if kind == Kind.ALERT:
         mail.reason = "Staff stopped this order to look at it. Decide about it."
-        mail.alert = Alert(pk=7, kind=AlertKind.ORDER_HELD, about_pk=str(order.pk), order=order, message=mail.reason)
+        mail.alert = Alert(
+            pk=7, kind=AlertKind.ORDER_HELD, about_pk=str(order.pk), order=order, message=mail.reason,
+            opened_at=_PLACED_AT, notify_at=_UNTIL,
+        )  # fmt: skip
     secrets: dict[str, object] = {"code": "042917", "code_ends_at": _UNTIL} if kind == Kind.ACCESS_CODE else {}
     if kind == Kind.YOUR_ORDERS:
         secrets["found"] = [{"order": order, "title": title, "link": _link(order)} for title in _TITLES]

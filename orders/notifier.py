@@ -30,8 +30,11 @@ def send(row: Notification) -> None:
     if url is None:
         row.mark_failed(error="This channel is no longer in ALERT_URL.")
         return
+    if row.is_overtaken:
+        row.mark_overtaken()
+        return
     try:
-        deliver(url, title=f"{settings.STORE_NAME}: {row.alert.get_kind_display()}", body=_text(row))
+        deliver(url, title=_title(row), body=_text(row))
     except NotDelivered as err:
         logger.warning("notification %s to %s failed", row.pk, row.channel)
         notifications.record(row.channel, error=str(err))
@@ -66,6 +69,16 @@ def _give_up(row: Notification, error: str) -> None:
         raise_alert(AlertKind.ALERT_UNDELIVERED, row.channel, message)
 
 
+def _title(row: Notification) -> str:
+    return f"{settings.STORE_NAME}: {row.alert.get_kind_display()}{' (still open)' if row.number else ''}"
+
+
 def _text(row: Notification) -> str:
-    order = f"\nOrder {row.alert.order_id}" if row.alert.order_id else ""
-    return f"{row.alert.message}{order}\n{notifications.link_to(row.alert)}"
+    alert = row.alert
+    lines = [
+        alert.message,
+        f"Still open since {alert.opened_at:%d %B %Y, %H:%M} UTC." if row.number else "",
+        f"Order {alert.order_id}" if alert.order_id else "",
+        notifications.link_to(alert),
+    ]
+    return "\n".join(filter(None, lines))

@@ -1,9 +1,10 @@
 from celery import shared_task
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from bitloot.core import limits
 from bitloot.core.queue import drain, drain_batches
-from orders import codes, idempotency, mail, notifier, workers
+from orders import codes, idempotency, mail, notifications, notifier, workers
 from orders.exceptions import InvalidTransition
 from orders.models import Email, Notification, Order
 from orders.services import expire
@@ -19,6 +20,12 @@ def drain_mails() -> int:
 def drain_notifications() -> int:
     """Send the alerts that are due through ALERT_URL: a queue of its own, so that a slow service delays no mail."""
     return drain("notifications", Notification.objects.all(), notifier.send, give_up=notifier.give_up)
+
+
+@shared_task(name="orders.remind")
+def remind() -> int:
+    """Tell staff of the alerts that quiet hours held back, and once more of those that stay open."""
+    return notifications.remind(timezone.now())
 
 
 @shared_task(name="orders.housekeeping")

@@ -135,7 +135,7 @@ class PaymentAdmin(SecondedAdmin):
         "refunds__transaction_id",
         "payin_hash",
     )
-    search_ids = ("id", "order_id")
+    search_ids = ("id", "order_id", "request_id")
     linked_by = ("order", "pay_currency")
     list_select_related = ("order",)
     inlines = (RefundInline,)

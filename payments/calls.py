@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -22,7 +23,8 @@ class Calls:
         return len(self._under_way) >= self._most
 
     def start(self, call: Callable[..., T], *arguments: Any) -> "Future[T]":
-        started = self._threads.submit(call, *arguments)
+        # With the context of the request: its log lines, and what it asks the provider, name its id.
+        started = self._threads.submit(copy_context().run, call, *arguments)
         self._under_way.add(started)
         started.add_done_callback(self._under_way.discard)
         return started

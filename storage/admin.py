@@ -33,7 +33,7 @@ class KeyAdmin(SecondedAdmin):
     )
     list_filter = ("status", "received_at")
     search_fields = ("object_name", "supplier_key_id", "item__order__email__icontains")
-    search_ids = ("id", "item_id", "item__order_id")
+    search_ids = ("id", "item_id", "item__order_id", "request_id")
     linked_by = ("item", "item__order", "master_key_id")
     ordering = ("-received_at", "id")
     list_select_related = ("item__order",)

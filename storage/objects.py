@@ -48,6 +48,10 @@ class KeyStore(abc.ABC):
     def delete(self, name: str) -> None: ...
 
     @abc.abstractmethod
+    def names(self) -> Iterator[str]:
+        """Yield the names of all objects that are no probes."""
+
+    @abc.abstractmethod
     def signed_url(self, name: str, seconds: int) -> str | None:
         """Return a link to the object that the store itself honours for that long, or None if it signs no links."""
 
@@ -70,6 +74,11 @@ class EmbeddedStorage(KeyStore, FileSystemStorage):
         with _answer_of("delete"), suppress(FileNotFoundError):
             path.unlink()
             _flush_directory(path.parent)
+
+    def names(self) -> Iterator[str]:
+        with _answer_of("list"):
+            found = os.listdir(self.location) if os.path.isdir(self.location) else []
+        yield from (name for name in found if not name.startswith((".", PROBES)))
 
     def signed_url(self, name: str, seconds: int) -> str | None:
         return None

@@ -12,7 +12,16 @@ from django.core.files.base import ContentFile, File
 from storages.backends.s3 import S3Storage
 
 from bitloot.core.database import leave_connection
-from storage.objects import CONTENT_TYPE, AsFiles, KeyStore, ObjectConflict, ObjectMissing, ObjectUnavailable, read_body
+from storage.objects import (
+    CONTENT_TYPE,
+    PROBES,
+    AsFiles,
+    KeyStore,
+    ObjectConflict,
+    ObjectMissing,
+    ObjectUnavailable,
+    read_body,
+)
 
 
 class R2Storage(KeyStore, S3Storage):
@@ -64,6 +73,13 @@ class R2Storage(KeyStore, S3Storage):
         leave_connection()
         with _answer_of("delete"):
             self.client.delete_object(Bucket=self.bucket_name, Key=name)
+
+    def names(self) -> Iterator[str]:
+        leave_connection()
+        with _answer_of("list"):
+            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket_name):
+                found = (entry["Key"] for entry in page.get("Contents", []))
+                yield from (name for name in found if not name.startswith(PROBES))
 
     def signed_url(self, name: str, seconds: int) -> str | None:
         """Return a link to the object that R2 itself honours for that long."""

@@ -6,13 +6,15 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, connections, transaction
 from django.db.models import Count, QuerySet
 from django.db.models.functions import Coalesce, Length, Now
 from django.utils.translation import gettext_noop
+from prometheus_client import Counter
 
 from bitloot.core import logs, queries, wakeup
 from bitloot.core.clock import delay
@@ -41,11 +43,15 @@ from storage.sealing import (
     MasterKeyMissing,
     MasterKeys,
     SealBroken,
+    WrappedKey,
     open_sealed,
     seal,
 )
 
 logger = logging.getLogger(__name__)
+# What a data key is unwrapped with; the ciphertext stays where it is.
+_WRAPPING = ("item__order_id", "environment", "content_type", "format_version", "wrapped_data_key", "master_key_id")
+keys_opened = Counter("bitloot_keys_opened", "Keys handed out to be opened, each time")
 
 MAX_KEY_BYTES = MAX_OBJECT_BYTES - TAG_BYTES
 ALERT_AFTER_ATTEMPTS = 5
@@ -310,7 +316,9 @@ def reveal(*, order: Order, keys: list[Key], by: Opener) -> list[KeyMaterial]:
     recorded.
     """
     try:
-        return _reveal(order, keys, by)
+        opened = _reveal(order, keys, by)
+        keys_opened.inc(len(opened))
+        return opened
     except (SealBroken, MasterKeyMissing) as err:
         logger.error("%s: a key cannot be opened: %s", order, err)
         message = f"A key of this order cannot be opened: {err}. Check KEY_ENCRYPTION_SECRET and its fallbacks."
@@ -425,9 +433,9 @@ def rewrap_keys(*, batch: int = 500, step: Callable[[int], object] = bool) -> in
     """
     master_keys = MasterKeys.from_settings()
     done, after = 0, UUID(int=0)
-    while rows := list(_to_rewrap(master_keys).filter(pk__gt=after).order_by("pk")[:batch]):
-        with transaction.atomic():  # one wait for the disk instead of one for each key
-            done += sum(_rewrap(key, master_keys) for key in rows)
+    due = _to_rewrap(master_keys).only(*_WRAPPING).order_by("pk")
+    while rows := list(due.filter(pk__gt=after)[:batch]):
+        done += _rewrap(rows, master_keys)
         after = rows[-1].pk
         step(len(rows))
     return done
@@ -437,7 +445,7 @@ def closed_keys(*, step: Callable[[int], object] = bool) -> list[UUID]:
     """Return the keys that are not shredded and whose data key cannot be unwrapped: a look at every one."""
     master_keys = MasterKeys.from_settings()
     closed: list[UUID] = []
-    live = Key.objects.exclude(status=Key.Status.SHREDDED).defer("ciphertext").select_related("item")
+    live = Key.objects.exclude(status=Key.Status.SHREDDED).only(*_WRAPPING).select_related("item")
     for key in live.iterator(chunk_size=500):
         try:
             master_keys.unwrap(key.wrapped, key.binding)
@@ -459,19 +467,44 @@ def unknown_master_keys() -> list[str]:
     return list(foreign.order_by("master_key_id").values_list("master_key_id", flat=True).distinct())
 
 
+def missing_objects() -> list[UUID]:
+    """Return the keys whose only copy should be in the object store and is not there. Raises ObjectUnavailable."""
+    there = set(key_store().names())
+    only_there = Key.objects.filter(status=Key.Status.STORED, ciphertext=None).order_by("stored_at")
+    return [pk for pk, name in only_there.values_list("pk", "object_name").iterator() if name not in there]
+
+
 def _to_rewrap(master_keys: MasterKeys) -> QuerySet[Key]:
-    live = Key.objects.exclude(status=Key.Status.SHREDDED).select_related("item__order")
+    live = Key.objects.exclude(status=Key.Status.SHREDDED).select_related("item")
     unbound = live.alias(wrapped_bytes=Length("wrapped_data_key"))
     return unbound.exclude(master_key_id=master_keys.primary.id, wrapped_bytes=1 + WRAPPED_BYTES)
 
 
-def _rewrap(key: Key, master_keys: MasterKeys) -> bool:
+def _rewrap(keys: Sequence[Key], master_keys: MasterKeys) -> int:
+    fresh = [(key, wrapped) for key in keys if (wrapped := _wrapped_anew(key, master_keys)) is not None]
+    db: Any = connections[DEFAULT_DB_ALIAS]
+    meta: Any = Key._meta
+    columns = ("wrapped_data_key", "master_key_id", "id", "wrapped_data_key")
+    values = [(new.wrapped, new.master_key_id, key.pk, key.wrapped.wrapped) for key, new in fresh]
+    with transaction.atomic(), db.cursor() as cursor:  # one wait for the disk instead of one for each key
+        # Only what was read is replaced: a key shredded or re-wrapped by somebody else meanwhile stays as it is.
+        cursor.executemany(
+            f"UPDATE {meta.db_table} SET wrapped_data_key = %s, master_key_id = %s"  # noqa: S608
+            " WHERE id = %s AND wrapped_data_key = %s",
+            [
+                [meta.get_field(name).get_db_prep_value(value, db) for name, value in zip(columns, row, strict=True)]
+                for row in values
+            ],
+        )
+        changed = max(cursor.rowcount, 0)  # -1: there was nothing to do
+        failpoint("keys.rewrapped")
+    return changed
+
+
+def _wrapped_anew(key: Key, master_keys: MasterKeys) -> WrappedKey | None:
     try:
-        fresh = master_keys.wrap(master_keys.unwrap(key.wrapped, key.binding), key.binding)
+        return master_keys.wrap(master_keys.unwrap(key.wrapped, key.binding), key.binding)
     except (SealBroken, MasterKeyMissing) as err:
         logger.error("%s cannot be re-wrapped: %s", key, err)
         _alert_integrity(key, f"it cannot be re-wrapped: {err}. Keep the old secret in the fallbacks until it can.")
-        return False
-    # Only what was read is replaced: a key shredded or re-wrapped by somebody else meanwhile stays as it is.
-    unchanged = Key.objects.filter(pk=key.pk, wrapped_data_key=key.wrapped.wrapped)
-    return unchanged.update(wrapped_data_key=fresh.wrapped, master_key_id=fresh.master_key_id) == 1
+        return None

@@ -105,12 +105,14 @@ class WebhookLogAdmin(DecisionAdmin):
     list_filter = ("status", "provider", "received_at", EventTypeFilter)
     search_fields = ("external_id", "event_type")
     search_help_text = "An order, an e-mail address, a payment, a purchase, a number or an event type."
+    search_ids = ("request_id",)
+    search_numbers = ("id",)
     linked_by = ("external_id", "id")
     inlines = [AttemptInline, ReplaysOfWebhook]
     actions = ["replay_chosen"]
     change_list_template = "admin/webhooks/change_list.html"
     fieldsets = (
-        (None, {"fields": ("provider", "event_type", "external_id", "about")}),
+        (None, {"fields": ("provider", "event_type", "external_id", "about", "request_id")}),
         ("Beside it", {"fields": (("previous", "next"), "difference")}),
         ("Payload", {"fields": ("payload",), "classes": ("payload",)}),
         ("Headers kept", {"fields": ("headers_text",)}),

@@ -7,10 +7,13 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
+from prometheus_client import Counter
 
 from bitloot.core.choices import StatusChoices, Tone
 from bitloot.core.outcome import Outcome, OutcomeKind
 from bitloot.core.queue import QueueManager, QueueRow
+
+handled = Counter("bitloot_webhooks_handled", "Webhooks by provider and outcome", ["provider", "status"])
 
 
 class WebhookLog(QueueRow):
@@ -23,8 +26,8 @@ class WebhookLog(QueueRow):
         FAILED = "failed", Tone.BAD
 
     class Provider(models.TextChoices):
-        NOWPAYMENTS = "nowpayments"
-        KINGUIN = "kinguin"
+        NOWPAYMENTS = "nowpayments", "NOWPayments"
+        KINGUIN = "kinguin", "Kinguin"
 
     provider = models.CharField(max_length=12, choices=Provider.choices, editable=False)
     body = models.BinaryField(editable=False)
@@ -88,6 +91,7 @@ class WebhookLog(QueueRow):
         """Record what the handler did. Raises LeaseLost."""
         status = self.Status.IGNORED if outcome.kind is OutcomeKind.IGNORED else self.Status.PROCESSED
         self.release(None, status=status, outcome=outcome.text[:300], processed_at=Now(), replay=None)
+        handled.labels(self.provider, status.value).inc()
 
     def mark_given_up(self, *, outcome: str) -> None:
         """Record that what it waits for never came; nothing failed. Raises LeaseLost."""
@@ -97,6 +101,7 @@ class WebhookLog(QueueRow):
         """Record a failure at once, even if it is tried again after `retry_after`. Raises LeaseLost."""
         ended = {"replay": None} if retry_after is None else {}
         self.release(retry_after, status=self.Status.FAILED, outcome=outcome[:300], **ended, **fields)
+        handled.labels(self.provider, self.Status.FAILED.value).inc()
 
     def mark_replayed(self, replay: "Replay") -> bool:
         """Make the row due as if it had just been received. Return False if a worker has it right now."""

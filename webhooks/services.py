@@ -2,6 +2,7 @@
 
 import json
 import logging
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import F
 
-from bitloot.core import queries, wakeup
+from bitloot.core import logs, queries, wakeup
 from bitloot.core.clock import backoff
 from bitloot.core.decisions import Decision, DecisionRefused, demand
 from bitloot.core.faults import failpoint
@@ -39,8 +40,11 @@ TRIES_WITHOUT_ANSWER = 60
 
 # More than a web process has threads, most often.
 MOST_AT_ONCE = 16
-_COLUMNS = "provider, body, body_sha256, headers, external_id, event_type, repeats, status, outcome, attempts, crashes"
-_ROW = "(%s, %s, %s, %s, %s, %s, %s, 'received', '', 0, 0)"
+_COLUMNS = (
+    "provider, body, body_sha256, headers, external_id, event_type, request_id, repeats, status,"
+    " outcome, attempts, crashes"
+)
+_ROW = "(%s, %s, %s, %s, %s, %s, %s, %s, 'received', '', 0, 0)"
 # A provider's “resend” is a remedy: what was ignored or failed is due once more, now or when the worker that has it
 # lets go (`woken`). What was processed, or is still due for the first time, is only counted.
 _AGAIN = """
@@ -71,6 +75,7 @@ class Received:
     headers: dict[str, str]
     external_id: str
     event_type: str
+    request_id: uuid.UUID | None = field(default_factory=logs.current_request)
 
 
 def store(received: Received) -> None:
@@ -92,7 +97,9 @@ def _insert(webhooks: Sequence[Received]) -> None:
     params: list[Any] = []
     for (digest, provider), webhook in sorted(rows.items(), key=itemgetter(0)):  # all lock in one order
         headers, repeats = json.dumps(webhook.headers), counted[digest, provider] - 1
-        params += (provider, webhook.body, digest, headers, webhook.external_id[:64], webhook.event_type[:64], repeats)
+        request_id = WebhookLog._meta.get_field("request_id").get_db_prep_value(webhook.request_id, connection)
+        params += (provider, webhook.body, digest, headers, webhook.external_id[:64], webhook.event_type[:64])
+        params += (request_id, repeats)
     values = ", ".join([_ROW] * len(rows))
     again = _AGAIN.format(ended=_ENDED, free=_FREE, now=now_sql(connection))
     queries.execute(f"INSERT INTO webhooks_webhooklog ({_COLUMNS}) VALUES {values} {again}", params)  # noqa: S608

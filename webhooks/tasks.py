@@ -1,9 +1,7 @@
 from celery import shared_task
 
 from bitloot.core.queue import drain
-from orders.alerts import WEBHOOKS, raise_alert
-from orders.choices import AlertKind
-from webhooks import replays, services
+from webhooks import replays, services, silence
 from webhooks.models import ReplayRun, WebhookLog
 
 
@@ -19,12 +17,7 @@ def drain_replays() -> int:
     return drain("replays", ReplayRun.objects.all(), replays.advance, give_up=replays.give_up)
 
 
-@shared_task(name="refusals.drain")
-def report_refusals() -> None:
-    """Tell staff that many webhooks came without a signature of ours."""
-    raise_alert(
-        AlertKind.WEBHOOKS_REFUSED,
-        WEBHOOKS,
-        "Many webhooks came without the right signature. If a secret was changed at a provider, set both here;"
-        " otherwise somebody may be forging them. Orders are safe: payments are also read without webhooks.",
-    )
+@shared_task(name="webhooks.silence")
+def look_for_silence() -> None:
+    """Notice when payments move and no IPN comes."""
+    silence.look()

@@ -14,6 +14,7 @@ from django.utils.http import quote_etag
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import condition
+from prometheus_client import Counter
 from rest_framework import exceptions
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.pagination import LimitOffsetPagination
@@ -155,6 +156,9 @@ class JsonOnlyNegotiation(DefaultContentNegotiation):
         return renderers[0], renderers[0].media_type
 
 
+throttled = Counter("bitloot_throttled", "Requests that a limit refused, by what they were for", ["scope"])
+
+
 class ScaledThrottle(SimpleRateThrottle):
     """Counts per view's `throttle_scope` and client address; THROTTLE_SCALE widens it, 0 turns it off.
 
@@ -176,7 +180,10 @@ class ScaledThrottle(SimpleRateThrottle):
             requests, self.duration, name = client.requests_per_minute, 60, f"throttle:key:{client.id}"
         self.num_requests = max(1, round((requests or 1) * settings.THROTTLE_SCALE))
         counted = count_here if scope in CHEAP_SCOPES else count
-        return counted(name, seconds=self.duration or 60) <= self.num_requests
+        is_allowed = counted(name, seconds=self.duration or 60) <= self.num_requests
+        if not is_allowed:
+            throttled.labels(scope).inc()
+        return is_allowed
 
     def wait(self) -> float:
         return float(self.duration or 60)

@@ -1,18 +1,25 @@
 """What a log line says besides its message, and what it never says.
 
 A line reads `2026-01-31 12:00:00,000 INFO payments.sync request=… order=… client=… staff=… message`; a fact that is not
-known is left out. This module is loaded before the apps are.
+known is left out. With LOG_FORMAT=json it is an object of the same. This module is loaded before the apps are.
+
+structlog would bring a second way of logging beside that of Django, Celery and every library; its context variables and
+its JSON renderer are `about` and `JsonLine` here, and what must be ours anyway is the redaction.
 """
 
+import json
 import logging
 import re
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime
 
 HIDDEN = "[hidden]"
 # In the order of a line.
 FACTS = ("request", "order", "client", "staff", "key", "row")
+_REQUEST_ID = re.compile("[0-9a-f]{32}")
 _facts: ContextVar[dict[str, str]] = ContextVar("facts")
 
 _SECRET_SHAPES = re.compile(
@@ -58,6 +65,12 @@ def note(**facts: object) -> None:
         _facts.set({**known_facts(), **_texts(facts)})
 
 
+def current_request() -> uuid.UUID | None:
+    """Return the request that this thread works for, as rows of work keep it for the next one."""
+    text = known_facts().get("request", "")
+    return uuid.UUID(text) if _REQUEST_ID.fullmatch(text) else None
+
+
 def known_facts() -> dict[str, str]:
     return _facts.get({})
 
@@ -68,14 +81,16 @@ def _texts(facts: dict[str, object]) -> dict[str, str]:
 
 
 class Facts(logging.Filter):
-    """Gives each record the facts of the thread that logs it, as `record.facts`."""
+    """Gives each record the facts of the thread that logs it: as a text, and apart for JSON."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         facts = known_facts()
         # Django logs the answer of a request after the outermost middleware, and with it our block, has ended.
         if not facts and (request_id := getattr(getattr(record, "request", None), "request_id", "")):
             facts = {"request": request_id}
-        record.facts = "".join(f" {name}={facts[name]}" for name in FACTS if name in facts)
+        known = {name: facts[name] for name in FACTS if name in facts}
+        record.members = known
+        record.facts = "".join(f" {name}={fact}" for name, fact in known.items())
         return True
 
 
@@ -92,3 +107,24 @@ class Line(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return "\\n".join(super().formatMessage(record).splitlines())
+
+
+class JsonLine(logging.Formatter):
+    """The same as one JSON object a line, for those who collect logs; a traceback is one of its members."""
+
+    def __init__(self, *, secrets: Iterable[str] = ()) -> None:
+        super().__init__("%(message)s")
+        self._redacted = Redactor(secrets)
+
+    def format(self, record: logging.LogRecord) -> str:
+        members: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            **getattr(record, "members", {}),
+            "message": self._redacted(record.getMessage()),
+        }
+        if record.exc_info:
+            members["traceback"] = self._redacted(self.formatException(record.exc_info))
+        # What a call says of itself: logger.info(…, extra={"call": {…}}).
+        return json.dumps(members | getattr(record, "call", {}), ensure_ascii=False)

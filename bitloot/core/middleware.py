@@ -47,7 +47,9 @@ class RequestMiddleware:
         if path.startswith("/api/"):
             refusal = _refuse(request, is_webhook=is_webhook)
         if is_webhook:
-            return refusal or self._to_webhook(request)
+            response = refusal or self._to_webhook(request)
+            response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
+            return response
         response = refusal or self.get_response(request)
         for name, value in _HEADERS.items():
             response[name] = value

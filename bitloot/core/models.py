@@ -4,6 +4,19 @@ from django.db import models
 from django.db.models.functions import Now
 
 
+class Sweep(models.Model):
+    """When a periodic task last ended well: beat, broker, worker and the task itself all had to work for that."""
+
+    name = models.CharField(max_length=40, primary_key=True, help_text="Its name in the timetable.")
+    ended_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Allowance(models.Model):
     """What is counted or rationed for all processes while Redis does not do it: one row for each name."""
 

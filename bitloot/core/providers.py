@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import requests
 from django.conf import settings
+from prometheus_client import Histogram
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 from urllib3.util import Retry
@@ -19,6 +20,7 @@ from urllib3.util import Retry
 from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
 from bitloot.core.limits import Bucket
+from bitloot.core.logs import known_facts
 from bitloot.core.rehearsal import read_in_rehearsal
 from bitloot.core.strict_json import MalformedJson, parse_answer
 
@@ -27,6 +29,13 @@ logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT = 3.05
 MAX_ANSWER_BYTES = 1024 * 1024
 POOL_SIZE = 64
+# Also how often each outcome was: its count.
+seconds_of_calls = Histogram(
+    "bitloot_provider_call_seconds",
+    "How long calls to providers took, by outcome",
+    ["provider", "outcome"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "BitLoot"}
 _NEVER_CONNECTED = (
     NewConnectionError,
@@ -166,12 +175,12 @@ class Transport:
         """
 
         def send() -> Answer:
-            return self._send(method, path, params, body, headers, urgency)
+            return self._observed(method, path, params, body, headers, urgency)
 
         question = (self.provider, self.base_url, path, *sorted((params or {}).items()))
         return read_in_rehearsal(method, question, send) or send()
 
-    def _send(
+    def _observed(
         self,
         method: str,
         path: str,
@@ -180,7 +189,27 @@ class Transport:
         headers: Mapping[str, str] | None,
         urgency: Urgency,
     ) -> Answer:
-        self._wait_for_budget(urgency)
+        started, outcome = time.monotonic(), "failed"
+        try:
+            self._wait_for_budget(urgency)
+            started = time.monotonic()  # what it takes them, without our own patience
+            answer = self._send(method, path, params, body, headers)
+            outcome = "ok" if answer.ok else "refused"
+        except ProviderError as err:
+            outcome = err.cause.value
+            raise
+        finally:
+            seconds_of_calls.labels(self.provider, outcome).observe(time.monotonic() - started)
+        return answer
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+    ) -> Answer:
         started = time.monotonic()
         timeout = (CONNECT_TIMEOUT, self.read_timeout)
         failpoint("http.before_send")
@@ -196,7 +225,9 @@ class Transport:
             raise kind(f"{self.provider}: {type(err).__name__}") from err
         failpoint("http.read")
         elapsed = (time.monotonic() - started) * 1000
-        logger.info("%s %s %s: %s in %.0f ms", self.provider, method, path, answer.status, elapsed)
+        call = {"provider": self.provider, "status": answer.status, "milliseconds": round(elapsed)}
+        text = "%s %s %s: %s in %.0f ms"
+        logger.info(text, self.provider, method, path, answer.status, elapsed, extra={"call": call})
         if 300 <= answer.status < 400:
             logger.error("%s answered with a redirect, which is never followed", self.provider)
             raise UnreadableAnswer(f"{self.provider} answered {answer.status}", status=answer.status, body=answer.body)
@@ -231,6 +262,8 @@ class Transport:
         headers: Mapping[str, str] | None,
     ) -> requests.PreparedRequest:
         sent = dict(self._headers)
+        if request_id := known_facts().get("request"):
+            sent["X-Request-ID"] = request_id  # random, and theirs to name when they are asked about this call
         if method != "GET":
             sent["Connection"] = "close"
         if body is not None:

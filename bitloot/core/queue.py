@@ -102,10 +102,15 @@ class QueueRow(models.Model):
         db_default=False, editable=False, help_text="Somebody wants another look while a worker has it."
     )
 
+    # Taken from the request that made the row, or from the row that was worked on then: so the id that a customer or a
+    # provider was answered leads through all that followed, in logs and in the admin.
+    request_id = models.UUIDField(null=True, blank=True, default=logs.current_request, editable=False)
+
     class Meta:
         abstract = True
         indexes = [
-            models.Index(fields=["next_attempt_at"], name="%(class)s_due", condition=Q(next_attempt_at__isnull=False))
+            models.Index(fields=["next_attempt_at"], name="%(class)s_due", condition=Q(next_attempt_at__isnull=False)),
+            models.Index(fields=["request_id"], name="%(class)s_request", condition=Q(request_id__isnull=False)),
         ]
 
     @property
@@ -191,10 +196,15 @@ def drain_batches(
     def job(claimed: Sequence[Row]) -> None:
         with open_batch(claimed) as handle:
             for row in claimed:
-                with logs.about(row=f"{row._meta.label_lower}:{row.pk}", order=getattr(row, "order_id", "")):
+                with logs.about(**_facts(row)):
                     _run(row, handle, give_up)
 
     return this_process.drain(queue, rows.claim, job, batch=batch)
+
+
+def _facts(row: QueueRow) -> dict[str, object]:
+    request = row.request_id.hex if row.request_id else ""
+    return {"request": request, "row": f"{row._meta.label_lower}:{row.pk}", "order": getattr(row, "order_id", "")}
 
 
 def _run(row: Row, handle: Callable[[Row], None], give_up: Callable[[Row], None]) -> None:

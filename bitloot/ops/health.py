@@ -1,6 +1,6 @@
 """For orchestrators: is the process alive, and can it do its work?"""
 
-import hmac
+import os
 from datetime import timedelta
 
 from django.conf import settings
@@ -10,11 +10,13 @@ from django.db import DatabaseError, connection
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
+from bitloot.core import exporter, shared_metrics
 from bitloot.core.database import what_is_missing
 from bitloot.core.queue import queues
-from bitloot.ops import metrics as _gauges  # noqa: F401 - registers them
+from bitloot.ops.metrics import RowsCollector
 from fulfillment.models import SupplierGate
 from orders.models import Alert
 from payments.models import Coin
@@ -52,12 +54,21 @@ def readyz(request: HttpRequest) -> HttpResponse:
 def metrics(request: HttpRequest) -> HttpResponse:
     if not _has_metrics_token(request):
         return HttpResponse(status=404)
-    return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+    return HttpResponse(generate_latest(_registry()), content_type=CONTENT_TYPE_LATEST)
+
+
+def _registry() -> CollectorRegistry:
+    """Return what is exported: the rows, and the counters of all processes of this web server if they are shared."""
+    if shared_metrics.FOLDER not in os.environ:
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    registry.register(RowsCollector())
+    return registry
 
 
 def _has_metrics_token(request: HttpRequest) -> bool:
-    given = request.META.get("HTTP_AUTHORIZATION", "").removeprefix("Bearer ").encode("utf-8", "replace")
-    return bool(settings.METRICS_TOKEN) and hmac.compare_digest(given, settings.METRICS_TOKEN.encode())
+    return exporter.has_token(request.META.get("HTTP_AUTHORIZATION", ""))
 
 
 def _may_read_details(request: HttpRequest) -> bool:

@@ -20,6 +20,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from bitloot.core.figures import percentile
+from bitloot.core.models import Sweep
 from bitloot.core.queue import queues
 from fulfillment.models import Reservation, SupplierCall, SupplierGate
 from orders.models import Alert, AlertChannel, Email, Order
@@ -59,6 +60,17 @@ def _oldest() -> Iterator[Sample]:
         oldest = due.aggregate(oldest=Min("next_attempt_at"))["oldest"]
         waited = (timezone.now() - oldest).total_seconds() if oldest else 0.0
         yield (str(model._meta.model_name),), waited
+
+
+def _retrying() -> Iterator[Sample]:
+    for model in queues():
+        again = model._default_manager.filter(next_attempt_at__isnull=False, attempts__gt=0)
+        yield (str(model._meta.model_name),), again.count()
+
+
+def _sweeps() -> Iterator[Sample]:
+    for name, ended_at in Sweep.objects.values_list("name", "ended_at"):
+        yield (name,), ended_at.timestamp()
 
 
 def _open_alerts() -> QuerySet[Alert]:
@@ -139,6 +151,8 @@ GAUGES: tuple[tuple[str, str, tuple[str, ...], Read], ...] = (
     ("bitloot_mails", "Mails by status.", ("status",), _by_status(Email)),
     ("bitloot_queue_due", "Rows that a worker should take now.", ("queue",), _due),
     ("bitloot_queue_oldest_seconds", "How long the oldest of those has waited.", ("queue",), _oldest),
+    ("bitloot_queue_retrying", "Rows that failed and wait for another try.", ("queue",), _retrying),
+    ("bitloot_sweep_last_success_timestamp", "When a periodic task last ended well.", ("sweep",), _sweeps),
     ("bitloot_alerts_open", "Open alerts by kind.", ("kind",), _count_by("kind", _open_alerts)),
     ("bitloot_alert_last_delivered_timestamp", "When a channel took its last alert.", ("channel",), _last_alert),
     ("bitloot_paid_to_key_seconds", "Payment to last key, of a day's newest orders.", ("quantile",), _paid_to_key),

@@ -12,6 +12,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from knox.models import AuthToken
 
+from bitloot.core.faults import failpoint
 from bitloot.partners.models import OutgoingWebhook
 from orders.choices import AlertKind
 from orders.erasure import STAND_IN_HOST, erase_address, pseudonym
@@ -50,6 +51,7 @@ def prune(rule: Rule, *, batch: int = BATCH) -> Iterator[int]:
     while pks := list((due if last is None else due.filter(pk__gt=last)).values_list("pk", flat=True)[:batch]):
         with transaction.atomic():
             forgotten = rule.forget(rule.rows().filter(pk__in=pks))
+            failpoint("prune.forgotten")
         last = pks[-1]
         yield forgotten
 

@@ -20,14 +20,15 @@ ADD_ONLY = frozenset({
 # The columns that stay as they were inserted; the others change with the row's story.
 FIXED: dict[str, frozenset[str]] = {
     "webhooks.webhooklog": frozenset({
-        "id", "provider", "body", "body_sha256", "headers", "external_id", "event_type", "received_at",
+        "id", "provider", "body", "body_sha256", "headers", "external_id", "event_type", "request_id",
+        "received_at",
     }),
     "webhooks.replay": frozenset({"id", "log", "run", "actor", "at"}),
     "webhooks.replayrun": frozenset({"id", "is_dry", "wanted", "digest", "actor", "total", "ends_with", "created_at"}),
     "fulfillment.reservationattempt": frozenset({"id", "reservation", "number", "price", "permitted_at"}),
     "storage.key": frozenset({
         "id", "item", "supplier_key_id", "fingerprint", "replaces", "content_type", "object_name", "ciphertext_sha256",
-        "nonce", "environment", "format_version", "received_at",
+        "nonce", "environment", "format_version", "request_id", "received_at",
     }),
     "partners.apikey": frozenset({"id", "prefix", "scopes", "created_at"}),
     "partners.endpoint": frozenset({"id", "api_key", "created_at"}),

@@ -203,6 +203,7 @@ def test_a_backup_brings_the_database_back_and_stops_purchases(shop):
     # 2: no provider runs here that could be asked.
     out, _ = shop.run("restore", "latest", "--yes", code=2)
     assert f"{file.name} is restored; purchases are stopped. Next:" in out
+    assert "not in the object store" not in out
     assert shop.slugs() == ["first"]
     assert "safe mode by" in shop.run("safe_mode")[0]
     shop.run("restore", "latest", "--yes", code=2)

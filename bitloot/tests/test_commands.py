@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from bitloot import environment
 from bitloot.accounting.spreadsheet import safe
 from bitloot.management.operator import OperatorCommand
+from bitloot.management.utility import GROUPS, Utility
 from bitloot.tests.commands import run
 from fulfillment.models import Reservation
 from orders.choices import AlertKind
@@ -61,6 +62,21 @@ def test_help_explains_the_command_and_its_exit_codes(name):
 def test_the_documentation_has_every_command(name):
     documented = re.findall(r"^\| `(\w+)", (ROOT / "docs" / "commands.md").read_text(), re.MULTILINE)
     assert name in documented
+
+
+def test_help_groups_our_commands_as_the_documentation_does():
+    documented, heading = {}, ""
+    for line in (ROOT / "docs" / "commands.md").read_text().splitlines():
+        if line.startswith("## "):
+            heading = line[3:]
+        elif command := re.match(r"\| `(\w+)", line):
+            documented[command[1]] = heading
+    documented = {name: heading for name, heading in documented.items() if name in OURS}
+    assert {name: group for group, names in GROUPS.items() for name in names} == documented
+    shown = Utility(["manage.py"]).main_help_text()
+    assert [name for name in (*OURS, "migrate") if not re.search(rf"^  (.*, )?{name}\b", shown, re.MULTILINE)] == []
+    assert all(re.search(rf"^  {name} +[A-Z]\w+ ", shown, re.MULTILINE) for name in OURS)
+    assert "doctor\n" in Utility(["manage.py"]).main_help_text(commands_only=True)
 
 
 def test_without_a_terminal_there_is_no_progress_bar(capfd):

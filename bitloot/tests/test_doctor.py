@@ -11,8 +11,12 @@ import time
 from collections import namedtuple
 from datetime import timedelta
 from io import StringIO
-from socketserver import BaseRequestHandler, TCPServer
+from socketserver import BaseRequestHandler, TCPServer, UDPServer
 
+import dns.message
+import dns.rcode
+import dns.resolver
+import dns.rrset
 import pytest
 from django.conf import settings as store_settings
 from django.core.management import call_command
@@ -23,6 +27,7 @@ from django.db.models.functions import Now
 from bitloot.core.presence import Presence
 from bitloot.ops.doctor import LOOKS, Level, examine, finding
 from bitloot.ops.doctor.services import DURABLE
+from bitloot.ops.doctor.wire import is_near
 from fulfillment import gate, kinguin
 from orders import notifications
 from orders.choices import AlertKind
@@ -32,7 +37,11 @@ from payments import coins
 from payments.models import Coin
 from payments.tests.factories import make_payment
 from storage.models import Key
-from storage.tests.factories import make_key
+from storage.objects import key_store
+from storage.services import upload
+from storage.tests.conftest import use_store
+from storage.tests.factories import claim, make_key
+from storage.tests.s3stub import running_stub
 from tools.dev.devenv import ROOT, process_environment
 from tools.dev.supervise import free_port
 from webhooks.models import WebhookLog
@@ -296,3 +305,110 @@ def test_a_shop_that_cannot_be_reached_from_here(settings):
     assert levels("certificate") == {"look"}
     settings.SITE_URL = store_settings.NOWPAYMENTS_BASE_URL.removesuffix("/v1")
     assert levels("certificate") == {"ok"}
+
+
+# --- the mail domain, at a name server of our own ---
+
+
+class NameServer(UDPServer):
+    """Answers TXT questions with these records, or not at all."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Question)
+        self.records = {}
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Question(BaseRequestHandler):
+    def handle(self):
+        packet, socket = self.request
+        asked = dns.message.from_wire(packet)
+        answer = dns.message.make_response(asked)
+        name = asked.question[0].name
+        texts = self.server.records.get(name.to_text(omit_final_dot=True))
+        if texts is None:
+            answer.set_rcode(dns.rcode.NXDOMAIN)
+        else:
+            quoted = [f'"{text[:20]}" "{text[20:]}"' for text in texts]  # long records come in pieces
+            answer.answer.append(dns.rrset.from_text(name, 60, "IN", "TXT", *quoted))
+        socket.sendto(answer.to_wire(), self.client_address)
+
+
+@pytest.fixture
+def name_server(monkeypatch, settings):
+    settings.DEFAULT_FROM_EMAIL, settings.DKIM_SELECTOR = "Shop <orders@mail.shop.example>", ("s1",)
+    server = NameServer()
+    resolver = dns.resolver.Resolver(configure=False)
+    resolver.nameservers, resolver.port = ["127.0.0.1"], server.server_address[1]
+    monkeypatch.setattr(dns.resolver, "default_resolver", resolver)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+SPF = "v=spf1 include:mail.example -all"
+
+
+def test_a_mail_domain_with_all_three_records(name_server):
+    name_server.records = {
+        "mail.shop.example": [SPF, "google-site-verification=x"],
+        "_dmarc.shop.example": ["v=DMARC1; p=quarantine"],  # the organisation's
+        "s1._domainkey.mail.shop.example": ["v=DKIM1; k=rsa; p=MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQC"],
+    }
+    assert seen("mail domain") == [
+        ("ok", f"SPF: {SPF}"), ("ok", "DMARC: v=DMARC1; p=quarantine"), ("ok", "DKIM: s1 has a key"),
+    ]  # fmt: skip
+
+
+def test_a_mail_domain_without_records(name_server, settings):
+    name_server.records = {"s1._domainkey.mail.shop.example": ["v=DKIM1; p="]}  # a key that was taken back
+    assert {level for level, _ in seen("mail domain")} == {"wrong"}
+    assert len(seen("mail domain")) == 3
+    name_server.records = {"mail.shop.example": [SPF, "v=spf1 -all"]}
+    assert "has 2 SPF records" in seen("mail domain")[0][1]
+    settings.DKIM_SELECTOR = ()
+    assert seen("mail domain")[-1] == ("look", "DKIM of mail.shop.example was not looked up")
+
+
+def test_dns_that_does_not_answer_is_said_aloud(name_server):
+    name_server.shutdown()
+    name_server.server_close()
+    dns.resolver.default_resolver.timeout = 0.1
+    ((level, message),) = seen("mail domain")
+    assert (level, "were not looked up: LifetimeTimeout" in message or "NoNameservers" in message) == ("look", True)
+
+
+# --- what crosses networks
+
+
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [("", True), ("/var/run/postgresql", True), ("127.0.0.1", True), ("10.0.0.5", True), ("fd00::5", True),
+     ("8.8.8.8", False), ("2001:4860:4860::8888", False), ("no-such-host.invalid", False)],
+)  # fmt: skip
+def test_what_is_near_may_be_reached_in_clear_text(host, near):
+    assert is_near(host) is near
+
+
+def test_redis_over_a_public_network_needs_tls(settings):
+    assert levels("wire") == {"ok"}
+    settings.REDIS_URL = "redis://:word@8.8.8.8:6379/0"
+    assert seen("wire")[-1] == ("wrong", "Redis at 8.8.8.8 is reached in clear text over a public network")
+    settings.REDIS_URL = "rediss://:word@8.8.8.8:6379/0"
+    assert seen("wire")[-1] == ("ok", "Redis is reached over TLS")
+
+
+# --- keys that only the object store has ---
+
+
+def test_keys_that_are_gone_from_the_bucket_are_named(settings):
+    with running_stub() as stub:
+        use_store(settings, "r2.R2Storage", stub.options)
+        there, gone = make_key(), make_key()
+        for key in (there, gone):
+            upload(claim(key))
+        assert seen("stored keys") == [("ok", "every key that only the object store has is there")]
+        key_store().delete(gone.object_name)
+        assert seen("stored keys") == [("wrong", f"1 keys are gone from the object store, the first is {gone.pk}")]
+        stub.fail("GET", "503", "503")
+        assert levels("stored keys") == {"wrong"}  # not known is not well

@@ -150,6 +150,7 @@ WRONG = {
         "Shop <shop>": "holds 'shop', which is not an e-mail address",
         "Shop <shop@localhost>": "DEFAULT_FROM_EMAIL has to be an address that other mail servers know",
     },
+    "DKIM_SELECTOR": {"a b": "holds 'a b', which cannot be right", "-x": "holds '-x', which cannot be right"},
     "STAFF_EMAIL": {
         "nobody": "holds 'nobody', which is not an e-mail address",
         "a@shop.example;b@shop.example": "holds 'a@shop.example;b@shop.example', which is not an e-mail address",
@@ -238,9 +239,19 @@ WRONG = {
         "json://127.0.0.1/a, nonsense://x": f"number 2 {SERVICE}",
         "hello": f"number 1 {SERVICE}",
     },
+    "ALERT_REPEAT_HOURS": dict.fromkeys((*NUMBERS, "169"), "has to be a whole number from 0 to 168"),
+    "ALERT_QUIET_HOURS": dict.fromkeys(
+        ("night", "22:00", "22:00-24:00", "07:00-07:00", "22:00-07:00 Atlantis", "22:00-07:00 ../etc/passwd"),
+        "has to be two times and a place: 22:00-07:00 Europe/Berlin",
+    ),
+    "BALANCE_RUNWAY_DAYS": dict.fromkeys((*NUMBERS, "91"), "has to be a whole number from 0 to 90"),
     "SENTRY_DSN": {"sentry": "is not a DSN; Sentry shows it in the project's settings"},
     "OTEL_EXPORTER_OTLP_ENDPOINT": {"ftp://collector": "has to be an http or https URL"},
     "METRICS_TOKEN": {"x": "has to have 32 to 200 characters"},
+    "METRICS_PORT": {
+        **dict.fromkeys((*NUMBERS, "65535"), "has to be a whole number from 0 to 65534"),
+        "9101": "METRICS_PORT needs METRICS_TOKEN, which is asked for there as well",
+    },
     "HSTS": {"yes": "has to be one of host, subdomains, preload"},
     "BACKUP_SECRET": {"short": "has to have 43 to 200 characters"},
     "BACKUP_TARGET": {
@@ -249,6 +260,7 @@ WRONG = {
         "s3://backups/shop": "BACKUP_TARGET is a bucket, and R2_ENDPOINT is not set",
     },
     "BACKUP_KEEP": dict.fromkeys((*NUMBERS, "0", "1001"), "has to be a whole number from 1 to 1000"),
+    "LOG_FORMAT": {"xml": "has to be one of line, json"},
     "LOG_LEVEL": {"verbose": "has to be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"},
     "CLOCK_SCALE": {
         "20": "CLOCK_SCALE is for chaos runs only; leave it out in production",

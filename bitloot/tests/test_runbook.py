@@ -4,7 +4,7 @@ import re
 import smtplib
 import sqlite3
 import uuid
-from collections import Counter
+from collections import Counter, namedtuple
 from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
@@ -27,16 +27,21 @@ from bitloot.accounting.ledger import Scope
 from bitloot.accounting.tests import ledgers
 from bitloot.accounting.tests import test_checks as breaks
 from bitloot.accounting.tests.test_provider_checks import buy_again, pay_silently
-from bitloot.core.models import WorkerSeen
+from bitloot.core import sweeps
+from bitloot.core.models import Sweep, WorkerSeen
 from bitloot.core.outcome import Outcome
 from bitloot.core.presence import Presence
+from bitloot.ops import watchdog
+from bitloot.ops.backup.places import new_name
 from bitloot.partners.models import OutgoingWebhook
 from bitloot.partners.services import secret_of
 from bitloot.partners.tasks import drain_outgoing_webhooks
 from bitloot.partners.tests.factories import make_endpoint
 from bitloot.partners.tests.receiver import running_receiver as partner
+from bitloot.tasks import look_around
 from bitloot.tests.runbook import Operator, found, open_alerts, rows, state
 from bitloot.tests.staff import page_of
+from bitloot.tests.test_doctor import tls  # noqa: F401
 from bitloot.tests.test_product_form import filled
 from fulfillment import gate, kinguin, services
 from fulfillment.kinguin import SupplierEvent
@@ -69,7 +74,7 @@ from storage.tests.factories import OPENER, claim, make_key
 from storage.tests.s3stub import running_stub
 from webhooks.models import WebhookLog
 from webhooks.services import HANDLERS
-from webhooks.tasks import drain_webhooks, report_refusals
+from webhooks.tasks import drain_webhooks, look_for_silence
 from webhooks.tests.factories import ipn, make_log, sign
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
@@ -851,6 +856,48 @@ def enter_another_product_id(staff):
     assert SupplierStock.objects.get().quantity > 0
 
 
+@row("alert:balance_runway")
+def top_up_before_the_week_is_over(staff):
+    sandbox = staff.supplier()
+    reservation = staff.reservation()
+    finish(reservation)
+    sandbox.control("balance", {"balance": 9})  # one more key would do; at a key a day it is no week
+    watch_funds()
+    staff.sees()
+    sandbox.control("balance", {"balance": 1000})
+    watch_funds()
+    return reservation.item.order, "fulfilled"
+
+
+@row("alert:order_stuck")
+def run_the_delivery_of_a_stuck_order(staff):
+    staff.supplier()
+    reservation = staff.reservation()
+    age(reservation, next_attempt_at=None)
+    look_around()
+    staff.sees()
+    look_around()  # it is seen once more, and stays one alert
+    staff.decides(reservation.item.order, "Run the delivery now")
+    look_around()
+    finish(reservation)
+    return reservation.item.order, "fulfilled"
+
+
+@row("alert:ipns_silent")
+def check_the_address_of_ipns(staff):
+    def paid_silently(number):
+        payment = ledgers.paid_order().payments.get()
+        ledgers.put(payment, external_id=str(number), finished_at=Now() - timedelta(minutes=20))
+        return payment
+
+    paid_silently(1)
+    look_for_silence()
+    staff.sees()
+    heard = paid_silently(2)
+    make_log(body=ipn(payment_id=2), external_id=heard.external_id)
+    look_for_silence()
+
+
 @row("reservation:too_expensive")
 def raise_the_cap(staff):
     staff.supplier()
@@ -1229,11 +1276,71 @@ def enter_both_secrets(staff):
         return staff.anybody().post("/api/payments/ipn", body, content_type="application/json", headers=signed)
 
     assert {post().status_code for _ in range(10)} == {401}
-    report_refusals()
+    watchdog.look()
     staff.sees()
     settings.NOWPAYMENTS_IPN_SECRET = (*settings.NOWPAYMENTS_IPN_SECRET, theirs)
     assert post().status_code == 200
     staff.closes("webhooks_refused")
+
+
+@row("alert:work_late")
+def restart_the_worker_that_hangs(staff):
+    Presence().note()
+    order = make_order()
+    order.emails.create(kind="order_received", to=order.email, next_attempt_at=Now() - timedelta(minutes=6))
+    watchdog.look()
+    staff.sees()
+    drain_mails()
+    watchdog.look()
+
+
+@row("alert:sweep_late")
+def start_beat(staff):
+    assert list(sweeps.late()) == []  # a store that has just started is given time
+    Sweep.objects.update(ended_at=Now() - timedelta(days=1))
+    watchdog.look()
+    staff.sees()
+    for task in {entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()}:
+        sweeps.ended(task)
+    watchdog.look()
+
+
+@row("alert:certificate")
+def renew_the_certificate(staff):
+    serve = staff.fixture("tls")
+    serve(days=3)
+    look_around()
+    staff.sees()
+    serve(days=60)
+    look_around()
+
+
+@row("alert:backup_late")
+def make_a_backup(staff):
+    settings, folder = staff.fixture("settings"), staff.fixture("tmp_path")
+    settings.BACKUP_SECRET, settings.BACKUP_TARGET = "b" * 43, str(folder)
+    old = folder / "bitloot-20260101T000000Z.backup"
+    old.touch()
+    look_around()
+    staff.sees()
+    old.rename(folder / new_name())
+    look_around()
+
+
+@row("alert:disk_full")
+def make_room(staff):
+    def has(free):
+        usage = namedtuple("usage", "total used free")(100, 100 - free, free)
+        staff.fixture("monkeypatch").setattr("shutil.disk_usage", lambda _: usage)
+
+    has(free=4)
+    look_around()
+    staff.sees()
+    has(free=10)
+    look_around()
+    assert "alert:disk_full" in open_alerts()  # it would fill up again at once
+    has(free=20)
+    look_around()
 
 
 @row("alert:alert_undelivered")

@@ -31,6 +31,10 @@ class Alert(models.Model):
     status = models.CharField(max_length=8, choices=Status.choices, default=Status.OPEN)
     times = models.PositiveIntegerField(default=1)
     opened_at = models.DateTimeField(db_default=Now(), editable=False)
+    notices = models.PositiveSmallIntegerField(default=0, editable=False, help_text="How often staff were told of it.")
+    notify_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When they are told next, if it is open then."
+    )
     last_at = models.DateTimeField(db_default=Now(), editable=False)
     closed_at = models.DateTimeField(null=True, blank=True, editable=False)
     closed_by = models.CharField(max_length=150, blank=True)
@@ -92,14 +96,16 @@ class Alert(models.Model):
 
 
 class Notification(QueueRow):
-    """An alert that is owed to one channel of ALERT_URL."""
+    """A notice of an alert that is owed to one channel of ALERT_URL."""
 
     class Status(StatusChoices):
         QUEUED = "queued", Tone.BUSY
         SENT = "sent", Tone.GOOD
+        OVERTAKEN = "overtaken"  # the alert was closed before it was said once more
         FAILED = "failed", Tone.BAD
 
     alert = models.ForeignKey(Alert, on_delete=models.PROTECT, related_name="notifications")
+    number = models.PositiveSmallIntegerField(default=0, help_text="0 when it opened, then once more while it is open.")
     channel = models.CharField(max_length=60, help_text="The service and a mark; the URL itself holds secrets.")
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED, editable=False)
     error = models.CharField(max_length=300, blank=True)
@@ -110,15 +116,23 @@ class Notification(QueueRow):
 
     class Meta(QueueRow.Meta):
         ordering = ["-id"]
-        constraints = [models.UniqueConstraint(fields=["alert", "channel"], name="notification_once")]
+        constraints = [models.UniqueConstraint(fields=["alert", "number", "channel"], name="notification_once")]
 
     def __str__(self) -> str:
         return f"{self.alert} to {self.channel}"
+
+    @property
+    def is_overtaken(self) -> bool:
+        return self.number > 0 and self.alert.status == Alert.Status.CLOSED
 
     # As with Email: the statement that ends the claim demands its token.
     def mark_sent(self) -> None:
         """Record that the service took it. Raises LeaseLost."""
         self.release(None, status=self.Status.SENT, sent_at=Now(), error="")
+
+    def mark_overtaken(self) -> None:
+        """Record that it is no longer true and was not sent. Raises LeaseLost."""
+        self.release(None, status=self.Status.OVERTAKEN, error="")
 
     def mark_failed(self, *, error: str) -> None:
         """Record that it will not be sent. Raises LeaseLost."""

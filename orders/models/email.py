@@ -94,6 +94,8 @@ class Email(QueueRow):
 
     @property
     def is_overtaken(self) -> bool:
+        if self.alert is not None and self.facts.get("again"):
+            return self.alert.status == "closed"
         return self.order is not None and self.order.status in self.OVERTAKEN_BY.get(self.kind, ())
 
     # Both end the claim and set the status in one statement that demands the claim's token: a worker that lost its

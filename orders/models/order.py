@@ -1,5 +1,6 @@
 import uuid
 from datetime import datetime, timedelta
+from functools import partial
 from typing import ClassVar
 
 from django.conf import settings
@@ -9,6 +10,7 @@ from django.db.models import Q
 from django.db.models.functions import Now, Upper
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
+from prometheus_client import Histogram
 
 from bitloot.core import queries
 from bitloot.core.sentences import Words, phrase_of
@@ -19,6 +21,11 @@ from orders.state import OrderEvent, StatusRow, Step, one_transaction
 
 PAYABLE_FOR = timedelta(hours=24)
 CODE_LIVES_FOR = timedelta(minutes=15)
+delivery_seconds = Histogram(
+    "bitloot_delivery_seconds",
+    "From the payment of an order to its last key",
+    buckets=(5, 15, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400),
+)
 
 
 class Order(StatusRow):
@@ -180,12 +187,16 @@ class Order(StatusRow):
         return self.move(self.Status.PARTIALLY_FULFILLED, message=message)
 
     def mark_fulfilled(self) -> bool:
-        return self.move(
+        changed = self.move(
             self.Status.FULFILLED,
             message=gettext_noop("Every key of this order is ready."),
             reason="",
             fulfilled_at=Now(),
         )
+        if changed and self.paid_at is not None and self.fulfilled_at is not None:
+            seconds = (self.fulfilled_at - self.paid_at).total_seconds()
+            transaction.on_commit(partial(delivery_seconds.observe, seconds), robust=True)
+        return changed
 
     def hold(self, *, reason: str, message: str, actor: str = "") -> bool:
         """Stop the order until staff decide. Return False if it is held already."""

@@ -50,6 +50,10 @@ class Handler(BaseHTTPRequestHandler):
         fault, body = self._begin(), self.server.objects.get(self.path)
         if fault == "503":
             return self._error(503, "ServiceUnavailable")
+        if "list-type=2" in self.path:
+            keys = (path.rpartition("/")[2] for path in self.server.objects)
+            listed = "".join(f"<Contents><Key>{key}</Key></Contents>" for key in keys)
+            return self._answer(200, f"<ListBucketResult>{listed}</ListBucketResult>".encode())
         if fault == "no bucket":
             return self._error(404, "NoSuchBucket")
         if body is None:

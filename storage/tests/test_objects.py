@@ -9,6 +9,7 @@ from django.core.files.base import ContentFile
 
 from storage.objects import (
     MAX_OBJECT_BYTES,
+    PROBES,
     EmbeddedStorage,
     ObjectConflict,
     ObjectMissing,
@@ -69,6 +70,13 @@ def test_a_deleted_object_is_gone_and_deleting_it_again_is_harmless(store):
     store.delete(name)
     with pytest.raises(ObjectMissing):
         store.get(name)
+
+
+def test_the_names_of_all_objects_are_listed_without_probes(store):
+    before, names = set(store.names()), {new_object_name() for _ in range(3)}
+    for name in (*names, f"{PROBES}1"):
+        store.put(name, BODY)
+    assert set(store.names()) - before == names
 
 
 def test_an_object_that_is_too_large_is_not_read(store):

@@ -651,7 +651,7 @@ def test_a_key_bound_meanwhile_is_not_written_again():
     stale = Key.objects.get()
     assert services.rewrap_keys() == 1
     bound = bytes(Key.objects.get().wrapped_data_key)
-    assert services._rewrap(stale, MasterKeys.from_settings()) is False
+    assert services._rewrap([stale], MasterKeys.from_settings()) == 0
     assert bytes(Key.objects.get(pk=key.pk).wrapped_data_key) == bound
 
 
@@ -677,7 +677,7 @@ def unbind(key):
 def test_reveal_works_before_during_and_after_a_rotation(settings):
     done, waiting = make_key(), make_key()
     rotate(settings)
-    assert services._rewrap(done, MasterKeys.from_settings()) is True
+    assert services._rewrap([done], MasterKeys.from_settings()) == 1
     for key in (done, waiting):
         (material,) = services.reveal(order=key.item.order, keys=[key], by=OPENER)
         assert opened(material, bytes(key.ciphertext)).startswith(SERIAL)
@@ -687,7 +687,7 @@ def test_a_key_shredded_while_it_is_rewrapped_stays_shredded(settings):
     key = make_key()
     rotate(settings)
     services.shred(Key.objects.get(), reason="refunded")
-    assert services._rewrap(key, MasterKeys.from_settings()) is False
+    assert services._rewrap([key], MasterKeys.from_settings()) == 0
     assert Key.objects.get().wrapped_data_key is None
     assert services.rewrap_keys() == 0
 

@@ -1,4 +1,6 @@
+import json
 import logging
+import sys
 import threading
 import uuid
 
@@ -6,7 +8,7 @@ import pytest
 from django.http import HttpRequest
 
 from bitloot.core import logs
-from bitloot.core.logs import HIDDEN, Facts, Line, Redactor
+from bitloot.core.logs import HIDDEN, Facts, JsonLine, Line, Redactor
 from bitloot.core.signing import sign
 
 SECRET = "our+own(secret)*of.many$letters-0123456789"
@@ -117,3 +119,24 @@ def test_everyday_words_stay(text):
 
 def test_without_secrets_nothing_is_hidden_by_value():
     assert Redactor(["", ""])("plain") == "plain"
+
+
+def test_a_line_of_json_has_the_same_facts_and_hides_the_same(capsys):
+    try:
+        raise ValueError(SECRET)
+    except ValueError:
+        failed = sys.exc_info()
+    record = logging.LogRecord("payments.sync", logging.INFO, "sync.py", 1, "a\nsecret: %s", (SECRET,), failed)
+    record.call = {"provider": "kinguin", "status": 200, "milliseconds": 12}
+    with logs.about(request="r1", order="o1"):
+        Facts().filter(record)
+    text = JsonLine(secrets=[SECRET]).format(record)
+    found = json.loads(text)
+    traceback = found.pop("traceback")
+    assert found.pop("time").endswith("+00:00")
+    assert found == {
+        "level": "INFO", "logger": "payments.sync", "request": "r1", "order": "o1", "message": f"a\nsecret: {HIDDEN}",
+        "provider": "kinguin", "status": 200, "milliseconds": 12,
+    }  # fmt: skip
+    assert traceback.endswith(f"ValueError: {HIDDEN}")
+    assert (SECRET in text, "\n" in text) == (False, False)

@@ -10,13 +10,20 @@ from django.core.management.base import CommandError
 from bitloot.management.operator import OperatorCommand, UsageError
 from bitloot.ops.backup.places import made_at, place
 from bitloot.ops.backup.services import BackupFailed, restore
+from storage.objects import ObjectUnavailable
+from storage.services import missing_objects
 
 MARGIN_DAYS = 2
+SHOWN = 20
 NEXT = """{chosen} is restored; purchases are stopped. Next:
 1. Start web, worker and beat. Within five minutes open payments are read again.
 2. `manage.py reconcile --ask --adopt --since {days}`, until it exits 0; docs/runbook.md explains each difference.
 3. Take SAFE_MODE out of the environment, restart, and `manage.py safe_mode off`. The waiting orders are bought.
 What the providers say now:"""
+
+GONE = """{count} keys are not in the object store any more: {shown}.
+Those that were shredded after the backup are right to be gone. The others come from a copy of the bucket, or from the
+supplier's order once more (`key_integrity` in docs/runbook.md)."""
 
 
 class Command(OperatorCommand):
@@ -59,8 +66,20 @@ class Command(OperatorCommand):
             raise UsageError(f"There is no backup in {place()}.")
         return there[0] if name == "latest" else name
 
+    def _name_missing_objects(self) -> None:
+        """Name the keys that the backup has and the object store has not: shredded since, or lost with the bucket."""
+        try:
+            missing = missing_objects()
+        except ObjectUnavailable as err:
+            self.stdout.write(self.style.WARNING(f"The object store could not be compared with the keys: {err}."))
+            return
+        if missing:
+            shown = ", ".join(map(str, missing[:SHOWN]))
+            self.stdout.write(self.style.WARNING(GONE.format(count=len(missing), shown=shown)))
+
     def _continue(self, chosen: str) -> None:
         age = datetime.now(UTC) - made_at(chosen)
         days = str(math.ceil(age.total_seconds() / 86_400) + MARGIN_DAYS)
         self.stdout.write(NEXT.format(chosen=chosen, days=days))
+        self._name_missing_objects()
         call_command("reconcile", "--ask", "--adopt", "--since", days, stdout=self.stdout, stderr=self.stderr)

@@ -8,6 +8,7 @@ from typing import BinaryIO, cast
 from django.conf import settings
 from django.db import connection
 
+from bitloot.core.faults import failpoint
 from bitloot.ops.backup import databases
 from bitloot.ops.backup.places import Place, new_name, place
 from bitloot.ops.backup.sealed import CHUNK, NotOurBackup, seal, unseal
@@ -41,6 +42,7 @@ def make_backup() -> Made:
         size = sealed.tell()
         sealed.seek(0)
         where.put(name, sealed)
+        failpoint("backup.stored")
         _verify(where, name, plain)
     return Made(name, str(where), size, remove_old(where))
 

@@ -8,6 +8,7 @@ from django.db.models import Max
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from bitloot.core import sweeps
 from bitloot.core.presence import living
 from bitloot.core.queue import queues
 from bitloot.ops.backup.places import made_at, place
@@ -18,7 +19,7 @@ from orders.notifications import LastDelivery, last_deliveries
 from payments.coins import FRESH_SECONDS
 from payments.models import Coin, Payment
 from storage.sealing import master_key_ready
-from storage.services import keys_under_other_masters, unknown_master_keys
+from storage.services import keys_under_other_masters, missing_objects, unknown_master_keys
 from webhooks.models import WebhookLog
 
 LATE = timedelta(seconds=90)
@@ -47,7 +48,13 @@ def workers() -> Iterator[Finding]:
 
 
 def beat() -> Iterator[Finding]:
-    """Judge beat by what it starts: the list of coins is fetched every ten minutes, whatever customers do."""
+    """Judge beat by what it starts: each periodic task notes when it ended well."""
+    late = dict(sweeps.late())
+    for name, ago in late.items():
+        yield wrong(
+            f"the periodic task “{name}” last ended well {_ago(ago)} ago",
+            "Do beat (`celery -A bitloot.beat beat`) and Redis run? If only this one is late, read the worker's log.",
+        )
     fetched = Coin.objects.aggregate(last=Max("refreshed_at"))["last"]
     remedy = "Is beat running (`celery -A bitloot.beat beat`), and NOWPayments well? Read the logs of beat and worker."
     if fetched is None:
@@ -124,6 +131,18 @@ def keys() -> Iterator[Finding]:
         yield ok("every key opens under the current secret")
 
 
+def stored_keys() -> Iterator[Finding]:
+    """Compare the object store's list with the keys that are kept nowhere else."""
+    missing = missing_objects()
+    if not missing:
+        yield ok("every key that only the object store has is there")
+        return
+    yield wrong(
+        f"{len(missing)} keys are gone from the object store, the first is {missing[0]}",
+        "Restore the bucket, or fetch the keys from the supplier again: `key_integrity` in docs/runbook.md.",
+    )
+
+
 def backup() -> Iterator[Finding]:
     if not settings.BACKUP_SECRET:
         remedy = "Set BACKUP_SECRET and run `manage.py backup` from cron, unless PostgreSQL is backed up elsewhere."
@@ -136,7 +155,7 @@ def backup() -> Iterator[Finding]:
     age = timezone.now() - made_at(names[0])
     sentence = f"the newest in {place()} is {_ago(age)} old"
     yield (
-        wrong(sentence, remedy) if age > timedelta(days=3) else look(sentence, remedy) if age > A_DAY else ok(sentence)
+        wrong(sentence, remedy) if age > timedelta(days=2) else look(sentence, remedy) if age > A_DAY else ok(sentence)
     )
 
 

@@ -1,0 +1,50 @@
+"""Whether passwords and orders cross a network that is not ours in clear text."""
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.db import connection
+
+from bitloot.ops.doctor.finding import Finding, ok, wrong
+
+
+def wire() -> Iterator[Finding]:
+    yield from _database()
+    if settings.REDIS_URL:
+        parts = urlsplit(settings.REDIS_URL)
+        yield _judge(
+            "Redis", str(parts.hostname), is_sealed=parts.scheme == "rediss", remedy="Begin REDIS_URL with rediss://."
+        )
+
+
+def _database() -> Iterator[Finding]:
+    if connection.vendor != "postgresql":
+        yield ok("the database is a file of this machine")
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        row = cursor.fetchone()
+    remedy = "Add ?sslmode=verify-full&sslrootcert=/path to DATABASE_URL; sslmode=require at least."
+    yield _judge("PostgreSQL", str(connection.settings_dict["HOST"]), is_sealed=bool(row and row[0]), remedy=remedy)
+
+
+def _judge(name: str, host: str, *, is_sealed: bool, remedy: str) -> Finding:
+    if is_sealed:
+        return ok(f"{name} is reached over TLS")
+    if is_near(host):
+        return ok(f"{name} is reached in clear text, inside of a private network")
+    return wrong(f"{name} at {host} is reached in clear text over a public network", remedy)
+
+
+def is_near(host: str) -> bool:
+    """Return whether a host is this machine, its socket, or one of a private network; one that is unknown is not."""
+    if not host or host.startswith("/"):
+        return True
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(address.partition("%")[0]).is_private for address in found)

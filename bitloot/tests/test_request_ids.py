@@ -1,0 +1,75 @@
+"""The id that an answer carries leads through everything that follows: rows, other threads, providers, the admin."""
+
+import uuid
+
+import pytest
+import responses
+
+from bitloot.core import logs
+from bitloot.core.providers import Transport
+from bitloot.tests.staff import make_staff
+from fulfillment.models import Reservation
+from orders.models import Email
+from orders.services import Line, place_order
+from orders.tests.factories import make_product
+from payments.calls import Calls
+from payments.models import Payment
+from payments.tests.factories import make_payment, on_read
+from webhooks.models import WebhookLog
+from webhooks.tasks import drain_webhooks
+from webhooks.tests.factories import ipn, sign
+
+pytestmark = pytest.mark.django_db
+PROXY = "5f0c7b1e2d3a49f88e1b6c5d4a3f2e10"
+
+
+def send_ipn(client, payment, **headers):
+    body = ipn(payment_id=int(payment.external_id), order_id=str(payment.order_id))
+    signed = {"x-nowpayments-sig": sign(body), **headers}
+    return client.post("/api/payments/ipn", body, content_type="application/json", headers=signed)
+
+
+@responses.activate
+def test_an_ipn_passes_its_id_to_the_provider_the_purchase_and_the_mails(client, settings):
+    settings.TRUSTED_PROXIES = 1
+    payment = make_payment(external_id="5077125051")
+    on_read(responses.mock, payment, "finished")
+    answer = send_ipn(client, payment, **{"x-request-id": PROXY, "x-forwarded-for": "192.0.2.1"})
+    assert (answer.status_code, answer["X-Request-Id"]) == (200, PROXY)
+    with logs.about(request="another thread, which has none of its own"):
+        drain_webhooks()
+    assert {call.request.headers["X-Request-ID"] for call in responses.calls} == {PROXY}
+    made = [WebhookLog.objects.get(), Reservation.objects.get(), *Email.objects.filter(kind="payment_received")]
+    assert [row.request_id for row in made] == [uuid.UUID(PROXY)] * 3
+    assert Payment.objects.get().request_id is None  # made by another request, long before
+
+
+def test_staff_find_what_a_request_led_to_by_its_id(client):
+    product = make_product()
+    with logs.about(request=PROXY):
+        order = place_order(email="kim@shop.example", lines=[Line(product.slug, 1)]).order
+    client.force_login(make_staff(superuser=True))
+    found = client.get("/admin/", {"q": PROXY}).context["found"]
+    assert [entry["order"] for entry in found["orders"]] == [order]
+    assert str(order.pk) not in client.get("/admin/", {"q": PROXY[::-1]}).content.decode()
+
+
+def test_work_without_a_request_has_no_id():
+    assert make_payment().request_id is None
+    with logs.about(request="not an id"):
+        assert make_payment(external_id="2").request_id is None
+
+
+@responses.activate
+def test_a_call_in_a_thread_of_its_own_names_the_request():
+    responses.get("https://kinguin.example/x", json={})
+    transport = Transport(provider="kinguin", base_url="https://kinguin.example", headers={})
+    with logs.about(request=PROXY):
+        Calls(threads=1, under_way=1, waiting=1).start(transport.request, "GET", "/x").result(5)
+    transport.request("GET", "/x")
+    assert [call.request.headers.get("X-Request-ID") for call in responses.calls] == [PROXY, None]
+
+
+def test_a_refused_webhook_is_answered_with_its_id_too(client):
+    answer = client.post("/api/payments/ipn", b"{}", content_type="application/json")
+    assert (answer.status_code, len(answer["X-Request-Id"])) == (401, 32)
