@@ -5,6 +5,7 @@ silent, what it said within the hour counts. The purchase asks again; this only 
 """
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from decimal import Decimal
 from functools import partial
@@ -12,8 +13,8 @@ from threading import BoundedSemaphore, Lock
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models import BooleanField, Case, F, Q, When, prefetch_related_objects
+from django.db.models.functions import Now, Round
 from django.utils import timezone
 
 from bitloot.core.clock import delay
@@ -35,7 +36,8 @@ LOOK_EVERY_SECONDS = 600
 LOOKS = 20  # per sweep: Kinguin counts our requests
 
 NOTHING_CHARGED = "Nothing was charged."
-AGAIN = "Try again later, or choose another game; an order that nobody pays simply expires."
+AGAIN = "Try again later, or choose another game."
+EXPIRES = "An order that nobody pays simply expires."
 NOT_NOW = f"We cannot buy keys at the moment, so we take no money for them. {NOTHING_CHARGED} Please try again later."
 
 _callers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="stock")
@@ -52,16 +54,38 @@ def demand(order: Order) -> None:
     _refresh([item.product for item in items if not _is_younger(item.product, FRESH_SECONDS)])
     for item in items:
         if sentence := _objection(item.product, quantity=item.quantity, unit_price=item.unit_price):
-            raise SoldOut(sentence)
+            raise SoldOut(f"{sentence} {EXPIRES}")
     if sentence := _our_trouble(items):
         raise SoldOut(sentence)
 
 
-def is_sold_out(product: Product) -> bool:
+def refuse_sold_out(lines: Sequence[tuple[Product, int]]) -> None:
+    """Raise SoldOut for what `demand` would refuse by what the supplier said within the hour. Asks nobody."""
+    prefetch_related_objects([product for product, _ in lines], "supplier_stock")
+    for product, quantity in lines:
+        if is_sold_out(product):
+            raise SoldOut(_objection(product, quantity=1, unit_price=product.price))
+        if is_sold_out(product, quantity):
+            too_many = f"We cannot get {quantity} keys of “{product.title}” at the moment."
+            raise SoldOut(f"{too_many} {NOTHING_CHARGED} Choose fewer, or try again later.")
+
+
+def is_sold_out(product: Product, quantity: int = 1) -> bool:
     """Whether the supplier said so within the hour; the product was read with its `supplier_stock`."""
     if not _is_younger(product, KNOWN_SECONDS):
         return False
-    return bool(_objection(product, quantity=1, unit_price=product.price))
+    return bool(_objection(product, quantity=quantity, unit_price=product.price))
+
+
+def sold_out() -> Case:
+    """Return `is_sold_out` as an expression over products, for the database to judge by."""
+    is_text = Q(key_type=Product.KeyType.TEXT)
+    too_few = Q(is_text, supplier_stock__text_quantity=0) | Q(~is_text, supplier_stock__quantity=0)
+    # SQLite subtracts in binary: 9.99 - 2.51 is a little more than 7.48.
+    most = Round(F("price") - F("min_margin"), precision=2)
+    too_dear = Q(supplier_stock__price__gt=F("max_cost")) | Q(supplier_stock__price__gt=most)
+    is_known = Q(supplier_stock__seen_at__gt=timezone.now() - delay(KNOWN_SECONDS))
+    return Case(When(is_known & (too_few | too_dear), then=True), default=False, output_field=BooleanField())
 
 
 def sweep() -> int:

@@ -2,7 +2,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from orders.models import MAX_LINES, MAX_QUANTITY, Order, Product
+from orders.models import MAX_LINES, MAX_QUANTITY, Order
 from orders.services import Line
 
 
@@ -30,15 +30,6 @@ class WholeNumberField(serializers.IntegerField):
         if isinstance(data, bool) or not isinstance(data, int):
             self.fail("invalid")
         return super().to_internal_value(data)
-
-
-class ProductSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Product
-        fields = [
-            "id", "slug", "title", "description", "platform", "region", "activation", "cover",
-            "price", "currency", "key_type",
-        ]  # fmt: skip
 
 
 class LineSerializer(StrictSerializer):

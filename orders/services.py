@@ -1,5 +1,5 @@
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -51,6 +51,10 @@ class Line:
     quantity: int
 
 
+# Looks at the products of an order, with their quantities, before it is placed; it raises to refuse them.
+Check = Callable[[Sequence[tuple[Product, int]]], None]
+
+
 @dataclass(frozen=True)
 class Placed:
     order: Order
@@ -65,17 +69,20 @@ def place_order(
     language: str = settings.LANGUAGE_CODE,
     idempotency_key: str = "",
     body: bytes = b"",
+    check: Check = lambda _lines: None,
 ) -> Placed:
     """Place an order at today's prices; lines of one product are merged. Its mails are written in `language`.
 
-    Raises OrderRefused with the errors by field, KeySpent, and what `idempotency.once` raises.
+    Raises OrderRefused with the errors by field, KeySpent, and what `check` and `idempotency.once` raise.
     """
 
     made: list[tuple[Order, list[OrderItem]]] = []
 
     def make(order_id: uuid.UUID) -> None:
         logs.note(order=order_id)
-        made.append(_create(order_id, _clean_email(email), _priced(lines), language))
+        address, priced = _clean_email(email), _priced(lines)
+        check(priced)
+        made.append(_create(order_id, address, priced, language))
 
     once = idempotency.once(route="orders", key=idempotency_key, body=body or _fingerprint(email, lines), make=make)
     if once.replayed:

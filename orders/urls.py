@@ -3,8 +3,6 @@ from django.urls import path
 from orders import views
 
 urlpatterns = [
-    path("api/products", views.ProductList.as_view(), name="api-products"),
-    path("api/orders", views.OrderCreate.as_view(), name="api-orders"),
     path("api/orders/lookup", views.OrderLookup.as_view(), name="api-order-lookup"),
     path("api/orders/code", views.CodeByMail.as_view(), name="api-order-code"),
     path("api/orders/redeem", views.CodeRedeem.as_view(), name="api-order-redeem"),

@@ -1,29 +1,22 @@
 import uuid
-from hashlib import sha256
 from typing import Any
 
-from django.core.cache import caches
-from django.http import HttpResponse
 from django.utils.translation import get_language_from_request
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework.generics import ListAPIView
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.core.api import Pages, answers, answers_with, json_body, public_answer
+from bitloot.core.api import answers, answers_with, json_body
 from orders import codes, exceptions, idempotency, services
 from orders.access import make_token, order_and_token_for, order_for
 from orders.addresses import change_address
-from orders.models import Product
 from orders.serializers import (
     LookupSerializer,
     OrderAndAddressSerializer,
     OwnOrderSerializer,
     PlacedOrderSerializer,
     PlaceOrderSerializer,
-    ProductSerializer,
     RedeemSerializer,
     TokenSerializer,
 )
@@ -66,30 +59,10 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 )
 
 
-# How old a list may be: prices are read again when an order is placed.
-PRODUCTS_KEPT_SECONDS = 5
-
-
-class ProductList(ListAPIView):
-    """What is for sale: the same for everybody, so each process keeps a page for a few seconds."""
-
-    throttle_scope = "read"
-    serializer_class = ProductSerializer
-    pagination_class = Pages
-    queryset = Product.objects.filter(is_active=True).order_by("title", "id")
-
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
-        # The address with its host, which the links to other pages repeat.
-        key = sha256(request.build_absolute_uri().encode()).hexdigest()
-        body: bytes | None = caches["pages"].get(key)
-        if body is None:
-            body = JSONRenderer().render(super().get(request, *args, **kwargs).data)
-            caches["pages"].set(key, body, PRODUCTS_KEPT_SECONDS)
-        return public_answer(request, body, seconds=PRODUCTS_KEPT_SECONDS)
-
-
 class OrderCreate(APIView):
     throttle_scope = "orders"
+    # Whether what is ordered can be had; an app above knows, and gives this to `as_view`.
+    check: services.Check = staticmethod(lambda _lines: None)
 
     @extend_schema(
         request=PlaceOrderSerializer, responses={201: PlacedOrderSerializer}, parameters=[IDEMPOTENCY_KEY], auth=[]
@@ -103,6 +76,7 @@ class OrderCreate(APIView):
             lines=asked.lines(),
             language=get_language_from_request(request),
             idempotency_key=request.headers.get("Idempotency-Key", ""),
+            check=self.check,
         )
         headers = {"Idempotent-Replayed": "true"} if placed.replayed else None
         return Response(_placed_body(placed), status=201, headers=headers)
