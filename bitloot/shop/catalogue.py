@@ -103,7 +103,7 @@ class ProductFilter(forms.Form):
         required=False,
         choices=list(ORDERING_NAMES.items()),
         label=_("Sort by"),
-        error_messages={"invalid_choice": _("Sort by one of: %s.") % ", ".join(ORDERINGS)},
+        error_messages={"invalid_choice": _("Sort by title, -title, price, -price or newest.")},
         help_text=f"{', '.join(ORDERINGS)}. Without it: the best matches first, or by title.",
     )
 

@@ -1,4 +1,4 @@
-"""Where a product's cover is: the one place that knows, for pages, API and previews of links."""
+"""Where a product's cover is, for the API and for previews of links."""
 
 from urllib.parse import quote
 
