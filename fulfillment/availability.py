@@ -5,6 +5,7 @@ silent, what it said within the hour counts. The purchase asks again; this only 
 """
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from decimal import Decimal
 from functools import partial
@@ -13,6 +14,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import BooleanField, Case, F, Q, When, prefetch_related_objects
+from django.db.models.functions import Round
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -36,6 +39,7 @@ CUSTOMER_WAITS = 2.0
 NOT_NOW = gettext_lazy(
     "We cannot buy keys at the moment, so we take no money for them. Nothing was charged. Please try again later."
 )
+EXPIRES = gettext_lazy("An order that nobody pays simply expires.")
 
 _callers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="stock")
 _asked: "dict[str, Future[Quote | None]]" = {}
@@ -51,16 +55,41 @@ def demand(order: Order) -> None:
     _refresh([item.product for item in items if not is_younger(item.product, FRESH_SECONDS)])
     for item in items:
         if sentence := _objection(item.product, quantity=item.quantity, unit_price=item.unit_price):
-            raise SoldOut(sentence)
+            raise SoldOut(f"{sentence} {EXPIRES}")
     if sentence := _our_trouble(items):
         raise SoldOut(sentence)
 
 
-def is_sold_out(product: Product) -> bool:
+def refuse_sold_out(lines: Sequence[tuple[Product, int]]) -> None:
+    """Raise SoldOut for what `demand` would refuse by what the supplier said within the hour. Asks nobody."""
+    prefetch_related_objects([product for product, _ in lines], "supplier_stock")
+    for product, quantity in lines:
+        if is_sold_out(product):
+            raise SoldOut(_objection(product, quantity=1, unit_price=product.price))
+        if is_sold_out(product, quantity):
+            sentence = _(
+                "We cannot get %(number)s keys of “%(title)s” at the moment. Nothing was charged. Choose fewer, or try"
+                " again later."
+            )
+            raise SoldOut(sentence % {"number": quantity, "title": product.title})
+
+
+def is_sold_out(product: Product, quantity: int = 1) -> bool:
     """Whether the supplier said so within the hour; the product was read with its `supplier_stock`."""
     if not is_younger(product, KNOWN_SECONDS):
         return False
-    return bool(_objection(product, quantity=1, unit_price=product.price))
+    return bool(_objection(product, quantity=quantity, unit_price=product.price))
+
+
+def sold_out() -> Case:
+    """Return `is_sold_out` as an expression over products, for the database to judge by."""
+    is_text = Q(key_type=Product.KeyType.TEXT)
+    too_few = Q(is_text, supplier_stock__text_quantity=0) | Q(~is_text, supplier_stock__quantity=0)
+    # SQLite subtracts in binary: 9.99 - 2.51 is a little more than 7.48.
+    most = Round(F("price") - F("min_margin"), precision=2)
+    too_dear = Q(supplier_stock__price__gt=F("max_cost")) | Q(supplier_stock__price__gt=most)
+    is_known = Q(supplier_stock__seen_at__gt=timezone.now() - delay(KNOWN_SECONDS))
+    return Case(When(is_known & (too_few | too_dear), then=True), default=False, output_field=BooleanField())
 
 
 def is_younger(product: Product, seconds: float) -> bool:
@@ -152,16 +181,13 @@ def _objection(product: Product, *, quantity: int, unit_price: Decimal) -> str |
     if not is_younger(product, KNOWN_SECONDS):
         sentence = _(
             "Our supplier does not answer, so we cannot promise you “%(title)s”. Nothing was charged. Try again later,"
-            " or choose another game; an order that nobody pays simply expires."
+            " or choose another game."
         )
         return sentence % {"title": product.title}
     quote = Quote(price=stock.price or Decimal(0), qty=stock.quantity, text_qty=stock.text_quantity)
     if objection_to_quote(product, quote, quantity=quantity, unit_price=unit_price) is None:
         return None
-    sentence = _(
-        "“%(title)s” is sold out at the moment. Nothing was charged. Try again later, or choose another game; an order"
-        " that nobody pays simply expires."
-    )
+    sentence = _("“%(title)s” is sold out at the moment. Nothing was charged. Try again later, or choose another game.")
     return sentence % {"title": product.title}
 
 

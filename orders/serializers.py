@@ -4,7 +4,7 @@ from django.utils.translation import gettext as _
 from rest_framework import serializers
 
 from orders.choices import OrderStatus
-from orders.models import MAX_LINES, MAX_QUANTITY, Order, Product
+from orders.models import MAX_LINES, MAX_QUANTITY, Order
 from orders.services import Line
 
 
@@ -36,19 +36,6 @@ class WholeNumberField(serializers.IntegerField):
         if isinstance(data, bool) or not isinstance(data, int):
             self.fail("invalid")
         return super().to_internal_value(data)
-
-
-class ProductSerializer(serializers.ModelSerializer):
-    cover = serializers.CharField(
-        source="cover_path", help_text="An address that begins with /, or a path under /static/."
-    )
-
-    class Meta:
-        model = Product
-        fields = [
-            "id", "slug", "title", "description", "platform", "region", "activation", "cover",
-            "price", "currency", "key_type",
-        ]  # fmt: skip
 
 
 class LineSerializer(StrictSerializer):

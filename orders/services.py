@@ -1,5 +1,5 @@
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -54,6 +54,10 @@ class Line:
     quantity: int
 
 
+# Looks at the products of an order, with their quantities, before it is placed; it raises to refuse them.
+Check = Callable[[Sequence[tuple[Product, int]]], None]
+
+
 @dataclass(frozen=True)
 class Placed:
     order: Order
@@ -69,18 +73,21 @@ def place_order(
     idempotency_key: str = "",
     body: bytes = b"",
     client: ApiClient | None = None,
+    check: Check = lambda _lines: None,
 ) -> Placed:
     """Place an order at today's prices; lines of one product are merged. Its mails are written in `language`.
 
     With `client` it belongs to that API key, and its limits count. Raises OrderRefused with the errors by field,
-    KeySpent, TooManyUnpaid, and what `idempotency.once` raises.
+    KeySpent, TooManyUnpaid, and what `check` and `idempotency.once` raise.
     """
 
     made: list[tuple[Order, list[OrderItem]]] = []
 
     def make(order_id: uuid.UUID) -> None:
         logs.note(order=order_id)
-        made.append(_create(order_id, _clean_email(email), _priced(lines), language, client))
+        address, priced = _clean_email(email), _priced(lines)
+        check(priced)
+        made.append(_create(order_id, address, priced, language, client))
 
     # Each API key has its Idempotency-Keys for itself: nobody else's leads to an order of its own.
     route = "orders" if client is None else f"orders:{client.id.hex}"

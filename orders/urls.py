@@ -4,8 +4,6 @@ from orders import covers, views
 
 urlpatterns = [
     re_path(r"^covers/(?P<digest>[0-9a-f]{40})-(?P<side>800|400)\.webp$", covers.serve, name="cover"),
-    path("api/products", views.ProductList.as_view(), name="api-products"),
-    path("api/orders", views.Orders.as_view(), name="api-orders"),
     path("api/orders/lookup", views.OrderLookup.as_view(), name="api-order-lookup"),
     path("api/orders/code", views.CodeByMail.as_view(), name="api-order-code"),
     path("api/orders/redeem", views.CodeRedeem.as_view(), name="api-order-redeem"),

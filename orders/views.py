@@ -1,25 +1,21 @@
 import uuid
-from hashlib import sha256
 from typing import Any
 
-from django.core.cache import caches
 from django.db.models import QuerySet
-from django.http import HttpResponse
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.generics import ListAPIView
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.core.api import Pages, answers, answers_with, json_body, public_answer
+from bitloot.core.api import Pages, answers, answers_with, json_body
 from bitloot.core.clients import Scope, client_of
 from orders import codes, exceptions, idempotency, services
 from orders.access import make_token, order_and_way_for, order_for
 from orders.addresses import change_address
-from orders.models import Order, Product
+from orders.models import Order
 from orders.serializers import (
     ListedOrderSerializer,
     LookupSerializer,
@@ -28,7 +24,6 @@ from orders.serializers import (
     OwnOrderSerializer,
     PlacedOrderSerializer,
     PlaceOrderSerializer,
-    ProductSerializer,
     RedeemSerializer,
     TokenSerializer,
 )
@@ -83,31 +78,11 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 )
 
 
-# How old a list may be: prices are read again when an order is placed.
-PRODUCTS_KEPT_SECONDS = 5
-
-
-class ProductList(ListAPIView):
-    """What is for sale: the same for everybody, so each process keeps a page for a few seconds."""
-
-    throttle_scope = "read"
-    key_scopes = {"GET": Scope.PRODUCTS}
-    serializer_class = ProductSerializer
-    pagination_class = Pages
-    queryset = Product.objects.filter(is_active=True).order_by("title", "id")
-
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
-        # The address with its host, which the links to other pages repeat.
-        key = sha256(request.build_absolute_uri().encode()).hexdigest()
-        body: bytes | None = caches["pages"].get(key)
-        if body is None:
-            body = JSONRenderer().render(super().get(request, *args, **kwargs).data)
-            caches["pages"].set(key, body, PRODUCTS_KEPT_SECONDS)
-        return public_answer(request, body, seconds=PRODUCTS_KEPT_SECONDS)
-
-
 class Orders(ListAPIView):
     """What an API key placed; and where everybody places an order."""
+
+    # Whether what is ordered can be had; an app above knows, and gives this to `as_view`.
+    check: services.Check = staticmethod(lambda _lines: None)
 
     throttle_scope = "orders"
     key_scopes = {"GET": Scope.READ, "POST": Scope.PLACE}
@@ -145,6 +120,7 @@ class Orders(ListAPIView):
             language=get_language(),
             idempotency_key=request.headers.get("Idempotency-Key", ""),
             client=client,
+            check=self.check,
         )
         body = _placed_body(placed)
         if client is None:  # an API key opens its orders itself, with the scopes it has; a token would open all of it

@@ -6,7 +6,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from bitloot.core.money import money
-from bitloot.shop.sale import quantities
+from bitloot.shop.sale import payable_quantities, quantities
 from orders.mailboxes import validate_mailbox
 from orders.models import MAX_QUANTITY, Product
 
@@ -39,9 +39,11 @@ class CheckoutForm(forms.Form):
 
     def __init__(self, *args: Any, product: Product, least: Decimal | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # What has sold out since the page was opened is refused with the reason, not as a wrong number.
+        numbers = payable_quantities(product, least) if self.is_bound else quantities(product, least)
         # The total stands in the choice itself: it is right without a script and without another request.
         self.fields["quantity"].choices = [  # type: ignore[attr-defined]
-            (n, _choice(n, money(product.price * n, product.currency))) for n in quantities(product, least)
+            (n, _choice(n, money(product.price * n, product.currency))) for n in numbers
         ]
 
 

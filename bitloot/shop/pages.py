@@ -7,7 +7,6 @@ from django.conf import settings
 from django.contrib.flatpages.models import FlatPage
 from django.contrib.flatpages.views import flatpage
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -16,10 +15,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods, require_safe
 
+from bitloot.shop.catalogue import ProductFilter, for_sale, read
+from bitloot.shop.crawlers import preview, structured
 from bitloot.shop.forms import CheckoutForm
 from bitloot.shop.sale import quantities, why_not_sold
 from bitloot.shop.throttling import too_often
 from bitloot.shop.words import WORDS
+from fulfillment.availability import refuse_sold_out
+from fulfillment.exceptions import SoldOut
 from orders.codes import hand_over_code
 from orders.exceptions import KeyReused, KeySpent, OrderRefused, StillRunning
 from orders.idempotency import BadKey
@@ -32,20 +35,37 @@ PRODUCTS_PER_PAGE = 48
 
 @require_safe
 def shop_window(request: HttpRequest) -> HttpResponse:
-    pages = Paginator(_for_sale().order_by("title", "id"), PRODUCTS_PER_PAGE)
+    asked = ProductFilter(request.GET)
+    pages = Paginator(asked.products().values_list("pk", flat=True), PRODUCTS_PER_PAGE)
+    pages.count = asked.counts.total
     # A number that is too high or none at all: somebody's old link. It leads to a page that is there.
     page = pages.get_page(request.GET.get("page"))
     least = least_price()
-    products = [(product, why_not_sold(product, least)) for product in page]
-    return render(request, "shop/shop.html", {"products": products, "page": page})
+    shown = {
+        "products": [(product, why_not_sold(product, least)) for product in read(page.object_list)],
+        "page": page,
+        "asked": asked,
+        "chips": asked.chips(),
+        "is_narrowed": bool(asked.asked.keys() - {"q"} or asked.errors),
+        "previous": asked.query(page=page.number - 1) if page.has_previous() else "",
+        "next": asked.query(page=page.number + 1) if page.has_next() else "",
+    }
+    path = reverse("shop") + (f"?page={page.number}" if page.number > 1 else "")
+    return render(request, "shop/shop.html", shown | preview(path))
 
 
 @require_safe
 def product_page(request: HttpRequest, slug: str) -> HttpResponse:
-    product = get_object_or_404(_for_sale(), slug=slug)
+    product = get_object_or_404(for_sale(), slug=slug)
     least = least_price()
-    shown = {"not_sold": why_not_sold(product, least), "quantities": quantities(product, least)}
-    return render(request, "shop/product.html", {"product": product, **shown})
+    not_sold = why_not_sold(product, least)
+    shown = {
+        "product": product,
+        "not_sold": not_sold,
+        "quantities": quantities(product, least),
+        "structured": structured(product, is_sold=not_sold is None),
+    }
+    return render(request, "shop/product.html", shown | preview(request.path, product=product))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -53,7 +73,7 @@ def checkout(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and (refusal := too_often(request, "orders")):
         return refusal
     asked = request.POST if request.method == "POST" else request.GET
-    product = get_object_or_404(_for_sale(), slug=asked.get("product", ""))
+    product = get_object_or_404(for_sale(), slug=asked.get("product", ""))
     least = least_price()
     if request.method != "POST" and why_not_sold(product, least):
         return redirect("product", product.slug)  # which says why
@@ -61,7 +81,11 @@ def checkout(request: HttpRequest) -> HttpResponse:
         initial = {"product": product.slug, "quantity": asked.get("quantity", "1"), "idempotency_key": _new_key()}
         return _checkout_page(request, product, CheckoutForm(initial=initial, product=product, least=least))
     form = CheckoutForm(asked, product=product, least=least)
-    order = _place(form, get_language()) if form.is_valid() else None
+    try:
+        order = _place(form, get_language()) if form.is_valid() else None
+    except SoldOut as err:
+        form.add_error(None, str(err))
+        return _checkout_page(request, product, form, status=409)
     if order is None:
         return _checkout_page(request, product, form, status=422)
     page = reverse("order-page", args=[order.id])
@@ -83,10 +107,6 @@ def text_page(request: HttpRequest, url: str) -> HttpResponse:
     return flatpage(request, f"{get_language()}/{url}" if translated.exists() else url)
 
 
-def _for_sale() -> QuerySet[Product]:
-    return Product.objects.filter(is_active=True).select_related("supplier_stock")
-
-
 def _new_key() -> str:
     return secrets.token_urlsafe(24)
 
@@ -99,12 +119,17 @@ def _checkout_page(request: HttpRequest, product: Product, form: CheckoutForm, s
 
 
 def _place(form: CheckoutForm, language: str) -> Order | None:
-    """Place the form's order, or show in the form what has to change."""
+    """Place the form's order, or show in the form what has to change. Raises SoldOut."""
     wanted = form.cleaned_data
     line = Line(product=wanted["product"], quantity=wanted["quantity"])
     try:
-        key = wanted["idempotency_key"]
-        return place_order(email=wanted["email"], lines=[line], language=language, idempotency_key=key).order
+        return place_order(
+            email=wanted["email"],
+            lines=[line],
+            language=language,
+            idempotency_key=wanted["idempotency_key"],
+            check=refuse_sold_out,
+        ).order
     except OrderRefused as err:
         _explain(form, err)
     except StillRunning:

@@ -1,6 +1,32 @@
 from rest_framework import serializers
 
+from fulfillment.availability import is_sold_out
+from orders.models import Product
 from payments.serializers import ExtraPaymentSerializer, PaymentSerializer, RefundSerializer
+
+
+class ProductSerializer(serializers.ModelSerializer):
+    """Wants the request in its context, and products that were read with their `supplier_stock`."""
+
+    genres = serializers.ListField(child=serializers.CharField())
+    cover = serializers.CharField(
+        source="cover_path", help_text="An address that begins with /, or a path under /static/."
+    )
+    cover_url = serializers.SerializerMethodField(help_text="The picture; none if there is no cover.")
+    in_stock = serializers.SerializerMethodField(help_text="false if the supplier said so within the hour.")
+
+    class Meta:
+        model = Product
+        fields = [
+            "id", "slug", "title", "description", "platform", "region", "activation", "genres", "age_rating",
+            "release_date", "cover", "cover_url", "price", "currency", "key_type", "in_stock",
+        ]  # fmt: skip
+
+    def get_cover_url(self, product: Product) -> str | None:
+        return self.context["request"].build_absolute_uri(product.cover_url) if product.cover_path else None
+
+    def get_in_stock(self, product: Product) -> bool:
+        return not is_sold_out(product)
 
 
 class TimelineSerializer(serializers.Serializer):

@@ -1,5 +1,6 @@
 import uuid
 from decimal import Decimal
+from urllib.parse import quote
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -77,7 +78,7 @@ class Product(models.Model):
         """Return the address of its picture, or of the one that stands for none."""
         path = self.cover_path or NO_COVER
         # Not the static tag: staff type this path, and a mistyped one must not break the page.
-        return path if path.startswith("/") else f"{settings.STATIC_URL}{path}"
+        return path if path.startswith("/") else f"{settings.STATIC_URL}{quote(path)}"
 
     @property
     def cover_sizes(self) -> str:
