@@ -48,14 +48,15 @@ class Transport(redis.Transport):
 class Consumer(CeleryConsumer):
     """Named in CELERY_WORKER_CONSUMER."""
 
-    def __init__(self, *args: Any, worker_options: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(self, on_task_request: Any, **kwargs: Any) -> None:
         """Start as with `--without-mingle --without-gossip`, however the worker was called.
 
         Workers have nothing to say to each other: rows are their only state. Mingling asks over a connection that kombu
         keeps through an error of the broker, with sockets that are closed by then (“Unrecoverable error: KeyError”).
         """
         quiet = {"without_mingle": True, "without_gossip": True}
-        super().__init__(*args, worker_options=(worker_options or {}) | quiet, **kwargs)
+        kwargs["worker_options"] = (kwargs.get("worker_options") or {}) | quiet
+        super().__init__(on_task_request, **kwargs)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Wait a second for a broker that answers with errors; Celery would ask it again at once, with a traceback."""

@@ -52,6 +52,7 @@ class Email(QueueRow):
 
     # All others go to the address that their order has when they are sent, and link to it.
     WITHOUT_LINK = (Kind.ALERT, Kind.ADDRESS_REPLACED, Kind.YOUR_ORDERS, Kind.STAFF_NOTICE, Kind.PARTNER_NOTICE)
+    TO_STAFF = (Kind.ALERT, Kind.STAFF_NOTICE)
     IN_ENGLISH = (Kind.ALERT, Kind.STAFF_NOTICE, Kind.PARTNER_NOTICE)  # to staff, and to those who build on the API
     # What is true only for a while: not sent once the order is in one of these.
     OVERTAKEN_BY: ClassVar[dict[str, frozenset[str]]] = {
