@@ -132,7 +132,9 @@ def test_language_that_the_shop_does_not_speak_is_not_remembered(client, languag
 
 
 def test_switch_at_the_checkout_keeps_the_product(client, product):
-    refused = client.post(f"/checkout?product={product.slug}", {"product": product.slug, "email": "x"})
+    page = client.get("/checkout", {"product": product.slug}).content.decode()
+    (action,) = re.findall(r'action="([^"]*)"', page)
+    refused = client.post(unescape(action), {"product": product.slug, "email": "x"})
     (query,) = re.findall(r'href="([^"]*language=de)"', refused.content.decode())
     assert client.get(f"/checkout{unescape(query)}").status_code == 200
 
