@@ -19,7 +19,9 @@ class Schema(SpectacularAPIView):
     throttle_scope = "read"
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        return public_answer(request, _document(), seconds=KEPT_SECONDS, content_type=OpenApiYamlRenderer.media_type)
+        answer = public_answer(request, _document(), seconds=KEPT_SECONDS, content_type=OpenApiYamlRenderer.media_type)
+        answer["Content-Language"] = "en"
+        return answer
 
 
 @cache

@@ -2,6 +2,7 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
+from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -24,7 +25,7 @@ class CheckoutForm(forms.Form):
     quantity = forms.TypedChoiceField(
         coerce=int,
         error_messages=dict.fromkeys(
-            ("invalid_choice", "required"), _("Please choose 1 to %(most)s keys.") % {"most": MAX_QUANTITY}
+            ("invalid_choice", "required"), format_lazy(_("Please choose 1 to {most} keys."), most=MAX_QUANTITY)
         ),
     )
     email = MailboxField(

@@ -27,7 +27,7 @@ LEAVING = (NoSuchElementException, StaleElementReferenceException)
 SWITCHES = [
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
-    "--window-size=1280,900", "--no-proxy-server",
+    "--window-size=1280,900", "--no-proxy-server", "--accept-lang=en-GB",
 ]  # fmt: skip
 STRANGER = "5e0a3c39-7a3d-4b0e-9f55-0d8f6a1c2b3d"
 FIRST_ADDRESS, SECOND_ADDRESS = "bc1q" + "a" * 38, "bc1q" + "z" * 38

@@ -267,7 +267,7 @@ def _supplier_took_back(reservation: Reservation, seen: SupplierOrder) -> StepRe
         )
         sentence = f"{reservation} was {seen.status}. Replace the key by hand."
         if not reservation.is_replacement:
-            owe_back(order, HoldReason.SUPPLIER_CANCELLED, "The supplier cancelled the purchase.")
+            owe_back(order, HoldReason.SUPPLIER_CANCELLED, gettext_noop("The supplier cancelled the purchase."))
             sentence = f"{reservation} was {seen.status}. The customer is owed the money."
         # Here, or nobody would be told if the worker died after the commit: a cancelled row is not looked at again.
         alert(reservation, HoldReason.SUPPLIER_CANCELLED, sentence)

@@ -74,7 +74,8 @@ def _faults_of(message: Message, catalog: Catalog) -> Iterator[str]:
     ids, texts = (list(text) if isinstance(text, tuple) else [text or ""] for text in (message.id, message.string))
     if not all(texts):
         yield "no translation"
-    elif any(set(_SLOT.findall(text)) != set(_SLOT.findall(ids[-1])) for text in texts):
+        return
+    if any(set(_SLOT.findall(text)) != set(_SLOT.findall(ids[-1])) for text in texts):
         yield "does not fill in the same"
     yield from map(str, message.check(catalog))
 

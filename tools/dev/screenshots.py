@@ -29,7 +29,10 @@ PICTURES = ROOT / "var" / "screenshots"
 WIDTHS = {"phone": (390, 844), "desktop": (1280, 900)}
 SCHEMES = ("light", "dark")
 PATIENCE = 60
-SWITCHES = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server")
+SWITCHES = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server",
+    "--accept-lang=en-GB",
+)  # fmt: skip
 STRANGER = "5e0a3c39-7a3d-4b0e-9f55-0d8f6a1c2b3d"
 FILL = "document.querySelector('[type=email]').value = 'ada@customer.example';"
 FORGE = "document.querySelector('[name=csrfmiddlewaretoken]').value = 'a'.repeat(64);"
