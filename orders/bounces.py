@@ -67,7 +67,8 @@ def _came_back(mail: Email, outcome: str, event: AnymailTrackingEvent) -> None:
         raise_alert(
             AlertKind.MAIL_BOUNCED,
             about,
-            f"The mail “{mail.get_kind_display()}” to {mail.to}: {error} {_remedy(mail)}"[:500],
+            # Without the address, which ends where the order's does.
+            f"The mail “{mail.get_kind_display()}”: {error} {_remedy(mail)}",
             order=mail.order,
         )
 

@@ -337,15 +337,15 @@ def _reveal(order: Order, keys: list[Key], by: Opener) -> list[KeyMaterial]:
             raise KeyBelongsElsewhere(f"{order} does not have all of these keys")
         # By the deliveries, not the accesses: those are forgotten after a while.
         is_first = not KeyDeliveryLog.objects.filter(order=order, times_accessed__gt=0).exists()
-        _count_access(mine, len(found))
+        _count_access(list(found))
         _record_access(order, list(found), by, is_first=is_first)
         return [_material(found[pk], master_keys) for pk in wanted]
 
 
-def _count_access(keys: QuerySet[Key], expected: int) -> None:
-    if KeyDeliveryLog.objects.filter(key__in=keys.values("pk")).count_access() != expected:
+def _count_access(keys: Sequence[UUID]) -> None:
+    if KeyDeliveryLog.objects.filter(key__in=keys).count_access() != len(keys):
         raise KeyShredded("a key was destroyed, or its retention has ended")
-    Key.objects.filter(pk__in=keys.values("pk")).update(viewed_at=Coalesce("viewed_at", Now()))
+    Key.objects.filter(pk__in=keys).update(viewed_at=Coalesce("viewed_at", Now()))
 
 
 def _record_access(order: Order, keys: Sequence[UUID], by: Opener, *, is_first: bool) -> None:

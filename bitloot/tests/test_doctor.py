@@ -32,6 +32,7 @@ from fulfillment import gate, kinguin
 from orders import notifications
 from orders.choices import AlertKind
 from orders.models import Alert, Email
+from orders.tests import test_bounces as bounces
 from orders.tests.factories import make_email, make_order
 from payments import coins
 from payments.models import Coin
@@ -167,6 +168,12 @@ def test_a_mail_server_that_cannot_be_reached(settings):
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
     settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
     assert seen("mail") == [("wrong", "the mail server refuses us, or cannot be reached (ConnectionRefusedError)")]
+
+
+def test_a_provider_of_mail_is_named(settings):
+    settings.EMAIL_FILE_PATH = None
+    bounces.use_postmark(settings)
+    assert seen("mail") == [("ok", "mails leave over the API of postmark")]
 
 
 def test_providers_and_their_clocks(sandbox):

@@ -14,6 +14,8 @@ from django.utils import timezone
 from bitloot.core import wakeup
 from fulfillment import sync
 from fulfillment.models import SupplierStock
+from orders.models import Email
+from orders.tests import test_bounces as bounces
 from orders.tests.factories import make_product
 from webhooks.models import WebhookLog
 from webhooks.tests.factories import ipn, sign, supplier_event
@@ -200,7 +202,9 @@ def test_a_webhook_survives_that_the_server_ends_its_connection(client, settings
 
 @pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
-def test_a_database_that_is_away_is_answered_503_and_nothing_is_half_done(client, monkeypatch):
+def test_a_database_that_is_away_is_answered_503_and_nothing_is_half_done(client, monkeypatch, settings):
+    bounces.use_postmark(settings)
+    came_back = bounces.event(Email(pk=1, to="kim@example.org"))
     with monkeypatch.context() as away:
         connection.close()
         connection.close_pool()
@@ -209,6 +213,7 @@ def test_a_database_that_is_away_is_answered_503_and_nothing_is_half_done(client
         away.setitem(connection.settings_dict, "HOST", "127.0.0.1")
         assert send_ipn(client, ipn()).status_code == 503
         assert send_event(client, supplier_event()).status_code == 503
+        assert bounces.tell(client, came_back).status_code == 503
         connection.close()
         connection.close_pool()
     assert WebhookLog.objects.count() == 0
