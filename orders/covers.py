@@ -102,8 +102,7 @@ def _flat(image: Any) -> Any:
 
 
 def _written(image: Any, kind: str) -> bytes:
-    # Into a fresh image: what the file said about itself stays behind.
-    image.info.clear()
+    # Pillow writes what it is told only: what the file said about itself stays behind.
     file = BytesIO()
     image.save(file, kind, quality=QUALITY)
     return file.getvalue()

@@ -89,6 +89,7 @@ CHANGES = {
     ),
     "key opened": (Key, {"viewed_at": LATER}, True),
     "new cover": (Product, {"cover": "covers/new.svg"}, True),
+    "new picture": (Product, {"picture": "a" * 40}, True),
     "activation": (Product, {"activation": "Open Steam."}, True),
     "region": (Product, {"region": "Europe"}, True),
     "slug": (Product.objects.filter(title="One"), {"slug": "renamed"}, True),

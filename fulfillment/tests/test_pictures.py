@@ -25,13 +25,13 @@ PINNED = f"https://{ADDRESS}/g/c.jpg?v=1"
 
 @pytest.fixture
 def names(monkeypatch):
-    """What names resolve to."""
-    known = {"images.kinguin.net": [ADDRESS]}
+    """What names resolve to: a public address, unless a test says otherwise."""
+    known = {}
 
     def resolve(host, port, **_):
-        if host not in known:
+        if not known.get(host, True):
             raise OSError("no such name")
-        return [(0, 0, 0, "", (address, port)) for address in known[host]]
+        return [(0, 0, 0, "", (address, port)) for address in known.get(host, [ADDRESS])]
 
     monkeypatch.setattr("socket.getaddrinfo", resolve)
     return known
@@ -78,6 +78,11 @@ def test_a_name_that_leads_inside_is_refused_even_beside_a_public_address(wire, 
     names["images.kinguin.net"] = [ADDRESS, address]
     assert refusal() == "images.kinguin.net has an address that is not public"
     assert len(wire.calls) == 0
+
+
+def test_a_name_that_is_unknown_is_said(wire, names):
+    names["images.kinguin.net"] = []
+    assert refusal() == "images.kinguin.net has no address"
 
 
 def test_a_redirect_is_looked_at_like_the_first_address(wire, names):

@@ -69,6 +69,7 @@ def test_what_the_file_says_about_itself_stays_behind(client):
     exif[0x010E], exif[0x0112] = "secret words", 6  # a description; the camera was held sideways
     upright = served(client, covers.keep(picture((800, 600), "JPEG", exif=exif, comment=b"secret words"))).content
     assert b"secret words" not in upright
+    assert b"secret words" not in served(client, covers.keep(picture(kind="JPEG", xmp=b"secret words" * 20))).content
     assert (opened(upright).size, dict(opened(upright).getexif())) == ((600, 800), {})
 
 

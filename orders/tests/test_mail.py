@@ -1,13 +1,15 @@
 import smtplib
 from datetime import timedelta
+from io import BytesIO
 
 import pytest
 from django.contrib.staticfiles import finders
 from django.core import mail as outbox
 from django.core.mail.backends.locmem import EmailBackend
 from django.db.models.functions import Now
+from PIL import Image
 
-from orders import mail
+from orders import covers, mail
 from orders.access import make_token, order_link
 from orders.mail_letters import BRING_TOKEN
 from orders.mail_samples import FACTS
@@ -386,3 +388,16 @@ def test_a_picture_travels_with_the_mail_and_nothing_is_loaded(tmp_path, setting
     assert [part["Content-ID"] for part in parts] == ["<cover>"]
     assert 'src="cid:cover"' in outbox.outbox[-1].alternatives[0][0]
     assert order.emails.get().status == "sent"
+
+
+def test_a_picture_that_the_shop_keeps_travels_as_a_jpeg(settings, tmp_path):
+    place = {"BACKEND": "storage.objects.EmbeddedFiles", "OPTIONS": {"location": tmp_path}}
+    settings.STORAGES = {**settings.STORAGES, "covers": place}
+    file = BytesIO()
+    Image.new("RGB", (60, 80)).save(file, "PNG")
+    kinds = []
+    for product in (make_product(picture=covers.keep(file.getvalue())), make_product(picture="a" * 40)):
+        make_order(product)
+        drain_mails()
+        kinds.append({part.get_content_type() for part in outbox.outbox[-1].message().walk()})
+    assert ["image/jpeg" in each for each in kinds] == [True, False]  # the second's file is lost; its mail leaves

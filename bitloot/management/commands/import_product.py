@@ -68,7 +68,11 @@ class Command(OperatorCommand):
         self.stdout.write(f"{len(found)} products shown, none imported. Name the ids to import, or add --all.")
 
     def _import(self, ids: Iterable[str], options: dict[str, Any]) -> None:
-        rows = [self._one(product_id, options) for product_id in dict.fromkeys(ids)]
+        wanted, rows = list(dict.fromkeys(ids)), []
+        with self.progress(len(wanted), "products") as step:
+            for product_id in wanted:
+                rows.append(self._one(product_id, options))
+                step(1)
         if options["json"]:
             self.write_json({"dry_run": options["dry_run"], "products": rows})
         else:
