@@ -233,7 +233,8 @@ class OutgoingWebhookAdmin(DecisionAdmin):
 
     @admin.display(description="answer")
     def answer(self, webhook: OutgoingWebhook) -> str:
-        return f"{webhook.response_status or ''} {webhook.error or short(webhook.response[:60])}".strip() or NOTHING
+        answered = f"{webhook.response_status or ''} {short(webhook.response[:60])}".strip()
+        return webhook.error or answered or NOTHING
 
     @admin.display(description="to")
     def host(self, webhook: OutgoingWebhook) -> str:
