@@ -34,9 +34,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("fulfillment.resume_purchase", "fulfillment.replace_by_hand", "fulfillment.rebuy"),
         *("fulfillment.stop_gate", "fulfillment.open_gate", "storage.shred_key"),
         *("payments.read_again", "webhooks.replay_webhook"),
-        *("partners.end_apikey", "partners.add_endpoint", "partners.change_endpoint", "partners.test_endpoint"),
+        *("partners.end_apikey", "partners.change_apikey", "partners.add_endpoint", "partners.change_endpoint"),
         *("partners.switch_endpoint_off", "partners.switch_endpoint_on", "partners.renew_endpoint_secret"),
-        *("partners.read_endpoint_secret", "partners.redeliver_webhook"),
+        *("partners.read_endpoint_secret", "partners.test_endpoint", "partners.redeliver_webhook"),
     ),
     "auditor": PEOPLE,
 }
