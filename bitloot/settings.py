@@ -283,7 +283,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_PERMISSION_CLASSES": ["bitloot.core.clients.ClientMay"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["bitloot.core.api.StrictJSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "bitloot.ops.schema.Described",
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "bitloot.core.api.JsonOnlyNegotiation",
     "EXCEPTION_HANDLER": "bitloot.core.api.problem_handler",
     "DEFAULT_THROTTLE_CLASSES": ["bitloot.core.api.ScaledThrottle"],

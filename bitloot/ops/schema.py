@@ -3,6 +3,7 @@ from typing import Any
 
 from drf_spectacular.contrib.knox_auth_token import KnoxTokenScheme
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
 
 from bitloot.partners.events import Event
 
@@ -14,12 +15,20 @@ class StaffTokenScheme(KnoxTokenScheme):
     target_class = "bitloot.core.staff_api.StaffToken"
 
 
+class Described(AutoSchema):
+    """Names the scope that an API key needs, where one may."""
+
+    def get_description(self) -> str:  # type: ignore[override]  # drf-spectacular's own differs from REST framework's
+        text, scope = super().get_description(), getattr(self.view, "key_scopes", {}).get(self.method)
+        return f"{text}\n\nAn API key needs the scope `{scope}`." if scope else text
+
+
 class ApiKeyScheme(OpenApiAuthenticationExtension):
     target_class = "bitloot.partners.authentication.ApiKeyAuthentication"
     name = "apiKey"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        said = "An API key of the shop, `blk_…`, which opens the orders that it placed. Each route names the scope."
+        said = "An API key of the shop, `blk_…`, which opens the orders that it placed. Each route names the scope that it needs."
         return {"type": "http", "scheme": "bearer", "bearerFormat": "blk_…", "description": said}
 
 

@@ -63,7 +63,7 @@ class SecretAdmin(DecisionAdmin):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(SecretAdmin):
-    decisions = (services.ADD_ENDPOINT, services.END_KEY)
+    decisions = (services.ADD_ENDPOINT, services.CHANGE_LIMITS, services.END_KEY)
     list_display = ("name", "start", "life", "scope_names", "last_used", "expires", "created")
     list_filter = ("created_at", "last_used_at")
     search_fields = ("name__icontains", "email__icontains", "prefix")
@@ -233,7 +233,8 @@ class OutgoingWebhookAdmin(DecisionAdmin):
 
     @admin.display(description="answer")
     def answer(self, webhook: OutgoingWebhook) -> str:
-        return f"{webhook.response_status or ''} {webhook.error or short(webhook.response[:60])}".strip() or NOTHING
+        answered = f"{webhook.response_status or ''} {short(webhook.response[:60])}".strip()
+        return webhook.error or answered or NOTHING
 
     @admin.display(description="to")
     def host(self, webhook: OutgoingWebhook) -> str:

@@ -186,7 +186,7 @@ class OutgoingWebhook(QueueRow):
         permissions = [("redeliver_webhook", "May send an outgoing webhook once more")]
 
     def __str__(self) -> str:
-        return f"{self.event} {self.message_id}"
+        return f"{self.event} {self.pk}"
 
     @property
     def message_id(self) -> str:

@@ -111,6 +111,22 @@ def renew_key(key: ApiKey, *, overlap: timedelta) -> KeyText:
     return text
 
 
+class LimitsForm(forms.Form):
+    email = forms.EmailField(max_length=254, help_text="Who hears of it when its webhooks stop.")
+    requests_per_minute = forms.IntegerField(min_value=1, max_value=100_000)
+    unpaid_per_hour = forms.IntegerField(min_value=1, max_value=100_000, label="Unpaid orders per hour")
+
+
+def change_limits(key: ApiKey, *, email: str, requests_per_minute: int, unpaid_per_hour: int, actor: str = "") -> None:
+    """Change what a key may in an hour or minute, and whose it is. Raises DecisionRefused."""
+    with transaction.atomic():
+        demand(objection_to_ending(ApiKey.objects.select_for_update().get(pk=key.pk)))
+        fields = {"email": email, "requests_per_minute": requests_per_minute, "unpaid_per_hour": unpaid_per_hour}
+        ApiKey.objects.filter(pk=key.pk).update(**fields)
+        what = f"limits: {requests_per_minute} requests a minute, {unpaid_per_hour} unpaid orders an hour; to {email}"
+        rights_changed.send(sender=ApiKey, about=key, what=what)
+
+
 def objection_to_ending(key: ApiKey) -> str | None:
     return None if key.ended_at is None else "It has ended already."
 
@@ -240,6 +256,17 @@ END_KEY: Decision[ApiKey] = Decision(
     form=ReasonForm,
     consequence="Requests with it are refused from now on, and its webhooks stop. Its orders are delivered as before.",
     done="ended. Requests with it are refused.",
+)
+CHANGE_LIMITS: Decision[ApiKey] = Decision(
+    name="limits",
+    label="Change limits or contact",
+    permission="partners.change_apikey",
+    objection=objection_to_ending,
+    carry_out=change_limits,
+    form=LimitsForm,
+    initial=lambda key: {name: getattr(key, name) for name in LimitsForm.base_fields},
+    consequence="They hold from the next request on. Scopes stay as they are: another scope takes another key.",
+    done="changed.",
 )
 ADD_ENDPOINT: Decision[ApiKey] = Decision(
     name="add-endpoint",

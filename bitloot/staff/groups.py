@@ -39,9 +39,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("fulfillment.stop_gate", "fulfillment.open_gate", "storage.shred_key"),
         *("payments.read_again", "webhooks.replay_webhook", "webhooks.replay_webhooks", "webhooks.rehearse_webhook"),
         *("webhooks.stop_replays", "orders.export_evidence"),
-        *("partners.end_apikey", "partners.add_endpoint", "partners.change_endpoint", "partners.test_endpoint"),
+        *("partners.end_apikey", "partners.change_apikey", "partners.add_endpoint", "partners.change_endpoint"),
         *("partners.switch_endpoint_off", "partners.switch_endpoint_on", "partners.renew_endpoint_secret"),
-        *("partners.read_endpoint_secret", "partners.redeliver_webhook"),
+        *("partners.read_endpoint_secret", "partners.test_endpoint", "partners.redeliver_webhook"),
     ),
     "auditor": PEOPLE,
 }

@@ -36,6 +36,7 @@ FIELDS = {
     "ReplaceByHandForm": {"reason": "It does not work.", "old_key": "keep", "code": Secret("AAAA-REPLACED")},
     "SentElsewhereForm": {"transaction_id": "f4184fc596403b9d", "address": "bc1qexample", "reason": "Sent before."},
     "CorrectionForm": {"email": "right@example.org", "reason": "The customer asked for it."},
+    "LimitsForm": {"email": "dev@partner.example", "requests_per_minute": 1, "unpaid_per_hour": 1},
     "EndpointForm": {"url": "https://hooks.partner.example/", "events": ["order.paid"]},
     None: {},
 }
@@ -243,10 +244,10 @@ def test_webhook(boss, status):
 @pytest.mark.parametrize("ended", [None, Now()])
 def test_api_key(boss, ended):
     key = make_rows().api_key
-    assert check(boss, key, ended_at=ended) == (set() if ended else {"add-endpoint", "end"})
+    assert check(boss, key, ended_at=ended) == (set() if ended else {"add-endpoint", "limits", "end"})
     for _ in range(MOST_ENDPOINTS):
         make_endpoint(key=key)
-    assert check(boss, key, ended_at=ended) == (set() if ended else {"end"})
+    assert check(boss, key, ended_at=ended) == (set() if ended else {"limits", "end"})
 
 
 @pytest.mark.parametrize("ended", [None, Now()])

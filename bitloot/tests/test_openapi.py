@@ -98,6 +98,14 @@ def test_every_operation_documents_its_errors_and_who_may():
                 assert not any(operation.get("security", [])), (method, path)
 
 
+def test_each_operation_that_takes_an_api_key_names_the_scope():
+    operations = [operation for methods in DOCUMENT["paths"].values() for operation in methods.values()]
+    takes = [operation for operation in operations if {"apiKey": []} in operation.get("security", [])]
+    named = [operation for operation in operations if "An API key needs the scope `" in operation["description"]]
+    assert takes == named
+    assert len(takes) == 13
+
+
 def test_each_scheme_and_what_we_send_is_described():
     assert set(DOCUMENT["components"]["securitySchemes"]) == {"orderBearer", "apiKey", "knoxApiToken"}
     sent = DOCUMENT["x-webhooks"]["order"]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]

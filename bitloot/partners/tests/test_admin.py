@@ -96,6 +96,18 @@ def test_an_endpoint_is_added_and_its_secret_read_with_a_line_in_the_log():
     assert LogEntry.objects.latest("pk").change_message == "Read its secret."
 
 
+def test_limits_are_changed_with_a_row_of_the_log_of_rights():
+    boss, (key, _) = staff(superuser=True), make_key()
+    form = boss.get(button_of(key, "limits")).context
+    assert form["form"].initial["unpaid_per_hour"] == 100
+    asked = {"seen": form["seen"], "email": "new@partner.example", "requests_per_minute": "0", "unpaid_per_hour": "7"}
+    assert "requests_per_minute" in boss.post(button_of(key, "limits"), asked).context["form"].errors
+    boss.post(button_of(key, "limits"), {**asked, "requests_per_minute": "9"})
+    key.refresh_from_db()
+    assert [key.email, key.requests_per_minute, key.unpaid_per_hour] == ["new@partner.example", 9, 7]
+    assert StaffEvent.objects.first().what.startswith("limits: 9 requests a minute, 7 unpaid orders an hour")
+
+
 def test_each_page_wants_its_permission():
     key, _ = make_key()
     endpoint = make_endpoint(key=key)
