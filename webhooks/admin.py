@@ -44,7 +44,8 @@ def verdict_of(_: Any, row: Any) -> str:
 
 class AttemptInline(ReadOnlyInline):
     model = WebhookAttempt
-    nothing = "No other than the one whose verdict stands above."
+    verbose_name_plural = "Attempts"
+    nothing = "None besides the one whose verdict stands above."
     place = 10
     fields = ("moment", "verdict_badge", "text", "by")
     moment = age_of("at", "when")

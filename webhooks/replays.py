@@ -15,7 +15,6 @@ from django.db.models.functions import Now
 from bitloot.core import wakeup
 from bitloot.core.clock import delay
 from bitloot.core.decisions import ConfirmForm, Decision, DecisionRefused, demand
-from bitloot.core.faults import failpoint
 from bitloot.core.providers import OverBudget
 from webhooks.choosing import Chosen, chosen
 from webhooks.foresight import foreseen_or_left
@@ -84,7 +83,6 @@ def advance(run: ReplayRun) -> None:
         for log in rows:
             step(run, log)
             done = log.pk
-            failpoint("replay.done")
             if time.monotonic() > until:
                 break
     except OverBudget as err:
