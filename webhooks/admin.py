@@ -105,7 +105,6 @@ class WebhookLogAdmin(DecisionAdmin):
     list_display = ("event", "provider", "state", "external_link", "what_came", "received", "repeats", "replays", "due")
     list_filter = ("status", "provider", "received_at", EventTypeFilter)
     search_fields = ("external_id", "event_type")
-    search_help_text = "An order, an e-mail address, a payment, a purchase, a number or an event type."
     linked_by = ("external_id", "id")
     inlines = [AttemptInline, ReplaysOfWebhook]
     actions = ["replay_chosen"]
