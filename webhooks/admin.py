@@ -44,7 +44,8 @@ def verdict_of(_: Any, row: Any) -> str:
 
 class AttemptInline(ReadOnlyInline):
     model = WebhookAttempt
-    nothing = "No other than the one whose verdict stands above."
+    verbose_name_plural = "Attempts"
+    nothing = "None besides the one whose verdict stands above."
     place = 10
     fields = ("moment", "verdict_badge", "text", "by")
     moment = age_of("at", "when")
@@ -104,9 +105,6 @@ class WebhookLogAdmin(DecisionAdmin):
     list_display = ("event", "provider", "state", "external_link", "what_came", "received", "repeats", "replays", "due")
     list_filter = ("status", "provider", "received_at", EventTypeFilter)
     search_fields = ("external_id", "event_type")
-    search_help_text = "An order, an e-mail address, a payment, a purchase, a number or an event type."
-    search_ids = ("request_id",)
-    search_numbers = ("id",)
     linked_by = ("external_id", "id")
     inlines = [AttemptInline, ReplaysOfWebhook]
     actions = ["replay_chosen"]

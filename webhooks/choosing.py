@@ -1,5 +1,6 @@
 """Which webhooks are meant: one filter for the admin's list, the staff API, the command and the runs of replays."""
 
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -98,6 +99,9 @@ def chosen(wanted: Chosen) -> QuerySet[WebhookLog]:
     return rows.filter(found)
 
 
+_UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
+
+
 def found_by(term: str) -> Iterator[Q]:
     """Yield the conditions of which a webhook that this term finds meets one; each has an index."""
     term = term.replace("\x00", "").strip()
@@ -106,6 +110,8 @@ def found_by(term: str) -> Iterator[Q]:
     yield Q(event_type__in=texts)
     if term.isascii() and term.isdigit() and len(term) < 19:
         yield Q(pk=int(term))
+    if _UUID.fullmatch(term):
+        yield Q(request_id=uuid.UUID(term))
     if names := names_of(_orders(term)):
         yield Q(external_id__in=names)
 

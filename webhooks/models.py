@@ -190,6 +190,19 @@ class ReplayRun(QueueRow):
     def kind(self) -> str:
         return "Dry run" if self.is_dry else "Replay"
 
+    def mark_finished(self) -> None:
+        """Record that every webhook had its turn. Raises LeaseLost."""
+        self.release(None, status=self.Status.FINISHED, finished_at=Now())
+
+    def mark_given_up(self, *, note: str) -> None:
+        """Record that it cannot go on. Raises LeaseLost."""
+        self.release(None, status=self.Status.STOPPED, finished_at=Now(), note=note)
+
+    def mark_stopped(self, *, note: str) -> None:
+        """End it where it is, also while a worker has it: that one records nothing more over this."""
+        ended = self.release_fields(None) | {"status": self.Status.STOPPED, "finished_at": Now(), "note": note}
+        ReplayRun.objects.filter(pk=self.pk).update(**ended)
+
 
 class Replay(models.Model):
     """One webhook that was replayed or rehearsed, alone or in a run: who asked, and what happened."""

@@ -10,12 +10,10 @@ from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.auth import get_user_model
 from django.db import IntegrityError, transaction
 from django.db.models import Count, QuerySet
-from django.db.models.functions import Now
 
 from bitloot.core import wakeup
 from bitloot.core.clock import delay
 from bitloot.core.decisions import ConfirmForm, Decision, DecisionRefused, demand
-from bitloot.core.faults import failpoint
 from bitloot.core.providers import OverBudget
 from webhooks.choosing import Chosen, chosen
 from webhooks.foresight import foreseen_or_left
@@ -84,7 +82,6 @@ def advance(run: ReplayRun) -> None:
         for log in rows:
             step(run, log)
             done = log.pk
-            failpoint("replay.done")
             if time.monotonic() > until:
                 break
     except OverBudget as err:
@@ -93,12 +90,11 @@ def advance(run: ReplayRun) -> None:
     if rows or _in_hand(run).exists():
         run.release(delay(0) if run.is_dry else delay(LOOK_AGAIN), done_to=done)
     else:
-        run.release(None, status=ReplayRun.Status.FINISHED, finished_at=Now())
+        run.mark_finished()
 
 
 def give_up(run: ReplayRun) -> None:
-    note = "It crashed the worker three times. Look at the log of the worker."
-    run.release(None, status=ReplayRun.Status.STOPPED, finished_at=Now(), note=note)
+    run.mark_given_up(note="It crashed the worker three times. Look at the log of the worker.")
 
 
 def progress(run: ReplayRun) -> dict[str, int]:
@@ -109,9 +105,7 @@ def progress(run: ReplayRun) -> dict[str, int]:
 def stop(run: ReplayRun, *, actor: str) -> None:
     """Let it end where it is. Raises DecisionRefused."""
     demand(objection_to_stopping(run))
-    fields = {"status": ReplayRun.Status.STOPPED, "finished_at": Now(), "note": f"Stopped by {actor}."}
-    # Takes the claim away: a worker that is at it records nothing more, and its last webhooks keep their rows.
-    ReplayRun.objects.filter(pk=run.pk).update(**ReplayRun.release_fields(None), **fields)
+    run.mark_stopped(note=f"Stopped by {actor}.")
 
 
 def replay_these(run: ReplayRun, *, actor: str) -> None:

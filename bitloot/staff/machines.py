@@ -27,7 +27,7 @@ from orders.notifications import last_deliveries
 from payments.models import Payment
 from storage.models import Key
 from storage.probe import known_problems
-from webhooks.models import WebhookLog
+from webhooks.models import ReplayRun, WebhookLog
 
 LATE_SECONDS = 60
 MAX_DUE = 1_000
@@ -43,6 +43,7 @@ _QUEUES: tuple[tuple[str, type[QueueRow], str], ...] = (
     ("Keys", Key, "stored_at"),
     ("Mails", Email, "sent_at"),
     ("Alerts to channels", Notification, "sent_at"),
+    ("Replays", ReplayRun, "finished_at"),
 )
 
 
@@ -134,7 +135,12 @@ def _last_finished(model: type[QueueRow], finished: str) -> datetime | None:
     return max(filter(None, moments), default=None)
 
 
-_NEWEST: dict[type[QueueRow], str] = {Payment: "-created_at", Reservation: "-created_at", Key: "-received_at"}
+_NEWEST: dict[type[QueueRow], str] = {
+    Payment: "-created_at",
+    Reservation: "-created_at",
+    Key: "-received_at",
+    ReplayRun: "-created_at",
+}
 
 
 def _versions() -> list[tuple[str, str]]:

@@ -140,6 +140,15 @@ def test_webhooks_that_match_a_filter_are_rehearsed_then_replayed_in_the_backgro
     assert complaints(staff) == []
 
 
+def test_alert_leads_to_its_row_of_the_runbook_and_the_home_page_names_the_worker(staff, store):
+    assert "process" in one(staff, ".machines").text
+    staff.get(f"{store.url}/admin/runbook/#alert-low_balance")
+    row = "const row = document.querySelector(':target').closest('tr'), {top} = row.getBoundingClientRect();"
+    text = staff.execute_script(f"{row} return top >= 0 && top < innerHeight ? row.innerText : top")
+    assert "low_balance" in str(text)
+    assert complaints(staff) == []
+
+
 def test_phone_needs_no_sideways_scrolling(staff, store):
     size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     staff.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

@@ -185,8 +185,9 @@ def test_image_holds_the_shop_and_nothing_else(tmp_path):
     build("shop", tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "requirements.txt", "manage.py", "LICENSE", "bitloot", "orders", "payments", "fulfillment", "storage",
-        "webhooks", "templates", "locale",
+        "webhooks", "templates", "locale", "docs",
     }  # fmt: skip
+    assert [path.name for path in (tmp_path / "docs").iterdir()] == ["runbook.md"]
     assert not [path for path in tmp_path.rglob("*") if path.name in ("tests", "__pycache__", ".env", "secrets")]
 
 

@@ -13,7 +13,7 @@ from orders.choices import OrderStatus
 from orders.models import Alert, Email, Order
 from payments.choices import PaymentStatus, RefundStatus
 from storage.models import Key, KeyDeliveryLog
-from webhooks.models import WebhookLog
+from webhooks.models import ReplayRun, Verdict, WebhookLog
 
 PRODUCT = ("bitloot", "orders", "payments", "fulfillment", "storage", "webhooks")
 # What changes rows that are there already; `create` and the like only give a row its first status.
@@ -131,7 +131,7 @@ def test_what_only_reads_a_status_is_not(line):
 
 STATUSES = [
     OrderStatus, PaymentStatus, RefundStatus, ReservationStatus, GateStatus, Key.Status, KeyDeliveryLog.Status,
-    WebhookLog.Status, Email.Status, Alert.Status, OutgoingWebhook.Status,
+    WebhookLog.Status, ReplayRun.Status, Verdict, Email.Status, Alert.Status, OutgoingWebhook.Status,
 ]  # fmt: skip
 
 

@@ -294,3 +294,12 @@ def test_webhook_that_is_handled_at_once_costs_no_row_and_its_attempt_is_kept_be
     tries = list(WebhookAttempt.objects.all())
     assert [(one.verdict, one.replay) for one in tries] == [("ignored", None)] * 3
     assert tries[0].at < tries[1].at < tries[2].at
+
+
+def test_webhook_that_is_replayed_alone_before_its_turn_holds_no_run_up():
+    (log,) = inbox(1)
+    run, _ = replays.start_run(ALL, is_dry=False, actor="kim")
+    drain_replays()  # handed over, and not handled yet
+    replay(WebhookLog.objects.get(pk=log.pk), actor="ada")
+    assert [work(run).status, replays.progress(run)] == ["finished", {"left": 1}]
+    assert Replay.objects.get(run=None).verdict == "ignored"
