@@ -146,8 +146,9 @@ if DATABASE_URL:
         prepare_threshold=3,
     )
 else:
-    VAR_DIR.mkdir(parents=True, exist_ok=True)
-    VAR_DIR.chmod(0o700)  # one of an earlier version may be open
+    if not BUILDING:
+        VAR_DIR.mkdir(parents=True, exist_ok=True)
+        VAR_DIR.chmod(0o700)  # one of an earlier version may be open
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",

@@ -77,7 +77,8 @@ def _rotate_while_reading(count: int) -> str:
     done.set()
     reader.join()
     first = out.splitlines()[0]
-    return f"{count} keys in {seconds:.1f} s, {cpu:.1f} s of CPU; {read[0]} readings meanwhile, {failed[0]} of them failed. {first}"
+    readings = f"{read[0]} readings meanwhile, {failed[0]} of them failed"
+    return f"{count} keys in {seconds:.1f} s, {cpu:.1f} s of CPU; {readings}. {first}"
 
 
 def _cpu_of_children() -> float:
