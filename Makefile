@@ -85,6 +85,7 @@ drawing: install-dev
 
 lock: install-dev
 	@$(COMPILE) requirements.in -o requirements.txt
+	@$(COMPILE) requirements-traces.in -o requirements-traces.txt
 	@$(COMPILE) requirements-dev.in -o requirements-dev.txt
 
 digests:

@@ -5,8 +5,8 @@ import sys
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bitloot.settings")
-    if sys.argv[1:2] == ["generate_encryption_key"]:
-        # It makes the secrets that the settings would miss.
+    if sys.argv[1:2] in (["generate_encryption_key"], ["init_env"]):
+        # They make what the settings would miss.
         os.environ["BITLOOT_BUILDING"] = "1"
     # Only now: it imports settings.
     from bitloot.management.utility import Utility

@@ -12,7 +12,7 @@ from csp.constants import NONE, SELF
 from kombu import Exchange, Queue
 
 from bitloot import environment
-from bitloot.core import sentry
+from bitloot.core import sentry, traces
 from bitloot.environment import Environment
 from bitloot.mail_providers import PROVIDERS
 
@@ -152,8 +152,9 @@ if DATABASE_URL:
         prepare_threshold=3,
     )
 else:
-    VAR_DIR.mkdir(parents=True, exist_ok=True)
-    VAR_DIR.chmod(0o700)  # one of an earlier version may be open
+    if not BUILDING:
+        VAR_DIR.mkdir(parents=True, exist_ok=True)
+        VAR_DIR.chmod(0o700)  # one of an earlier version may be open
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
@@ -419,6 +420,10 @@ ALERT_QUIET_HOURS = env.read("ALERT_QUIET_HOURS", environment.quiet_hours, defau
 BALANCE_RUNWAY_DAYS = env.whole("BALANCE_RUNWAY_DAYS", default=3, least=0, most=90)
 SENTRY_DSN = env.read("SENTRY_DSN", environment.sentry_dsn, default="")
 OTEL_EXPORTER_OTLP_ENDPOINT = env.read("OTEL_EXPORTER_OTLP_ENDPOINT", environment.collector_url, default="")
+env.require(
+    not OTEL_EXPORTER_OTLP_ENDPOINT or traces.is_installed(),
+    "OTEL_EXPORTER_OTLP_ENDPOINT needs `pip install --require-hashes -r requirements-traces.txt`",
+)
 METRICS_TOKEN = env.own_secret("METRICS_TOKEN", least=32, required=False)
 METRICS_PORT = env.whole("METRICS_PORT", default=0, least=0, most=65_534)
 env.require(METRICS_TOKEN or not METRICS_PORT, "METRICS_PORT needs METRICS_TOKEN, which is asked for there as well")
@@ -509,6 +514,7 @@ LOGGING = {
         "botocore": {"level": "WARNING"},
         "boto3": {"level": "WARNING"},
         "kombu": {"level": "ERROR"},
+        "opentelemetry": {"level": "ERROR"},  # a collector that is away would fill the log
         "apprise": {"level": "CRITICAL"},  # it would log hosts and tokens of ALERT_URL
     },
 }
@@ -520,3 +526,5 @@ else:
     env.start()
 if SENTRY_DSN:
     sentry.start(SENTRY_DSN, secrets=env.secret_values())
+if OTEL_EXPORTER_OTLP_ENDPOINT and not BUILDING:
+    traces.start(OTEL_EXPORTER_OTLP_ENDPOINT)

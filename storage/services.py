@@ -502,8 +502,9 @@ def _rewrap(keys: Sequence[Key], master_keys: MasterKeys) -> int:
 
 
 def _wrapped_anew(key: Key, master_keys: MasterKeys) -> WrappedKey | None:
+    place = key.binding  # computed once: making its bytes costs more than wrapping
     try:
-        return master_keys.wrap(master_keys.unwrap(key.wrapped, key.binding), key.binding)
+        return master_keys.wrap(master_keys.unwrap(key.wrapped, place), place)
     except (SealBroken, MasterKeyMissing) as err:
         logger.error("%s cannot be re-wrapped: %s", key, err)
         _alert_integrity(key, f"it cannot be re-wrapped: {err}. Keep the old secret in the fallbacks until it can.")

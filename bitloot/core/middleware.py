@@ -17,6 +17,7 @@ from bitloot.core.database import what_is_missing
 from bitloot.core.languages import language_of
 from bitloot.core.problems import problem
 from bitloot.core.sentences import Words
+from bitloot.core.traces import span
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,11 @@ class RequestMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         request.request_id = _request_id(request)  # type: ignore[attr-defined]
         with logs.about(request=request.request_id, client=client_network(request)):  # type: ignore[attr-defined]
-            return self._answer(request)
+            with span(str(request.method)) as note:
+                response = self._answer(request)
+                note("http.response.status_code", response.status_code)
+                note("http.route", request.resolver_match.route if request.resolver_match else "")
+            return response
 
     def _answer(self, request: HttpRequest) -> HttpResponse:
         path = request.path_info

@@ -23,6 +23,7 @@ from bitloot.core.limits import Bucket
 from bitloot.core.logs import known_facts
 from bitloot.core.rehearsal import read_in_rehearsal
 from bitloot.core.strict_json import MalformedJson, parse_answer
+from bitloot.core.traces import span
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +194,9 @@ class Transport:
         try:
             self._wait_for_budget(urgency)
             started = time.monotonic()  # what it takes them, without our own patience
-            answer = self._send(method, path, params, body, headers)
+            with span(f"{self.provider} {method}") as note:
+                answer = self._send(method, path, params, body, headers)
+                note("http.response.status_code", answer.status)
             outcome = "ok" if answer.ok else "refused"
         except ProviderError as err:
             outcome = err.cause.value

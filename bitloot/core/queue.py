@@ -18,6 +18,7 @@ from bitloot.core import logs, queries
 from bitloot.core.clock import backoff, delay
 from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
+from bitloot.core.traces import span
 from bitloot.core.worker import this_process
 
 logger = logging.getLogger(__name__)
@@ -196,7 +197,7 @@ def drain_batches(
     def job(claimed: Sequence[Row]) -> None:
         with open_batch(claimed) as handle:
             for row in claimed:
-                with logs.about(**_facts(row)):
+                with logs.about(**_facts(row)), span(row._meta.label_lower):
                     _run(row, handle, give_up)
 
     return this_process.drain(queue, rows.claim, job, batch=batch)

@@ -15,7 +15,7 @@ GROUPS = {
     ),
     "Books": ("export_order", "export_accounting"),
     "Keys and secrets": (
-        "generate_encryption_key", "rotate_keys", "rewrap_keys", "cleanup_expired_keys", "setup_bucket",
+        "init_env", "generate_encryption_key", "rotate_keys", "rewrap_keys", "cleanup_expired_keys", "setup_bucket",
     ),
     "Accounts and development": ("createstaff", "grant_rights", "staff_device", "seed"),
     "Backups": ("backup", "restore"),

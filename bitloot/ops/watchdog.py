@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 60
 LATE = timedelta(minutes=5)
 # From here on a worker is not expected to send an alert any more.
-UNSENT = timedelta(minutes=1)
+UNSENT = timedelta(seconds=30)
 MOST_MAILS = 20
 
 

@@ -1,20 +1,27 @@
 """The id that an answer carries leads through everything that follows: rows, other threads, providers, the admin."""
 
+import subprocess
+import sys
+import threading
 import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import responses
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from bitloot.core import logs
+from bitloot.core import logs, traces
 from bitloot.core.providers import Transport
 from bitloot.tests.staff import make_staff
 from fulfillment.models import Reservation
 from orders.models import Email
 from orders.services import Line, place_order
+from orders.tasks import drain_mails
 from orders.tests.factories import make_product
 from payments.calls import Calls
 from payments.models import Payment
 from payments.tests.factories import make_payment, on_read
+from tools.dev.devenv import ROOT
 from webhooks.models import WebhookLog
 from webhooks.tasks import drain_webhooks
 from webhooks.tests.factories import ipn, sign
@@ -58,6 +65,64 @@ def test_work_without_a_request_has_no_id():
     assert make_payment().request_id is None
     with logs.about(request="not an id"):
         assert make_payment(external_id="2").request_id is None
+
+
+class Collector(BaseHTTPRequestHandler):
+    def do_POST(self):
+        sent = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.spans += [one for part in sent.resource_spans for scope in part.scope_spans for one in scope.spans]
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        """Stay quiet."""
+
+
+@pytest.fixture
+def collector():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
+    server.spans = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    traces.start(f"http://127.0.0.1:{server.server_port}")
+    yield server
+    traces.stop()
+    server.shutdown()
+    server.server_close()
+
+
+def test_one_trace_leads_from_the_ipn_to_the_mail(client, settings, collector):
+    settings.TRUSTED_PROXIES = 1
+    payment = make_payment(external_id="5077125051")
+    with responses.RequestsMock() as wire:
+        on_read(wire, payment, "finished")
+        send_ipn(client, payment, **{"x-request-id": PROXY, "x-forwarded-for": "192.0.2.1"})
+        drain_webhooks()
+    drain_mails()
+    traces.stop()  # it sends what is left
+    trace = [one for one in collector.spans if one.trace_id.hex() == PROXY]
+    assert [one.name for one in trace] == ["POST", "nowpayments GET", "webhooks.webhooklog", "orders.email"]
+    call, handling = trace[1], trace[2]
+    assert call.parent_span_id == handling.span_id
+    shown = {fact.key: fact.value.string_value or fact.value.int_value for one in trace for fact in one.attributes}
+    assert shown == {
+        "http.route": "api/payments/ipn", "http.response.status_code": 200, "bitloot.order": str(payment.order_id),
+        "bitloot.row": f"orders.email:{Email.objects.get(kind='payment_received').pk}",
+    }  # fmt: skip
+
+
+def test_a_span_names_the_error_and_not_its_text(collector):
+    with pytest.raises(ValueError, match="secret"), logs.about(request=PROXY), traces.span("work"):
+        raise ValueError("a secret of ours")
+    traces.stop()
+    (one,) = collector.spans
+    assert {fact.key: fact.value.string_value for fact in one.attributes} == {"error.type": "ValueError"}
+    assert "secret" not in str(one)
+
+
+def test_without_a_collector_nothing_of_it_is_loaded():
+    code = "import sys, bitloot.wsgi; sys.exit('opentelemetry.sdk' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @responses.activate

@@ -6,6 +6,7 @@ services on SQLite. Prints one line: how long `rotate_keys` took, and how many r
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -68,14 +69,21 @@ def _rotate_while_reading(count: int) -> str:
     done, read, failed = threading.Event(), [0], [0]
     reader = threading.Thread(target=_read, args=(done, read, failed))
     reader.start()
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), _cpu_of_children()
     command = [sys.executable, "manage.py", "rotate_keys"]
     out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     seconds = time.perf_counter() - started
+    cpu = _cpu_of_children() - cpu
     done.set()
     reader.join()
     first = out.splitlines()[0]
-    return f"{count} keys in {seconds:.1f} s; {read[0]} readings meanwhile, {failed[0]} of them failed. {first}"
+    readings = f"{read[0]} readings meanwhile, {failed[0]} of them failed"
+    return f"{count} keys in {seconds:.1f} s, {cpu:.1f} s of CPU; {readings}. {first}"
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _read(done: threading.Event, read: list[int], failed: list[int]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from tools.dev.devenv import ROOT
 
 BIN = Path(sys.executable).parent
-LOCKED = ("requirements.txt", "requirements-dev.txt")
+LOCKED = ("requirements.txt", "requirements-traces.txt", "requirements-dev.txt")
 SBOM = ROOT / "var" / "sbom.cdx.json"
 AUDIT_SECONDS = 120
 
