@@ -73,7 +73,16 @@ def check(page: WebDriver) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/products/ember-drift", "/checkout?product=ember-drift", "/orders/find", "/pages/terms"]
+    "path",
+    [
+        "/",
+        "/?q=drift&platform=PC&max_price=x",
+        "/?q=zzz&in_stock=true",
+        "/products/ember-drift",
+        "/checkout?product=ember-drift",
+        "/orders/find",
+        "/pages/terms",
+    ],
 )
 def test_pages_of_the_shop_have_no_findings(browser, store, path):
     browser.get(store.url + path)
