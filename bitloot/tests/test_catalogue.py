@@ -153,6 +153,13 @@ def test_strange_addresses_have_a_page(client, games, query):
     assert client.get(f"/?{query}").status_code == 200
 
 
+def test_who_searches_too_often_has_to_wait_and_still_sees_the_window(client, games, settings):
+    settings.THROTTLE_SCALE = 1 / 600  # one a minute
+    assert [client.get(path).status_code for path in ("/?q=ember", "/?q=ember", "/", "/products/ember")] == [
+        200, 429, 200, 200,
+    ]  # fmt: skip
+
+
 def test_choices_say_how_many_games_each_of_them_would_leave(client, games):
     page = client.get("/?platform=Steam&region=Germany")
     counts = page.context["asked"].counts
@@ -331,7 +338,7 @@ def test_product_page_has_facts_for_people_and_for_crawlers(client):
         release_date=date(2026, 3, 1), cover="bitloot/covers/ember-drift.svg",
     )  # fmt: skip
     page = client.get("/products/ant").content.decode()
-    for fact in ("Racing, Indie", "PEGI 12", "March 1, 2026", "<title>Ant for Steam"):
+    for fact in ("Racing, Indie", "PEGI 12", "March 1, 2026", "<title>Ant for Steam", 'href="/?region=Region%20free"'):
         assert fact in page
     assert structured(page) == {
         "@context": "https://schema.org",
