@@ -81,7 +81,7 @@ def sold_out() -> Case:
     """Return `is_sold_out` as an expression over products, for the database to judge by."""
     is_text = Q(key_type=Product.KeyType.TEXT)
     too_few = Q(is_text, supplier_stock__text_quantity=0) | Q(~is_text, supplier_stock__quantity=0)
-    # SQLite subtracts in binary: 9.99 - 2.51 is a little more than 7.48.
+    # SQLite subtracts in binary: 9.99 - 8.05 is a little less than 1.94.
     most = Round(F("price") - F("min_margin"), precision=2)
     too_dear = Q(supplier_stock__price__gt=F("max_cost")) | Q(supplier_stock__price__gt=most)
     is_known = Q(supplier_stock__seen_at__gt=timezone.now() - delay(KNOWN_SECONDS))

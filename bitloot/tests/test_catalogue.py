@@ -270,8 +270,8 @@ def test_lists_are_kept_apart_by_each_parameter_and_wrong_ones_not_at_all(client
 
 
 def test_the_database_judges_as_the_payment_step_does():
-    prices, margins = (Decimal("7.48"), Decimal("7.49"), None), (Decimal(0), Decimal("2.51"), Decimal("2.52"))
-    cases = combinations(prices, margins, (0, 1), (0, 1), ("text", "image"), (1, 61), (Decimal("7.48"), Decimal("9")))
+    prices, margins = (Decimal("1.94"), Decimal("1.95"), None), (Decimal(0), Decimal("8.05"), Decimal("8.06"))
+    cases = combinations(prices, margins, (0, 1), (0, 1), ("text", "image"), (1, 61), (Decimal("1.94"), Decimal("9")))
     for price, margin, text, other, kind, minutes, cap in cases:
         one = make_product(price=Decimal("9.99"), min_margin=margin, key_type=kind, max_cost=cap)
         stock(one, price=price, quantity=text + other, text_quantity=text, minutes=minutes)
