@@ -13,10 +13,11 @@ from threading import BoundedSemaphore, Lock
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import BooleanField, Case, F, Q, When, prefetch_related_objects
+from django.db.models import BooleanField, Case, F, Q, When
 from django.db.models.functions import Now, Round
 from django.utils import timezone
 
+from bitloot.core import queries
 from bitloot.core.clock import delay
 from bitloot.core.database import leave_connection
 from bitloot.core.providers import Cause, ProviderError
@@ -61,8 +62,11 @@ def demand(order: Order) -> None:
 
 def refuse_sold_out(lines: Sequence[tuple[Product, int]]) -> None:
     """Raise SoldOut for what `demand` would refuse by what the supplier said within the hour. Asks nobody."""
-    prefetch_related_objects([product for product, _ in lines], "supplier_stock")
     for product, quantity in lines:
+        stock = queries.select(SupplierStock, {"product": product.pk})
+        if not stock:
+            continue
+        product.supplier_stock = stock[0]
         if is_sold_out(product):
             raise SoldOut(_objection(product, quantity=1, unit_price=product.price))
         if is_sold_out(product, quantity):
