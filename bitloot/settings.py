@@ -201,7 +201,12 @@ else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 CACHES["local"] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "local"}
 # Apart, so that somebody who asks for many pages cannot push anything else out.
-CACHES["pages"] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "pages"}
+# Each search is a page, and a hundred products are 300 KB.
+CACHES["pages"] = {
+    "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+    "LOCATION": "pages",
+    "OPTIONS": {"MAX_ENTRIES": 100},
+}
 # Each process keeps the covers that were asked for last, some 8 MiB: with R2, every one is a call.
 CACHES["covers"] = {
     "BACKEND": "django.core.cache.backends.locmem.LocMemCache",

@@ -22,7 +22,7 @@ def prepare(apps, schema_editor):
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
     except DatabaseError as err:
-        print(f"\n  Search will find no mistyped words: {str(err).strip()}. See docs/configuration.md.", end="")
+        print(f"\n  Search will find no mistyped words: {str(err).strip()}. See docs/deploy-without-docker.md.", end="")
 
 
 def undo(apps, schema_editor):

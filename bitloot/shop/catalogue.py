@@ -88,6 +88,13 @@ class YesOrNoField(forms.CharField):
         return YES_OR_NO[text.lower()] if text else None
 
 
+class PriceField(forms.DecimalField):
+    """Takes 12.50 and, as half of Europe writes it, 12,50. 1,000 has three decimals and is refused."""
+
+    def to_python(self, value: Any) -> Any:
+        return super().to_python(value.replace(",", ".") if isinstance(value, str) else value)
+
+
 class ProductFilter(forms.Form):
     """What is asked for. A value that cannot be is an error of its own field and leaves the others as they are."""
 
@@ -96,8 +103,8 @@ class ProductFilter(forms.Form):
         required=False, max_length=40, label=_("Platform"), help_text="Exactly as products have it."
     )
     region = forms.CharField(required=False, max_length=40, label=_("Region"), help_text="Exactly as products have it.")
-    min_price = forms.DecimalField(required=False, min_value=0, max_digits=10, decimal_places=2, label=_("Price from"))
-    max_price = forms.DecimalField(required=False, min_value=0, max_digits=10, decimal_places=2, label=_("Price to"))
+    min_price = PriceField(required=False, min_value=0, max_digits=10, decimal_places=2, label=_("Price from"))
+    max_price = PriceField(required=False, min_value=0, max_digits=10, decimal_places=2, label=_("Price to"))
     in_stock = YesOrNoField(required=False, label=_("In stock only"), help_text="false: what is sold out.")
     ordering = forms.ChoiceField(
         required=False,

@@ -36,6 +36,9 @@ PRODUCTS_PER_PAGE = 48
 @require_safe
 def shop_window(request: HttpRequest) -> HttpResponse:
     asked = ProductFilter(request.GET)
+    # To look for something costs more the more there is.
+    if asked.asked and (refusal := too_often(request, "read")):
+        return refusal
     pages = Paginator(asked.products().values_list("pk", flat=True), PRODUCTS_PER_PAGE)
     pages.count = asked.counts.total
     # A number that is too high or none at all: somebody's old link. It leads to a page that is there.

@@ -71,6 +71,8 @@ class Scene:
 
     def pages(self) -> Iterator[Page]:
         yield Page("shop", "/")
+        yield Page("shop-narrowed", "/?q=e&platform=PC&in_stock=true&max_price=15&ordering=price")
+        yield Page("shop-nothing", "/?q=zzz&region=Moon")
         yield Page("product", "/products/nightline-courier")
         yield Page("checkout", "/checkout?product=ember-drift&quantity=2")
         yield Page("checkout-refused", "/checkout?product=ember-drift", act=SEND, until=".field-error")
