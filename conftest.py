@@ -36,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Each test's client would look for every static file there is.
     settings.WHITENOISE_AUTOREFRESH = True
+    settings.MIDDLEWARE = ["bitloot.tests.documented.Documented", *settings.MIDDLEWARE]
     if settings.DATABASE_URL:
         # Tests of races have each of their threads hold a connection at a barrier; a worker's four would never do.
         settings.DATABASES["default"]["OPTIONS"]["pool"]["max_size"] = 24

@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.core.api import answers, answers_with, client_network, has_body, json_body
+from bitloot.core.api import answers, client_network, has_body, json_body, may_answer
 from bitloot.core.staff_api import StaffView
 from fulfillment import by_hand, exceptions, services
 from fulfillment.money_back import give_money_back
@@ -19,7 +19,7 @@ from fulfillment.serializers import (
     RevealSerializer,
     StatusSerializer,
 )
-from orders.access import order_and_token_for, order_for
+from orders.access import TOKEN_PROBLEMS, order_and_token_for, order_for
 from orders.exceptions import OrderNotFound
 from orders.models import Order
 from storage.downloads import report_download
@@ -33,15 +33,38 @@ answers(KeyShredded, 410, "gone", "The keys of this order are gone: they expired
 answers(KeyBelongsElsewhere, 404, "not_found", "This order has no such key.")
 answers(KeyUnreadable, 503, "integrity", "The key cannot be handed out right now. Our staff know; nothing is lost.")
 answers(OpenedTooOften, 429, "opened_too_often", "It was opened too often. Try again in an hour; nothing is lost.")
-answers_with(exceptions.PermitOpen, lambda err: (409, "permit_open", str(err), None))
-answers_with(exceptions.NotDeliverable, lambda err: (409, "not_deliverable", str(err), None))
-answers_with(exceptions.MoneyStays, lambda err: (409, "money_stays", str(err), None))
-answers_with(exceptions.CodesRefused, lambda err: (422, "codes_refused", str(err), None))
+answers(
+    exceptions.PermitOpen, 409, "permit_open", str, example="A purchase may still deliver it. Wait until that is known."
+)
+answers(
+    exceptions.NotDeliverable,
+    409,
+    "not_deliverable",
+    str,
+    example="It is not paid; nothing was changed.",
+)
+answers(
+    exceptions.MoneyStays,
+    409,
+    "money_stays",
+    str,
+    example="A part of this order is delivered already. Write to us about the money for the rest.",
+)
+answers(
+    exceptions.CodesRefused,
+    422,
+    "codes_refused",
+    str,
+    example="The same code was typed twice. Each unit needs a code of its own.",
+)
+
+KEY_PROBLEMS = (*TOKEN_PROBLEMS, exceptions.NothingStored, exceptions.KeysGone, KeyUnreadable)
 
 
 class FulfillmentStatus(APIView):
     throttle_scope = "read"
 
+    @may_answer(*TOKEN_PROBLEMS)
     @extend_schema(responses=StatusSerializer)
     def get(self, request: Request, order_id: str) -> Response:
         """Show how far the delivery is."""
@@ -51,6 +74,7 @@ class FulfillmentStatus(APIView):
 class DownloadLink(APIView):
     throttle_scope = "read"
 
+    @may_answer(*KEY_PROBLEMS)
     @extend_schema(responses=DownloadLinkSerializer)
     def get(self, request: Request, order_id: str) -> Response:
         """Link to the sealed keys. What a link leads to is ciphertext; `reveal` hands out what opens it."""
@@ -70,6 +94,7 @@ class DownloadLink(APIView):
 class Reveal(APIView):
     throttle_scope = "reveal"
 
+    @may_answer(*KEY_PROBLEMS, KeyShredded, OpenedTooOften)
     @extend_schema(request=RevealRequestSerializer, responses=RevealSerializer)
     def post(self, request: Request, order_id: str) -> Response:
         """Hand out what opens these keys, and log it. May be repeated until the retention ends."""
@@ -100,6 +125,7 @@ def _chosen(keys: list[Key], wanted: list[str] | None) -> list[Key]:
 class DownloadReport(APIView):
     throttle_scope = "reports"
 
+    @may_answer(*TOKEN_PROBLEMS, KeyBelongsElsewhere)
     @extend_schema(request=DownloadReportSerializer, responses={204: None})
     def post(self, request: Request, order_id: str) -> Response:
         """Report how the download of a revealed key ended, so that trouble in browsers reaches the shop's staff."""
@@ -113,6 +139,7 @@ class DownloadReport(APIView):
 class MoneyBack(APIView):
     throttle_scope = "payments"
 
+    @may_answer(*TOKEN_PROBLEMS, exceptions.MoneyStays)
     @extend_schema(request=None, responses={202: StatusSerializer})
     def post(self, request: Request, order_id: str) -> Response:
         """Ask for the money back while the order waits for the supplier; its refund then waits for an address."""
@@ -125,6 +152,7 @@ class MoneyBack(APIView):
 class Deliver(StaffView):
     required_permissions = ("orders.deliver_order",)
 
+    @may_answer(OrderNotFound, exceptions.NotDeliverable, exceptions.PermitOpen, exceptions.CodesRefused)
     @extend_schema(request=DeliverSerializer, responses={202: StatusSerializer})
     def post(self, request: Request, order_id: uuid.UUID) -> Response:
         """Run or retry the delivery; with codes, deliver those."""

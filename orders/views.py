@@ -12,13 +12,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.core.api import Pages, answers, answers_with, json_body, public_answer
+from bitloot.core.api import Pages, answers, json_body, may_answer, public_answer
 from orders import codes, exceptions, idempotency, services
-from orders.access import make_token, order_and_token_for, order_for
+from orders.access import TOKEN_PROBLEMS, make_token, order_and_token_for, order_for
 from orders.addresses import change_address
 from orders.models import Product
 from orders.serializers import (
     LookupSerializer,
+    MessageSerializer,
     OrderAndAddressSerializer,
     OwnOrderSerializer,
     PlacedOrderSerializer,
@@ -51,13 +52,22 @@ answers(
 )
 answers(exceptions.StillRunning, 409, "in_progress", "The first request with this Idempotency-Key is still running.")
 answers(idempotency.BadKey, 400, "bad_idempotency_key", "An Idempotency-Key has 16 to 255 visible ASCII characters.")
-answers_with(
-    exceptions.OrderRefused,
-    lambda err: (422, "invalid", "The order cannot be placed like this; see errors.", err.errors),
+answers(exceptions.OrderRefused, 422, "invalid", "The order cannot be placed like this; see errors.")
+answers(
+    exceptions.AddressStays,
+    409,
+    "address_stays",
+    str,
+    example="This order's address can no longer be changed here. Write to us if it is wrong.",
 )
 
-answers_with(exceptions.AddressStays, lambda err: (409, "address_stays", str(err), None))
-
+IDEMPOTENT_REPLAYED = OpenApiParameter(
+    "Idempotent-Replayed",
+    str,
+    OpenApiParameter.HEADER,
+    description="`true` on an answer that an earlier request with this key got first.",
+    response=[201],
+)
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     str,
@@ -91,8 +101,12 @@ class ProductList(ListAPIView):
 class OrderCreate(APIView):
     throttle_scope = "orders"
 
+    @may_answer(*idempotency.ONCE_PROBLEMS, exceptions.KeySpent)
     @extend_schema(
-        request=PlaceOrderSerializer, responses={201: PlacedOrderSerializer}, parameters=[IDEMPOTENCY_KEY], auth=[]
+        request=PlaceOrderSerializer,
+        responses={201: PlacedOrderSerializer},
+        parameters=[IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED],
+        auth=[],
     )
     def post(self, request: Request) -> Response:
         """Place an order. The answer holds the bearer token for everything about it."""
@@ -133,7 +147,7 @@ def _placed_body(placed: services.Placed) -> dict[str, Any]:
 class OrderLookup(APIView):
     throttle_scope = "lookup"
 
-    @extend_schema(request=LookupSerializer, responses={202: None}, auth=[])
+    @extend_schema(request=LookupSerializer, responses={202: MessageSerializer}, auth=[])
     def post(self, request: Request) -> Response:
         """Mail a fresh link to the order's own address; without `order_id`, one mail with all orders of the address.
 
@@ -149,7 +163,7 @@ class OrderLookup(APIView):
 class CodeByMail(APIView):
     throttle_scope = "lookup"
 
-    @extend_schema(request=OrderAndAddressSerializer, responses={202: None}, auth=[])
+    @extend_schema(request=OrderAndAddressSerializer, responses={202: MessageSerializer}, auth=[])
     def post(self, request: Request) -> Response:
         """Mail six digits to the order's own address, for a link that was cut off. The answer is always the same."""
         asked = OrderAndAddressSerializer(data=json_body(request))
@@ -161,6 +175,7 @@ class CodeByMail(APIView):
 class CodeRedeem(APIView):
     throttle_scope = "lookup"
 
+    @may_answer(exceptions.CodeRefused)
     @extend_schema(request=RedeemSerializer, responses=TokenSerializer, auth=[])
     def post(self, request: Request) -> Response:
         """Exchange a one-time code for the order's bearer."""
@@ -173,6 +188,7 @@ class CodeRedeem(APIView):
 class ChangeAddress(APIView):
     throttle_scope = "lookup"
 
+    @may_answer(*TOKEN_PROBLEMS, exceptions.AddressStays)
     @extend_schema(request=OrderAndAddressSerializer, responses=TokenSerializer)
     def post(self, request: Request) -> Response:
         """Correct the address of an unpaid order. Every link and token ends but the one in this answer."""
@@ -186,6 +202,7 @@ class ChangeAddress(APIView):
 class CloseOtherLinks(APIView):
     throttle_scope = "lookup"
 
+    @may_answer(*TOKEN_PROBLEMS)
     @extend_schema(request=OwnOrderSerializer, responses=TokenSerializer)
     def post(self, request: Request) -> Response:
         """End every link and token of the order but the one in this answer."""

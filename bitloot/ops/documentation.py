@@ -4,24 +4,32 @@ from functools import cache
 from typing import Any
 
 from django.http import HttpResponse
-from drf_spectacular.generators import SchemaGenerator
-from drf_spectacular.renderers import OpenApiYamlRenderer
+from django.utils.cache import patch_vary_headers
 from drf_spectacular.views import SpectacularAPIView
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from bitloot.core.api import public_answer
+from bitloot.ops.schema import make_document
 
 KEPT_SECONDS = 300
 
 
 class Schema(SpectacularAPIView):
+    """YAML, or JSON for who asks for it by `Accept` or by `?format=json`."""
+
     throttle_scope = "read"
+    content_negotiation_class = DefaultContentNegotiation
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        return public_answer(request, _document(), seconds=KEPT_SECONDS, content_type=OpenApiYamlRenderer.media_type)
+        renderer = request.accepted_renderer
+        body = _document(type(renderer))
+        answer = public_answer(request, body, seconds=KEPT_SECONDS, content_type=str(renderer.media_type))
+        patch_vary_headers(answer, ["Accept"])
+        return answer
 
 
 @cache
-def _document() -> bytes:
-    document = SchemaGenerator().get_schema(request=None, public=True)
-    return bytes(OpenApiYamlRenderer().render(document, renderer_context={}))
+def _document(renderer: type[BaseRenderer]) -> bytes:
+    return bytes(renderer().render(make_document(), renderer_context={}))
