@@ -284,7 +284,7 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Order a game key, pay in crypto, open the key. Errors are application/problem+json (RFC 9457).",
     "VERSION": "1.0.0",
     "OAS_VERSION": "3.1.0",
-    "LICENSE": {"name": "MIT", "identifier": "MIT"},
+    "LICENSE": {"name": "MIT", "url": "https://opensource.org/license/mit"},
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVERS": [{"url": SITE_URL}] if SITE_URL else [],
     "TAGS": [

@@ -5,7 +5,7 @@ from orders.serializers import IdField, StrictSerializer, TextField
 from storage.downloads import DownloadResult
 
 
-class StatusSerializer(serializers.Serializer):
+class DeliveryStatusSerializer(serializers.Serializer):
     order_id = serializers.UUIDField()
     status = serializers.ChoiceField(choices=["pending", "processing", "fulfilled", "failed"])
     error = serializers.CharField(required=False)

@@ -13,11 +13,11 @@ from fulfillment import by_hand, exceptions, services
 from fulfillment.money_back import give_money_back
 from fulfillment.serializers import (
     DeliverSerializer,
+    DeliveryStatusSerializer,
     DownloadLinkSerializer,
     DownloadReportSerializer,
     RevealRequestSerializer,
     RevealSerializer,
-    StatusSerializer,
 )
 from orders.access import TOKEN_PROBLEMS, order_and_token_for, order_for
 from orders.exceptions import OrderNotFound
@@ -65,7 +65,7 @@ class FulfillmentStatus(APIView):
     throttle_scope = "read"
 
     @may_answer(*TOKEN_PROBLEMS)
-    @extend_schema(responses=StatusSerializer)
+    @extend_schema(responses=DeliveryStatusSerializer)
     def get(self, request: Request, order_id: str) -> Response:
         """Show how far the delivery is."""
         return Response(status_body(order_for(request, order_id)))
@@ -140,7 +140,7 @@ class MoneyBack(APIView):
     throttle_scope = "payments"
 
     @may_answer(*TOKEN_PROBLEMS, exceptions.MoneyStays)
-    @extend_schema(request=None, responses={202: StatusSerializer})
+    @extend_schema(request=None, responses={202: DeliveryStatusSerializer})
     def post(self, request: Request, order_id: str) -> Response:
         """Ask for the money back while the order waits for the supplier; its refund then waits for an address."""
         order = order_for(request, order_id)
@@ -153,7 +153,7 @@ class Deliver(StaffView):
     required_permissions = ("orders.deliver_order",)
 
     @may_answer(OrderNotFound, exceptions.NotDeliverable, exceptions.PermitOpen, exceptions.CodesRefused)
-    @extend_schema(request=DeliverSerializer, responses={202: StatusSerializer})
+    @extend_schema(request=DeliverSerializer, responses={202: DeliveryStatusSerializer})
     def post(self, request: Request, order_id: uuid.UUID) -> Response:
         """Run or retry the delivery; with codes, deliver those."""
         asked = DeliverSerializer(data=json_body(request))

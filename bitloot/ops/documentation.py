@@ -7,7 +7,6 @@ from django.http import HttpResponse
 from django.utils.cache import patch_vary_headers
 from drf_spectacular.views import SpectacularAPIView
 from rest_framework.negotiation import DefaultContentNegotiation
-from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from bitloot.core.api import public_answer
@@ -23,13 +22,14 @@ class Schema(SpectacularAPIView):
     content_negotiation_class = DefaultContentNegotiation
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        renderer = request.accepted_renderer
-        body = _document(type(renderer))
-        answer = public_answer(request, body, seconds=KEPT_SECONDS, content_type=str(renderer.media_type))
+        media_type = request.accepted_renderer.media_type
+        answer = public_answer(request, _document(media_type), seconds=KEPT_SECONDS, content_type=media_type)
         patch_vary_headers(answer, ["Accept"])
         return answer
 
 
 @cache
-def _document(renderer: type[BaseRenderer]) -> bytes:
-    return bytes(renderer().render(make_document(), renderer_context={}))
+def _document(media_type: str) -> bytes:
+    renderer: Any = next(each for each in Schema.renderer_classes if each.media_type == media_type)()
+    rendered: bytes = renderer.render(make_document(), renderer_context={})
+    return rendered

@@ -50,6 +50,14 @@ _OPERATIONS = {
     "admin_payments_orders_fulfillment_retrieve": "staff_read_fulfillment",
     "admin_webhook_logs_replay_create": "staff_replay_webhook",
 }
+_PARAMETERS = {
+    "name": "The decision, as the row's `decisions` name it.",
+    "status": "Only rows in this status.",
+    "kind": "Only rows of this kind.",
+    "order": "Only rows of this order.",
+    "payment": "Only rows of this payment.",
+    "page": "The page, from 1 on; instead of `offset`.",
+}
 _STAFF_VERBS = {"list": "list", "retrieve": "read", "decisions_create": "decide"}
 _TAGS = {"products": "Products", "orders": "Orders", "payments": "Payments", "fulfillment": "Keys"}
 
@@ -85,10 +93,14 @@ _STAFF_ONLY = (
 class Operation(AutoSchema):
     """Takes a route's own problems from `may_answer`, and adds those that every route like it has."""
 
-    def get_operation(self, *where: Any) -> dict[str, Any] | None:  # type: ignore[override]
+    def get_operation(self, *where: Any) -> dict[str, Any] | None:
         operation = super().get_operation(*where)
         if operation is not None:
             operation.setdefault("security", [])  # anybody may call it
+            for parameter in operation.get("parameters", []):
+                parameter.setdefault("description", _parameter_words(parameter["name"]))
+                if parameter["name"] == "order_id":  # text in some addresses: what is no id gets the usual 404
+                    parameter["schema"] = {"type": "string", "format": "uuid"}
         return operation
 
     def get_operation_id(self) -> str:
@@ -193,7 +205,8 @@ def only_api(endpoints: Endpoints, **_: Any) -> Endpoints:
 
 def add_shared_parts(result: dict[str, Any], request: HttpRequest | None, **_: Any) -> dict[str, Any]:
     """Add the shape that every problem has, the order's bearer, and whom to write to."""
-    result["info"]["contact"] = {"name": settings.STORE_NAME, "email": settings.SUPPORT_EMAIL}
+    contact = {"name": settings.STORE_NAME, "url": settings.SITE_URL, "email": settings.SUPPORT_EMAIL}
+    result["info"]["contact"] = contact
     components = result["components"]
     components["securitySchemes"]["orderBearer"] = {
         "type": "http",
@@ -231,6 +244,12 @@ _PROBLEM = {
         },
     },
 }
+
+
+def _parameter_words(name: str) -> str:
+    if name.endswith("_id") and name not in ("external_id", "reservation_id"):
+        return f"The {name.removesuffix('_id')}'s id."
+    return _PARAMETERS.get(name, f"Only rows with this {name.replace('_', ' ')}.")
 
 
 def _one_of(refs: dict[str, dict[str, str]]) -> dict[str, Any]:
