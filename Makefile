@@ -26,7 +26,7 @@ help:
 	@echo "make check    style, types, translations, layers, migrations, production settings, API document, documents"
 	@echo "make openapi  docs/openapi.yaml anew; make openapi-changes: what changed for callers since the last release (or BASE=…)"
 	@echo "make sdk      typed clients for Python and TypeScript, into sdk/"
-	@echo "make docs     the documents as a site, into var/site/ (SERVE=1 serves it)"
+	@echo "make docs     the documents as a site, into var/site/ (SERVE=1 serves it while you write)"
 	@echo "make drawing  floors, rooms, their lines and what each imports"
 	@echo "make install  .venv with what the store runs on"
 	@echo "make lock     requirements*.txt anew from requirements*.in"

@@ -46,6 +46,7 @@ def _style() -> bool:
             "types": [sys.executable, "-m", "mypy", "."],
             "translations": [sys.executable, "-m", "tools.dev.messages", "--check"],
             "layers": [str(BIN / "lint-imports"), "--no-cache"],
+            "documents": [sys.executable, "-m", "tools.dev.docs"],
         },
         environment,
     )
