@@ -6,6 +6,7 @@ EXIT ?=
 SEED ?=
 QUICK ?=
 BASE ?=
+ONLY ?=
 SERVE ?=
 VENV_PYTHON := .venv/bin/python
 # A .venv that cannot do this was not finished, or its Python is gone: it is made anew.
@@ -17,7 +18,7 @@ COMPILE := $(VENV_PYTHON) -m uv pip compile --upgrade --universal --generate-has
 	--quiet --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help install install-dev demo run test check openapi openapi-changes sdk docs drawing lock digests bench chaos nightly screenshots
+.PHONY: FORCE help install install-dev demo run test check openapi openapi-changes sdk docs test-matrix drawing lock digests bench chaos nightly screenshots
 
 help:
 	@echo "make demo     a throw-away store, a scripted customer buys a key (PORT=8000, EXIT=1 ends by itself)"
@@ -34,6 +35,7 @@ help:
 	@echo "make bench    rates and costs of the hot paths, as one table"
 	@echo "make chaos    bought once, never lost: the proof (SEED=1; QUICK=1 is a selection of three minutes)"
 	@echo "make screenshots  every page in every state, phone and desktop, light and dark, into var/screenshots/"
+	@echo "make test-matrix  the quick tests on each Python here and each Django it runs (ONLY=3.13/6.1 is one pair)"
 	@echo "make nightly  more examples, longer kills"
 
 # Any Python that a machine calls python3 reads this.
@@ -93,6 +95,9 @@ openapi-changes: install-dev
 
 sdk: install-dev
 	@$(VENV_PYTHON) -m tools.dev.sdk
+
+test-matrix: install-dev
+	@$(VENV_PYTHON) -m tools.dev.versions $(if $(ONLY),--only "$(ONLY)")
 
 docs: install-dev
 	@$(VENV_PYTHON) -m tools.dev.docs $(if $(filter-out 0,$(SERVE)),--serve)

@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.db.models.functions import Now, Upper
 
 from bitloot.core import queries
+from bitloot.core.clock import Later
 from orders.choices import OrderReason, OrderStatus
 from orders.models.product import MAX_QUANTITY, Product
 from orders.signals import order_paid, order_refund_due
@@ -79,7 +80,7 @@ class Order(StatusRow):
     )
     link_generation = models.PositiveIntegerField(default=1, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
-    expires_at = models.DateTimeField(db_default=Now() + PAYABLE_FOR, editable=False)
+    expires_at = models.DateTimeField(db_default=Later(int(PAYABLE_FOR.total_seconds())), editable=False)
     paid_at = models.DateTimeField(null=True, blank=True, editable=False)
     fulfilled_at = models.DateTimeField(null=True, blank=True, editable=False)
 

@@ -1,4 +1,4 @@
-"""`make docs`: the documents as a site, under var/site/. A dead link, a missing anchor or a page in no menu is an error."""
+"""`make docs`: the documents as a site, var/site/. A dead link, a missing anchor and a page in no menu are errors."""
 
 import re
 import shutil
