@@ -5,6 +5,9 @@ SANDBOX_PORT ?=
 EXIT ?=
 SEED ?=
 QUICK ?=
+BASE ?=
+ONLY ?=
+SERVE ?=
 VENV_PYTHON := .venv/bin/python
 # A .venv that cannot do this was not finished, or its Python is gone: it is made anew.
 BROKEN := $(shell { $(VENV_PYTHON) -c "import pip, django"; } >/dev/null 2>&1 || echo broken)
@@ -15,13 +18,16 @@ COMPILE := $(VENV_PYTHON) -m uv pip compile --upgrade --universal --generate-has
 	--quiet --no-header --no-annotate --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help install install-dev demo run test check drawing lock digests bench chaos nightly screenshots
+.PHONY: FORCE help install install-dev demo run test check openapi openapi-changes sdk docs test-matrix drawing lock digests bench chaos nightly screenshots
 
 help:
 	@echo "make demo     a throw-away store, a scripted customer buys a key (PORT=8000, EXIT=1 ends by itself)"
 	@echo "make run      the same store kept under var/, without the customer"
 	@echo "make test     every test, on SQLite and on PostgreSQL with Redis, with the coverage gates"
-	@echo "make check    style, types, translations, layers, migrations, production settings, API schema"
+	@echo "make check    style, types, translations, layers, migrations, production settings, API document, documents"
+	@echo "make openapi  docs/openapi.yaml anew; make openapi-changes: what changed for callers since the last release (or BASE=…)"
+	@echo "make sdk      typed clients for Python and TypeScript, into sdk/"
+	@echo "make docs     the documents as a site, into var/site/ (SERVE=1 serves it while you write)"
 	@echo "make drawing  floors, rooms, their lines and what each imports"
 	@echo "make install  .venv with what the store runs on"
 	@echo "make lock     requirements*.txt anew from requirements*.in"
@@ -29,6 +35,7 @@ help:
 	@echo "make bench    rates and costs of the hot paths, as one table"
 	@echo "make chaos    bought once, never lost: the proof (SEED=1; QUICK=1 is a selection of three minutes)"
 	@echo "make screenshots  every page in every state, phone and desktop, light and dark, into var/screenshots/"
+	@echo "make test-matrix  the quick tests on each Python here and each Django it runs (ONLY=3.13/6.1 is one pair)"
 	@echo "make nightly  more examples, longer kills"
 
 # Any Python that a machine calls python3 reads this.
@@ -79,6 +86,21 @@ test: install-dev
 
 check: install-dev
 	@$(VENV_PYTHON) -m tools.dev.check
+
+openapi: install-dev
+	@$(VENV_PYTHON) -m tools.dev.openapi
+
+openapi-changes: install-dev
+	@$(VENV_PYTHON) -m tools.dev.openapi --changes $(BASE)
+
+sdk: install-dev
+	@$(VENV_PYTHON) -m tools.dev.sdk
+
+test-matrix: install-dev
+	@$(VENV_PYTHON) -m tools.dev.versions $(if $(ONLY),--only "$(ONLY)")
+
+docs: install-dev
+	@$(VENV_PYTHON) -m tools.dev.docs $(if $(filter-out 0,$(SERVE)),--serve)
 
 drawing: install-dev
 	@$(VENV_PYTHON) -m tools.dev.drawing

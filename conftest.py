@@ -17,7 +17,7 @@ from bitloot.tests.services import Sandbox, own_store, require, running_sandbox
 from tools.dev.supervise import Store
 from tools.dev.testenv import PROFILE, RUN
 
-NEEDS = ("postgres", "redis", "nginx", "node", "browser", "broker", "production")
+NEEDS = ("postgres", "redis", "nginx", "node", "npm", "browser", "broker", "production")
 
 SMALL_ROLE = f"bitloot_app_{RUN}"
 
@@ -36,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Each test's client would look for every static file there is.
     settings.WHITENOISE_AUTOREFRESH = True
+    settings.MIDDLEWARE = ["bitloot.tests.documented.Documented", *settings.MIDDLEWARE]
     if settings.DATABASE_URL:
         # Tests of races have each of their threads hold a connection at a barrier; a worker's four would never do.
         settings.DATABASES["default"]["OPTIONS"]["pool"]["max_size"] = 24

@@ -289,7 +289,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_PERMISSION_CLASSES": ["bitloot.core.clients.ClientMay"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["bitloot.core.api.StrictJSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "bitloot.ops.schema.Described",
+    "DEFAULT_SCHEMA_CLASS": "bitloot.ops.schema.Operation",
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "bitloot.core.api.JsonOnlyNegotiation",
     "EXCEPTION_HANDLER": "bitloot.core.api.problem_handler",
     "DEFAULT_THROTTLE_CLASSES": ["bitloot.core.api.ScaledThrottle"],
@@ -312,6 +312,8 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "BitLoot",
     "DESCRIPTION": "Order a game key, pay in crypto, open the key. Errors are application/problem+json (RFC 9457).",
     "VERSION": "1.0.0",
+    "OAS_VERSION": "3.1.0",
+    "LICENSE": {"name": "MIT", "url": "https://opensource.org/license/mit"},
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVERS": [{"url": SITE_URL}] if SITE_URL else [],
     "TAGS": [
@@ -332,9 +334,8 @@ SPECTACULAR_SETTINGS = {
     "PREPROCESSING_HOOKS": ["bitloot.ops.schema.only_api"],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "bitloot.ops.schema.add_problem",
+        "bitloot.ops.schema.add_shared_parts",
         "bitloot.ops.schema.add_webhooks",
-        "bitloot.ops.schema.polish",
     ],
 }
 

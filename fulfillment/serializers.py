@@ -1,11 +1,11 @@
 from rest_framework import serializers
 
 from fulfillment.kinguin.keys import MAX_TEXT_BYTES
-from orders.serializers import StrictSerializer, TextField
+from orders.serializers import IdField, StrictSerializer, TextField
 from storage.downloads import DownloadResult
 
 
-class StatusSerializer(serializers.Serializer):
+class DeliveryStatusSerializer(serializers.Serializer):
     order_id = serializers.UUIDField()
     status = serializers.ChoiceField(choices=["pending", "processing", "fulfilled", "failed"])
     error = serializers.CharField(required=False)
@@ -36,7 +36,7 @@ class OpenableKeySerializer(StoredKeySerializer):
 
 class RevealRequestSerializer(StrictSerializer):
     keys = serializers.ListField(
-        child=TextField(max_length=36),
+        child=IdField(),
         required=False,
         min_length=1,
         max_length=90,
@@ -56,7 +56,7 @@ class DownloadReportSerializer(StrictSerializer):
 
 
 class CodeSerializer(StrictSerializer):
-    item = TextField(max_length=36)
+    item = IdField()
     serial = TextField(max_length=MAX_TEXT_BYTES)
 
 

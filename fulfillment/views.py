@@ -8,20 +8,20 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.core.api import answers, answers_with, client_network, has_body, json_body
+from bitloot.core.api import answers, client_network, has_body, json_body, may_answer
 from bitloot.core.clients import Scope
 from bitloot.core.staff_api import StaffView
 from fulfillment import by_hand, exceptions, services
 from fulfillment.money_back import give_money_back
 from fulfillment.serializers import (
     DeliverSerializer,
+    DeliveryStatusSerializer,
     DownloadLinkSerializer,
     DownloadReportSerializer,
     RevealRequestSerializer,
     RevealSerializer,
-    StatusSerializer,
 )
-from orders.access import order_and_way_for, order_for
+from orders.access import TOKEN_PROBLEMS, order_and_way_for, order_for
 from orders.exceptions import OrderNotFound
 from orders.models import Order
 from storage.downloads import report_download
@@ -37,17 +37,40 @@ answers(KeyShredded, 410, "gone", _("The keys of this order are gone: they expir
 answers(KeyBelongsElsewhere, 404, "not_found", _("This order has no such key."))
 answers(KeyUnreadable, 503, "integrity", _("The key cannot be handed out right now. Our staff know; nothing is lost."))
 answers(OpenedTooOften, 429, "opened_too_often", _("It was opened too often. Try again in an hour; nothing is lost."))
-answers_with(exceptions.PermitOpen, lambda err: (409, "permit_open", str(err), None))
-answers_with(exceptions.NotDeliverable, lambda err: (409, "not_deliverable", str(err), None))
-answers_with(exceptions.MoneyStays, lambda err: (409, "money_stays", str(err), None))
-answers_with(exceptions.CodesRefused, lambda err: (422, "codes_refused", str(err), None))
+answers(
+    exceptions.PermitOpen, 409, "permit_open", str, example="A purchase may still deliver it. Wait until that is known."
+)
+answers(
+    exceptions.NotDeliverable,
+    409,
+    "not_deliverable",
+    str,
+    example="It is not paid; nothing was changed.",
+)
+answers(
+    exceptions.MoneyStays,
+    409,
+    "money_stays",
+    str,
+    example="A part of this order is delivered already. Write to us about the money for the rest.",
+)
+answers(
+    exceptions.CodesRefused,
+    422,
+    "codes_refused",
+    str,
+    example="The same code was typed twice. Each unit needs a code of its own.",
+)
+
+KEY_PROBLEMS = (*TOKEN_PROBLEMS, exceptions.NothingStored, exceptions.KeysGone, KeyUnreadable)
 
 
 class FulfillmentStatus(APIView):
     throttle_scope = "read"
     key_scopes = {"GET": Scope.READ}
 
-    @extend_schema(responses=StatusSerializer)
+    @may_answer(*TOKEN_PROBLEMS)
+    @extend_schema(responses=DeliveryStatusSerializer)
     def get(self, request: Request, order_id: str) -> Response:
         """Show how far the delivery is."""
         return Response(status_body(order_for(request, order_id)))
@@ -57,6 +80,7 @@ class DownloadLink(APIView):
     throttle_scope = "read"
     key_scopes = {"GET": Scope.KEYS}
 
+    @may_answer(*KEY_PROBLEMS)
     @extend_schema(responses=DownloadLinkSerializer)
     def get(self, request: Request, order_id: str) -> Response:
         """Link to the sealed keys. What a link leads to is ciphertext; `reveal` hands out what opens it."""
@@ -77,6 +101,7 @@ class Reveal(APIView):
     throttle_scope = "reveal"
     key_scopes = {"POST": Scope.KEYS}
 
+    @may_answer(*KEY_PROBLEMS, KeyShredded, OpenedTooOften)
     @extend_schema(request=RevealRequestSerializer, responses=RevealSerializer)
     def post(self, request: Request, order_id: str) -> Response:
         """Hand out what opens these keys, and log it. May be repeated until the retention ends."""
@@ -108,6 +133,7 @@ class DownloadReport(APIView):
     throttle_scope = "reports"
     key_scopes = {"POST": Scope.KEYS}
 
+    @may_answer(*TOKEN_PROBLEMS, KeyBelongsElsewhere)
     @extend_schema(request=DownloadReportSerializer, responses={204: None})
     def post(self, request: Request, order_id: str) -> Response:
         """Report how the download of a revealed key ended, so that trouble in browsers reaches the shop's staff."""
@@ -122,7 +148,8 @@ class MoneyBack(APIView):
     throttle_scope = "payments"
     key_scopes = {"POST": Scope.REFUNDS}
 
-    @extend_schema(request=None, responses={202: StatusSerializer})
+    @may_answer(*TOKEN_PROBLEMS, exceptions.MoneyStays)
+    @extend_schema(request=None, responses={202: DeliveryStatusSerializer})
     def post(self, request: Request, order_id: str) -> Response:
         """Ask for the money back while the order waits for the supplier; its refund then waits for an address."""
         order = order_for(request, order_id)
@@ -134,7 +161,8 @@ class MoneyBack(APIView):
 class Deliver(StaffView):
     required_permissions = ("orders.deliver_order",)
 
-    @extend_schema(request=DeliverSerializer, responses={202: StatusSerializer})
+    @may_answer(OrderNotFound, exceptions.NotDeliverable, exceptions.PermitOpen, exceptions.CodesRefused)
+    @extend_schema(request=DeliverSerializer, responses={202: DeliveryStatusSerializer})
     def post(self, request: Request, order_id: uuid.UUID) -> Response:
         """Run or retry the delivery; with codes, deliver those."""
         asked = DeliverSerializer(data=json_body(request))

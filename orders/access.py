@@ -25,6 +25,8 @@ _PURPOSES: dict[str, LinkPurpose] = {"a": "api", "m": "mail"}
 _MARKS = {purpose: mark for mark, purpose in _PURPOSES.items()}
 # A mailed link is what a customer still has after a year; a program or a tab can ask for a new token at any time.
 LIVES: dict[LinkPurpose, timedelta] = {"api": timedelta(days=30), "mail": timedelta(days=400)}
+# What `order_for` and its like raise.
+TOKEN_PROBLEMS = (OrderNotFound, LinkReplaced, LinkExpired)
 
 
 class Token(NamedTuple):

@@ -24,6 +24,9 @@ class BadKey(Exception):
     """The header is not 16 to 255 visible ASCII characters."""
 
 
+ONCE_PROBLEMS = (BadKey, KeyReused, StillRunning)
+
+
 @dataclass(frozen=True)
 class Once:
     object_id: uuid.UUID

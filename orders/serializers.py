@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.utils.translation import gettext as _
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from orders.choices import OrderStatus
@@ -31,6 +32,20 @@ class TextField(serializers.CharField):
         return super().to_internal_value(data)
 
 
+@extend_schema_field({"type": "string", "format": "uuid", "maxLength": 36})
+class IdField(TextField):
+    """An order's id as text: what is none is answered like an order that is not there."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_length=36, **options)
+
+
+@extend_schema_field({"type": "string", "format": "email", "maxLength": 254})
+class AddressField(TextField):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_length=254, **options)
+
+
 class WholeNumberField(serializers.IntegerField):
     def to_internal_value(self, data: Any) -> int:
         if isinstance(data, bool) or not isinstance(data, int):
@@ -44,7 +59,7 @@ class LineSerializer(StrictSerializer):
 
 
 class PlaceOrderSerializer(StrictSerializer):
-    email = TextField(max_length=254)
+    email = AddressField()
     items = serializers.ListField(child=LineSerializer(), min_length=1, max_length=4 * MAX_LINES)
 
     def lines(self) -> list[Line]:
@@ -64,26 +79,30 @@ class OrderFilterSerializer(serializers.Serializer):
 
 
 class LookupSerializer(StrictSerializer):
-    order_id = TextField(max_length=36, required=False, help_text="Without it: all orders of the address.")
-    email = TextField(max_length=254)
+    order_id = IdField(required=False, help_text="Without it: all orders of the address.")
+    email = AddressField()
 
 
 class OrderAndAddressSerializer(StrictSerializer):
-    order_id = TextField(max_length=36)
-    email = TextField(max_length=254)
+    order_id = IdField()
+    email = AddressField()
 
 
 class RedeemSerializer(StrictSerializer):
-    order_id = TextField(max_length=36)
+    order_id = IdField()
     code = TextField(max_length=120, help_text="From the page's address after a checkout, or six digits from the mail.")
 
 
 class OwnOrderSerializer(StrictSerializer):
-    order_id = TextField(max_length=36)
+    order_id = IdField()
 
 
 class TokenSerializer(serializers.Serializer):
     access_token = serializers.CharField(help_text="Bearer token for everything about this order. Keep it safe.")
+
+
+class MessageSerializer(serializers.Serializer):
+    message = serializers.CharField()
 
 
 class OrderItemSerializer(serializers.Serializer):

@@ -10,15 +10,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.core.api import Pages, answers, answers_with, json_body
+from bitloot.core.api import Pages, answers, json_body, may_answer
 from bitloot.core.clients import Scope, client_of
 from orders import codes, exceptions, idempotency, services
-from orders.access import make_token, order_and_way_for, order_for
+from orders.access import TOKEN_PROBLEMS, make_token, order_and_way_for, order_for
 from orders.addresses import change_address
 from orders.models import Order
 from orders.serializers import (
     ListedOrderSerializer,
     LookupSerializer,
+    MessageSerializer,
     OrderAndAddressSerializer,
     OrderFilterSerializer,
     OwnOrderSerializer,
@@ -63,13 +64,22 @@ answers(
 )
 answers(exceptions.StillRunning, 409, "in_progress", _("The first request with this Idempotency-Key is still running."))
 answers(idempotency.BadKey, 400, "bad_idempotency_key", _("An Idempotency-Key has 16 to 255 visible ASCII characters."))
-answers_with(
-    exceptions.OrderRefused,
-    lambda err: (422, "invalid", _("The order cannot be placed like this; see errors."), err.errors),
+answers(exceptions.OrderRefused, 422, "invalid", _("The order cannot be placed like this; see errors."))
+answers(
+    exceptions.AddressStays,
+    409,
+    "address_stays",
+    str,
+    example="This order's address can no longer be changed here. Write to us if it is wrong.",
 )
 
-answers_with(exceptions.AddressStays, lambda err: (409, "address_stays", str(err), None))
-
+IDEMPOTENT_REPLAYED = OpenApiParameter(
+    "Idempotent-Replayed",
+    str,
+    OpenApiParameter.HEADER,
+    description="`true` on an answer that an earlier request with this key got first.",
+    response=[201],
+)
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
     str,
@@ -83,6 +93,7 @@ class Orders(ListAPIView):
 
     # Whether what is ordered can be had; an app above knows, and gives this to `as_view`.
     check: services.Check = staticmethod(lambda _lines: None)
+    also_answers: tuple[type[Exception], ...] = ()  # what `check` raises
 
     throttle_scope = "orders"
     key_scopes = {"GET": Scope.READ, "POST": Scope.PLACE}
@@ -103,12 +114,18 @@ class Orders(ListAPIView):
         own = Order.objects.filter(placed_with=client.id, **asked.conditions())
         return own.prefetch_related("items__product").order_by("-created_at", "-id")
 
+    @may_answer(exceptions.OwnOnly)
     @extend_schema(responses=ListedOrderSerializer(many=True), parameters=[OrderFilterSerializer])
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """List the orders that were placed with this API key, the newest first."""
         return super().get(request, *args, **kwargs)
 
-    @extend_schema(request=PlaceOrderSerializer, responses={201: PlacedOrderSerializer}, parameters=[IDEMPOTENCY_KEY])
+    @may_answer(*idempotency.ONCE_PROBLEMS, exceptions.KeySpent, exceptions.TooManyUnpaid)
+    @extend_schema(
+        request=PlaceOrderSerializer,
+        responses={201: PlacedOrderSerializer},
+        parameters=[IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED],
+    )
     def post(self, request: Request) -> Response:
         """Place an order. The answer holds the bearer token for everything about it, unless an API key placed it."""
         asked = PlaceOrderSerializer(data=json_body(request))
@@ -153,7 +170,7 @@ def _placed_body(placed: services.Placed) -> dict[str, Any]:
 class OrderLookup(APIView):
     throttle_scope = "lookup"
 
-    @extend_schema(request=LookupSerializer, responses={202: None}, auth=[])
+    @extend_schema(request=LookupSerializer, responses={202: MessageSerializer})
     def post(self, request: Request) -> Response:
         """Mail a fresh link to the order's own address; without `order_id`, one mail with all orders of the address.
 
@@ -169,7 +186,7 @@ class OrderLookup(APIView):
 class CodeByMail(APIView):
     throttle_scope = "lookup"
 
-    @extend_schema(request=OrderAndAddressSerializer, responses={202: None}, auth=[])
+    @extend_schema(request=OrderAndAddressSerializer, responses={202: MessageSerializer})
     def post(self, request: Request) -> Response:
         """Mail six digits to the order's own address, for a link that was cut off. The answer is always the same."""
         asked = OrderAndAddressSerializer(data=json_body(request))
@@ -181,7 +198,8 @@ class CodeByMail(APIView):
 class CodeRedeem(APIView):
     throttle_scope = "lookup"
 
-    @extend_schema(request=RedeemSerializer, responses=TokenSerializer, auth=[])
+    @may_answer(exceptions.CodeRefused)
+    @extend_schema(request=RedeemSerializer, responses=TokenSerializer)
     def post(self, request: Request) -> Response:
         """Exchange a one-time code for the order's bearer."""
         asked = RedeemSerializer(data=json_body(request))
@@ -193,6 +211,7 @@ class CodeRedeem(APIView):
 class ChangeAddress(APIView):
     throttle_scope = "lookup"
 
+    @may_answer(*TOKEN_PROBLEMS, exceptions.AddressStays)
     @extend_schema(request=OrderAndAddressSerializer, responses=TokenSerializer)
     def post(self, request: Request) -> Response:
         """Correct the address of an unpaid order. Every link and token ends but the one in this answer."""
@@ -206,6 +225,7 @@ class ChangeAddress(APIView):
 class CloseOtherLinks(APIView):
     throttle_scope = "lookup"
 
+    @may_answer(*TOKEN_PROBLEMS)
     @extend_schema(request=OwnOrderSerializer, responses=TokenSerializer)
     def post(self, request: Request) -> Response:
         """End every link and token of the order but the one in this answer."""

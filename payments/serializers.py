@@ -11,7 +11,7 @@ from rest_framework import serializers
 
 from bitloot.core.money import plain
 from bitloot.core.sentences import Words
-from orders.serializers import StrictSerializer, TextField
+from orders.serializers import IdField, StrictSerializer, TextField
 from payments.balance import is_noticeable, surplus_of
 from payments.choices import ReviewReason
 from payments.explorers import transaction_url
@@ -52,7 +52,7 @@ class CoinsSerializer(serializers.Serializer):
 
 
 class StartPaymentSerializer(StrictSerializer):
-    order_id = TextField(max_length=36)
+    order_id = IdField()
     pay_currency = TextField(max_length=32)
 
 
@@ -94,7 +94,10 @@ class RefundSerializer(serializers.ModelSerializer):
     address = serializers.CharField(help_text="The newest one given; once sent, the one that was paid.")
     extra_id = serializers.CharField()
     rests_until = serializers.DateTimeField(
-        source="destination.rests_until", default=None, help_text="Nothing is sent before: the address was changed."
+        source="destination.rests_until",
+        default=None,
+        allow_null=True,
+        help_text="Nothing is sent before: the address was changed.",
     )
     takes_memo = serializers.BooleanField(read_only=True)
     needs_memo = serializers.BooleanField(read_only=True)
@@ -114,14 +117,14 @@ class RefundSerializer(serializers.ModelSerializer):
 
 
 class RefundAddressSerializer(StrictSerializer):
-    order_id = TextField(max_length=36)
+    order_id = IdField()
     refund = serializers.UUIDField()
     address = TextField(max_length=200)
     extra_id = TextField(max_length=100, required=False, allow_blank=True)
 
 
 class SurplusSerializer(StrictSerializer):
-    order_id = TextField(max_length=36)
+    order_id = IdField()
 
 
 class CreatingSerializer(serializers.Serializer):

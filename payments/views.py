@@ -5,10 +5,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.core.api import answers, answers_with, client_network, json_body
+from bitloot.core.api import answers, client_network, json_body, may_answer
 from bitloot.core.clients import Scope
 from bitloot.core.money import money
-from orders.access import order_and_way_for, order_for
+from orders.access import TOKEN_PROBLEMS, order_and_way_for, order_for
 from payments import coins, exceptions, refunds
 from payments.models import Refund
 from payments.refund_addresses import give_address
@@ -38,32 +38,50 @@ answers(
     "provider_unavailable",
     gettext_lazy("The payment provider did not answer. Nothing was charged; try again."),
 )
-answers_with(
+answers(
     exceptions.ProviderBusy,
+    503,
+    "provider_busy",
     lambda err: (
-        503,
-        "provider_busy",
         _("Many customers are choosing a coin right now. Nothing was charged; try again in %(seconds)s seconds.")
-        % {"seconds": err.retry_after},
-        None,
+        % {"seconds": err.retry_after}
     ),
+    example="Many customers are choosing a coin right now. Nothing was charged; try again in 5 seconds.",
 )
-answers_with(exceptions.TooManyQuotes, lambda err: (429, "too_many_quotes", _quotes_sentence(err), None))
+answers(
+    exceptions.TooManyQuotes,
+    429,
+    "too_many_quotes",
+    lambda err: _quotes_sentence(err),  # noqa: PLW0108  (defined below)
+    example="This order has enough open payments. Choose one of their coins, or another one in 12 minutes.",
+)
 answers(
     exceptions.NoSurplus,
     409,
     "no_surplus",
     gettext_lazy("There is no surplus to send back, or it is going back already."),
 )
-answers_with(exceptions.AddressRefused, lambda err: (422, "address_refused", str(err), None))
-answers_with(exceptions.TooSmall, lambda err: (422, "below_minimum", _minimum_sentence(err), None))
+answers(
+    exceptions.AddressRefused,
+    422,
+    "address_refused",
+    str,
+    example="This is not an address for Bitcoin. Copy it from your wallet as it is.",
+)
+answers(
+    exceptions.TooSmall,
+    422,
+    "below_minimum",
+    lambda err: _minimum_sentence(err),  # noqa: PLW0108  (defined below)
+    example="This order is below the minimum of BTC, 19.00 EUR. Choose another coin or order more.",
+)
 
 
 class CoinList(APIView):
     throttle_scope = "read"
     key_scopes = {"GET": Scope.PRODUCTS}
 
-    @extend_schema(responses=CoinsSerializer, auth=[])
+    @extend_schema(responses=CoinsSerializer)
     def get(self, request: Request) -> Response:
         """List the coins on offer, the most used first, with minimum and price where the provider says them."""
         return Response({"currencies": CoinSerializer(coins.offered(), many=True).data})
@@ -73,6 +91,7 @@ class RefundAddress(APIView):
     throttle_scope = "payments"
     key_scopes = {"POST": Scope.REFUNDS}
 
+    @may_answer(*TOKEN_PROBLEMS, exceptions.AddressRefused)
     @extend_schema(request=RefundAddressSerializer, responses=RefundSerializer)
     def post(self, request: Request) -> Response:
         """Give the address that the coins of a refund go to; one that replaces another rests before it is paid."""
@@ -95,6 +114,7 @@ class RefundSurplus(APIView):
     throttle_scope = "payments"
     key_scopes = {"POST": Scope.REFUNDS}
 
+    @may_answer(*TOKEN_PROBLEMS, exceptions.NoSurplus)
     @extend_schema(request=SurplusSerializer, responses={201: RefundSerializer})
     def post(self, request: Request) -> Response:
         """Ask for what came beyond the price; its refund then waits for an address."""

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
@@ -41,21 +41,48 @@ BUSY = gettext_lazy("The shop is busy. Try again in a moment.")
 # answering them.
 CHEAP_SCOPES = frozenset({"read", "staff"})
 
-# Filled by the apps above: a domain error becomes (status, code, sentence).
-DomainProblem = Callable[[Any], tuple[int, str, Words, dict[str, Any] | None]]
-_domain_problems: dict[type[Exception], DomainProblem] = {}
+
+class Answer(NamedTuple):
+    """Which problem an exception is for our API."""
+
+    status: int
+    code: str
+    detail: "Words | Callable[[Any], Words]"
+    example: str
 
 
-def answers(error: type[Exception], status: int, code: str, detail: Words) -> None:
-    """Declare which problem an exception of the domain is for our API."""
-    _domain_problems[error] = lambda _err: (status, code, detail, None)
+# Filled by the apps above.
+DOMAIN_ANSWERS: dict[type[Exception], Answer] = {}
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
-def answers_with(error: type[Exception], describe: DomainProblem) -> None:
-    _domain_problems[error] = describe
+def answers(
+    error: type[Exception], status: int, code: str, detail: "Words | Callable[[Any], Words]", *, example: str = ""
+) -> None:
+    """Declare which problem an exception of the domain is: `detail` is its sentence, or makes it of the exception.
+
+    An exception may have `retry_after` (seconds) and `errors` (by field). `example` is for the OpenAPI document.
+    """
+    DOMAIN_ANSWERS[error] = Answer(status, code, detail, example)
 
 
-answers_with(ScopeMissing, lambda err: (403, "scope_missing", str(err), None))
+def may_answer(*errors: type[Exception]) -> Callable[[Handler], Handler]:
+    """Document which problems of the domain a route has; those that every route like it has are documented anyway."""
+
+    def mark(handler: Handler) -> Handler:
+        handler.may_answer = errors  # type: ignore[attr-defined]
+        return handler
+
+    return mark
+
+
+answers(
+    ScopeMissing,
+    403,
+    "scope_missing",
+    str,
+    example="This API key may not do this: it lacks the scope orders:read.",
+)
 
 
 class PayloadTooLarge(exceptions.APIException):
@@ -210,10 +237,8 @@ def problem_handler(err: Exception, context: Mapping[str, Any]) -> HttpResponse 
     request = context.get("request")
     plain = getattr(request, "_request", request)
     for kind in type(err).__mro__:
-        if describe := _domain_problems.get(kind):
-            status, code, detail, errors = describe(err)
-            wait = getattr(err, "retry_after", None)  # seconds
-            return _with_challenge(err, problem(status, code, detail, errors=errors, request=plain, retry_after=wait))
+        if answer := DOMAIN_ANSWERS.get(kind):
+            return _domain_problem(err, answer, plain)
     if isinstance(err, OperationalError | InterfaceError):
         logger.error("the database did not answer: %s", type(err).__name__)
         return problem(503, "unavailable", BUSY, request=plain, retry_after=5)
@@ -226,7 +251,14 @@ def problem_handler(err: Exception, context: Mapping[str, Any]) -> HttpResponse 
     return _api_problem(err, plain) if isinstance(err, exceptions.APIException) else None
 
 
-_SENTENCES: dict[str, Words] = {
+def _domain_problem(err: Exception, answer: Answer, request: Any) -> HttpResponse:
+    detail = answer.detail(err) if callable(answer.detail) else answer.detail
+    errors, wait = getattr(err, "errors", None), getattr(err, "retry_after", None)
+    made = problem(answer.status, answer.code, str(detail), errors=errors, request=request, retry_after=wait)
+    return _with_challenge(err, made)
+
+
+SENTENCES: dict[str, Words] = {
     "not_found": gettext_lazy("There is nothing at this address for you."),
     "throttled": gettext_lazy("Too many requests. Wait a little, then try again."),
     "method_not_allowed": gettext_lazy("This address does not take this method."),
@@ -245,7 +277,7 @@ def _api_problem(err: exceptions.APIException, request: Any) -> HttpResponse:
         )
     codes = err.get_codes()
     code = codes if isinstance(codes, str) else err.default_code
-    detail = _SENTENCES.get(code) or str(err.detail)
+    detail = SENTENCES.get(code) or str(err.detail)
     wait = getattr(err, "wait", None)  # whole seconds, rounded up
     response = problem(
         err.status_code, code, detail, request=request, retry_after=None if wait is None else max(int(wait), 1)

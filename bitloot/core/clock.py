@@ -1,11 +1,38 @@
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.functions import Now
+from django.db.models.sql.compiler import SQLCompiler
 
 # 1, 2, 4, 8, 16 s, then growing to a quarter of an hour; a step that fails for a day goes to staff.
 _FIRST_STEPS = (1, 2, 4, 8, 16, 30, 60, 120, 300, 600)
 LONGEST_STEP = 900
 GIVE_UP_AFTER = 24 * 3600
+
+
+class Later(Now):
+    """A moment of the database's clock, `seconds` from now: for defaults of columns.
+
+    `Now() + timedelta(…)` is none on SQLite: a column's default cannot call the function with which Django adds them.
+    """
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__()
+        self.seconds = int(seconds)
+
+    def as_postgresql(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
+    ) -> tuple[str, list[Any]]:
+        sql = f"(STATEMENT_TIMESTAMP() + INTERVAL '{self.seconds} seconds')"
+        return self.as_sql(compiler, connection, template=sql, **context)
+
+    def as_sqlite(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
+    ) -> tuple[str, list[Any]]:
+        sql = f"STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'NOW', '+{self.seconds} seconds')"
+        return self.as_sql(compiler, connection, template=sql, **context)
 
 
 def delay(seconds: float) -> timedelta:

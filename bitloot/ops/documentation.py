@@ -4,28 +4,33 @@ from functools import cache
 from typing import Any
 
 from django.http import HttpResponse
-from django.utils import translation
-from drf_spectacular.generators import SchemaGenerator
-from drf_spectacular.renderers import OpenApiYamlRenderer
+from django.utils.cache import patch_vary_headers
 from drf_spectacular.views import SpectacularAPIView
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 
 from bitloot.core.api import public_answer
+from bitloot.ops.schema import make_document
 
 KEPT_SECONDS = 300
 
 
 class Schema(SpectacularAPIView):
+    """YAML, or JSON for who asks for it by `Accept` or by `?format=json`."""
+
     throttle_scope = "read"
+    content_negotiation_class = DefaultContentNegotiation
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        answer = public_answer(request, _document(), seconds=KEPT_SECONDS, content_type=OpenApiYamlRenderer.media_type)
+        media_type = request.accepted_renderer.media_type
+        answer = public_answer(request, _document(media_type), seconds=KEPT_SECONDS, content_type=media_type)
+        patch_vary_headers(answer, ["Accept"])
         answer["Content-Language"] = "en"
         return answer
 
 
 @cache
-def _document() -> bytes:
-    with translation.override("en"):  # it is kept for everybody, and DRF translates words of its own
-        document = SchemaGenerator().get_schema(request=None, public=True)
-    return bytes(OpenApiYamlRenderer().render(document, renderer_context={}))
+def _document(media_type: str) -> bytes:
+    renderer: Any = next(each for each in Schema.renderer_classes if each.media_type == media_type)()
+    rendered: bytes = renderer.render(make_document(), renderer_context={})
+    return rendered

@@ -16,11 +16,12 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bitloot.core import queries
+from bitloot.core.api import may_answer
 from bitloot.core.clients import Scope
 from bitloot.shop.order_version import Version, version_of
 from bitloot.shop.outlook import is_overdue, outlook_of
 from bitloot.shop.serializers import OrderSerializer
-from orders.access import Purpose, order_and_way_for
+from orders.access import TOKEN_PROBLEMS, Purpose, order_and_way_for
 from orders.addresses import objection_to_changing
 from orders.models import Order, OrderItem
 from orders.state import OrderEvent
@@ -49,15 +50,17 @@ _WEIGHT = {"finished": 4, "sending": 3, "confirmed": 3, "confirming": 3, "review
 _IF_NONE_MATCH = OpenApiParameter(
     "If-None-Match", str, OpenApiParameter.HEADER, description="The ETag of the last answer; 304 if nothing changed."
 )
+_ETAG = OpenApiParameter("ETag", str, OpenApiParameter.HEADER, description="For If-None-Match.", response=[200, 304])
 
 
 class OrderRead(APIView):
     throttle_scope = "read"
     key_scopes = {"GET": Scope.READ}
 
+    @may_answer(*TOKEN_PROBLEMS)
     @extend_schema(
         responses={200: OrderSerializer, 304: OpenApiResponse(description="Nothing changed.")},
-        parameters=[_IF_NONE_MATCH],
+        parameters=[_IF_NONE_MATCH, _ETAG],
     )
     def get(self, request: Request, order_id: str) -> HttpResponseBase:
         """Show the order, its payment, its items' delivery and its timeline."""

@@ -5,28 +5,46 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.core.api import answers_with, client_address, json_body
+from bitloot.core.api import answers, client_address, json_body, may_answer
 from bitloot.core.clients import Scope, client_of
 from bitloot.core.limits import client_bucket
 from fulfillment import availability
 from fulfillment.exceptions import SoldOut
-from orders.access import order_for
-from orders.views import IDEMPOTENCY_KEY
-from payments import creation
+from orders.access import TOKEN_PROBLEMS, order_for
+from orders.idempotency import ONCE_PROBLEMS
+from orders.views import IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED
+from payments import creation, exceptions
 from payments.models import Payment
 from payments.serializers import CreatingSerializer, PaymentSerializer, StartPaymentSerializer, payment_body
 
-answers_with(SoldOut, lambda err: (409, "sold_out", str(err), None))
+answers(
+    SoldOut,
+    409,
+    "sold_out",
+    str,
+    example="“Ember Drift” is sold out at the moment. Nothing was charged. Try again later, or choose another game.",
+)
 
 
 class PaymentCreate(APIView):
     throttle_scope = "payments"
     key_scopes = {"POST": Scope.PLACE}
 
+    @may_answer(
+        *TOKEN_PROBLEMS,
+        *ONCE_PROBLEMS,
+        exceptions.NotPayable,
+        exceptions.UnknownCoin,
+        exceptions.TooSmall,
+        exceptions.TooManyQuotes,
+        exceptions.NoAnswer,
+        exceptions.ProviderBusy,
+        SoldOut,
+    )
     @extend_schema(
         request=StartPaymentSerializer,
         responses={201: PaymentSerializer, 202: CreatingSerializer},
-        parameters=[IDEMPOTENCY_KEY],
+        parameters=[IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED],
     )
     def post(self, request: Request) -> Response:
         """Start paying an order in a coin; an open quote in the same coin is returned again.

@@ -2,12 +2,13 @@ from django.urls import include, path, re_path
 
 from bitloot.shop import catalogue_api, crawlers, finding, order_api, pages, payment_api
 from fulfillment.availability import refuse_sold_out
+from fulfillment.exceptions import SoldOut
 from orders.views import Orders
 
 urlpatterns = [
     path("api/products", catalogue_api.ProductList.as_view(), name="api-products"),
     path("api/products/<slug:slug>", catalogue_api.ProductRead.as_view(), name="api-product"),
-    path("api/orders", Orders.as_view(check=refuse_sold_out), name="api-orders"),
+    path("api/orders", Orders.as_view(check=refuse_sold_out, also_answers=(SoldOut,)), name="api-orders"),
     path("api/orders/<str:order_id>", order_api.OrderRead.as_view(), name="api-order"),
     path("api/payments/create", payment_api.PaymentCreate.as_view(), name="api-payment-create"),
     path("", pages.shop_window, name="shop"),

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.core.api import answers, answers_with, json_body
+from bitloot.core.api import answers, json_body, may_answer
 from bitloot.core.staff_api import StaffView
 from bitloot.staff.serializers import LoginSerializer, StaffTokenSerializer
 from bitloot.staff.sign_in import TooManyTries, attempt, passes_second_factor
@@ -20,12 +20,19 @@ class SignInFailed(Exception):
 
 
 answers(SignInFailed, 401, "sign_in_failed", "Name, password or code is wrong. Check all three, then try again.")
-answers_with(TooManyTries, lambda err: (429, "too_many_tries", f"Too many wrong passwords. {err}", None))
+answers(
+    TooManyTries,
+    429,
+    "too_many_tries",
+    lambda err: f"Too many wrong passwords. {err}",
+    example="Too many wrong passwords. Wait 15 minutes, then try again.",
+)
 
 
 class Login(APIView):
     throttle_scope = "lookup"
 
+    @may_answer(SignInFailed, TooManyTries)
     @extend_schema(request=LoginSerializer, responses=StaffTokenSerializer, auth=[])
     def post(self, request: Request) -> Response:
         """Exchange name, password and one-time code for a token that ends after ten hours."""

@@ -19,7 +19,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import remove_query_param
 
-from bitloot.core.api import Pages, answers, answers_with, json_body, whole_number
+from bitloot.core.api import Pages, answers, json_body, may_answer, whole_number
 from bitloot.core.decisions import DecisionRefused
 from bitloot.core.staff_api import StaffView
 from bitloot.staff import serializers
@@ -34,16 +34,19 @@ from webhooks import services as webhooks
 from webhooks.choosing import Chosen
 from webhooks.models import ReplayRun, WebhookLog
 
-answers_with(DecisionRefused, lambda err: (409, "refused", str(err), None))
+answers(DecisionRefused, 409, "refused", str, example="It is delivered already; there is nothing to do.")
 answers(webhooks.TamperedBody, 409, "tampered", "The stored body is not the one that was verified. It is not replayed.")
 
 _DATES = [
-    OpenApiParameter("created_after", str, description="ISO 8601"),
-    OpenApiParameter("created_before", str, description="ISO 8601"),
+    OpenApiParameter("created_after", datetime, description="With an offset, such as 2026-01-31T12:00:00Z."),
+    OpenApiParameter("created_before", datetime, description="With an offset, such as 2026-01-31T12:00:00Z."),
 ]
-_STATUS = OpenApiParameter("status", str)
 _ORDER = OpenApiParameter("order", uuid.UUID)
 _TIMES = {"created_after": "gte", "created_before": "lt"}
+
+
+def _one_of(model: Any, name: str = "status") -> OpenApiParameter:
+    return OpenApiParameter(name, str, enum=[value for value, _ in model._meta.get_field(name).choices])
 
 
 class NumberedPages(Pages):
@@ -86,7 +89,7 @@ class FilteredList(StaffView, ListAPIView):
         return (*self.filters, *_TIMES)
 
 
-@extend_schema(parameters=[_STATUS, *_DATES, OpenApiParameter("email", str), OpenApiParameter("reason", str)])
+@extend_schema(parameters=[_one_of(Order), *_DATES, OpenApiParameter("email", str), OpenApiParameter("reason", str)])
 class OrderList(FilteredList):
     """List orders, newest first, with what each waits for."""
 
@@ -104,7 +107,7 @@ class OrderList(FilteredList):
         return {**super().get_serializer_context(), "waits": self.waits}
 
 
-@extend_schema(parameters=[_STATUS, _ORDER, *_DATES, OpenApiParameter("page", int)])
+@extend_schema(parameters=[_one_of(Payment), _ORDER, *_DATES, OpenApiParameter("page", int)])
 class PaymentList(FilteredList):
     """List payments, newest first."""
 
@@ -115,7 +118,7 @@ class PaymentList(FilteredList):
     filters = {"status": "status", "order": "order"}
 
 
-@extend_schema(parameters=[_STATUS, _ORDER, OpenApiParameter("payment", uuid.UUID), *_DATES])
+@extend_schema(parameters=[_one_of(Refund), _ORDER, OpenApiParameter("payment", uuid.UUID), *_DATES])
 class RefundList(FilteredList):
     """List refunds, newest first."""
 
@@ -145,7 +148,7 @@ class OrderFulfillment(StaffView):
         return Response(serializers.OrderFulfillmentSerializer(body).data)
 
 
-@extend_schema(parameters=[_STATUS, _ORDER, *_DATES, OpenApiParameter("reservation_id", str)])
+@extend_schema(parameters=[_one_of(Reservation), _ORDER, *_DATES, OpenApiParameter("reservation_id", str)])
 class ReservationList(FilteredList):
     """List purchases, newest first."""
 
@@ -155,7 +158,7 @@ class ReservationList(FilteredList):
     filters = {"status": "status", "reservation_id": "supplier_order_id", "order": "item__order"}
 
 
-@extend_schema(parameters=[_STATUS, _ORDER, *_DATES])
+@extend_schema(parameters=[_one_of(Key), _ORDER, *_DATES])
 class KeyList(FilteredList):
     """List keys, newest first; never a key itself."""
 
@@ -166,7 +169,9 @@ class KeyList(FilteredList):
     time_field = "received_at"
 
 
-@extend_schema(parameters=[_STATUS, *_DATES, OpenApiParameter("provider", str), OpenApiParameter("external_id", str)])
+@extend_schema(
+    parameters=[_one_of(WebhookLog), *_DATES, _one_of(WebhookLog, "provider"), OpenApiParameter("external_id", str)]
+)
 class WebhookList(FilteredList):
     """List webhooks, newest first, without their bodies."""
 
@@ -177,7 +182,7 @@ class WebhookList(FilteredList):
     time_field = "received_at"
 
 
-@extend_schema(parameters=[_STATUS, _ORDER, OpenApiParameter("kind", str), *_DATES])
+@extend_schema(parameters=[_one_of(Alert), _ORDER, _one_of(Alert, "kind"), *_DATES])
 class AlertList(FilteredList):
     """List alerts, the latest first."""
 
@@ -188,7 +193,7 @@ class AlertList(FilteredList):
     time_field = "opened_at"
 
 
-@extend_schema(parameters=[_STATUS, _ORDER, *_DATES])
+@extend_schema(parameters=[_one_of(Approval), _ORDER, *_DATES])
 class ApprovalList(FilteredList):
     """List decisions that one member of staff asked for and another has to approve, newest first."""
 
@@ -199,7 +204,7 @@ class ApprovalList(FilteredList):
     time_field = "requested_at"
 
 
-@extend_schema(parameters=[_STATUS, _ORDER, OpenApiParameter("kind", str), *_DATES])
+@extend_schema(parameters=[_one_of(Email), _ORDER, _one_of(Email, "kind"), *_DATES])
 class MailList(FilteredList):
     """List mails, newest first."""
 
@@ -212,6 +217,7 @@ class MailList(FilteredList):
 class WebhookReplay(StaffView):
     required_permissions = ("webhooks.replay_webhook",)
 
+    @may_answer(webhooks.TamperedBody, DecisionRefused)
     @extend_schema(request=None, responses={202: serializers.WebhookRowSerializer})
     def post(self, request: Request, log_id: int) -> Response:
         """Hand a stored webhook to its handler once more."""
@@ -227,7 +233,7 @@ class WebhookReplay(StaffView):
         return Response(serializers.WebhookRowSerializer(log).data, status=202)
 
 
-@extend_schema(parameters=[_STATUS, *_DATES], methods=["GET"])
+@extend_schema(parameters=[_one_of(ReplayRun), *_DATES], methods=["GET"])
 class ReplayRunList(FilteredList):
     """List replays of many webhooks, newest first."""
 

@@ -12,11 +12,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from bitloot.core.admin.decisions import DecisionAdmin
-from bitloot.core.api import json_body
+from bitloot.core.api import json_body, may_answer
 from bitloot.core.decisions import ConfirmForm, Decision, DecisionRefused
 from bitloot.core.staff_api import StaffView
 from bitloot.staff import serializers
 from bitloot.staff.waits import waits_for
+from fulfillment.exceptions import CodesRefused, NotDeliverable, PermitOpen
 from fulfillment.models import Reservation
 from orders.models import Alert, Approval, Email, Order
 from payments.models import Payment, Refund
@@ -64,6 +65,7 @@ class RowView(OneRow):
 
 
 class DecisionView(OneRow):
+    @may_answer(DecisionRefused, CodesRefused, NotDeliverable, PermitOpen)
     def post(self, request: Request, name: str, **key: Any) -> Response:
         (only,) = key.values()
         row, page = self.row(request, only), self.page

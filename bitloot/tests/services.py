@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
+from tools.dev import node
 from tools.dev.devenv import process_environment
 from tools.dev.services import Missing, Nginx, Postgres, Redis, find_program
 from tools.dev.supervise import Process, StartFailed, Store, answers, free_port, wait_until
@@ -99,6 +100,8 @@ def missing_for(marker: str) -> str:
         return "no PostgreSQL in this run: use `make test`, or put `python -m tools.dev.services` before the command"
     if marker == "redis" and not settings.REDIS_URL:
         return "no Redis in this run: use `make test`, or put `python -m tools.dev.services` before the command"
+    if marker == "npm":
+        return node.missing()
     try:
         for name, package in PROGRAMS.get(marker, ()):
             find_program(name, package)

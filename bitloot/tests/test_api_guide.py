@@ -1,6 +1,7 @@
-"""docs/api.md is true: its programs buy and open a key, and its tables have every code that the API answers."""
+"""docs/api.md is true: its programs and those of the clients buy and open a key, its tables have every code."""
 
 import ast
+import base64
 import json
 import os
 import re
@@ -48,7 +49,7 @@ def test_every_code_is_explained_with_its_status_and_no_other():
     documented = re.findall(r"^\| `(\w+)` \| (\d+) \|", GUIDE, re.MULTILINE)
     assert len(dict(documented)) == len(documented)
     assert ours() <= {(code, int(status)) for code, status in documented}
-    known = {code for code, _ in ours()} | set(api._SENTENCES) | FRAMEWORKS
+    known = {code for code, _ in ours()} | set(api.SENTENCES) | FRAMEWORKS
     assert {code for code, _ in documented} == known
 
 
@@ -96,18 +97,28 @@ def shop(tmp_path_factory):
             running.terminate()
 
 
-@pytest.mark.chaos
-@pytest.mark.node
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("language", PROGRAMS)
-def test_the_program_buys_and_opens_a_key(shop, language):
+@pytest.fixture(scope="module")
+def sdk(tmp_path_factory):
+    """Both clients as `make sdk` makes them, in a folder of their own, each with its README's program."""
+    folder = tmp_path_factory.mktemp("sdk")
+    for language, ending in (("python", "py"), ("typescript", "ts")):
+        (folder / language / "src").mkdir(parents=True)
+        readme = (ROOT / "sdk" / language / "README.md").read_text("utf-8")
+        (folder / language / "src" / f"program.{ending}").write_text(program_of(readme, language))
+    subprocess.run([sys.executable, "-m", "tools.dev.sdk", "--into", str(folder)], cwd=ROOT, check=True)
+    return folder
+
+
+def program_of(text, language):
+    (program,) = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return program
+
+
+def assert_buys_a_key(start, program, shop, **environment):
     url, sandbox, _ = shop
-    (program,) = re.findall(rf"^```{language}\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
-    program = program.replace("https://shop.example", url)
-    environment = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
-    with subprocess.Popen(
-        [*PROGRAMS[language], program], stdout=subprocess.PIPE, text=True, env=environment
-    ) as running:
+    command = [*start, program.replace("https://shop.example", url)]
+    environment = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **environment}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:
         _, payment, *_ = running.stdout.readline().split()
         sandbox.pay(payment)
         said = running.communicate(timeout=200)[0]
@@ -141,3 +152,81 @@ def test_a_reseller_sells_a_key_and_hears_of_it(shop):
         assert sorted(told()) == ["order.fulfilled", "order.paid"]
         assert [row["status"] for row in call("/api/orders?status=fulfilled")["results"]] == ["fulfilled"]
         assert call(f"/api/fulfillment/{order['id']}/reveal", {})["keys"][0]["key"]
+
+
+@pytest.mark.chaos
+@pytest.mark.node
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("language", PROGRAMS)
+def test_the_program_buys_and_opens_a_key(shop, language):
+    assert_buys_a_key(PROGRAMS[language], program_of(GUIDE, language), shop)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+def test_the_python_client_is_typed_and_buys_and_opens_a_key(shop, sdk):
+    package, program = sdk / "python", sdk / "python" / "src" / "program.py"
+    strict = [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={sdk / 'mypy'}"]
+    checked = [*strict, str(program), "bitloot_client"]
+    done = subprocess.run(checked, cwd=package, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert_buys_a_key(PROGRAMS["python"], program.read_text(), shop, PYTHONPATH=str(package))
+
+
+@pytest.mark.chaos
+@pytest.mark.npm
+@pytest.mark.timeout(300)
+def test_the_typescript_client_buys_and_opens_a_key(shop, sdk):
+    # `make sdk` has compiled it, which is the check of its types.
+    compiled = (sdk / "typescript" / "dist" / "program.js").read_text()
+    inside = compiled.replace('"bitloot-client"', f'"{sdk}/typescript/dist/index.js"')
+    assert_buys_a_key(PROGRAMS["javascript"], inside, shop)
+
+
+OPENERS = {
+    "python": (
+        "import json, sys; from types import SimpleNamespace as Key; from bitloot_client import KeyDamaged, open_key\n"
+        "for case in json.load(sys.stdin):\n"
+        "    try: print(open_key(Key(**case['key']), bytes.fromhex(case['sealed'])).text)\n"
+        "    except KeyDamaged: print('damaged')"
+    ),
+    "typescript": (
+        "import { readFileSync } from 'node:fs'; import { KeyDamaged, openKey } from './dist/index.js';\n"
+        "for (const { key, sealed } of JSON.parse(readFileSync(0, 'utf8')))\n"
+        "  console.log(await openKey(key, Uint8Array.from(Buffer.from(sealed, 'hex'))).then((opened) => opened.text,\n"
+        "    (err) => (err instanceof KeyDamaged ? 'damaged' : `${err}`)));"
+    ),
+}
+
+
+def vector_cases():
+    """The key of docs/key-format.md, and the same with one thing wrong in each."""
+    page = (ROOT / "docs" / "key-format.md").read_text("utf-8").partition("## Test vectors")[2]
+    vectors = dict(re.findall(r"^\| ([\w ,]+) \| `(.+)` \|$", page, re.MULTILINE))
+    as_text = lambda raw: base64.urlsafe_b64encode(raw).decode().rstrip("=")  # noqa: E731
+    key = {
+        "product": "ember-drift",
+        "content_type": "text/plain",
+        "algorithm": "A256GCM",
+        "key": as_text(bytes.fromhex(vectors["data key"])),
+        "nonce": as_text(bytes.fromhex(vectors["nonce"])),
+        "aad": as_text(vectors["place"].encode()),
+    }
+    good = {"key": key, "sealed": vectors["ciphertext"]}
+    elsewhere = as_text(vectors["place"].replace("production", "development").encode())
+    wrong = [{**good, "key": {**key, "aad": elsewhere}}, {**good, "key": {**key, "algorithm": "A128GCM"}}]
+    wrong += [{**good, "key": {**key, "nonce": as_text(bytes(12))}}, {**good, "sealed": good["sealed"][:-2] + "00"}]
+    return vectors["licence key"], [good, *wrong]
+
+
+@pytest.mark.chaos
+@pytest.mark.npm
+@pytest.mark.parametrize("language", OPENERS)
+def test_a_client_opens_the_vectors_and_nothing_that_was_changed(sdk, language):
+    licence_key, cases = vector_cases()
+    start = [sys.executable, "-c"] if language == "python" else ["node", "--input-type=module", "-e"]
+    done = subprocess.run(
+        [*start, OPENERS[language]], cwd=sdk / language, input=json.dumps(cases), stdout=subprocess.PIPE, text=True,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [licence_key, "damaged", "damaged", "damaged", "damaged"]

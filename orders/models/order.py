@@ -13,6 +13,7 @@ from django.utils.translation import gettext_noop
 from prometheus_client import Histogram
 
 from bitloot.core import queries
+from bitloot.core.clock import Later
 from bitloot.core.sentences import Words, phrase_of
 from orders.choices import OrderReason, OrderStatus
 from orders.models.product import MAX_QUANTITY, Product
@@ -93,7 +94,7 @@ class Order(StatusRow):
     # No foreign key: the room that keeps API keys lies above this one, and never deletes one.
     placed_with = models.UUIDField(null=True, blank=True, editable=False, help_text="The API key that placed it.")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
-    expires_at = models.DateTimeField(db_default=Now() + PAYABLE_FOR, editable=False)
+    expires_at = models.DateTimeField(db_default=Later(int(PAYABLE_FOR.total_seconds())), editable=False)
     paid_at = models.DateTimeField(null=True, blank=True, editable=False)
     fulfilled_at = models.DateTimeField(null=True, blank=True, editable=False)
 

@@ -1,4 +1,6 @@
 import re
+import uuid
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -8,6 +10,7 @@ from django.db import IntegrityError, connection, transaction
 from orders.alerts import close_alert, raise_alert
 from orders.exceptions import InvalidTransition
 from orders.models import Alert, Email, Order, OrderEvent, OrderItem, Product
+from orders.models.order import PAYABLE_FOR
 from orders.signals import order_paid, order_refund_due
 from orders.tests.factories import make_order, make_product, timeline
 
@@ -256,3 +259,21 @@ def test_times_are_the_databases_own_even_right_after_a_move():
     order = make_order()
     order.mark_paid(message="Paid.")
     assert order.paid_at == Order.objects.get(pk=order.pk).paid_at
+
+
+def test_the_database_itself_gives_an_order_a_day():
+    """Django 5.2 does this sum in its INSERT, 6.1 leaves it to the column's default."""
+    order = make_order()
+    names = ", ".join(
+        f'"{field.column}"'
+        for field in Order._meta.concrete_fields
+        if field.name not in ("id", "created_at", "expires_at")
+    )
+    copy = Order._meta.pk.get_db_prep_value(uuid.uuid4(), connection)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO orders_order (id, {names}) SELECT %s, {names} FROM orders_order",
+            [copy],
+        )
+    made = Order.objects.exclude(pk=order.pk).get()
+    assert abs(made.expires_at - made.created_at - PAYABLE_FOR) < timedelta(seconds=1)

@@ -1,4 +1,4 @@
-"""`make check`: style, types, translations, layers, migrations, production settings, API schema, list of settings."""
+"""`make check`: style, types, translations, layers, migrations, production settings, API document, list of settings."""
 
 import os
 import re
@@ -10,16 +10,18 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tools.dev import node
 from tools.dev.devenv import ROOT, contract_variables, process_environment
 from tools.dev.supply import check_supply_chain
 
 BIN = Path(sys.executable).parent
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 MANAGE = [sys.executable, "manage.py"]
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bitloot-check-") as folder:
-        ok = [_settings_explained(), check_supply_chain(), _style(), _django(Path(folder))]
+        ok = [_settings_explained(), check_supply_chain(), _style(), _django(Path(folder)), _api_linters()]
     print("Everything is in order." if all(ok) else "Something is wrong; see FAILED above.")
     sys.exit(0 if all(ok) else 1)
 
@@ -44,6 +46,7 @@ def _style() -> bool:
             "types": [sys.executable, "-m", "mypy", "."],
             "translations": [sys.executable, "-m", "tools.dev.messages", "--check"],
             "layers": [str(BIN / "lint-imports"), "--no-cache"],
+            "documents": [sys.executable, "-m", "tools.dev.docs"],
         },
         environment,
     )
@@ -54,11 +57,18 @@ def _django(folder: Path) -> bool:
     migrations = {
         "migrations are complete": [*MANAGE, "makemigrations", "--check", "--dry-run"],
         "migrations go forwards and back": [sys.executable, "-m", "tools.dev.migrations"],
-        "API schema": [*MANAGE, "spectacular", "--validate", "--fail-on-warn", "--file", os.devnull],
+        "API document": [sys.executable, "-m", "tools.dev.openapi", "--check"],
     }
     production = process_environment(folder / "production", port=8000, sandbox_port=8001, **_production_settings())
     deploy = {"production settings": [*MANAGE, "check", "--deploy", "--fail-level", "WARNING"]}
     return _all(migrations, development) & _all(deploy, production)
+
+
+def _api_linters() -> bool:
+    if why := node.missing():
+        print(f"{'FAILED' if IN_CI else 'SKIPPED'}  API linters: {why}")
+        return not IN_CI
+    return _all({"API linters": ["npm", "run", "--silent", "lint:api"]}, os.environ)
 
 
 def _production_settings() -> dict[str, str]:

@@ -17,7 +17,6 @@ from bitloot.core.api import (
     ScaledThrottle,
     StrictJSONParser,
     answers,
-    answers_with,
     client_address,
     json_body,
     problem_handler,
@@ -66,7 +65,7 @@ def test_a_bug_stays_a_bug(error):
 
 
 def test_a_domain_error_answers_as_its_app_declared_it(monkeypatch):
-    monkeypatch.setattr(api, "_domain_problems", {})
+    monkeypatch.setattr(api, "DOMAIN_ANSWERS", {})
 
     class Refused(Exception):
         pass
@@ -86,8 +85,10 @@ def test_a_domain_error_answers_as_its_app_declared_it(monkeypatch):
             "request_id": "r1",
         },
     )
-    answers_with(MoreRefused, lambda err: (422, "more", f"{len(err.args)} reasons.", {"a": ["b"]}))
-    assert handled(MoreRefused(1, 2))[1]["errors"] == {"a": ["b"]}
+    answers(MoreRefused, 422, "more", lambda err: f"{len(err.args)} reasons.")
+    several = MoreRefused(1, 2)
+    several.errors = {"a": ["b"]}
+    assert [handled(several)[1][name] for name in ("detail", "errors")] == ["2 reasons.", {"a": ["b"]}]
     assert handled(Refused())[0] == 409
 
 
