@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from html import unescape
 from pathlib import Path
 
@@ -75,14 +76,18 @@ def product():
     return make_product(slug="ember-drift", title="Ember Drift", description="", platform="Steam", region="EU", price=7)
 
 
-def english_in(answer) -> list[str]:
-    """Return the English sentences of the catalog that stand in the answer."""
+@cache
+def english_sentences() -> list[str]:
     with (Path(settings.BASE_DIR) / "locale" / "de" / "LC_MESSAGES" / "django.po").open("rb") as file:
         known = [message.id for message in read_po(file) if isinstance(message.id, str)]
     # Without what is filled in; words that stand alone may be names, or the same in both languages.
     sentences = [re.split(r"%\(\w+\)s|\{\w+\}", msgid)[0].strip() for msgid in known]
+    return [sentence for sentence in sentences if " " in sentence]
+
+
+def english_in(answer) -> list[str]:
     text = " ".join(unescape(re.sub(r"<[^>]*>", "\n", answer.content.decode())).split())
-    return [sentence for sentence in sentences if " " in sentence and sentence in text]
+    return [sentence for sentence in english_sentences() if sentence in text]
 
 
 @pytest.mark.parametrize(
