@@ -13,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from bitloot.core.clock import delay
@@ -79,7 +80,8 @@ def keep(product: Product, quote: Quote | None, *, due_in: float | None = None, 
         "asked_at": now,
         "seen_at": now,
         **({"gone_since": None} if quote.qty else {}),
-        **({} if due_in is None else {"due_at": now + delay(due_in)}),
+        # By the database's clock, which says what is due.
+        **({} if due_in is None else {"due_at": Now() + delay(due_in)}),
         **known,
     }
     product.supplier_stock, _ = SupplierStock.objects.update_or_create(product=product, defaults=said)
