@@ -299,7 +299,7 @@ class PriceRuleAdmin(DecisionAdmin):
         return "with every look" if rule.is_automatic else "by staff"
 
     def facts(self, rule: PriceRule) -> str:
-        found = pricing.preview(rule)
+        found = list(pricing.preview(rule))
         changes = [proposal for proposal in found if proposal.changes]
         stays = Counter(proposal.note for proposal in found if proposal.price is None)
         shown = {"changes": changes[:MAX_SHOWN], "count": len(changes), "stays": sorted(stays.items())}

@@ -15,7 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 from django.db.models import BooleanField, Case, F, Q, When
-from django.db.models.functions import Round
+from django.db.models.functions import Now, Round
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -114,7 +114,8 @@ def keep(product: Product, quote: Quote | None, *, due_in: float | None = None, 
         "asked_at": now,
         "seen_at": now,
         **({"gone_since": None} if quote.qty else {}),
-        **({} if due_in is None else {"due_at": now + delay(due_in)}),
+        # By the database's clock, which says what is due.
+        **({} if due_in is None else {"due_at": Now() + delay(due_in)}),
         **known,
     }
     product.supplier_stock, _ = SupplierStock.objects.update_or_create(product=product, defaults=said)

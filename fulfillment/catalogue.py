@@ -164,7 +164,7 @@ def _create(described: SupplierProduct, facts: dict[str, object], *, actor: str)
         product.save(force_insert=True)
         availability.keep(product, described.quote, due_in=LOOK_EVERY_SECONDS)
         name = rule.name if rule is not None and price is not None else ""
-        pricing.record(product, product.price, actor=actor, rule=name, cost=cost, is_new=True)
+        pricing.record_first(product, actor=actor, rule=name, cost=cost)
     if name:
         return (
             product,

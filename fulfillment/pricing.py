@@ -1,8 +1,10 @@
 """Prices that follow from the supplier's: what a rule makes of a cost, what it would change, and the record of it."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_UP, Decimal
+from uuid import UUID
 
 from django.db import transaction
 
@@ -14,6 +16,11 @@ from orders.models import Product
 
 AUTOMATIC = "automatic"
 NINETY_NINE = Decimal("0.99")
+AT_ONCE = 500  # prices that one statement changes
+_NEEDED = (
+    *("title", "platform", "price", "max_cost", "min_margin"),
+    *("supplier_stock__price", "supplier_stock__seen_at"),
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Proposal:
 def price_for(rule: PriceRule, cost: Decimal, *, min_margin: Decimal = Decimal(0)) -> Decimal | None:
     """Return the rule's price for what costs this much, or None if its cap leaves too little."""
     lowest = max(cost + max(rule.least_margin, min_margin), rule.floor or CENT, CENT)
-    wanted = max(cost * (1 + rule.margin / 100), lowest).quantize(CENT, ROUND_UP)
+    wanted = max(cost * (100 + rule.margin) / 100, lowest).quantize(CENT, ROUND_UP)
     is_whole = rule.ending == PriceRule.Ending.EXACT
     tried = [wanted] if is_whole else [int(wanted) + NINETY_NINE]
     if rule.cap is not None:
@@ -65,46 +72,62 @@ def propose(rule: PriceRule, product: Product) -> Proposal:
     return Proposal(product, stock.price, price, above)
 
 
-def preview(rule: PriceRule) -> list[Proposal]:
-    """Return what the rule would make of every product that it is for."""
-    return [propose(rule, product) for product in _products_of(rule)]
+def preview(rule: PriceRule) -> Iterator[Proposal]:
+    """Yield what the rule would make of every product that it is for."""
+    return (propose(rule, product) for product in _products_of(rule))
 
 
 def apply_rule(rule: PriceRule, *, actor: str) -> int:
     """Change the prices as the preview said. Raises DecisionRefused if there is nothing to change."""
-    changed = sum(apply(proposal, rule, actor=actor) for proposal in preview(rule))
+    changing = [proposal for proposal in preview(rule) if proposal.changes]
+    parts = (changing[start : start + AT_ONCE] for start in range(0, len(changing), AT_ONCE))
+    changed = sum(apply(part, rule, actor=actor) for part in parts)
     if not changed:
         raise DecisionRefused("No price would change.")
     return changed
 
 
-def apply(proposal: Proposal, rule: PriceRule, *, actor: str) -> bool:
-    """Set the proposed price; return whether it is another one. Orders that were placed keep theirs."""
-    if proposal.price is None or not proposal.changes:
-        return False
+def apply(proposals: Sequence[Proposal], rule: PriceRule, *, actor: str) -> int:
+    """Set the proposed prices; return how many are other ones. Orders that were placed keep theirs."""
+    prices = {proposal.product.pk: proposal for proposal in proposals if proposal.changes}
+    if not prices:
+        return 0
+    changes: list[PriceChange] = []
+    groups: dict[tuple[Decimal, Decimal], list[UUID]] = defaultdict(list)
     with transaction.atomic():
-        product = Product.objects.select_for_update().get(pk=proposal.product.pk)
-        # Our own cap follows downwards only: to pay more for a key than before is for staff to decide.
-        most = proposal.price - max(rule.least_margin, product.min_margin)
-        max_cost = max(min(product.max_cost, most), CENT)
-        Product.objects.filter(pk=product.pk).update(price=proposal.price, max_cost=max_cost)
-        return record(product, proposal.price, actor=actor, rule=rule.name, cost=proposal.cost)
+        for product in Product.objects.select_for_update().filter(pk__in=prices).order_by("pk"):
+            proposal = prices[product.pk]
+            price = proposal.price or product.price
+            changes += _change(product, price, actor=actor, rule=rule.name, cost=proposal.cost)
+            # Our own cap follows downwards only: to pay more for a key than before is for staff to decide.
+            most = price - max(rule.least_margin, product.min_margin)
+            groups[price, max(min(product.max_cost, most), CENT)].append(product.pk)
+        # Many end with the same price. bulk_update would build an expression for each row, in three times the time.
+        for (price, max_cost), pks in groups.items():
+            Product.objects.filter(pk__in=pks).update(price=price, max_cost=max_cost)
+        PriceChange.objects.bulk_create(changes)
+    return len(changes)
 
 
-def record(
-    product: Product, price: Decimal, *, actor: str, rule: str = "", cost: Decimal | None = None, is_new: bool = False
-) -> bool:
-    """Write down that the product, as it was before, gets this price; return whether that is a change."""
-    if product.price == price and not is_new:
-        return False
-    before = None if is_new else product.price
-    PriceChange.objects.create(product=product, actor=actor, rule=rule, old_price=before, new_price=price, cost=cost)
-    return True
+def record(product: Product, price: Decimal, *, actor: str, cost: Decimal | None) -> None:
+    """Write down that staff give the product, as it was before, this price."""
+    PriceChange.objects.bulk_create(_change(product, price, actor=actor, rule="", cost=cost))
+
+
+def record_first(product: Product, *, actor: str, rule: str = "", cost: Decimal | None = None) -> None:
+    """Write down the price that a new product begins with."""
+    PriceChange.objects.create(product=product, actor=actor, rule=rule, new_price=product.price, cost=cost)
+
+
+def _change(product: Product, price: Decimal, *, actor: str, rule: str, cost: Decimal | None) -> list[PriceChange]:
+    if product.price == price:
+        return []
+    return [PriceChange(product=product, actor=actor, rule=rule, old_price=product.price, new_price=price, cost=cost)]
 
 
 def _products_of(rule: PriceRule) -> Iterator[Product]:
     others = PriceRule.objects.exclude(platform="").values("platform")
-    products = Product.objects.select_related("supplier_stock").order_by("pk")
+    products = Product.objects.select_related("supplier_stock").only(*_NEEDED).order_by("pk")
     its = products.filter(platform=rule.platform) if rule.platform else products.exclude(platform__in=others)
     return its.iterator(chunk_size=1000)
 

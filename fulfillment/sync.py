@@ -152,7 +152,7 @@ def _keep(product: Product, described: SupplierProduct, rules: dict[str, PriceRu
     availability.keep(product, described.quote, due_in=LOOK_EVERY_SECONDS, gone_since=None)
     rule = pricing.rule_of(product, rules)
     if rule is not None and rule.is_automatic:
-        pricing.apply(pricing.propose(rule, product), rule, actor=pricing.AUTOMATIC)
+        pricing.apply([pricing.propose(rule, product)], rule, actor=pricing.AUTOMATIC)
 
 
 def _is_missing(client: KinguinClient, product: Product) -> None:

@@ -118,6 +118,7 @@ class Urgency(Enum):
     FIRST = 0.0, 20.0  # money that came, a customer who is looking, a purchase
     BACKGROUND = 0.25, 60.0  # lists and comparisons
     POLL = 0.25, 0.0  # payments that nobody looks at; they are due again later, and hold no thread meanwhile
+    CATALOGUE = 0.4, 2.0  # looks at what we sell, which are due again, and staff who search
     QUOTE = 0.5, 3.0  # new payments: anybody may ask for those
 
     def __init__(self, leaving: float, patience: float) -> None:

@@ -135,17 +135,19 @@ class CheckedProductAdmin(ProductAdmin):
         before = Product.objects.filter(pk=obj.pk).first()
         with transaction.atomic():
             super().save_model(request, obj, form, change)
-            if before is None or before.price != obj.price:
-                self._record_price(request, before or obj, obj, is_new=before is None)
+            self._record_price(request, before, obj)
             if obj.is_active and "is_active" in form.changed_data:
                 sync.back_on_sale(obj)
         if form.doubt:
             self.message_user(request, f"Saved, but: {form.doubt}", messages.WARNING)
 
-    def _record_price(self, request: HttpRequest, before: Product, now: Product, *, is_new: bool) -> None:
-        stock = _stock(now)
+    def _record_price(self, request: HttpRequest, before: Product | None, now: Product) -> None:
+        stock, actor = _stock(now), request.user.get_username()
         cost = stock.price if stock is not None else None
-        pricing.record(before, now.price, actor=request.user.get_username(), cost=cost, is_new=is_new)
+        if before is None:
+            pricing.record_first(now, actor=actor, cost=cost)
+        else:
+            pricing.record(before, now.price, actor=actor, cost=cost)
 
     @admin.display(description="cost", ordering="supplier_stock__price")
     def cost(self, product: Product) -> str:

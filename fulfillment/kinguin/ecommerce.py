@@ -81,7 +81,7 @@ class EcommerceClient:
         return self._catalogue(params | ({"name": name} if name else {}))
 
     def product(self, product_id: str) -> SupplierProduct:
-        product = _product(self._product_fields(product_id, Urgency.BACKGROUND))
+        product = _product(self._product_fields(product_id, Urgency.CATALOGUE))
         if product.product_id != product_id:
             raise UnreadableAnswer(f"Kinguin answered with another product than {product_id}")
         return product
@@ -94,8 +94,8 @@ class EcommerceClient:
         return {one.product_id: one for one in found.products if one.product_id in product_ids}
 
     def lookups(self) -> Lookups:
-        platforms = _list(self._endpoint.call("GET", "/v1/platforms", urgency=Urgency.BACKGROUND), "platforms")
-        regions = _list(self._endpoint.call("GET", "/v1/regions", urgency=Urgency.BACKGROUND), "regions")
+        platforms = _list(self._endpoint.call("GET", "/v1/platforms", urgency=Urgency.CATALOGUE), "platforms")
+        regions = _list(self._endpoint.call("GET", "/v1/regions", urgency=Urgency.CATALOGUE), "regions")
         return Lookups(
             tuple(one for one in platforms if isinstance(one, str) and one),
             tuple((row["id"], wire.word(row, "name").strip()) for row in _rows(regions) if type(row.get("id")) is int),
@@ -231,7 +231,7 @@ class EcommerceClient:
         return Fields(document, what="Kinguin product")
 
     def _catalogue(self, params: Mapping[str, str]) -> Found:
-        answer = self._endpoint.call("GET", "/v1/products", params=params, urgency=Urgency.BACKGROUND)
+        answer = self._endpoint.call("GET", "/v1/products", params=params, urgency=Urgency.CATALOGUE)
         page = Fields(answer, what="Kinguin catalogue")
         rows = page.items("results", required=True)
         products: dict[str, SupplierProduct] = {}
