@@ -67,7 +67,7 @@ def _fill(count: int) -> None:
 
 def _rotate_while_reading(count: int) -> str:
     done, read, failed = threading.Event(), [0], [0]
-    reader = threading.Thread(target=_read, args=(done, read, failed))
+    reader = threading.Thread(target=_read, args=(done, read, failed), daemon=True)
     reader.start()
     started, cpu = time.perf_counter(), _cpu_of_children()
     command = [sys.executable, "manage.py", "rotate_keys"]
