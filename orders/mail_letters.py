@@ -118,7 +118,8 @@ def _facts(facts: Mapping[str, Any]) -> dict[str, object]:
 def _cover(context: Mapping[str, Any]) -> MIMEImage | None:
     """Return the first product's picture, to be sent along: a mail that loads nothing tells nobody that it was read."""
     products: Sequence[Product] = context.get("products", ())
-    subtype = _COVER_TYPES.get(PurePath(products[0].cover).suffix.lower()) if products else None
+    wanted = bool(products) and settings.MAIL_SHOWS_PICTURES
+    subtype = _COVER_TYPES.get(PurePath(products[0].cover).suffix.lower()) if wanted else None
     path = finders.find(products[0].cover) if subtype else None
     if not isinstance(path, str):
         return None

@@ -5,15 +5,20 @@ from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
+import boto3
 import pytest
 import responses
+from django.contrib.staticfiles import finders
 from django.db.models.functions import Now
+from moto import mock_aws
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.ses import ses_backends
 
 from bitloot.mail_providers import PROVIDERS
 from orders.models import Alert, Email, OrderEvent
 from orders.services import correct_address
 from orders.tasks import drain_mails
-from orders.tests.factories import make_email, make_order
+from orders.tests.factories import make_email, make_order, make_product
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
@@ -36,9 +41,14 @@ def postmark(settings):
 
 
 def use_postmark(settings):
-    """Send mail as EMAIL_URL=anymail+postmark://token:K@api.postmarkapp.com says."""
-    provider = PROVIDERS["anymail+postmark"]
-    url = urlsplit("anymail+postmark://token:server-token@api.postmarkapp.com")
+    use(settings, "anymail+postmark://token:server-token@api.postmarkapp.com")
+
+
+def use(settings, email_url):
+    """Send mail as this EMAIL_URL says."""
+    url = urlsplit(email_url)
+    provider = PROVIDERS[url.scheme]
+    settings.MAIL_SHOWS_PICTURES = provider.shows_pictures
     settings.EMAIL_BACKEND, settings.EMAIL_WEBHOOK_VIEW = provider.backend, provider.webhook
     settings.ANYMAIL = provider.settings(url) | provider.webhook_settings(SECRET)
 
@@ -85,6 +95,65 @@ def test_a_mail_leaves_over_the_api_and_carries_its_number(mail, postmark):
     assert call.request.headers["X-Postmark-Server-Token"] == "server-token"
     assert [body["To"], body["Metadata"]] == ["kim@example.org", {"mail": str(mail.pk)}]
     assert {"Auto-Submitted", "Message-ID"} <= {header["Name"] for header in body["Headers"]}
+
+
+TAKEN = {
+    "anymail+brevo://key:K@api.brevo.com": ("https://api.brevo.com/v3/smtp/email", {"messageId": "<b7bc@brevo>"}),
+    "anymail+mailgun://api:K@api.eu.mailgun.net": (
+        "https://api.eu.mailgun.net/v3/shop.example/messages",
+        {"id": "<b7bc@shop.example>", "message": "Queued. Thank you."},
+    ),
+    "anymail+mailjet://public:K@api.mailjet.com": (
+        "https://api.mailjet.com/v3.1/send",
+        {
+            "Messages": [
+                {"Status": "success", "To": [{"Email": "kim@example.org", "MessageID": 7}], "Cc": [], "Bcc": []}
+            ]
+        },
+    ),
+    "anymail+postmark://token:K@api.postmarkapp.com": (API, ACCEPTED),
+    "anymail+resend://key:K@api.resend.com": ("https://api.resend.com/emails", {"id": "b7bc"}),
+}
+
+
+@pytest.fixture
+def picture(settings, tmp_path):
+    """A cover that travels with the mail."""
+    settings.STATICFILES_DIRS = [tmp_path]
+    (tmp_path / "cover.png").write_bytes(b"\x89PNG")
+    finders.get_finder.cache_clear()
+    yield "cover.png"
+    finders.get_finder.cache_clear()
+
+
+@pytest.mark.parametrize("email_url", TAKEN)
+def test_every_provider_takes_a_whole_mail_with_its_picture(settings, postmark, picture, email_url):
+    use(settings, email_url)
+    settings.DEFAULT_FROM_EMAIL = "Schlüssel <shop@shop.example>"
+    address, answer = TAKEN[email_url]
+    postmark.post(address, json=answer)
+    order = make_order(make_product(cover=picture), email="kim@example.org")
+    assert sent(order.emails.get()).status == "sent"
+    body = postmark.calls[0].request.body
+    body = body if isinstance(body, bytes) else body.encode()
+    assert str(order.id).encode() in body
+    assert (base64_of(b"\x89PNG") in body or b"\x89PNG" in body) == settings.MAIL_SHOWS_PICTURES
+
+
+def base64_of(data):
+    return b64encode(data).rstrip(b"=")
+
+
+@mock_aws
+def test_amazon_takes_a_whole_mail_with_its_picture(settings, picture):
+    use(settings, "anymail+ses://AKIA1:K@eu-central-1")
+    boto3.client("ses", "eu-central-1").verify_domain_identity(
+        Domain=settings.DEFAULT_FROM_EMAIL.partition("@")[2].strip(">")
+    )
+    order = make_order(make_product(cover=picture), email="kim@example.org")
+    assert sent(order.emails.get()).status == "sent"
+    message = ses_backends[DEFAULT_ACCOUNT_ID]["eu-central-1"].sent_messages[0]
+    assert str(order.id) in message.raw_data
 
 
 def test_a_refused_reader_is_final_and_a_busy_provider_is_not(mail, postmark):
