@@ -1,5 +1,7 @@
 """Mail over a provider's API: how it leaves, how it is refused, and what the provider says of it later."""
 
+import hashlib
+import hmac
 import json
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
@@ -236,6 +238,18 @@ def test_without_our_secret_nothing_is_read(client, mail, access):
     assert tell(client, b"{", **access).status_code == 401
     assert client.post("/api/webhooks/mail", event(mail), "application/json").status_code == 401
     assert alerts() == []
+
+
+@pytest.mark.parametrize(("key", "status"), [(SECRET, 200), ("another key", 401)])
+def test_mailgun_signs_what_it_tells(client, mail, settings, key, status):
+    use(settings, "anymail+mailgun://api:K@api.eu.mailgun.net")
+    stamp, token = "1796000000", "5f2a9c7be1804d36"
+    signature = hmac.new(key.encode(), f"{stamp}{token}".encode(), hashlib.sha256).hexdigest()
+    failed = {"event": "failed", "severity": "permanent", "reason": "bounce", "recipient": mail.to, "timestamp": 1796e6}
+    failed |= {"user-variables": {"mail": str(mail.pk)}, "message": {"headers": {"message-id": "b7bc@shop.example"}}}
+    body = {"signature": {"timestamp": stamp, "token": token, "signature": signature}, "event-data": failed}
+    assert client.post("/api/webhooks/mail", body, "application/json").status_code == status
+    assert alerts() == [("mail_bounced", "orders.order", 1)] * (status == 200)
 
 
 def test_broken_json_is_refused_and_without_a_provider_there_is_no_such_address(client, mail, settings):
