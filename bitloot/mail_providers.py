@@ -17,6 +17,7 @@ class Provider:
     path: str = "/"  # where the API begins on the host of EMAIL_URL
     user: str = ""  # if the key has two halves
     signing_key: str = ""  # if it signs its webhooks with a secret that it made
+    shows_pictures: bool = True  # those that travel with a mail
 
     @property
     def backend(self) -> str:
@@ -42,7 +43,7 @@ class Provider:
 
 # SendGrid is missing: anymail no longer supports it. Its SMTP server works like any other.
 PROVIDERS = {
-    "anymail+brevo": Provider("brevo", "BrevoTrackingWebhookView", "BREVO_API_KEY", "/v3/"),
+    "anymail+brevo": Provider("brevo", "BrevoTrackingWebhookView", "BREVO_API_KEY", "/v3/", shows_pictures=False),
     "anymail+mailgun": Provider(
         "mailgun", "MailgunTrackingWebhookView", "MAILGUN_API_KEY", "/v3/", signing_key="MAILGUN_WEBHOOK_SIGNING_KEY"
     ),

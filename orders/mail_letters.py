@@ -121,7 +121,7 @@ def _facts(facts: Mapping[str, Any]) -> dict[str, object]:
 def _cover(context: Mapping[str, Any]) -> MIMEImage | None:
     """Return the first product's picture, to be sent along: a mail that loads nothing tells nobody that it was read."""
     products: Sequence[Product] = context.get("products", ())
-    found = _picture(products[0]) if products else None
+    found = _picture(products[0]) if products and settings.MAIL_SHOWS_PICTURES else None
     if found is None or len(found[0]) > _MAX_COVER_BYTES:
         return None
     image = MIMEImage(*found)

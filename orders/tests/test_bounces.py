@@ -1,19 +1,26 @@
 """Mail over a provider's API: how it leaves, how it is refused, and what the provider says of it later."""
 
+import hashlib
+import hmac
 import json
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
+import boto3
 import pytest
 import responses
+from django.contrib.staticfiles import finders
 from django.db.models.functions import Now
+from moto import mock_aws
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.ses import ses_backends
 
 from bitloot.mail_providers import PROVIDERS
 from orders.models import Alert, Email, OrderEvent
 from orders.services import correct_address
 from orders.tasks import drain_mails
-from orders.tests.factories import make_email, make_order
+from orders.tests.factories import make_email, make_order, make_product
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
@@ -36,9 +43,14 @@ def postmark(settings):
 
 
 def use_postmark(settings):
-    """Send mail as EMAIL_URL=anymail+postmark://token:K@api.postmarkapp.com says."""
-    provider = PROVIDERS["anymail+postmark"]
-    url = urlsplit("anymail+postmark://token:server-token@api.postmarkapp.com")
+    use(settings, "anymail+postmark://token:server-token@api.postmarkapp.com")
+
+
+def use(settings, email_url):
+    """Send mail as this EMAIL_URL says."""
+    url = urlsplit(email_url)
+    provider = PROVIDERS[url.scheme]
+    settings.MAIL_SHOWS_PICTURES = provider.shows_pictures
     settings.EMAIL_BACKEND, settings.EMAIL_WEBHOOK_VIEW = provider.backend, provider.webhook
     settings.ANYMAIL = provider.settings(url) | provider.webhook_settings(SECRET)
 
@@ -85,6 +97,65 @@ def test_a_mail_leaves_over_the_api_and_carries_its_number(mail, postmark):
     assert call.request.headers["X-Postmark-Server-Token"] == "server-token"
     assert [body["To"], body["Metadata"]] == ["kim@example.org", {"mail": str(mail.pk)}]
     assert {"Auto-Submitted", "Message-ID"} <= {header["Name"] for header in body["Headers"]}
+
+
+TAKEN = {
+    "anymail+brevo://key:K@api.brevo.com": ("https://api.brevo.com/v3/smtp/email", {"messageId": "<b7bc@brevo>"}),
+    "anymail+mailgun://api:K@api.eu.mailgun.net": (
+        "https://api.eu.mailgun.net/v3/shop.example/messages",
+        {"id": "<b7bc@shop.example>", "message": "Queued. Thank you."},
+    ),
+    "anymail+mailjet://public:K@api.mailjet.com": (
+        "https://api.mailjet.com/v3.1/send",
+        {
+            "Messages": [
+                {"Status": "success", "To": [{"Email": "kim@example.org", "MessageID": 7}], "Cc": [], "Bcc": []}
+            ]
+        },
+    ),
+    "anymail+postmark://token:K@api.postmarkapp.com": (API, ACCEPTED),
+    "anymail+resend://key:K@api.resend.com": ("https://api.resend.com/emails", {"id": "b7bc"}),
+}
+
+
+@pytest.fixture
+def picture(settings, tmp_path):
+    """A cover that travels with the mail."""
+    settings.STATICFILES_DIRS = [tmp_path]
+    (tmp_path / "cover.png").write_bytes(b"\x89PNG")
+    finders.get_finder.cache_clear()
+    yield "cover.png"
+    finders.get_finder.cache_clear()
+
+
+@pytest.mark.parametrize("email_url", TAKEN)
+def test_every_provider_takes_a_whole_mail_with_its_picture(settings, postmark, picture, email_url):
+    use(settings, email_url)
+    settings.DEFAULT_FROM_EMAIL = "Schlüssel <shop@shop.example>"
+    address, answer = TAKEN[email_url]
+    postmark.post(address, json=answer)
+    order = make_order(make_product(cover=picture), email="kim@example.org")
+    assert sent(order.emails.get()).status == "sent"
+    body = postmark.calls[0].request.body
+    body = body if isinstance(body, bytes) else body.encode()
+    assert str(order.id).encode() in body
+    assert (base64_of(b"\x89PNG") in body or b"\x89PNG" in body) == settings.MAIL_SHOWS_PICTURES
+
+
+def base64_of(data):
+    return b64encode(data).rstrip(b"=")
+
+
+@mock_aws
+def test_amazon_takes_a_whole_mail_with_its_picture(settings, picture):
+    use(settings, "anymail+ses://AKIA1:K@eu-central-1")
+    boto3.client("ses", "eu-central-1").verify_domain_identity(
+        Domain=settings.DEFAULT_FROM_EMAIL.partition("@")[2].strip(">")
+    )
+    order = make_order(make_product(cover=picture), email="kim@example.org")
+    assert sent(order.emails.get()).status == "sent"
+    message = ses_backends[DEFAULT_ACCOUNT_ID]["eu-central-1"].sent_messages[0]
+    assert str(order.id) in message.raw_data
 
 
 def test_a_refused_reader_is_final_and_a_busy_provider_is_not(mail, postmark):
@@ -167,6 +238,18 @@ def test_without_our_secret_nothing_is_read(client, mail, access):
     assert tell(client, b"{", **access).status_code == 401
     assert client.post("/api/webhooks/mail", event(mail), "application/json").status_code == 401
     assert alerts() == []
+
+
+@pytest.mark.parametrize(("key", "status"), [(SECRET, 200), ("another key", 401)])
+def test_mailgun_signs_what_it_tells(client, mail, settings, key, status):
+    use(settings, "anymail+mailgun://api:K@api.eu.mailgun.net")
+    stamp, token = "1796000000", "5f2a9c7be1804d36"
+    signature = hmac.new(key.encode(), f"{stamp}{token}".encode(), hashlib.sha256).hexdigest()
+    failed = {"event": "failed", "severity": "permanent", "reason": "bounce", "recipient": mail.to, "timestamp": 1796e6}
+    failed |= {"user-variables": {"mail": str(mail.pk)}, "message": {"headers": {"message-id": "b7bc@shop.example"}}}
+    body = {"signature": {"timestamp": stamp, "token": token, "signature": signature}, "event-data": failed}
+    assert client.post("/api/webhooks/mail", body, "application/json").status_code == status
+    assert alerts() == [("mail_bounced", "orders.order", 1)] * (status == 200)
 
 
 def test_broken_json_is_refused_and_without_a_provider_there_is_no_such_address(client, mail, settings):
