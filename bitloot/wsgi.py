@@ -5,8 +5,3 @@ from django.core.wsgi import get_wsgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bitloot.settings")
 
 application = get_wsgi_application()
-
-# After the setup that it needs.
-from bitloot.ops import vigil  # noqa: E402
-
-vigil.start()

@@ -1,4 +1,4 @@
-"""Staff hear of a worker that is missing while work waits, from whatever process is still there to say so."""
+"""Staff hear of a worker that is missing while work waits, from a process that is still there to say so."""
 
 from django.db.models.functions import Now
 
@@ -6,10 +6,9 @@ from bitloot.core.clock import delay
 from bitloot.core.models import WorkerSeen
 from bitloot.core.presence import living
 from bitloot.core.queue import queues
-from orders import mail, notifier
 from orders.alerts import WORKERS, close_alert, raise_alert
 from orders.choices import AlertKind
-from orders.models import Alert, Email, Notification
+from orders.models import Alert
 
 MISSING_SECONDS = 180
 LATE_SECONDS = 90
@@ -17,29 +16,12 @@ LATE_SECONDS = 90
 
 def watch() -> Alert | None:
     """Raise the alert if a worker is missing while rows are due, and close it once none is; return the open one."""
-    late = [name for name in _late_queues()]
+    late = _late_queues()
     message = _missing() if late else ""
     if not message:
         close_alert(AlertKind.NO_WORKER, WORKERS, by="automatic: the work is done again")
         return None
     return raise_alert(AlertKind.NO_WORKER, WORKERS, f"{message} Work waits: {', '.join(late)}.")
-
-
-def watch_from_outside() -> None:
-    """Watch from a process that is no worker, and deliver the alert at once: nobody else would."""
-    alert = watch()
-    if alert is not None and not living().exists():
-        deliver(alert)
-
-
-def deliver(alert: Alert) -> None:
-    """Send what is owed of this one alert; each mail and message is claimed as a worker would."""
-    for pk in Email.objects.filter(alert=alert, status=Email.Status.QUEUED).values_list("pk", flat=True):
-        for claimed in Email.objects.claim(only=pk):
-            mail.send(claimed)
-    for pk in Notification.objects.filter(alert=alert, status=Notification.Status.QUEUED).values_list("pk", flat=True):
-        for claimed in Notification.objects.claim(only=pk):
-            notifier.send(claimed)
 
 
 def _late_queues() -> list[str]:

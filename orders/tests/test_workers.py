@@ -3,12 +3,10 @@
 from datetime import timedelta
 
 import pytest
-from django.core import mail as outbox
 from django.db.models.functions import Now
 
 from bitloot.core.models import WorkerSeen
 from bitloot.core.presence import Presence, living
-from bitloot.ops import vigil
 from orders.models import Alert, Email
 from orders.tasks import housekeeping
 from orders.tests.factories import make_order
@@ -71,24 +69,11 @@ def test_missing_worker_is_an_alert_only_while_work_waits(late):
     assert open_alerts() == []
 
 
-def test_without_any_worker_the_web_tells_staff_itself_and_once(late, settings):
-    settings.STAFF_EMAIL = ["ops@shop.example"]
+def test_where_no_worker_is_left_the_last_one_is_named(late):
+    assert watch().message.startswith("No worker has been running for a day. Work waits: ")
     seen("node-1")
-    vigil.look()
-    vigil.look()
-    (letter,) = outbox.outbox
-    assert [letter.to, Alert.objects.get().times] == [["ops@shop.example"], 2]
-    assert "No worker is running; node-1, process 1 was the last." in letter.body
-    late.refresh_from_db()
-    assert late.status == "queued"  # only the alert is sent from here
-
-
-def test_web_leaves_the_mail_to_the_workers_that_there_are(late, settings):
-    settings.STAFF_EMAIL = ["ops@shop.example"]
-    Presence().note()
-    seen("node-2")
-    vigil.look()
-    assert [len(open_alerts()), outbox.outbox] == [1, []]
+    assert watch().message.startswith("No worker is running; node-1, process 1 was the last. Work waits: ")
+    assert Alert.objects.get().times == 2
 
 
 def test_shop_where_nothing_waits_needs_no_worker_to_be_seen():
