@@ -1,4 +1,4 @@
-"""Staff hear of a worker that is missing while work waits, from whatever process is still there to say so."""
+"""Staff hear of a worker that is missing while work waits, from a process that is still there to say so."""
 
 from django.db.models.functions import Now
 

@@ -47,6 +47,7 @@ def start_run(
     """Begin a run and return it, and whether it is new: the same request twice is one run, and so are two people's
     requests for the same webhooks while the first run is not finished. Raises DecisionRefused.
     """
+    wanted = wanted.without_address()
     demand(objection_to_run(wanted))
     newest = WebhookLog.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
     fields = {
@@ -68,7 +69,8 @@ def begin(wanted: Chosen, *, is_dry: bool, user: Any, pk: uuid.UUID | None = Non
     with transaction.atomic():
         run, is_new = start_run(wanted, is_dry=is_dry, actor=user.get_username(), user_id=user.pk, pk=pk)
         if is_new:
-            LogEntry.objects.log_actions(user.pk, [run], ADDITION, f"{run.kind}: {wanted}"[:500])
+            words = f"{run.kind}: {Chosen.from_json(run.wanted)}"[:500]
+            LogEntry.objects.log_actions(user.pk, [run], ADDITION, words)
     return run, is_new
 
 

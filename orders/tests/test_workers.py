@@ -69,5 +69,12 @@ def test_missing_worker_is_an_alert_only_while_work_waits(late):
     assert open_alerts() == []
 
 
+def test_where_no_worker_is_left_the_last_one_is_named(late):
+    assert watch().message.startswith("No worker has been running for a day. Work waits: ")
+    seen("node-1")
+    assert watch().message.startswith("No worker is running; node-1, process 1 was the last. Work waits: ")
+    assert Alert.objects.get().times == 2
+
+
 def test_shop_where_nothing_waits_needs_no_worker_to_be_seen():
     assert watch() is None

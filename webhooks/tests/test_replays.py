@@ -19,7 +19,7 @@ from bitloot.tests.staff import make_staff
 from fulfillment.models import Reservation
 from orders.models import OrderEvent
 from orders.tests.database import dying_at
-from orders.tests.factories import make_paid_order
+from orders.tests.factories import make_order, make_paid_order
 from payments.nowpayments import NowPaymentsClient
 from payments.tests.conftest import wire  # noqa: F401
 from payments.tests.factories import ASKED, make_payment, on_read, read_answer, url
@@ -226,7 +226,7 @@ def test_dry_run_says_what_the_replay_then_does_and_changes_nothing(wire, word):
     happened = OrderEvent.objects.filter(pk__gt=newest)
     assert {event.message for event in happened} <= {line[10:].partition(" (")[0] for line in foreseen.splitlines()}
     assert WebhookLog.objects.get().outcome in foreseen
-    assert "Mail “" in foreseen or word not in ("finished", "partially_paid")
+    assert "Mail to the customer: “" in foreseen or word not in ("finished", "partially_paid")
 
 
 def test_dry_run_that_pays_an_order_buys_mails_and_wakes_nothing(wire):  # noqa: F811
@@ -303,3 +303,27 @@ def test_webhook_that_is_replayed_alone_before_its_turn_holds_no_run_up():
     replay(WebhookLog.objects.get(pk=log.pk), actor="ada")
     assert [work(run).status, replays.progress(run)] == ["finished", {"left": 1}]
     assert Replay.objects.get(run=None).verdict == "ignored"
+
+
+def test_run_that_kills_its_workers_is_given_up():
+    inbox(1)
+    run, _ = replays.start_run(ALL, is_dry=True, actor="kim")
+    for _ in range(3):
+        assert ReplayRun.objects.claim()  # and the worker dies
+        ReplayRun.objects.update(next_attempt_at=Now(), claim_token=None)
+    assert [work(run).status, run.note[:34], run.replays.count()] == [
+        "stopped", "It crashed the worker three times.", 0
+    ]  # fmt: skip
+
+
+def test_no_run_remembers_a_customers_address(wire):  # noqa: F811
+    payment = make_payment(make_order(email="kim@shop.example"))
+    on_read(wire, payment, "finished")
+    ipn_of(payment)
+    make_log(body=ipn(payment_id=1), external_id="1")
+    run, _ = replays.begin(Chosen(search="Kim@shop.example"), is_dry=True, user=make_staff())
+    assert [work(run).status, run.total, run.replays.get().verdict] == ["finished", 1, "would_change"]
+    told = [run.wanted, run.replays.get().text, LogEntry.objects.get().change_message]
+    assert "kim@shop.example" not in str(told).lower()
+    with pytest.raises(DecisionRefused, match="Nothing matches"):
+        replays.begin(Chosen(search="ada@shop.example"), is_dry=True, user=make_staff())
