@@ -9,7 +9,7 @@ import unicodedata
 from functools import reduce
 from operator import and_, or_
 
-from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector, TrigramWordSimilarity
+from django.contrib.postgres.search import SearchQuery, SearchVector, TrigramWordSimilarity
 from django.db import connection
 from django.db.models import Case, IntegerField, Q, QuerySet, Value, When
 
@@ -19,7 +19,6 @@ MAX_WORDS = 8
 FIELDS = ("title", "platform", "region", "genres")
 # The index is over exactly this expression. “simple” knows no language: titles are names.
 WORDS = SearchVector(*FIELDS, config="simple")
-_WEIGHED = SearchVector("title", config="simple", weight="A") + SearchVector(*FIELDS[1:], config="simple", weight="D")
 # A letter too many, too few or wrong in each word is still alike. No more guesses than a look takes in.
 ALIKE = 0.33
 GUESSES = 24
@@ -36,9 +35,7 @@ def search(products: QuerySet[Product], text: str) -> QuerySet[Product]:
 def _by_index(products: QuerySet[Product], words: list[str]) -> QuerySet[Product]:
     query = SearchQuery(" & ".join(f"{word}:*" for word in words), config="simple", search_type="raw")
     found = products.alias(words=WORDS).filter(words=query)
-    if found.exists():
-        return found.order_by(SearchRank(_WEIGHED, query).desc(), "title", "id")
-    return _guess(products, " ".join(words))
+    return _best_first(found, words) if found.exists() else _guess(products, " ".join(words))
 
 
 def _guess(products: QuerySet[Product], text: str) -> QuerySet[Product]:
@@ -57,9 +54,14 @@ def _knows_trigrams() -> bool:
 
 
 def _by_reading(products: QuerySet[Product], words: list[str]) -> QuerySet[Product]:
+    return _best_first(products.filter(*map(_has, words)), words)
+
+
+def _best_first(found: QuerySet[Product], words: list[str]) -> QuerySet[Product]:
+    """Sort by what the title has of it. A rank of PostgreSQL's would parse each product anew: 50 µs instead of 3."""
     begins, has = Q(title__istartswith=" ".join(words)), reduce(and_, (Q(title__icontains=word) for word in words))
     order = Case(When(begins, then=Value(0)), When(has, then=Value(1)), default=Value(2), output_field=IntegerField())
-    return products.filter(*map(_has, words)).order_by(order, "title", "id")
+    return found.order_by(order, "title", "id")
 
 
 def _has(word: str) -> Q:

@@ -32,7 +32,7 @@ ASKED = [
     "/?page=150",
     "/?q=ember+drift",
     "/?q=embr+drift",
-    "/?q=steam",
+    "/?q=e",
     "/?in_stock=true",
     "/?platform=Steam&region=Europe&min_price=5&max_price=20&in_stock=true&ordering=price",
     "/products/game-5",
