@@ -24,13 +24,13 @@ class Later(Now):
 
     def as_postgresql(
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
-    ) -> tuple[str, list[Any]]:
+    ) -> tuple[str, tuple[Any, ...]]:
         sql = f"(STATEMENT_TIMESTAMP() + INTERVAL '{self.seconds} seconds')"
         return self.as_sql(compiler, connection, template=sql, **context)
 
     def as_sqlite(
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
-    ) -> tuple[str, list[Any]]:
+    ) -> tuple[str, tuple[Any, ...]]:
         sql = f"STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'NOW', '+{self.seconds} seconds')"
         return self.as_sql(compiler, connection, template=sql, **context)
 

@@ -7,14 +7,14 @@ import pytest
 from django.conf import settings
 
 ROOT = Path(settings.BASE_DIR)
-DOCS = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
+DOCS = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", *(ROOT / "sdk").glob("*/README.md")])
 # Files in code quotes, such as `orders/mail.py`.
-FOLDERS = "bitloot|orders|payments|fulfillment|storage|webhooks|sandbox|tools|docs|deploy"
+FOLDERS = "bitloot|orders|payments|fulfillment|storage|webhooks|sandbox|sdk|tools|docs|deploy"
 NAMED = re.compile(rf"`((?:{FOLDERS})/[\w./-]*\.\w+)`")
 LINKED = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)(?:#[^)]*)?\)")
 
 
-@pytest.mark.parametrize("document", DOCS, ids=[document.name for document in DOCS])
+@pytest.mark.parametrize("document", DOCS, ids=[str(document.relative_to(ROOT)) for document in DOCS])
 def test_each_file_that_a_document_names_exists(document):
     text = document.read_text()
     named = [ROOT / name for name in NAMED.findall(text)]

@@ -182,13 +182,15 @@ class DecisionAdmin(ReadOnlyAdmin):
 
     # --- at once: from the row's page, or for many rows of the list ---
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
+        # From Django 6.1 on there are actions for a row's own page as well, where ours are buttons; get_action knows.
+        where = {} if action_location is None else {"action_location": action_location}
         own = {
-            decision.name: (_as_action(decision), decision.name, decision.label)
+            decision.name: self.get_action(_as_action(decision), **where)
             for decision in self.open_to(request)
             if decision.form is None
         }
-        return {**super().get_actions(request), **own}
+        return {**super().get_actions(request, **where), **{name: action for name, action in own.items() if action}}
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if request.method == "POST":
@@ -280,6 +282,8 @@ def _as_action(decision: Decision[Any]) -> Action:
     def decide(page: DecisionAdmin, request: HttpRequest, rows: QuerySet[Any]) -> None:
         page.decide_about(request, rows, decision)
 
+    decide.__name__ = decision.name
+    decide.short_description = decision.label  # type: ignore[attr-defined]
     return decide
 
 
