@@ -224,7 +224,7 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):
 def make_document() -> dict[str, Any]:
     """Return the whole document, in English and for nobody in particular."""
     with override("en"):
-        document: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+        document: dict[str, Any] = SchemaGenerator(urlconf="bitloot.urls").get_schema(request=None, public=True)
     return document
 
 
@@ -279,7 +279,11 @@ def add_webhooks(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     result["webhooks"] = {
         "order": {
             "post": {
+                "operationId": "order_moved",
                 "summary": "An order that your API key placed has moved",
+                "description": "Sent to the endpoints of the key. Answer 2xx at once; the order has the truth.",
+                "tags": ["Orders"],
+                "security": [],
                 "parameters": [
                     {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in headers
                 ],
