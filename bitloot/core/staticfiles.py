@@ -6,23 +6,28 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import InMemoryStorage, Storage
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
-ENTRIES = ("bitloot/order.js",)
+SCRIPT, SHEET = "bitloot/order.js", "bitloot/site.css"
 _IMPORT = re.compile(r'^import (\{\s*\w+(?:,\s*\w+)*,?\s*\}) from "\./(\w+)\.js";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*(?://[^\n]*|/\*\*.*?\*/)\n", re.MULTILINE | re.DOTALL)
+_NOTE_IN_SHEET = re.compile(r"\s*/\*[^!].*?\*/", re.DOTALL)  # a licence begins with an exclamation mark
 _ANY_OTHER = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
 
 Found = dict[str, tuple[Storage, str]]
 
 
 class ModuleStaticFilesStorage(CompressedManifestStaticFilesStorage):
-    """Static files under the names of their content, and compressed; an entry script with its modules is one file."""
+    """Static files under the names of their content, and compressed.
+
+    The order page's script and its modules are one file, and neither it nor the sheet brings our comments along.
+    """
 
     def post_process(self, paths: Found, dry_run: bool = False, **options: Any) -> Iterator[Any]:
-        bundles = InMemoryStorage()
-        for entry in ENTRIES:
-            bundles.save(entry, ContentFile(bundle(paths, entry).encode()))
-        yield from super().post_process({**paths, **{entry: (bundles, entry) for entry in ENTRIES}}, dry_run, **options)
+        made = InMemoryStorage()
+        for name, text in ((SCRIPT, bundle(paths, SCRIPT)), (SHEET, _NOTE_IN_SHEET.sub("", _read(paths, SHEET)))):
+            made.save(name, ContentFile(text.encode()))
+        own = {name: (made, name) for name in (SCRIPT, SHEET)}
+        yield from super().post_process({**paths, **own}, dry_run, **options)
 
 
 def bundle(paths: Found, entry: str) -> str:
@@ -41,9 +46,7 @@ def _add(paths: Found, path: str, done: dict[str, str], above: tuple[str, ...]) 
         raise ValueError(f"{path} imports itself: {' -> '.join(above)}")
     if path in done:
         return
-    storage, stored = paths[path]
-    with storage.open(stored) as file:
-        source = _COMMENT.sub("", file.read().decode())
+    source = _COMMENT.sub("", _read(paths, path))
     folder, _, name = path.rpartition("/")
     for _, module in _IMPORT.findall(source):
         _add(paths, f"{folder}/{module}.js", done, (*above, path))
@@ -53,3 +56,9 @@ def _add(paths: Found, path: str, done: dict[str, str], above: tuple[str, ...]) 
         raise ValueError(f"{path}: this cannot be joined: {odd[0]}")
     # In a function of its own each module keeps its names to itself.
     done[path] = f"const ${name.removesuffix('.js')} = (() => {{\n{body}\nreturn {{ {exported} }};\n}})();\n"
+
+
+def _read(paths: Found, path: str) -> str:
+    storage, stored = paths[path]
+    with storage.open(stored) as file:
+        return str(file.read().decode())

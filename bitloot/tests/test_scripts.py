@@ -89,6 +89,13 @@ def test_page_asks_for_one_script_that_holds_every_module(collected):
     assert modules.index("render") < modules.index("facts")  # what is imported comes first
 
 
+def test_sheet_brings_the_licence_along_and_no_other_comment(collected):
+    sheet = (collected / staticfiles_storage.stored_name("bitloot/site.css")).read_text()
+    (comment,) = re.findall(r"/\*.*?\*/", sheet, re.DOTALL)
+    assert "MIT licence" in comment
+    assert sheet.count("{") == (SCRIPTS / "site.css").read_text().count("{")
+
+
 @pytest.mark.parametrize(
     ("source", "why"),
     [
