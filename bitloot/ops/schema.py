@@ -28,7 +28,7 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):
     name = "apiKey"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        said = "An API key of the shop, `blk_…`, which opens the orders that it placed. Each route names the scope that it needs."
+        said = "An API key of the shop, `blk_…`, which opens the orders that it placed. Each route names its scope."
         return {"type": "http", "scheme": "bearer", "bearerFormat": "blk_…", "description": said}
 
 
