@@ -351,7 +351,7 @@ class IdempotencyRecordAdmin(ReadOnlyAdmin):
     def made(self, record: IdempotencyRecord) -> str:
         if record.object_id is None:
             return NOTHING
-        return link(Order(pk=record.object_id)) if record.route == "orders" else str(record.object_id)
+        return link(Order(pk=record.object_id)) if record.route.partition(":")[0] == "orders" else str(record.object_id)
 
 
 @admin.register(AccessCode)

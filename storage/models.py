@@ -178,7 +178,11 @@ class KeyAccess(models.Model):
     key = models.ForeignKey(Key, on_delete=models.PROTECT, related_name="accesses", editable=False)
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="key_accesses", editable=False)
     at = models.DateTimeField(db_default=Now(), editable=False)
-    token = models.CharField(max_length=4, editable=False, help_text="A mailed link (mail), or a page or program (api)")
+    token = models.CharField(
+        max_length=4,
+        editable=False,
+        help_text="A mailed link (mail), a page or program (api), or the order's API key (key)",
+    )
     generation = models.PositiveIntegerField(editable=False, help_text="Of the order's links; closing them raises it.")
     network = models.CharField(max_length=50, editable=False, help_text="The network of the client's address.")
     agent = models.CharField(max_length=200, blank=True, editable=False, help_text="As the client names itself.")

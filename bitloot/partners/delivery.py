@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from threading import Lock
 
@@ -138,8 +138,9 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
 def _beginning(response: requests.Response) -> str:
     """Return how the answer begins, in one line and without what looks like a secret."""
     raw, deadline = b"", time.monotonic() + READ_SECONDS
-    while len(raw) < READ_BYTES and time.monotonic() < deadline and (piece := response.raw.read1(READ_BYTES)):
-        raw += piece
+    with suppress(HTTPError, OSError):  # its status has come, and that is what counts
+        while len(raw) < READ_BYTES and time.monotonic() < deadline and (piece := response.raw.read1(READ_BYTES)):
+            raw += piece
     text = raw[:READ_BYTES].decode("utf-8", "replace")
     return _scrubbed("".join(sign if sign.isprintable() else " " for sign in text)).strip()[:SHOWN_RESPONSE]
 

@@ -58,7 +58,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
                 ('at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('token', models.CharField(editable=False, help_text='A mailed link (mail), or a page or program (api)', max_length=4)),
+                ('token', models.CharField(editable=False, help_text="A mailed link (mail), a page or program (api), or the order's API key (key)", max_length=4)),
                 ('generation', models.PositiveIntegerField(editable=False, help_text="Of the order's links; closing them raises it.")),
                 ('network', models.CharField(editable=False, help_text="The network of the client's address.", max_length=50)),
                 ('agent', models.CharField(blank=True, editable=False, help_text='As the client names itself.', max_length=200)),

@@ -352,6 +352,11 @@ def test_the_answer_is_kept_short_and_scrubbed(receiver, endpoint):
     assert len(row.response) == 500
 
 
+def test_an_answer_that_breaks_off_is_an_answer(receiver, endpoint):
+    receiver.headers = {"Content-Length": "1000"}
+    assert drained(owed(endpoint)).status == "delivered"
+
+
 def test_no_secret_and_no_address_is_logged_or_stored(receiver, endpoint, caplog):
     caplog.set_level(logging.DEBUG, "bitloot")
     receiver.status = 500
