@@ -16,6 +16,7 @@ from django.db import connection
 from django.db.models import BooleanField, Case, F, Q, When
 from django.db.models.functions import Now, Round
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from bitloot.core import queries
 from bitloot.core.clock import delay
@@ -37,8 +38,7 @@ LOOK_EVERY_SECONDS = 600
 LOOKS = 20  # per sweep: Kinguin counts our requests
 
 NOTHING_CHARGED = "Nothing was charged."
-AGAIN = "Try again later, or choose another game."
-EXPIRES = "An order that nobody pays simply expires."
+AGAIN = "Try again later, or choose another game; an order that nobody pays simply expires."
 NOT_NOW = f"We cannot buy keys at the moment, so we take no money for them. {NOTHING_CHARGED} Please try again later."
 
 _callers = ThreadPoolExecutor(max_workers=8, thread_name_prefix="stock")
@@ -55,7 +55,7 @@ def demand(order: Order) -> None:
     _refresh([item.product for item in items if not _is_younger(item.product, FRESH_SECONDS)])
     for item in items:
         if sentence := _objection(item.product, quantity=item.quantity, unit_price=item.unit_price):
-            raise SoldOut(f"{sentence} {EXPIRES}")
+            raise SoldOut(sentence)
     if sentence := _our_trouble(items):
         raise SoldOut(sentence)
 
@@ -68,10 +68,16 @@ def refuse_sold_out(lines: Sequence[tuple[Product, int]]) -> None:
             continue
         product.supplier_stock = stock[0]
         if is_sold_out(product):
-            raise SoldOut(_objection(product, quantity=1, unit_price=product.price))
+            gone = _(
+                "“%(title)s” is sold out at the moment. Nothing was charged. Try again later, or choose another game."
+            )
+            raise SoldOut(gone % {"title": product.title})
         if is_sold_out(product, quantity):
-            too_many = f"We cannot get {quantity} keys of “{product.title}” at the moment."
-            raise SoldOut(f"{too_many} {NOTHING_CHARGED} Choose fewer, or try again later.")
+            few = _(
+                "We cannot get %(number)s keys of “%(title)s” at the moment. Nothing was charged. Choose fewer, or try"
+                " again later."
+            )
+            raise SoldOut(few % {"number": quantity, "title": product.title})
 
 
 def is_sold_out(product: Product, quantity: int = 1) -> bool:
@@ -124,7 +130,7 @@ def _refresh(products: list[Product]) -> None:
     calls = {product: _ask(product.supplier_product_id) for product in products}
     has_seat = _seats.acquire(blocking=False)
     try:
-        done, _ = wait(calls.values(), timeout=CUSTOMER_WAITS if has_seat else 0)
+        done, _late = wait(calls.values(), timeout=CUSTOMER_WAITS if has_seat else 0)
     finally:
         if has_seat:
             _seats.release()
