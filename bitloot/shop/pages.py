@@ -19,6 +19,7 @@ from bitloot.shop.catalogue import ProductFilter, for_sale, read
 from bitloot.shop.crawlers import preview, structured
 from bitloot.shop.forms import CheckoutForm
 from bitloot.shop.sale import quantities, why_not_sold
+from bitloot.shop.search import is_guess
 from bitloot.shop.throttling import too_often
 from bitloot.shop.words import WORDS
 from fulfillment.availability import refuse_sold_out
@@ -43,9 +44,10 @@ def shop_window(request: HttpRequest) -> HttpResponse:
     pages.count = asked.counts.total
     # A number that is too high or none at all: somebody's old link. It leads to a page that is there.
     page = pages.get_page(request.GET.get("page"))
-    least = least_price()
+    products, least = read(page.object_list), least_price()
     shown = {
-        "products": [(product, why_not_sold(product, least)) for product in read(page.object_list)],
+        "products": [(product, why_not_sold(product, least)) for product in products],
+        "is_guess": bool(products) and is_guess(products[0], asked.asked.get("q", "")),
         "page": page,
         "asked": asked,
         "chips": asked.chips(),

@@ -26,10 +26,20 @@ GUESSES = 24
 
 def search(products: QuerySet[Product], text: str) -> QuerySet[Product]:
     """Return the products that all words of the text fit, the best first; all of them if it is empty."""
-    words = re.findall(r"\w+", unicodedata.normalize("NFKC", text))[:MAX_WORDS]
+    words = _words(text)
     if not words:
         return products.none() if text.strip() else products
     return _by_index(products, words) if connection.vendor == "postgresql" else _by_reading(products, words)
+
+
+def is_guess(product: Product, text: str) -> bool:
+    """Whether the product was found only because it is spelled like the text."""
+    has = " ".join([product.title, product.platform, product.region, *map(str, product.genres)]).casefold()
+    return not all(word.casefold() in has for word in _words(text))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", unicodedata.normalize("NFKC", text))[:MAX_WORDS]
 
 
 def _by_index(products: QuerySet[Product], words: list[str]) -> QuerySet[Product]:

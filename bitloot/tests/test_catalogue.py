@@ -96,6 +96,14 @@ def test_mistyped_words_are_found_on_postgresql(games, text, best):
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize(("text", "is_guess"), [("EMB", False), ("racing steam", False), ("embr", True), ("", False)])
+def test_window_says_when_it_guesses(client, games, text, is_guess):
+    page = client.get("/", {"q": text}).content.decode()
+    assert 'href="/products/ember"' in page
+    assert ("spelled like it" in page) == is_guess
+
+
+@pytest.mark.postgres
 def test_a_database_without_trigrams_finds_all_but_mistyped_words(games):
     with connection.cursor() as cursor:
         cursor.execute("RESET ROLE")  # as the owner, also with --small-role
