@@ -74,8 +74,7 @@ def ours(found: Sequence[SupplierProduct]) -> dict[str, Product]:
 
 def describe(product_id: str) -> SupplierProduct:
     """Return what may be imported. Raises NotImported, or ProviderError."""
-    if not KINGUIN_PRODUCT.fullmatch(product_id):
-        raise NotImported("Kinguin's productId has 24 digits from 0-9 and a-f; the short kinguinId is another one.")
+    _demand_form(product_id)
     try:
         described = kinguin.client().product(product_id)
     except OutOfStock as err:
@@ -91,6 +90,7 @@ def import_product(product_id: str, *, actor: str, refresh: bool = False) -> Imp
     One that is ours already stays as it is; with `refresh` its texts, facts and cover are taken anew, and never its
     title, price or place in the shop. Raises NotImported, or ProviderError.
     """
+    _demand_form(product_id)
     existing = Product.objects.filter(supplier_product_id=product_id).first()
     if existing is not None and not refresh:
         return Imported(existing, is_new=False, notes=("It is ours already; nothing was changed.",))
@@ -122,6 +122,11 @@ def _as_line(tag: re.Match[str]) -> str:
     if tag[2] == "li":
         return "" if tag[1] else "\n- "
     return "\n" if tag[2] in ("br", "div", "tr") else "\n\n"
+
+
+def _demand_form(product_id: str) -> None:
+    if not KINGUIN_PRODUCT.fullmatch(product_id):
+        raise NotImported("Kinguin's productId has 24 digits from 0-9 and a-f; the short kinguinId is another one.")
 
 
 def _facts(described: SupplierProduct) -> dict[str, object]:
@@ -156,25 +161,30 @@ def _create(described: SupplierProduct, facts: dict[str, object], *, actor: str)
         is_active=False,
         **facts,
     )
-    rule = pricing.rule_of(product, pricing.rules())
-    price = pricing.price_for(rule, cost, min_margin=product.min_margin) if rule is not None else None
-    if rule is not None and price is not None:
-        product.price, product.max_cost = price, _cap(rule, price)
+    rule = _price(product, cost) if described.price else None
     with transaction.atomic():
         product.save(force_insert=True)
         availability.keep(product, described.quote, due_in=LOOK_EVERY_SECONDS)
-        name = rule.name if rule is not None and price is not None else ""
-        pricing.record_first(product, actor=actor, rule=name, cost=cost)
-    if name:
-        return (
-            product,
-            f"Its price of {product.price} EUR follows the rule “{name}”. Look it over, then put it on sale.",
+        pricing.record_first(product, actor=actor, rule=rule.name if rule else "", cost=described.price or None)
+    if rule is None:
+        why = (
+            "No rule prices it: it stands at its cost"
+            if described.price
+            else "Kinguin names no price now: it stands at the least"
         )
-    return product, f"No rule prices it: it stands at its cost of {cost} EUR. Set a price before you put it on sale."
+        return product, f"{why}, {cost} EUR. Set a price before you put it on sale."
+    follows = f"Its price of {product.price} EUR follows the rule “{rule.name}”. Look it over, then put it on sale."
+    return product, follows
 
 
-def _cap(rule: PriceRule, price: Decimal) -> Decimal:
-    return max(price - rule.least_margin, CENT)
+def _price(product: Product, cost: Decimal) -> PriceRule | None:
+    """Price it by the rule of its platform, and return that; None if there is none, or it makes no price."""
+    rule = pricing.rule_of(product, pricing.rules())
+    price = pricing.price_for(rule, cost, min_margin=product.min_margin) if rule is not None else None
+    if rule is None or price is None:
+        return None
+    product.price, product.max_cost = price, max(price - rule.least_margin, CENT)
+    return rule
 
 
 def _picture(described: SupplierProduct) -> tuple[str, tuple[str, ...]]:

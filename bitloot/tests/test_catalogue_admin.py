@@ -56,7 +56,7 @@ def test_one_button_imports_a_product_and_leads_to_its_page(boss, sandbox):
     answer = boss.post(f"{IMPORT}?name=drift", {"product_id": EMBER}, follow=True)
     product = Product.objects.get()
     assert answer.redirect_chain[0][0] == page_of(product)
-    assert said(answer)[0].startswith("No rule prices it: it stands at its cost of 7.49 EUR.")
+    assert said(answer)[0].startswith("No rule prices it: it stands at its cost, 7.49 EUR.")
     assert LogEntry.objects.get().change_message == "Imported from Kinguin."
     assert PriceChange.objects.get().actor.startswith("staff")
     again = boss.post(IMPORT, {"product_id": EMBER}, follow=True)

@@ -60,7 +60,7 @@ def test_a_product_is_imported_at_cost_and_off_sale_where_no_rule_prices_it(sand
     done = catalogue.import_product(HARBOUR, actor="kim")
     product = Product.objects.get()
     assert (done.product, done.is_new) == (product, True)
-    assert done.notes[0].startswith("No rule prices it: it stands at its cost of 11.90 EUR.")
+    assert done.notes[0].startswith("No rule prices it: it stands at its cost, 11.90 EUR.")
     assert (product.title, product.slug, product.supplier_product_id) == (
         "Harbour of Glass",
         "harbour-of-glass",
@@ -174,6 +174,17 @@ def test_a_product_without_a_usable_cover_is_imported_all_the_same(cdn, answer):
     cdn.get("https://104.18.20.30/c.png", **answer)
     done = catalogue.import_product(PRODUCT_ID, actor="kim")
     assert (done.product.picture, "upload one" in done.notes[1]) == ("", True)
+
+
+def test_what_is_sold_out_without_a_price_is_priced_by_no_rule():
+    PriceRule.objects.create(name="All", margin=20)
+    with responses.RequestsMock() as mock:
+        url = f"{kinguin.client()._endpoint._transport.base_url}/v2/products/{PRODUCT_ID}"
+        mock.get(url, json=changed("product_v2", qty=0, price=None, images=None))
+        done = catalogue.import_product(PRODUCT_ID, actor="kim")
+    assert (done.product.price, done.product.is_active) == (D("0.01"), False)
+    assert done.notes[0].startswith("Kinguin names no price now")
+    assert (SupplierStock.objects.get().price, PriceChange.objects.get().cost) == (None, None)
 
 
 def test_a_pre_order_is_not_imported(settings):
