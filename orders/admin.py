@@ -205,10 +205,11 @@ class AlertAdmin(DecisionAdmin):
     list_select_related = ("order",)
     fieldsets = (
         (None, {"fields": ("kind", "about_link", "message", "what_to_do", "state", "order_link", "times")}),
-        ("Times", {"fields": ("opened", "last", ("closed", "closed_by"))}),
+        ("Times", {"fields": ("opened", "last", ("notices", "told_next"), ("closed", "closed_by"))}),
     )
     order_link = link_to("order", "order")
     opened = age_of("opened_at", "opened")
+    told_next = age_of("notify_at", "staff are told next")
     last = age_of("last_at", "last seen")
     closed = age_of("closed_at", "closed")
 
@@ -310,7 +311,7 @@ class NotificationAdmin(ReadOnlyAdmin):
     search_fields = ("channel",)
     list_select_related = ("alert",)
     fieldsets = (
-        (None, {"fields": ("alert_link", "channel", "state", "error")}),
+        (None, {"fields": ("alert_link", "number", "channel", "state", "error")}),
         ("Times", {"fields": ("queued", "sent", ("attempts", "due"))}),
     )
     alert_link = link_to("alert", "alert")

@@ -14,11 +14,11 @@ from django.db.models.functions import Now
 from bitloot.core import sweeps
 from bitloot.core.database import leave_connection, what_is_missing
 from bitloot.core.queue import queues
-from orders import mail, workers
+from orders import workers
 from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
+from orders.mail import send
 from orders.models import Alert, Email, Notification
-from orders.tasks import drain_notifications
 from webhooks import refusals
 
 logger = logging.getLogger(__name__)
@@ -98,8 +98,10 @@ def _words(ago: timedelta) -> str:
 def _deliver_unsent() -> None:
     """Send the alerts that a worker should have sent by now; the claims keep two senders apart."""
     if Notification.objects.filter(next_attempt_at__lt=Now() - UNSENT).exists():
+        from orders.tasks import drain_notifications  # only now: apprise takes memory that web has no other use for
+
         drain_notifications()
     overdue = Email.objects.filter(kind=Email.Kind.ALERT, next_attempt_at__lt=Now() - UNSENT)
     for pk in overdue.order_by("pk").values_list("pk", flat=True)[:MOST_MAILS]:
         for claimed in Email.objects.claim(only=pk):
-            mail.send(claimed)
+            send(claimed)
