@@ -38,7 +38,7 @@ def pdf_of(pack: dict[str, Any]) -> bytes:
         Paragraph(
             f"Made at {pack['made_at']} by {_safe(pack['made_by'])}. {len(pack['entries'])} entries.", styles["text"]
         ),
-        Paragraph(f"Final digest: {pack['digest']}", styles["code"]),
+        Paragraph(f"Final digest: {pack['digest']}", styles["digest"]),
         Paragraph(_safe(HOW_TO_CHECK), styles["text"]),
         Spacer(1, 4 * mm),
     ]
@@ -100,7 +100,8 @@ def _styles() -> dict[str, Any]:
     return {
         "text": text,
         "label": ParagraphStyle("label", parent=text, textColor="#555555"),
-        "code": ParagraphStyle("code", parent=text, fontSize=6.5, leading=9, textColor="#555555"),
+        "code": ParagraphStyle("code", parent=text, fontSize=6.5, leading=9, textColor="#555555", keepWithNext=1),
+        "digest": ParagraphStyle("digest", parent=text, fontName=BOLD),
         "heading": ParagraphStyle("heading", parent=text, fontName=BOLD, fontSize=9, leading=12, keepWithNext=1),
         "title": ParagraphStyle("title", parent=text, fontName=BOLD, fontSize=14, leading=20),
     }

@@ -126,7 +126,11 @@ def test_reason_is_a_word_with_its_sentence(boss):
     make_rows()
     Order.objects.update(status="held", reason="too_expensive")
     listed = text(boss.get("/admin/orders/order/"))
-    assert 'title="It costs more than its cap, or leaves too little margin.">Too expensive</span>' in listed
+    assert (
+        'href="/admin/runbook/#reservation-too_expensive" title="It costs more than its cap, or leaves too little'
+        in listed
+    )
+    assert ">Too expensive</a>" in listed
     assert "too_expensive" not in re.sub(r'href="[^"]*"', "", listed)
 
 
