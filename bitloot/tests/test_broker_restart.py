@@ -9,7 +9,7 @@ import pytest
 from bitloot.tests.services import Redis, Store, own_store
 from bitloot.tests.shopper import Shopper
 
-# The versions of celery, kombu and redis are pinned for this: newer ones lose the worker.
+# The versions of celery, kombu and redis are pinned for this (docs/versions.md).
 pytestmark = [pytest.mark.chaos, pytest.mark.broker, pytest.mark.timeout(300)]
 
 
