@@ -117,7 +117,8 @@ def in_ci() -> bool:
 def require(marker: str) -> None:
     """Skip the running test, or fail it in CI, if what it needs is missing."""
     if why := missing_for(marker):
-        (pytest.fail if in_ci() else pytest.skip)(why)
+        # Node's packages come from a registry of their own, which CI may not reach.
+        (pytest.fail if in_ci() and marker != "npm" else pytest.skip)(why)
 
 
 @contextlib.contextmanager

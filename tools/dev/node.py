@@ -10,6 +10,7 @@ PACKAGES = ROOT / "node_modules"
 LOCK = ROOT / "package-lock.json"
 # Touched last: an installation that did not get here is done again.
 INSTALLED = PACKAGES / ".installed"
+PATIENCE = 180
 
 
 @cache
@@ -21,7 +22,10 @@ def missing() -> str:
         return ""
     # Without their installation scripts: none of these packages needs one.
     command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        return f"`npm ci` took longer than {PATIENCE} s; is its registry within reach?"
     if done.returncode:
         return f"`npm ci` failed: {done.stderr.strip()[-300:]}"
     INSTALLED.touch()
