@@ -54,6 +54,8 @@ class Command(OperatorCommand):
         )
 
     def handle(self, *, path: Path, example: Path | None, non_interactive: bool, **options: Any) -> None:
+        if not path.parent.is_dir():
+            raise UsageError(f"There is no folder {path.parent}.")
         files = set(AS_FILES) if options["secrets_as_files"] else set()
         template = self._template(path, example)
         known = [each for each in env_file.variables(template) if each.name not in files]
