@@ -25,7 +25,7 @@ from payments.models import Payment, Refund, RefundAddress
 from payments.tests.factories import make_refund_address
 from storage.models import Key
 from storage.services import shred
-from webhooks.models import WebhookLog
+from webhooks.models import ReplayRun, WebhookLog
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 FIELDS = {
@@ -130,6 +130,7 @@ def test_every_page_with_decisions_is_in_this_file():
         "apikey",
         "endpoint",
         "outgoingwebhook",
+        "replayrun",
     }
 
 
@@ -268,6 +269,16 @@ def test_outgoing_webhook(boss, status):
     assert check(boss, rows.outgoing, status=status) == ({"redeliver"} if status != "queued" else set())
     Endpoint.objects.update(is_enabled=False)
     assert check(boss, rows.outgoing) == set()
+
+
+@pytest.mark.parametrize("status", ReplayRun.Status.values)
+def test_replay_run(boss, status):
+    rows = make_rows()
+    for is_dry, matches in itertools.product((True, False), (True, False)):
+        wanted = {"ids": [rows.log.pk if matches else rows.log.pk + 1]}
+        shown = check(boss, rows.run, status=status, is_dry=is_dry, wanted=wanted)
+        ended = {"replay_these"} if is_dry and matches else set()
+        assert shown == ({"stop"} if status == "running" else ended)
 
 
 @pytest.mark.parametrize("order_status", Order.Status.values)
