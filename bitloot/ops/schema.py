@@ -194,7 +194,7 @@ class StaffTokenScheme(KnoxTokenScheme):
 def make_document() -> dict[str, Any]:
     """Return the whole document, in English and for nobody in particular."""
     with override("en"):
-        document: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+        document: dict[str, Any] = SchemaGenerator(urlconf="bitloot.urls").get_schema(request=None, public=True)
     return document
 
 
