@@ -117,9 +117,11 @@ class Operation(AutoSchema):
         return ["Staff"] if self._is_staff() else [_TAGS.get(self.path.split("/")[2], "Orders")]
 
     def get_auth(self) -> list[dict[str, Any]]:
+        known = super().get_auth()  # an empty one among them says that nobody has to sign in
+        schemes = [scheme for scheme in known if scheme]
         if LinkExpired in self._may_answer():
-            return [{"orderBearer": []}]
-        return [scheme for scheme in super().get_auth() if scheme]
+            return [{"orderBearer": []}, *schemes]
+        return known if schemes else []
 
     def get_examples(self) -> list[OpenApiExample]:
         return super().get_examples() or EXAMPLES.get(self.get_operation_id(), [])
