@@ -18,7 +18,8 @@ class Documented:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        if response.headers.get("Content-Type") == "application/problem+json" and request.resolver_match:
+        is_problem = response.headers.get("Content-Type") == "application/problem+json"
+        if is_problem and request.resolver_match and request.path.startswith("/api/"):
             check(request, response)
         return response
 
