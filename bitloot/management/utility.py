@@ -13,11 +13,14 @@ GROUPS = {
     "Orders": (
         "hold", "release", "fulfill_order", "resend_delivery", "replay_webhooks", "safe_mode",
     ),
+    "Catalogue": ("import_product", "sync_products"),
     "Books": ("export_order", "export_accounting"),
     "Keys and secrets": (
         "init_env", "generate_encryption_key", "rotate_keys", "rewrap_keys", "cleanup_expired_keys", "setup_bucket",
     ),
-    "Accounts and development": ("createstaff", "grant_rights", "staff_device", "seed"),
+    "Accounts and development": (
+        "createstaff", "create_api_key", "end_api_key", "grant_rights", "staff_device", "seed",
+    ),
     "Backups": ("backup", "restore"),
     "Personal data": ("prune", "export_customer", "erase_customer"),
 }  # fmt: skip

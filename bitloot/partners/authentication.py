@@ -3,6 +3,7 @@
 from hmac import compare_digest
 
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
@@ -15,7 +16,10 @@ from bitloot.partners.models import ApiKey
 from orders.access import bearer
 
 answers(
-    ApiKeyRefused, 401, "api_key_refused", "This API key is wrong, has expired or was ended. Ask the shop for another."
+    ApiKeyRefused,
+    401,
+    "api_key_refused",
+    _("This API key is wrong, has expired or was ended. Ask the shop for another."),
 )
 
 

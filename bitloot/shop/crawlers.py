@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Iterable
+from functools import reduce
+from operator import or_
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.contrib.flatpages.models import FlatPage
 from django.contrib.flatpages.sitemaps import FlatPageSitemap
 from django.contrib.sitemaps import Sitemap
 from django.contrib.sitemaps.views import sitemap
 from django.core.cache import caches
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.templatetags.static import static
@@ -60,7 +64,11 @@ class ProductSitemap(_OwnAddress, Sitemap):
 
 
 class PageSitemap(_OwnAddress, FlatPageSitemap):
-    pass
+    def items(self) -> QuerySet[FlatPage]:
+        """Leave out translations: one address shows each page in its reader's language."""
+        translated = [Q(url__startswith=f"/{code}/") for code, _ in settings.LANGUAGES]
+        pages: QuerySet[FlatPage] = super().items()
+        return pages.exclude(reduce(or_, translated))
 
 
 SITEMAPS: dict[str, type[Sitemap] | Sitemap] = {"shop": ShopSitemap, "products": ProductSitemap, "pages": PageSitemap}

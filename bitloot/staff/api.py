@@ -242,6 +242,7 @@ class ReplayRunList(FilteredList):
     queryset = ReplayRun.objects.order_by("-created_at", "id")
     filters = {"status": "status"}
 
+    @may_answer(DecisionRefused)
     @extend_schema(
         request=serializers.StartReplaySerializer,
         responses={202: serializers.ReplayRunRowSerializer, 200: serializers.ReplayRunRowSerializer},

@@ -19,8 +19,8 @@ from bitloot.partners.services import MOST_ENDPOINTS
 from bitloot.partners.tests.factories import make_endpoint
 from bitloot.tests.staff import LISTS, make_rows, make_staff, page_of
 from fulfillment.by_hand import Code, deliver_by_hand, objection_to_delivery_by_hand, objection_to_typed_codes
-from fulfillment.models import Reservation, SupplierGate
-from orders.models import Alert, Approval, Order, OrderEvent, OrderItem
+from fulfillment.models import Reservation, SupplierGate, SupplierStock
+from orders.models import Alert, Approval, Order, OrderEvent, OrderItem, Product
 from payments.models import Payment, Refund, RefundAddress
 from payments.tests.factories import make_refund_address
 from storage.models import Key
@@ -131,6 +131,7 @@ def test_every_page_with_decisions_is_in_this_file():
         "endpoint",
         "outgoingwebhook",
         "replayrun",
+        "pricerule",
     }
 
 
@@ -269,6 +270,15 @@ def test_outgoing_webhook(boss, status):
     assert check(boss, rows.outgoing, status=status) == ({"redeliver"} if status != "queued" else set())
     Endpoint.objects.update(is_enabled=False)
     assert check(boss, rows.outgoing) == set()
+
+
+def test_price_rule(boss):
+    rows = make_rows()
+    assert check(boss, rows.rule) == set()
+    Product.objects.update(platform=rows.rule.platform)
+    known = {"price": 5, "quantity": 9, "text_quantity": 9, "asked_at": Now(), "seen_at": Now()}
+    SupplierStock.objects.update_or_create(product=rows.item.product, defaults=known)
+    assert check(boss, rows.rule) == {"apply"}
 
 
 @pytest.mark.parametrize("status", ReplayRun.Status.values)
