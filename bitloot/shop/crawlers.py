@@ -67,8 +67,7 @@ class PageSitemap(_OwnAddress, FlatPageSitemap):
     def items(self) -> QuerySet[FlatPage]:
         """Leave out translations: one address shows each page in its reader's language."""
         translated = [Q(url__startswith=f"/{code}/") for code, _ in settings.LANGUAGES]
-        pages: QuerySet[FlatPage] = super().items()
-        return pages.exclude(reduce(or_, translated))
+        return FlatPage.objects.filter(sites=settings.SITE_ID).exclude(reduce(or_, translated))
 
 
 SITEMAPS: dict[str, type[Sitemap] | Sitemap] = {"shop": ShopSitemap, "products": ProductSitemap, "pages": PageSitemap}
