@@ -128,4 +128,4 @@ nightly: install-dev
 	@HYPOTHESIS_PROFILE=nightly $(VENV_PYTHON) -m tools.dev.test
 	@$(VENV_PYTHON) -m tools.dev.mutation
 	@CHAOS_ROUNDS=15 $(VENV_PYTHON) -m pytest bitloot/tests/test_embedded_kills.py --timeout 7200
-	@$(VENV_PYTHON) -m tools.chaos --only bugs
+	@$(VENV_PYTHON) -m tools.chaos
