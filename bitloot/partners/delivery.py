@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from threading import Lock
 
@@ -15,15 +15,13 @@ import requests
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
-from requests_hardened.ip_filter import InvalidIPAddress
-from requests_hardened.ip_filter_adapter import IPFilterAdapter
 from standardwebhooks import Webhook
 from urllib3.exceptions import HTTPError
 
 from bitloot.core import wakeup
 from bitloot.core.clock import delay
-from bitloot.core.database import leave_connection
 from bitloot.core.logs import Redactor
+from bitloot.core.outside import FAILURES, InvalidIPAddress, answer_to
 from bitloot.partners.credentials import webhook_secrets
 from bitloot.partners.exceptions import Gone, NotDelivered
 from bitloot.partners.models import SHOWN_RESPONSE, Endpoint, OutgoingWebhook
@@ -110,23 +108,15 @@ def signed(webhook: OutgoingWebhook, endpoint: Endpoint, *, at: datetime | None 
 
 
 def post(url: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
-    """Post once and return the status and the beginning of the answer. Raises NotDelivered unless it is a 2xx.
-
-    The address that the host's name stands for is looked up once, checked, and connected to, so that no other answer of
-    the name server leads inside. As in bitloot.core.providers the adapter is used without a session: no redirects,
-    no proxies, no cookies.
-    """
+    """Post once and return the status and the beginning of the answer. Raises NotDelivered unless it is a 2xx."""
     sent = {"Content-Type": "application/json", "User-Agent": "BitLoot", "Accept-Encoding": "identity", **headers}
-    is_https = url.startswith("https://")
-    if not (is_https or settings.WEBHOOKS_TO_LOOPBACK):
+    if not (url.startswith("https://") or settings.WEBHOOKS_TO_LOOPBACK):
         raise NotDelivered("Its address has to begin with https://; nothing was sent.")
-    leave_connection()
+    request = requests.Request("POST", url, data=body, headers=sent)
     try:
-        request = requests.Request("POST", url, data=body, headers=sent).prepare()
-        adapter = IPFilterAdapter(is_https_proto=is_https, allow_loopback=settings.WEBHOOKS_TO_LOOPBACK)
-        with closing(adapter), adapter.send(request, stream=True, timeout=TIMEOUT) as response:
+        with answer_to(request, timeout=TIMEOUT, allow_loopback=settings.WEBHOOKS_TO_LOOPBACK) as response:
             status, shown = response.status_code, _beginning(response)
-    except (requests.RequestException, HTTPError, OSError, ValueError) as err:
+    except FAILURES as err:
         raise NotDelivered(_in_words(err)) from err
     if status == 410:
         raise Gone("It answered 410: it wants no webhooks any more.", status=status, response=shown)

@@ -281,18 +281,10 @@ def test_of_two_who_send_again_at_once_one_does(receiver, endpoint):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize(
-    "address",
-    [
-        "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "127.0.0.1", "0.0.0.0", "100.64.0.1", "224.0.0.1",
-        "::1", "fe80::1", "fd00::1", "::ffff:10.0.0.1", "::ffff:127.0.0.1", "64:ff9b::a00:1",
-    ],
-)  # fmt: skip
-def test_a_name_that_leads_inside_is_not_called(endpoint, settings, monkeypatch, address):
-    """Whatever the name server says: its answer is checked, and the connection goes to that very address."""
+def test_a_name_that_leads_inside_is_not_called(endpoint, settings, monkeypatch):
+    """bitloot/core/tests/test_outside.py has the other addresses."""
     settings.WEBHOOKS_TO_LOOPBACK = False
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    answer = [(family, socket.SOCK_STREAM, 6, "", (address, 443))]
+    answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 443))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer)
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("it was called"))
     Endpoint.objects.update(url="https://hooks.partner.example/x")
