@@ -40,7 +40,7 @@ class NotImported(Exception):
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of an import. `notes` are sentences for staff."""
+    """The outcome of an import. `notes` are sentences for staff."""
 
     product: Product
     is_new: bool

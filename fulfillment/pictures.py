@@ -24,7 +24,7 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class NotFetched(Exception):
-    """There is no picture to be had from this address; the message says why, and never quotes the answer."""
+    """This address brings no picture; the message says why, and never quotes the answer."""
 
 
 @dataclass(frozen=True)

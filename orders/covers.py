@@ -91,7 +91,7 @@ def _webp(content: bytes, side: int) -> bytes:
             upright = ImageOps.exif_transpose(image)
             return _written(upright.convert("RGBA" if upright.has_transparency_data else "RGB"), "WEBP")
     except (*_UNREADABLE, Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
-        raise BadPicture("This is no picture that can be read. Use a JPEG, PNG or WebP file.") from err
+        raise BadPicture("This picture cannot be read. Use a JPEG, PNG or WebP file.") from err
 
 
 def _flat(image: Any) -> Any:

@@ -195,7 +195,7 @@ class ReplayRun(QueueRow):
         self.release(None, status=self.Status.FINISHED, finished_at=Now())
 
     def mark_given_up(self, *, note: str) -> None:
-        """Record that it cannot go on. Raises LeaseLost."""
+        """Record that it cannot continue. Raises LeaseLost."""
         self.release(None, status=self.Status.STOPPED, finished_at=Now(), note=note)
 
     def mark_stopped(self, *, note: str) -> None:

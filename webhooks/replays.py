@@ -125,7 +125,7 @@ def objection_to_stopping(run: ReplayRun) -> str | None:
 
 def objection_to_replaying(run: ReplayRun) -> str | None:
     if not run.is_dry:
-        return "This was no dry run."
+        return "This was not a dry run."
     if run.status == ReplayRun.Status.RUNNING:
         return "The dry run has not ended yet."
     if ReplayRun.objects.filter(pk=uuid.uuid5(run.pk, "replay")).exists():

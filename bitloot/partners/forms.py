@@ -35,7 +35,7 @@ class RenewForm(forms.Form):
         min_value=0,
         max_value=168,
         initial=24,
-        label="Hours that the secret so far still works",
+        label="Hours for which the current secret still works",
         help_text="0 if it leaked: then it ends at once.",
     )
 

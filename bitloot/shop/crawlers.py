@@ -83,12 +83,7 @@ def robots_txt(request: HttpRequest) -> HttpResponse:
 def sitemap_xml(request: HttpRequest) -> HttpResponse:
     body = caches["pages"].get("sitemap")
     if body is None:
-        maps: dict[str, type[Sitemap] | Sitemap] = {
-            "shop": ShopSitemap,
-            "products": ProductSitemap,
-            "pages": PageSitemap,
-        }
-        body = sitemap(request, maps).render().content
+        body = sitemap(request, SITEMAPS).render().content
         caches["pages"].set("sitemap", body, SITEMAP_KEPT_SECONDS)
     return public_answer(request, body, seconds=SITEMAP_KEPT_SECONDS, content_type="application/xml")
 
@@ -105,7 +100,7 @@ def absolute(path: str) -> str:
 def preview(path: str, *, product: Product | None = None) -> dict[str, str]:
     """Return the address and the picture that a link to this page is shown with."""
     cover = product.cover_url if product and product.cover_path else None
-    # Whoever shows previews draws no SVG.
+    # Previews of links draw no SVG.
     picture = static("bitloot/preview.png") if cover is None or cover.endswith(".svg") else cover
     return {"canonical": absolute(path), "preview_picture": absolute(picture)}
 

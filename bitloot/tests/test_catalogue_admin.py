@@ -127,7 +127,7 @@ def test_what_is_no_picture_is_refused_and_nothing_is_saved(boss):
     product = make_product()
     answer = upload(boss, product, b"<svg onload=alert(1)>", price="12.00")
     assert answer.context["adminform"].form.errors["upload"] == [
-        "This is no picture that can be read. Use a JPEG, PNG or WebP file."
+        "This picture cannot be read. Use a JPEG, PNG or WebP file."
     ]
     product.refresh_from_db()
     assert (product.picture, product.price) == ("", D("24.99"))

@@ -78,7 +78,7 @@ def _seen(provider: str, expected: bool, where: str) -> Iterator[Finding]:
     elif expected:
         sentence = f"{provider} has sent none for a week, although there were sales"
         yield wrong(
-            sentence, f"Check {where}. Orders go on, because payments and purchases are read as well, but later."
+            sentence, f"Check {where}. Orders still move, because payments and purchases are read as well, but later."
         )
     else:
         yield ok(f"{provider} has sent none for a week, and nothing was sold")
