@@ -6,6 +6,7 @@ from typing import Any
 from anymail.signals import AnymailTrackingEvent, EventType, tracking
 from django.db import transaction
 from django.dispatch import receiver
+from django.utils.translation import gettext_noop
 
 from orders.alerts import STAFF_MAIL, close_alert, raise_alert
 from orders.choices import AlertKind
@@ -15,8 +16,8 @@ logger = logging.getLogger(__name__)
 
 # What a customer reads on the order's page.
 NOTES = {
-    EventType.BOUNCED: "Our mail to you came back. Is the e-mail address right?",
-    EventType.COMPLAINED: "A mail of ours was reported as spam. The next ones may not reach you.",
+    EventType.BOUNCED: gettext_noop("Our mail to you came back. Is the e-mail address right?"),
+    EventType.COMPLAINED: gettext_noop("A mail of ours was reported as spam. The next ones may not reach you."),
 }
 _SAME = {EventType.REJECTED: EventType.BOUNCED, EventType.FAILED: EventType.BOUNCED}
 

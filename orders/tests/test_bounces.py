@@ -12,6 +12,7 @@ import pytest
 import responses
 from django.contrib.staticfiles import finders
 from django.db.models.functions import Now
+from django.utils import translation
 from moto import mock_aws
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.ses import ses_backends
@@ -186,6 +187,8 @@ def test_what_comes_back_marks_the_order_once(client, mail, record, changes, lin
         assert tell(client, event(mail, record, **changes)).status_code == 200
     (noted,) = OrderEvent.objects.filter(order=mail.order, kind="mail")
     assert noted.message.startswith(line)
+    with translation.override("de"):
+        assert "E-Mail" in noted.message_for_reader
     alert = Alert.objects.get(status="open")
     assert [alert.kind, alert.about_pk, alert.times] == ["mail_bounced", str(mail.order_id), 1]
     assert error in alert.message
