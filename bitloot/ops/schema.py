@@ -252,48 +252,45 @@ def add_shared_parts(result: dict[str, Any], request: HttpRequest | None, **_: A
     return result
 
 
-def add_webhooks(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Describe what is sent to a shop that is built on the API."""
-    components = result["components"]["schemas"]
-    components["WebhookEvent"] = {
-        "type": "object",
-        "description": "Signed as Standard Webhooks. It says what happened and holds no key, token or link.",
-        "required": ["type", "timestamp", "data"],
-        "properties": {
-            "type": {"type": "string", "enum": Event.values},
-            "timestamp": {"type": "string", "format": "date-time"},
-            "data": {
-                "type": "object",
-                "required": ["order_id", "status", "fulfillment_status", "total", "currency"],
-                "properties": {
-                    "order_id": {"type": "string", "format": "uuid"},
-                    "status": {"$ref": "#/components/schemas/OrderStatusEnum"},
-                    "fulfillment_status": {"$ref": "#/components/schemas/FulfillmentStatusEnum"},
-                    "total": {"type": "string", "format": "decimal"},
-                    "currency": {"type": "string"},
-                },
+_WEBHOOK_EVENT = {
+    "type": "object",
+    "description": "Signed as Standard Webhooks. It says what happened and holds no key, token or link.",
+    "required": ["type", "timestamp", "data"],
+    "properties": {
+        "type": {"type": "string", "enum": Event.values},
+        "timestamp": {"type": "string", "format": "date-time"},
+        "data": {
+            "type": "object",
+            "required": ["order_id", "status", "fulfillment_status", "total", "currency"],
+            "properties": {
+                "order_id": {"type": "string", "format": "uuid"},
+                "status": {"$ref": "#/components/schemas/OrderStatusEnum"},
+                "fulfillment_status": {"$ref": "#/components/schemas/FulfillmentStatusEnum"},
+                "total": {"type": "string", "format": "decimal"},
+                "currency": {"type": "string"},
             },
         },
-    }
+    },
+}
+
+
+def add_webhooks(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """Describe what is sent to a shop that is built on the API."""
+    result["components"]["schemas"]["WebhookEvent"] = _WEBHOOK_EVENT
     headers = ("webhook-id", "webhook-timestamp", "webhook-signature")
-    result["webhooks"] = {
-        "order": {
-            "post": {
-                "operationId": "order_moved",
-                "summary": "An order that your API key placed has moved",
-                "description": "Sent to the endpoints of the key. Answer 2xx at once; the order has the truth.",
-                "tags": ["Orders"],
-                "security": [],
-                "parameters": [
-                    {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in headers
-                ],
-                "requestBody": {
-                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/WebhookEvent"}}}
-                },
-                "responses": {"2XX": {"description": "You have it. Anything else is tried again, for three days."}},
-            }
-        }
+    post = {
+        "operationId": "order_moved",
+        "summary": "An order that your API key placed has moved",
+        "description": "Sent to the endpoints of the key. Answer 2xx at once; the order has the truth.",
+        "tags": ["Orders"],
+        "security": [],
+        "parameters": [
+            {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in headers
+        ],
+        "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/WebhookEvent"}}}},
+        "responses": {"2XX": {"description": "You have it. Anything else is tried again, for three days."}},
     }
+    result["webhooks"] = {"order": {"post": post}}
     return result
 
 
