@@ -15,7 +15,8 @@ GIVE_UP_AFTER = 24 * 3600
 class Later(Now):
     """A moment of the database's clock, `seconds` from now: for defaults of columns.
 
-    `Now() + timedelta(…)` is none on SQLite: a column's default cannot call the function with which Django adds them.
+    On SQLite `Now() + timedelta(…)` does not do: a column's default cannot call the function with which Django adds
+    them.
     """
 
     def __init__(self, seconds: int) -> None:
@@ -43,3 +44,11 @@ def delay(seconds: float) -> timedelta:
 def backoff(attempts: int) -> timedelta:
     """Return how long a step that failed `attempts` times waits before it is tried again."""
     return delay(_FIRST_STEPS[attempts - 1] if 0 < attempts <= len(_FIRST_STEPS) else LONGEST_STEP)
+
+
+def in_words(span: timedelta) -> str:
+    """Say to staff how long that is, in the unit that they would choose."""
+    minutes = int(span.total_seconds() // 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} days"

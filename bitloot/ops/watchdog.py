@@ -12,6 +12,7 @@ from datetime import timedelta
 from django.db.models.functions import Now
 
 from bitloot.core import sweeps
+from bitloot.core.clock import in_words
 from bitloot.core.database import leave_connection, what_is_missing
 from bitloot.core.queue import queues
 from orders import workers
@@ -79,7 +80,7 @@ def _look_at_sweeps() -> None:
         raise_alert(
             AlertKind.SWEEP_LATE,
             name,
-            f"The periodic task “{name}” last ended well {_words(ago)} ago. If all are late, beat does not run, or"
+            f"The periodic task “{name}” last ended well {in_words(ago)} ago. If all are late, beat does not run, or"
             " Redis does not pass its messages on; if it is this one alone, the worker's log says why it fails.",
         )
     for name in _open_about(AlertKind.SWEEP_LATE) - late.keys():
@@ -88,11 +89,6 @@ def _look_at_sweeps() -> None:
 
 def _open_about(kind: AlertKind) -> set[str]:
     return set(Alert.objects.filter(kind=kind, status=Alert.Status.OPEN).values_list("about_pk", flat=True))
-
-
-def _words(ago: timedelta) -> str:
-    minutes = int(ago.total_seconds() // 60)
-    return f"{minutes} minutes" if minutes < 120 else f"{minutes // 60} hours"
 
 
 def _deliver_unsent() -> None:

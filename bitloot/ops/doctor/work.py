@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from bitloot.core import sweeps
+from bitloot.core.clock import in_words
 from bitloot.core.presence import living
 from bitloot.core.queue import queues
 from bitloot.ops.backup.places import made_at, place
@@ -52,7 +53,7 @@ def beat() -> Iterator[Finding]:
     late = dict(sweeps.late())
     for name, ago in late.items():
         yield wrong(
-            f"the periodic task “{name}” last ended well {_ago(ago)} ago",
+            f"the periodic task “{name}” last ended well {in_words(ago)} ago",
             "Do beat (`celery -A bitloot.beat beat`) and Redis run? If only this one is late, read the worker's log.",
         )
     fetched = Coin.objects.aggregate(last=Max("refreshed_at"))["last"]
@@ -60,7 +61,7 @@ def beat() -> Iterator[Finding]:
     if fetched is None:
         yield wrong("nobody has fetched the coins yet, so nobody can pay", remedy)
         return
-    sentence = f"the coins were fetched {_ago(timezone.now() - fetched)} ago"
+    sentence = f"the coins were fetched {in_words(timezone.now() - fetched)} ago"
     yield ok(sentence) if timezone.now() - fetched < BEAT_IS_LATE else wrong(sentence, remedy)
 
 
@@ -74,7 +75,7 @@ def webhooks() -> Iterator[Finding]:
 def _seen(provider: str, expected: bool, where: str) -> Iterator[Finding]:
     last = WebhookLog.objects.filter(provider=provider).aggregate(last=Max("received_at"))["last"]
     if last is not None and timezone.now() - last < LATELY:
-        yield ok(f"{provider} sent one {_ago(timezone.now() - last)} ago")
+        yield ok(f"{provider} sent one {in_words(timezone.now() - last)} ago")
     elif expected:
         sentence = f"{provider} has sent none for a week, although there were sales"
         yield wrong(
@@ -102,7 +103,7 @@ def _channel(channel: LastDelivery) -> Finding:
         )
     if channel.delivered_at is None:
         return look(f"{channel.channel}: nothing was ever delivered there", "Run `manage.py test_alert`.")
-    return ok(f"{channel.channel}: the last one arrived {_ago(timezone.now() - channel.delivered_at)} ago")
+    return ok(f"{channel.channel}: the last one arrived {in_words(timezone.now() - channel.delivered_at)} ago")
 
 
 def purchases() -> Iterator[Finding]:
@@ -153,14 +154,7 @@ def backup() -> Iterator[Finding]:
         yield wrong(f"there is none in {place()}", remedy)
         return
     age = timezone.now() - made_at(names[0])
-    sentence = f"the newest in {place()} is {_ago(age)} old"
+    sentence = f"the newest in {place()} is {in_words(age)} old"
     yield (
         wrong(sentence, remedy) if age > timedelta(days=2) else look(sentence, remedy) if age > A_DAY else ok(sentence)
     )
-
-
-def _ago(span: timedelta) -> str:
-    minutes = int(span.total_seconds() // 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // 1440} days"
