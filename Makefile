@@ -21,7 +21,7 @@ COMPILE := $(VENV_PYTHON) -m uv pip compile --upgrade --universal --generate-has
 .PHONY: FORCE help install install-dev demo run test check openapi openapi-changes sdk docs test-matrix drawing lock digests bench chaos nightly screenshots
 
 help:
-	@echo "make demo     a throw-away store, a scripted customer buys a key (PORT=8000, EXIT=1 ends by itself)"
+	@echo "make demo     a throw-away store, a scripted customer buys a key (PORT=8000, EXIT=1 ends afterwards)"
 	@echo "make run      the same store kept under var/, without the customer"
 	@echo "make test     every test, on SQLite and on PostgreSQL with Redis, with the coverage gates"
 	@echo "make check    style, types, translations, layers, migrations, production settings, API document, documents"

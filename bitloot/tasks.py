@@ -14,6 +14,6 @@ def prune() -> dict[str, int]:
 
 @shared_task(name="bitloot.watch")
 def look_around() -> None:
-    """Notice stuck orders, and what ends by itself: the certificate, the backups' freshness, the room on the disk."""
+    """Notice stuck orders, and what ends with time: the certificate, the backups' freshness, the room on the disk."""
     stuck.look()
     watch.look()

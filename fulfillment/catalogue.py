@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 MAX_TEXT = 10_000
 ONE_AT_A_TIME_SECONDS = 30  # a button that is pressed twice imports once
 LOOKUPS_KEPT_SECONDS = 86_400
-# Each of these begins a new line; whatever else there is in angle brackets goes, scripts with what is in them.
+# Each of these begins a new line; all else in angle brackets goes, scripts with what is in them.
 _LINES = {"p", "br", "div", "li", "ul", "ol", "h1", "h2", "h3", "h4", "h5", "h6", "tr", "table", "blockquote"}
 _TAG = re.compile(r"<(/?)(\w+)>")
 

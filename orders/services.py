@@ -145,7 +145,7 @@ def id_of(number: str, *, email: str) -> uuid.UUID:
 def look_up(*, order_id: uuid.UUID | None, email: str) -> None:
     """Mail a fresh link to this order, or a list of all orders of the address; the caller cannot tell what was found.
 
-    A list ends no links: whoever knows an address could otherwise close its owner's pages.
+    A list ends no links: anyone who knows an address could otherwise close its owner's pages.
     """
     if order_id is not None:
         return send_fresh_link(order_id=order_id, email=email)

@@ -73,7 +73,7 @@ class Check:
 def differences(scope: Scope) -> Iterator[Difference]:
     """Return every contradiction between two rows. Orders that are being worked on do not count.
 
-    Nor does what staff acknowledged, as long as it consists of the same facts.
+    Nor does what staff acknowledged, while it consists of the same facts.
     """
     return unacknowledged(difference for check in CHECKS for difference in found_by(check, scope))
 

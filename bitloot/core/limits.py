@@ -50,7 +50,7 @@ _MISSING = "SELECT until + %s - {now} - %s FROM core_allowance WHERE name = %s"
 
 @dataclass(frozen=True)
 class Bucket:
-    """Tokens that come back at a steady rate. Whoever leaves a share of it to others finds it empty sooner."""
+    """Tokens that come back at a steady rate. A caller that leaves a share of it to others finds it empty sooner."""
 
     name: str
     per_second: float

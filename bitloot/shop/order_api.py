@@ -89,7 +89,7 @@ def order_body(order: Order, version: Version, purpose: Purpose) -> dict[str, An
         "fulfillment_status": order.fulfillment_word,
         "total": str(order.total),
         "currency": order.currency,
-        # Whoever placed the order has to see a mistyped address; a link may have been passed on.
+        # Anyone who placed the order has to see a mistyped address; a link may have been passed on.
         "email": order.masked_email if purpose == "mail" else order.email,
         "can_change_email": objection_to_changing(order, purpose) is None,
         "created_at": order.created_at,

@@ -102,7 +102,7 @@ def test_nobody_is_locked_out_by_strangers():
     guess_from_many_networks(user, 40)
     stranger = Client(REMOTE_ADDR="192.0.2.7")
     assert "Wait" in enter(stranger, user).content.decode()
-    # From where they have been before they need not wait, and from elsewhere a minute at most.
+    # From where they have been before they don't have to wait, and from elsewhere a minute at most.
     assert enter(Client(REMOTE_ADDR="203.0.113.99"), user).status_code == 302
     later(sign_in.LONGEST_PAUSE + 1)
     assert enter(stranger, user).status_code == 302

@@ -57,7 +57,7 @@ def test_compose_file_names_only_what_it_defines():
             healthy = (
                 how["condition"] != "service_healthy" or needed == "web" or "test" in SERVICES[needed]["healthcheck"]
             )
-            assert healthy, f"{name} would wait for ever for {needed}"
+            assert healthy, f"{name} would wait forever for {needed}"
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))

@@ -1,4 +1,4 @@
-"""The small database role: the shop's work goes on under it, and what is evidence cannot be changed."""
+"""The small database role: the shop's work continues under it, and what is evidence cannot be changed."""
 
 import pytest
 from django.apps import apps

@@ -115,7 +115,7 @@ def test_keys_of_an_order_that_lost_its_money_are_not_fetched_and_go_back(reserv
     run(reservation, 3)
     assert (reservation.status, order.status, order.reason) == ("given", "held", "payment_refunded")
     assert not Key.objects.exists()
-    order.mark_refund_due(reason="asked", message="A person gave the order up.")
+    order.mark_refund_due(reason="asked", message="Staff gave the order up.")
     run(reservation)
     assert (reservation.status, reservation.reason) == ("cancelled", "returned")
 

@@ -100,7 +100,7 @@ def _digest(file: BinaryIO) -> str:
 
 def _scratch(where: Place) -> BinaryIO:
     # It has no name, so nothing is left of it even after kill -9.
-    # Unbuffered: pg_dump and pg_restore go on where the file stands.
+    # Unbuffered: pg_dump and pg_restore continue where the file stands.
     return cast(BinaryIO, tempfile.TemporaryFile(buffering=0, dir=where.room()))
 
 
