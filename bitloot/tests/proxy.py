@@ -71,14 +71,14 @@ class Proxy(Nginx):
 
 
 def write_certificate(folder: Path) -> Path:
-    """Write a self-signed certificate for 127.0.0.1 as fullchain.pem and privkey.pem."""
+    """Write a self-signed certificate for 127.0.0.1 and shop.example as fullchain.pem and privkey.pem."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop.example")])
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-    builder = builder.add_extension(address, critical=False)
+    names = [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("shop.example")]
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
     (folder / "fullchain.pem").write_bytes(pem)

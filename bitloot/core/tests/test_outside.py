@@ -3,17 +3,13 @@
 import socket
 import ssl
 import threading
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from bitloot.core.outside import InvalidIPAddress, answer_to
+from bitloot.tests.proxy import write_certificate
 
 pytestmark = pytest.mark.once
 TIMEOUT = (3.05, 5.0)
@@ -39,26 +35,6 @@ def test_a_name_that_leads_inside_is_not_called(monkeypatch, address):
             pytest.fail("it was answered")
 
 
-def certificate(name, folder):
-    """Write a certificate for the name that is its own authority; return its file."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject).issuer_name(subject).public_key(key.public_key()).serial_number(7)
-        .not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    secret = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    file = folder / f"{name}.pem"
-    file.write_bytes(made.public_bytes(serialization.Encoding.PEM) + secret)
-    return str(file)
-
-
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
@@ -72,13 +48,13 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def https_server(tmp_path):
     """Serve https on loopback under the name "shop.example"; yield the port and the file to trust."""
-    file = certificate("shop.example", tmp_path)
+    file = write_certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
+    context.load_cert_chain(file, tmp_path / "privkey.pem")
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield server.server_port, file
+        yield server.server_port, str(file)
         server.shutdown()
 
 
