@@ -63,7 +63,7 @@ def variables_of_compose(var: Path, **values: str) -> dict[str, str]:
     variables = dict(compose()["services"]["web"]["environment"])
     for name in [name for name in variables if name.endswith("_FILE")]:
         file = folder / Path(variables[name]).name
-        file.write_text(written[name.removesuffix("_FILE")])
+        file.write_text(written.get(name.removesuffix("_FILE"), secrets.token_urlsafe(24)))  # as make-secrets.sh
         variables[name] = str(file)
     secret = {name.removesuffix("_FILE") for name in variables}
     # Anything else is what .env holds. The empty lines of .env.example for secrets have to lose against the files.
