@@ -391,7 +391,7 @@ def test_pages_fit_the_screen(browser, store, path, width):
     browser.get(store.url + path)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     unnamed = "return [...document.querySelectorAll('button, a, input:not([type=hidden]), select')].filter("
-    unnamed += "e => !(e.innerText || e.ariaLabel || e.labels?.length)).map(e => e.outerHTML)"
+    unnamed += "e => !(e.textContent.trim() || e.ariaLabel || e.labels?.length)).map(e => e.outerHTML)"
     assert browser.execute_script(unnamed) == []
 
 

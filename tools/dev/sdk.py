@@ -6,10 +6,13 @@ What it writes is not in Git. The TypeScript client needs Node.js and `npm ci`.
 """
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import yaml
 
 from tools.dev import node
 from tools.dev.devenv import ROOT
@@ -18,11 +21,24 @@ DOCUMENT = ROOT / "docs" / "openapi.yaml"
 SDK = ROOT / "sdk"
 
 
+def without_optional_keys() -> str:
+    """Return the document for a generator to which any key that a route takes is one that it needs."""
+    document = yaml.safe_load(DOCUMENT.read_text("utf-8"))
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            if {} in operation["security"]:
+                operation["security"] = []
+    return json.dumps(document)
+
+
 def make_python(folder: Path) -> None:
+    source = folder / "openapi.json"
+    source.write_text(without_optional_keys(), "utf-8")
     package = folder / "python" / "bitloot_client" / "rest"
-    command = [str(Path(sys.executable).parent / "openapi-python-client"), "generate", "--path", str(DOCUMENT)]
+    command = [str(Path(sys.executable).parent / "openapi-python-client"), "generate", "--path", str(source)]
     command += ["--config", str(SDK / "python" / "openapi-python-client.yaml"), "--meta", "none", "--fail-on-warning"]
     subprocess.run([*command, "--output-path", str(package), "--overwrite"], cwd=folder, check=True)
+    source.unlink()
 
 
 def make_typescript(folder: Path) -> None:
