@@ -51,9 +51,18 @@ def test_percentiles_of_one_server_are_those_of_the_exponential_distribution():
 
 def test_a_budget_lets_two_seconds_worth_through_at_once_and_then_its_rate():
     budget = Budget("any", 5)
-    assert [round(budget.wait(0.0), 6) for _ in range(13)] == [0.0] * 10 + [0.2, 0.4, 0.6]
-    assert budget.wait(100.0) == 0.0
-    assert Budget("none", 0).wait(0.0) == 0.0
+    assert [budget.take(0.0, leaving=0.5) for _ in range(5)] == [0.0] * 5
+    assert budget.take(0.0, leaving=0.5) == pytest.approx(0.2)
+    assert [budget.take(0.0) for _ in range(5)] == [0.0] * 5
+    assert [budget.take(0.0), budget.take(0.1)] == [pytest.approx(0.2), pytest.approx(0.1)]
+    assert [budget.take(0.2), budget.take(100.0), Budget("none", 0).take(0.0)] == [0.0, 0.0, 0.0]
+
+
+def test_rereads_of_open_payments_leave_no_room_for_new_ones():
+    few, many = (answer(Setup(rate=rate, pages=0, polls=0, nowpayments=5), orders=600) for rate in (0.05, 1))
+    assert [few.refused, many.refused > 0.3] == [0.0, True]
+    unread = Setup(rate=1, pages=0, polls=0, nowpayments=5, open_minutes=0)
+    assert answer(unread, orders=600).refused < 0.1
 
 
 @pytest.mark.parametrize("one_machine", [False, True])

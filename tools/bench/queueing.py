@@ -36,19 +36,18 @@ class Budget:
 
     name: str
     per_second: float
-    calls: int = 0
     _full_at: float = 0.0
 
-    def wait(self, now: float) -> float:
-        """Take the next token and return the seconds until it is there."""
-        self.calls += 1
+    def take(self, now: float, *, leaving: float = 0.0) -> float:
+        """Take a token and return 0, or return the seconds until there may be one, `leaving` a share to others."""
         if not self.per_second:
             return 0.0
-        self._full_at = max(self._full_at, now) + 1 / self.per_second
-        return max(0.0, self._full_at - now - max(2 * self.per_second, 4) / self.per_second)
-
-    def utilisation(self, now: float) -> float:
-        return self.calls / (self.per_second * now) if self.per_second else 0.0
+        full_at = max(self._full_at, now) + 1 / self.per_second
+        missing = full_at - now - max(2 * self.per_second, 4) * (1 - leaving) / self.per_second
+        if missing > 1e-9:
+            return missing
+        self._full_at = full_at
+        return 0.0
 
 
 class Clock:

@@ -9,9 +9,10 @@ python -m tools.bench.simulation --table                          the table of d
 import argparse
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from bitloot.core.providers import Urgency
 from bitloot.core.worker import SEATS
 from tools.bench.queueing import Budget, Clock, Process, Station
 
@@ -19,6 +20,7 @@ POOL = 4  # database connections of a process, bitloot/settings.py
 CALL_THREADS = 8  # of a web process, payments/creation.py
 # What one order asks of others: two calls begin a payment, one reads it when it is paid, one an hour later.
 BEGIN_CALLS, READ_CALLS, LATER_CALLS, PURCHASE_CALLS, MAILS = 2, 1, 1, 3, 3
+REREAD_SECONDS = 30  # payments/sync.py: how often a payment is read while a customer is likely to be waiting
 VISITS = 6  # of a worker between the IPN and the mail: around the read, for each call to the supplier, for the mail
 BUSY_AT_MOST = 0.7
 TABLE_RATES = (1, 5, 10, 50, 100, 300, 1000)
@@ -61,6 +63,7 @@ class Setup:
     kinguin: float = 0
     pages: int = 5
     polls: int = 20
+    open_minutes: float = 10
     cpu_factor: float = 1.0
 
     @property
@@ -87,6 +90,7 @@ class Answer:
     utilisation: Mapping[str, float]
     p50: float
     p95: float
+    refused: float = 0.0  # of the new payments, because our own budget had no room for them
 
     @property
     def binds(self) -> str:
@@ -144,6 +148,7 @@ class Shop:
         self.nowpayments = Budget("NOWPayments budget", setup.nowpayments)
         self.kinguin = Budget("Kinguin budget", setup.kinguin)
         self.waits: list[float] = []
+        self.refused = 0
 
     def run(self, orders: int) -> None:
         at = 0.0
@@ -161,9 +166,12 @@ class Shop:
         self._aside(self._in_worker("placed", 1))
         yield self.threads
         yield from self._in_web("begun")
-        for _ in range(BEGIN_CALLS):
-            yield from self._call(self.nowpayments)
+        yield from self._call(self.nowpayments)
+        is_begun = yield from self._quote()
         self.clock.give_back(self.threads)
+        if not is_begun:
+            return
+        self._aside(self._reread())
         self._aside(self._in_worker("begun", 1))
         yield from self._paid()
 
@@ -184,7 +192,7 @@ class Shop:
         yield from self._in_worker("paid", VISITS)
         yield from self._mail()
         self.waits.append(self.clock.now - paid_at)
-        self.nowpayments.wait(self.clock.now)  # the read an hour later takes its token from others
+        yield from self._call(self.nowpayments)  # an hour later, but to the budget it is the same
 
     def _in_web(self, step: str) -> Process:
         yield from self._cpu("web", self.setup.seconds(step, "web"))
@@ -204,8 +212,27 @@ class Shop:
             yield from self.clock.use(self.cpu[part], self.draw.expovariate(1 / mean))
 
     def _call(self, budget: Budget) -> Process:
-        yield budget.wait(self.clock.now)
+        while seconds := budget.take(self.clock.now):
+            yield seconds
         yield self.setup.provider_ms / 1000
+
+    def _quote(self) -> Generator[Station | float, None, bool]:
+        """Ask for a new payment, for which there has to be more room than for all else; False if there is none."""
+        until = self.clock.now + Urgency.QUOTE.patience
+        while seconds := self.nowpayments.take(self.clock.now, leaving=Urgency.QUOTE.leaving):
+            if self.clock.now + seconds > until:
+                self.refused += 1
+                return False
+            yield seconds
+        yield self.setup.provider_ms / 1000
+        return True
+
+    def _reread(self) -> Process:
+        """Take what the sweep takes of the budget while a payment is open; its CPU time was not measured."""
+        until = self.clock.now + self.setup.open_minutes * 60
+        while self.setup.nowpayments and self.clock.now < until:
+            yield float(REREAD_SECONDS)
+            self.nowpayments.take(self.clock.now, leaving=Urgency.POLL.leaving)
 
     def _mail(self) -> Process:
         yield from self.clock.use(self.seats["orders"], self.setup.mail_ms / 1000)
@@ -220,9 +247,10 @@ def answer(setup: Setup, *, orders: int = 5000, seed: int = 1) -> Answer:
     if max(busy.values()) >= 1:
         return Answer(busy, math.inf, math.inf)
     shop = Shop(setup, seed)
-    shop.run(max(orders, int(10 * setup.rate)))
+    orders = max(orders, int(10 * setup.rate))
+    shop.run(orders)
     waits = sorted(shop.waits[len(shop.waits) // 10 :])  # without the beginning, when nobody was there yet
-    return Answer(busy, waits[len(waits) // 2], waits[int(len(waits) * 0.95)])
+    return Answer(busy, waits[len(waits) // 2], waits[int(len(waits) * 0.95)], shop.refused / orders)
 
 
 def fit(setup: Setup) -> Setup:
@@ -269,6 +297,10 @@ def _shown(setup: Setup, found: Answer) -> str:
     lines += [
         f"  {name:24}{share:8.1%}" for name, share in sorted(found.utilisation.items(), key=lambda item: -item[1])
     ]
+    if found.refused:
+        lines.append(
+            f"The budget has no room for {found.refused:.1%} of the new payments: re-reads of open ones take it."
+        )
     return "\n".join([*lines, f"Binds first: {found.binds}. Paid to mailed, p50 and p95: {_times(found)}."])
 
 
@@ -303,6 +335,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kinguin", type=float, default=0, help="KINGUIN_CALLS_PER_SECOND; 0: no limit")
     parser.add_argument("--pages", type=int, default=5, help="pages of the shop window for each order")
     parser.add_argument("--polls", type=int, default=20, help="reads of an order's page that bring nothing new")
+    parser.add_argument("--open-minutes", type=float, default=10, help="that a payment is open, paid or not")
     parser.add_argument("--cpu-factor", type=float, default=1.0, help="of the measured CPU times, for other hardware")
     parser.add_argument("--orders", type=int, default=5000, help="to simulate, or as many as come in ten seconds")
     parser.add_argument("--fit", action="store_true", help="take the fewest machines that are at most 70 %% busy")
