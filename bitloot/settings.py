@@ -135,6 +135,8 @@ DATABASE_URL = env.read("DATABASE_URL", environment.database_url, default="")
 # A process that has it works as the owner of the tables: `migrate` and what else changes what is fixed for the shop.
 MIGRATE_DATABASE_URL = env.read("MIGRATE_DATABASE_URL", environment.database_url, default="")
 env.require(DATABASE_URL or not MIGRATE_DATABASE_URL, "MIGRATE_DATABASE_URL needs DATABASE_URL beside it")
+DATABASE_THROUGH_PGBOUNCER = env.flag("DATABASE_THROUGH_PGBOUNCER")
+env.require(DATABASE_URL or not DATABASE_THROUGH_PGBOUNCER, "DATABASE_THROUGH_PGBOUNCER needs DATABASE_URL beside it")
 if DATABASE_URL:
     DATABASES = {"default": environ.Env.db_url_config(MIGRATE_DATABASE_URL or DATABASE_URL)}
     # Asking the server before each use would cost a third of the IPN rate (2338 to 1361/s, 0.66 to 0.79 CPU s per
@@ -151,6 +153,12 @@ if DATABASE_URL:
         server_side_binding=True,
         prepare_threshold=3,
     )
+    if DATABASE_THROUGH_PGBOUNCER and not MIGRATE_DATABASE_URL:
+        # The next transaction may have another server connection: nothing that outlives one works. docs/capacity.md
+        # has the timeouts, which PgBouncer has to set, because it takes no `options`.
+        DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
+        DATABASES["default"]["OPTIONS"].update(prepare_threshold=None)
+        del DATABASES["default"]["OPTIONS"]["options"]
 else:
     if not BUILDING:
         VAR_DIR.mkdir(parents=True, exist_ok=True)

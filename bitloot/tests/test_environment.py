@@ -128,6 +128,7 @@ WRONG = {
         "mysql://shop@host/name": "has to begin with postgres://; leave it out for SQLite under var/",
         "postgres://owner@host/name": "MIGRATE_DATABASE_URL needs DATABASE_URL beside it",
     },
+    "DATABASE_THROUGH_PGBOUNCER": {"session": FLAG, "1": "DATABASE_THROUGH_PGBOUNCER needs DATABASE_URL beside it"},
     "REDIS_URL": {
         "foo": "is not a URL",
         "http://host": "has to begin with redis:// or rediss://",
@@ -389,6 +390,15 @@ def test_broker_and_cache_have_a_database_each():
     settings, _ = read_settings(REDIS_URL="redis://:word@redis.example:6379/0")
     assert settings["CELERY_BROKER_URL"] == "redis://:word@redis.example:6379/0"
     assert settings["CACHES"]["default"]["LOCATION"] == "redis://:word@redis.example:6379/1"
+
+
+def test_pgbouncer_is_asked_for_nothing_that_outlives_a_transaction():
+    through = {"DATABASE_URL": "postgres://shop@host:6432/name", "DATABASE_THROUGH_PGBOUNCER": "1"}
+    database = read_settings(**through)[0]["DATABASES"]["default"]
+    assert [database["OPTIONS"]["prepare_threshold"], "options" in database["OPTIONS"]] == [None, False]
+    assert database["DISABLE_SERVER_SIDE_CURSORS"] is True
+    owner = read_settings(**through, MIGRATE_DATABASE_URL="postgres://owner@host:5432/name")[0]["DATABASES"]["default"]
+    assert "statement_timeout" in owner["OPTIONS"]["options"]  # it works past PgBouncer
 
 
 def test_redis_needs_no_password_while_developing():
