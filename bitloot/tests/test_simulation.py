@@ -77,14 +77,14 @@ def test_the_simulated_shop_does_the_work_that_the_arithmetic_counts(one_machine
     assert len(shop.waits) == 1500
 
 
-def test_without_a_line_an_order_takes_the_sum_of_its_steps():
+def test_without_waiting_an_order_takes_the_sum_of_its_steps():
     setup = Setup(rate=0.01, pages=0, polls=0, provider_ms=200, mail_ms=100)
     cost = COSTS["paid"]
     cpu = (cost.web + cost.worker + cost.postgresql + cost.redis) / 1000
     assert answer(setup, orders=2000).p50 == pytest.approx(4 * 0.2 + 0.1 + cpu, rel=0.02)
 
 
-def test_what_binds_is_named_and_a_line_that_only_grows_has_no_percentiles():
+def test_what_binds_is_named_and_a_queue_that_only_grows_has_no_percentiles():
     small = answer(Setup(rate=1, nowpayments=5, kinguin=10), orders=200)
     assert [small.binds, small.is_stable, small.utilisation["NOWPayments budget"]] == ["NOWPayments budget", True, 0.8]
     assert small.utilisation["Kinguin budget"] == pytest.approx(0.3)

@@ -1,4 +1,4 @@
-"""A small discrete-event simulation: stations with servers and a line before them, budgets, and the clock."""
+"""A small discrete-event simulation: stations with servers and a queue before them, budgets, and the clock."""
 
 import heapq
 import itertools

@@ -285,11 +285,11 @@ def _machines(setup: Setup) -> str:
     if setup.one_machine:
         return f"one with {setup.cores} CPUs"
     redis = f", {setup.redis} Redis" if setup.redis > 1 else ""
-    return f"{setup.web} web, {setup.worker} worker, PostgreSQL on {setup.database_cores} CPUs{redis}"
+    return f"{setup.web} web, {setup.worker} worker, PostgreSQL on {setup.database_cores} CPU{redis}"
 
 
 def _times(found: Answer) -> str:
-    return f"{found.p50:.2f} s, {found.p95:.2f} s" if found.is_stable else "the line only grows"
+    return f"{found.p50:.2f} s, {found.p95:.2f} s" if found.is_stable else "the queue only grows"
 
 
 def _shown(setup: Setup, found: Answer) -> str:
