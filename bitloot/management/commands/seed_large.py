@@ -33,7 +33,7 @@ class Command(OperatorCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--orders", type=int, default=1_000_000, metavar="N",
-            help=f"how many there are in the end, in batches of {BATCH}; up to {MOST_OPEN} more are open (default: 1000000)",
+            help=f"how many there are in the end, in batches of {BATCH} (default: 1000000); some more are open",
         )  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -64,7 +64,8 @@ _EVENTS: dict[str, tuple[tuple[str, str, str], ...]] = {
 _OF_OPEN = _EVENTS["fulfilled"][:3]
 _STATUS = {"confirming": "pending", "buying": "fulfilling", "review": "pending", "owed": "refund_due"}
 _PAYMENT_STATUS = {
-    "pending": "waiting", "confirming": "confirming", "expired": "expired", "cancelled": "cancelled", "review": "review",
+    "pending": "waiting", "confirming": "confirming", "expired": "expired", "cancelled": "cancelled",
+    "review": "review",
 }  # fmt: skip
 _PURCHASE_STATUS = {
     "fulfilled": "delivered", "refunded": "cancelled", "buying": "reserved", "held": "held", "owed": "cancelled",
@@ -164,7 +165,8 @@ class Stories:
             Reservation(
                 id=self._id("purchase", name), item=item, external_id=str(item.pk), dialect="ecommerce",
                 supplier_order_id="K" + self._text(20, "supplier", name) if is_bought else None,
-                status=_PURCHASE_STATUS[kind], reason=_purchase_reason(kind), cost=product.max_cost if is_bought else None,
+                status=_PURCHASE_STATUS[kind], reason=_purchase_reason(kind),
+                cost=product.max_cost if is_bought else None,
                 supplier_product_id=product.supplier_product_id, title=product.title, price_cap=product.max_cost,
                 created_at=at, sent_at=at, reserved_at=at if is_bought else None, changed_at=at,
                 delivered_at=order.fulfilled_at, next_attempt_at=None, request_id=self._id("request", name),
@@ -203,7 +205,7 @@ class Stories:
         )  # fmt: skip
         if is_opened:
             network = f"203.0.{self._chance.randrange(256)}.0/24"
-            self._add(KeyAccess(key=key, order=order, at=key.viewed_at, token="mail", generation=1, network=network,
+            self._add(KeyAccess(key=key, order=order, at=key.viewed_at, token="mail", generation=1, network=network,  # noqa: S106
                                 agent="Mozilla/5.0"))  # fmt: skip
 
     def _refund(self, number: int, kind: str, order: Order, payment: Payment) -> None:
@@ -234,7 +236,8 @@ class Stories:
         is_supplier = event == "order.status"
         body = json.dumps({
             "payment_id": name, "payment_status": event, "pay_address": self._text(42, "address", number),
-            "order_description": "BitLoot order", "updated_at": place, "fee": {"currency": "btc", "depositFee": 0.0000012},
+            "order_description": "BitLoot order", "updated_at": place,
+            "fee": {"currency": "btc", "depositFee": 0.0000012},
             "invoice_id": None, "purchase_id": name, "price_currency": "eur", "outcome_currency": "eur",
         }).encode()  # fmt: skip
         received = at + timedelta(minutes=4 * place)
@@ -256,7 +259,8 @@ def _call(purchase: Reservation, word: str, at: datetime, milliseconds: int) -> 
 def _events(order: Order, kind: str) -> Iterable[OrderEvent]:
     for place, (about, before, after) in enumerate(_EVENTS.get(kind, _OF_OPEN)):
         yield OrderEvent(
-            order=order, kind=about, from_status=before, to_status=after, at=order.created_at + timedelta(minutes=3 * place),
+            order=order, kind=about, from_status=before, to_status=after,
+            at=order.created_at + timedelta(minutes=3 * place),
             message=f"{about.capitalize()}: {after or 'sent'}.", actor="staff" if about == "staff" else "",
         )  # fmt: skip
 
