@@ -96,7 +96,7 @@ class ReservationAdmin(DecisionAdmin):
         "tries",
     )
     list_filter = ("status", "created_at", ReasonFilter)
-    search_fields = ("supplier_order_id", "external_id", "item__order__email__icontains")
+    search_fields = ("supplier_order_id", "external_id", "item__order__email__iexact")
     search_ids = ("id", "item_id", "item__order_id", "request_id")
     linked_by = ("item", "item__order")
     list_select_related = ("item__order",)

@@ -104,6 +104,7 @@ class Reservation(StatusRow, QueueRow):
             *QueueRow.Meta.indexes,
             models.Index(fields=["-created_at"], name="reservation_newest"),
             models.Index(fields=["status", "-created_at"], name="reservation_by_status"),
+            models.Index(fields=["reason", "-created_at"], name="reservation_by_reason"),
         ]
 
     def __str__(self) -> str:
@@ -207,6 +208,10 @@ class SupplierCall(models.Model):
 
     class Meta:
         ordering = ["id"]
+        indexes = [
+            models.Index(fields=["call", "-id"], name="suppliercall_by_call"),
+            models.Index(fields=["at"], name="suppliercall_by_time"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.call}: {self.outcome}"

@@ -35,6 +35,12 @@ class OrderEvent(models.Model):
 
     class Meta:
         ordering = ["id"]
+        # For the filters of staff's list. Not partial, though most are common: see `order_by_email`.
+        indexes = [
+            models.Index(fields=["kind", "-id"], name="event_by_kind"),
+            models.Index(fields=["at"], name="event_by_time"),
+            models.Index(fields=["actor"], name="event_by_actor"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.message}"

@@ -175,7 +175,10 @@ class Payment(StatusRow, QueueRow):
             *QueueRow.Meta.indexes,
             models.Index(fields=["-created_at"], name="payment_newest"),
             models.Index(fields=["status", "-created_at"], name="payment_by_status"),
+            models.Index(fields=["reason", "-created_at"], name="payment_by_reason"),
             models.Index(fields=["pay_address"], name="payment_by_address"),
+            models.Index(fields=["purchase_id"], name="payment_by_purchase"),
+            models.Index(fields=["parent_external_id"], name="payment_by_parent"),
         ]
 
     def __str__(self) -> str:

@@ -32,7 +32,7 @@ class KeyAdmin(SecondedAdmin):
         "error",
     )
     list_filter = ("status", "received_at")
-    search_fields = ("object_name", "supplier_key_id", "item__order__email__icontains")
+    search_fields = ("object_name", "supplier_key_id", "item__order__email__iexact")
     search_ids = ("id", "item_id", "item__order_id", "request_id")
     linked_by = ("item", "item__order", "master_key_id")
     ordering = ("-received_at", "id")
@@ -123,7 +123,7 @@ class KeyDeliveryLogAdmin(ReadOnlyAdmin):
         "expires",
     )
     list_filter = ("status", "created_at", "expires_at")
-    search_fields = ("object_key", "customer_email__icontains")
+    search_fields = ("object_key", "customer_email__iexact")
     search_ids = ("key_id", "order_id")
     linked_by = ("order", "key")
     list_select_related = ("order",)

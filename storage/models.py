@@ -3,7 +3,7 @@ from typing import Any, ClassVar, Self
 
 from django.db import models
 from django.db.models import Case, F, Q, Value, When
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce, Now, Upper
 
 from bitloot.core.choices import StatusChoices, Tone
 from bitloot.core.queue import QueueManager, QueueRow
@@ -61,6 +61,11 @@ class Key(StatusRow, QueueRow):
     class Meta(QueueRow.Meta):
         ordering = ["received_at", "id"]
         permissions = [("shred_key", "May shred a key for good")]
+        indexes = [
+            *QueueRow.Meta.indexes,
+            models.Index(fields=["-received_at"], name="key_newest"),
+            models.Index(fields=["status", "-received_at"], name="key_by_status"),
+        ]
         constraints = [
             models.CheckConstraint(condition=Q(status__in=KeyStatus.values), name="key_status_known"),
             models.CheckConstraint(
@@ -165,6 +170,9 @@ class KeyDeliveryLog(models.Model):
         indexes = [
             models.Index(fields=["order", "status"], name="delivery_by_order"),
             models.Index(fields=["expires_at"], name="delivery_by_expiry"),
+            models.Index(fields=["-created_at"], name="delivery_newest"),
+            models.Index(fields=["status", "-created_at"], name="delivery_by_status"),
+            models.Index(Upper("customer_email"), name="delivery_by_address"),
         ]
 
     def __str__(self) -> str:

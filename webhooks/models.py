@@ -54,8 +54,10 @@ class WebhookLog(QueueRow):
         indexes = [
             *QueueRow.Meta.indexes,
             models.Index(fields=["external_id"], name="webhook_by_external_id"),
-            models.Index(fields=["event_type", "-received_at"], name="webhook_by_type"),
-            models.Index(fields=["status", "-received_at"], name="webhook_by_status"),
+            models.Index(fields=["-received_at"], name="webhook_newest"),
+            # In the list's order, which is not that of `received_at`.
+            models.Index(fields=["event_type", "-id"], name="webhook_by_type"),
+            models.Index(fields=["status", "-id"], name="webhook_by_status"),
         ]
         permissions = [
             ("replay_webhook", "May replay a stored webhook"),

@@ -109,7 +109,8 @@ class BitLootAdminSite(AdminSite):
         own = {
             "term": term,
             "found": self.find(request, term) if term else [],
-            "panels": [panel.shown(request) for panel in self.panels(request)],
+            # Not beside what was found, which nobody should wait for.
+            "panels": [] if term else [panel.shown(request) for panel in self.panels(request)],
         }
         return super().index(request, {**own, **(extra_context or {})})
 

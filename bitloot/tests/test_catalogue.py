@@ -107,7 +107,7 @@ def test_window_says_when_it_guesses(client, games, text, is_guess):
 def test_a_database_without_trigrams_finds_all_but_mistyped_words(games):
     with connection.cursor() as cursor:
         cursor.execute("RESET ROLE")  # as the owner, also with --small-role
-        cursor.execute("DROP EXTENSION pg_trgm")
+        cursor.execute("DROP EXTENSION pg_trgm CASCADE")
     assert search(for_sale(), "ember").count() == 2
     assert search(for_sale(), "embr").count() == 0
 

@@ -1,7 +1,7 @@
 from typing import ClassVar
 
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models.functions import Now, Upper
 
 from bitloot.core.choices import StatusChoices, Tone
 from bitloot.core.queue import QueueManager, QueueRow
@@ -89,6 +89,13 @@ class Email(QueueRow):
     class Meta(QueueRow.Meta):
         ordering = ["-id"]
         permissions = [("resend_email", "May send a mail once more")]
+        indexes = [
+            *QueueRow.Meta.indexes,
+            models.Index(fields=["status", "-id"], name="email_by_status"),
+            models.Index(fields=["kind", "-id"], name="email_by_kind"),
+            models.Index(fields=["-created_at"], name="email_newest"),
+            models.Index(Upper("to"), name="email_by_address"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} to {self.to}"

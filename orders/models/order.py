@@ -107,6 +107,7 @@ class Order(StatusRow):
         indexes = [
             models.Index(fields=["-created_at"], name="order_newest"),
             models.Index(fields=["status", "-created_at"], name="order_by_status"),
+            models.Index(fields=["reason", "-created_at"], name="order_by_reason"),
             # For the limit of unpaid orders. Not partial by status: the plan of a prepared statement could not use it.
             models.Index(Upper("email"), "created_at", name="order_by_email"),
             models.Index(

@@ -2,8 +2,8 @@
 
 A PostgreSQL of its own is filled by `manage.py seed_large`. Then a superuser opens home, every list, every choice of
 every filter, the finder with each kind of id, and an order's page through Django's test client. The table has the
-median of three runs (of a list's filters: the slowest choice, once) and the number of statements; what takes longer than
-300 ms is shown with the plan of its slowest statement.
+median of three runs (of a list's filters: the slowest choice, once) and the number of statements; what takes longer
+than 300 ms is shown with the plan of its slowest statement.
 `DATABASE_URL=… python -m tools.bench.admin --here` asks a database that is filled already.
 """
 

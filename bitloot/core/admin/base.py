@@ -172,7 +172,7 @@ class BaseAdmin(admin.ModelAdmin):
         # Ids and addresses are pasted in any case; each spelling is looked up exactly, so that an index answers.
         texts = {term, term.lower(), term.upper(), *([str(uuid.UUID(whole[0]))] if whole else [])}
         for lookup in self.search_fields:
-            if "__icontains" in lookup:
+            if lookup.endswith(("__icontains", "__iexact")):
                 yield Q(**{lookup: term})
             else:
                 yield Q(**{f"{lookup}__in": sorted(texts)})
