@@ -123,7 +123,7 @@ class KeyDeliveryLogAdmin(ReadOnlyAdmin):
         "expires",
     )
     list_filter = ("status", "created_at", "expires_at")
-    search_fields = ("object_key", "customer_email__iexact")
+    search_fields = ("key__object_name", "customer_email__iexact")
     search_ids = ("key_id", "order_id")
     linked_by = ("order", "key")
     list_select_related = ("order",)
