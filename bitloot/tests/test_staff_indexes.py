@@ -1,0 +1,75 @@
+"""The lists of staff that grow with the orders: each filter and each search is answered from an index.
+
+An empty table says which plans there are, not how long they take: sequential scans are forbidden here, so PostgreSQL
+falls back to one only where no index fits. `python -m tools.bench.admin` measures.
+"""
+
+import pytest
+from django.contrib import admin
+from django.db import connection
+from django.test import RequestFactory
+
+from bitloot.tests.staff import make_staff
+from fulfillment.models import Reservation, ReservationAttempt, SupplierCall
+from orders.models import Email, Order, OrderEvent, OrderItem
+from payments.models import Payment
+from storage.models import Key, KeyDeliveryLog
+from webhooks.models import WebhookLog
+
+pytestmark = pytest.mark.postgres
+
+LARGE = (
+    Order, OrderItem, OrderEvent, Email, Payment, Reservation, ReservationAttempt, SupplierCall, Key, KeyDeliveryLog,
+    WebhookLog,
+)  # fmt: skip
+# Half of all rows, or short rows of which a million is read in a tenth of a second.
+READ = {
+    (WebhookLog, "provider__exact"),
+    (ReservationAttempt, "outcome__exact"),
+    (ReservationAttempt, "permitted_at__gte"),
+}
+TERMS = ("5077125051", "ada@example.org", "half-an-addr", "6d1c2e8a-4f6b-4c43-9a55-0a1f6c9d2b11", "6d1c2e8a")
+
+
+@pytest.fixture
+def boss(db):
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+    return make_staff(superuser=True)
+
+
+def asked(boss, query=""):
+    request = RequestFactory().get(f"/{query}")
+    request.user = boss
+    return request
+
+
+def reads_all(rows):
+    plan = rows.select_related(None).order_by().explain()  # joins and orders have their own indexes
+    return [model._meta.db_table for model in LARGE if f"Seq Scan on {model._meta.db_table}" in plan]
+
+
+@pytest.mark.parametrize("model", LARGE)
+def test_every_filter_has_an_index(boss, model):
+    page = admin.site.get_model_admin(model)
+    changes = page.get_changelist_instance(asked(boss))
+    choices = [choice["query_string"] for spec in changes.filter_specs for choice in spec.choices(changes)]
+    without = {}
+    for query in choices:
+        if query == "?" or (model, query[1:].partition("=")[0]) in READ:
+            continue
+        if found := reads_all(page.get_changelist_instance(asked(boss, query)).queryset):
+            without[query] = found
+    assert without == {}
+
+
+@pytest.mark.parametrize("model", LARGE)
+def test_every_search_and_the_order_of_the_list_have_an_index(boss, model):
+    page = admin.site.get_model_admin(model)
+    rows = page.get_queryset(asked(boss))
+    found = {
+        f"{condition}": reads_all(rows.filter(condition)) for term in TERMS for condition in page._conditions(term)
+    }
+    assert {condition: tables for condition, tables in found.items() if tables} == {}
+    newest = page.get_changelist_instance(asked(boss)).queryset[:50].explain()
+    assert "->  Sort  (" not in newest
