@@ -24,7 +24,7 @@ from tools.dev.devenv import process_environment
 from tools.dev.services import THROW_AWAY, Postgres
 
 RUNS, SLOW_MS = 3, 300.0
-SETTINGS = (*THROW_AWAY, "shared_buffers=1GB", "maintenance_work_mem=256MB", "max_wal_size=8GB")
+SETTINGS = (*THROW_AWAY, "autovacuum=off", "shared_buffers=2GB", "maintenance_work_mem=256MB", "max_wal_size=8GB")
 
 
 @dataclass(frozen=True)

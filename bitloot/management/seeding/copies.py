@@ -139,7 +139,7 @@ def _insert(model: type[Model], row: Any) -> str:
 
 
 def _made(row: Any, copy: Copy) -> Any:
-    model, values = type(row), {}
+    model, values = type(row), dict[str, Any]()
     for field in _fields(model, row):
         value = getattr(row, field.attname)
         values[field.attname] = None if value is None else _rule(model, field).make(value, copy)

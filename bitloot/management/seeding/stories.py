@@ -118,10 +118,10 @@ class Stories:
             )
         )  # fmt: skip
         payment = self._payment(number, kind, order)
-        names = [payment.external_id] * 3
-        for place, product in enumerate(products):
-            purchase = self._item(f"{number}.{place}", kind, order, product)
-            names[2] = purchase.supplier_order_id or names[2] if purchase else names[2]
+        purchases = [self._item(f"{number}.{place}", kind, order, product) for place, product in enumerate(products)]
+        bought = [str(purchase.supplier_order_id) for purchase in purchases if purchase and purchase.supplier_order_id]
+        names = [str(payment.external_id)] * 3
+        names[2:] = bought[:1] if kind == "fulfilled" else names[:1]
         if kind in ("refunded", "owed"):
             self._refund(number, kind, order, payment)
         self._add(*_events(order, kind))
