@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from bitloot.management.operator import OperatorCommand, UsageError
 from bitloot.management.seeding.copies import Copier, Copy
-from bitloot.management.seeding.stories import ENDED, OPEN, Stories
+from bitloot.management.seeding.stories import ENDED, MODELS, OPEN, Stories
 from orders.models import Product
 
 BATCH = 500
@@ -44,7 +44,8 @@ class Command(OperatorCommand):
         batches = math.ceil(options["orders"] / BATCH)
         made = self._fill(batches, timezone.now())
         with connection.cursor() as cursor:
-            cursor.execute("ANALYZE")
+            for model in MODELS:
+                cursor.execute(f"ANALYZE {model._meta.db_table}")
         self.stdout.write(f"{made * BATCH} orders made, {(batches - made) * BATCH} were there.")
 
     def _fill(self, batches: int, now: datetime) -> int:
