@@ -188,6 +188,10 @@ class Migration(migrations.Migration):
             model_name='reservation',
             index=models.Index(fields=['status', '-created_at'], name='reservation_by_status'),
         ),
+        migrations.AddIndex(
+            model_name='reservation',
+            index=models.Index(fields=['reason', '-created_at'], name='reservation_by_reason'),
+        ),
         migrations.AddConstraint(
             model_name='reservation',
             constraint=models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'sending', 'reserved', 'given', 'delivered', 'unknown', 'held', 'cancelled', 'failed'])), name='reservation_status_known'),
@@ -199,5 +203,13 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='reservationattempt',
             constraint=models.UniqueConstraint(fields=('reservation', 'number'), name='permit_number_once'),
+        ),
+        migrations.AddIndex(
+            model_name='suppliercall',
+            index=models.Index(fields=['call', '-id'], name='suppliercall_by_call'),
+        ),
+        migrations.AddIndex(
+            model_name='suppliercall',
+            index=models.Index(fields=['at'], name='suppliercall_by_time'),
         ),
     ]

@@ -64,7 +64,7 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ['-created_at'],
                 'permissions': [('hold_order', 'May hold an order'), ('release_order', 'May let an order continue that staff held'), ('cancel_order', 'May cancel an order for which no money came'), ('refund_order', "May decide that an order's money goes back"), ('deliver_order', 'May deliver typed codes'), ('renew_link', 'May mail a fresh link, which ends the older ones'), ('correct_email', 'May correct the e-mail address of an order'), ('export_evidence', 'May download what is kept about an order')],
-                'indexes': [models.Index(fields=['-created_at'], name='order_newest'), models.Index(fields=['status', '-created_at'], name='order_by_status'), models.Index(django.db.models.functions.text.Upper('email'), models.F('created_at'), name='order_by_email'), models.Index(condition=models.Q(('placed_with__isnull', False)), fields=['placed_with', '-created_at'], name='order_by_api_key'), models.Index(condition=models.Q(('status__in', ['pending', 'underpaid'])), fields=['expires_at'], name='order_unpaid')],
+                'indexes': [models.Index(fields=['-created_at'], name='order_newest'), models.Index(fields=['status', '-created_at'], name='order_by_status'), models.Index(fields=['reason', '-created_at'], name='order_by_reason'), models.Index(django.db.models.functions.text.Upper('email'), models.F('created_at'), name='order_by_email'), models.Index(condition=models.Q(('placed_with__isnull', False)), fields=['placed_with', '-created_at'], name='order_by_api_key'), models.Index(condition=models.Q(('status__in', ['pending', 'underpaid'])), fields=['expires_at'], name='order_unpaid')],
                 'constraints': [models.CheckConstraint(condition=models.Q(('total__gt', 0)), name='order_total_positive'), models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'underpaid', 'paid', 'fulfilling', 'fulfilled', 'partially_fulfilled', 'held', 'expired', 'cancelled', 'failed', 'refund_due', 'refunded'])), name='order_status_known')],
             },
         ),
@@ -217,7 +217,7 @@ class Migration(migrations.Migration):
                 'ordering': ['-id'],
                 'permissions': [('resend_email', 'May send a mail once more')],
                 'abstract': False,
-                'indexes': [models.Index(condition=models.Q(('next_attempt_at__isnull', False)), fields=['next_attempt_at'], name='email_due'), models.Index(condition=models.Q(('request_id__isnull', False)), fields=['request_id'], name='email_request')],
+                'indexes': [models.Index(condition=models.Q(('next_attempt_at__isnull', False)), fields=['next_attempt_at'], name='email_due'), models.Index(condition=models.Q(('request_id__isnull', False)), fields=['request_id'], name='email_request'), models.Index(fields=['status', '-id'], name='email_by_status'), models.Index(fields=['kind', '-id'], name='email_by_kind'), models.Index(fields=['-created_at'], name='email_newest'), models.Index(django.db.models.functions.text.Upper('to'), name='email_by_address')],
             },
         ),
         migrations.CreateModel(
@@ -246,6 +246,18 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='alert',
             constraint=models.UniqueConstraint(condition=models.Q(('status', 'open')), fields=('kind', 'about_model', 'about_pk'), name='alert_open_once'),
+        ),
+        migrations.AddIndex(
+            model_name='orderevent',
+            index=models.Index(fields=['kind', '-id'], name='event_by_kind'),
+        ),
+        migrations.AddIndex(
+            model_name='orderevent',
+            index=models.Index(fields=['at'], name='event_by_time'),
+        ),
+        migrations.AddIndex(
+            model_name='orderevent',
+            index=models.Index(fields=['actor'], name='event_by_actor'),
         ),
         migrations.AddConstraint(
             model_name='orderitem',

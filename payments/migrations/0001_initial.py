@@ -149,7 +149,19 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='payment',
+            index=models.Index(fields=['reason', '-created_at'], name='payment_by_reason'),
+        ),
+        migrations.AddIndex(
+            model_name='payment',
             index=models.Index(fields=['pay_address'], name='payment_by_address'),
+        ),
+        migrations.AddIndex(
+            model_name='payment',
+            index=models.Index(fields=['purchase_id'], name='payment_by_purchase'),
+        ),
+        migrations.AddIndex(
+            model_name='payment',
+            index=models.Index(fields=['parent_external_id'], name='payment_by_parent'),
         ),
         migrations.AddConstraint(
             model_name='payment',

@@ -3,6 +3,7 @@
 import bitloot.core.logs
 import django.db.models.deletion
 import django.db.models.functions.datetime
+import django.db.models.functions.text
 import uuid
 from django.db import migrations, models
 
@@ -98,6 +99,14 @@ class Migration(migrations.Migration):
             model_name='key',
             index=models.Index(condition=models.Q(('request_id__isnull', False)), fields=['request_id'], name='key_request'),
         ),
+        migrations.AddIndex(
+            model_name='key',
+            index=models.Index(fields=['-received_at'], name='key_newest'),
+        ),
+        migrations.AddIndex(
+            model_name='key',
+            index=models.Index(fields=['status', '-received_at'], name='key_by_status'),
+        ),
         migrations.AddConstraint(
             model_name='key',
             constraint=models.CheckConstraint(condition=models.Q(('status__in', ['received', 'stored', 'shredded'])), name='key_status_known'),
@@ -125,5 +134,17 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='keydeliverylog',
             index=models.Index(fields=['expires_at'], name='delivery_by_expiry'),
+        ),
+        migrations.AddIndex(
+            model_name='keydeliverylog',
+            index=models.Index(fields=['-created_at'], name='delivery_newest'),
+        ),
+        migrations.AddIndex(
+            model_name='keydeliverylog',
+            index=models.Index(fields=['status', '-created_at'], name='delivery_by_status'),
+        ),
+        migrations.AddIndex(
+            model_name='keydeliverylog',
+            index=models.Index(django.db.models.functions.text.Upper('customer_email'), name='delivery_by_address'),
         ),
     ]

@@ -142,11 +142,15 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='webhooklog',
-            index=models.Index(fields=['event_type', '-received_at'], name='webhook_by_type'),
+            index=models.Index(fields=['-received_at'], name='webhook_newest'),
         ),
         migrations.AddIndex(
             model_name='webhooklog',
-            index=models.Index(fields=['status', '-received_at'], name='webhook_by_status'),
+            index=models.Index(fields=['event_type', '-id'], name='webhook_by_type'),
+        ),
+        migrations.AddIndex(
+            model_name='webhooklog',
+            index=models.Index(fields=['status', '-id'], name='webhook_by_status'),
         ),
         migrations.AddConstraint(
             model_name='webhooklog',
