@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.html import format_html
 
-from bitloot.core.admin.base import ReadOnlyAdmin, ReadOnlyInline
+from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline
 from bitloot.core.admin.formatting import NOTHING, age_of, link_to, list_link
 from bitloot.core.admin.panels import Waiting
 from bitloot.core.money import plain
@@ -57,10 +57,16 @@ class RefundAddressInline(ReadOnlyInline):
     rests = age_of("rests_until", "rests until")
 
 
+class LinkKindFilter(OneOf):
+    title = "link kind"
+    parameter_name = "link_kind"
+    words = ("api", "mail")
+
+
 @admin.register(RefundAddress)
 class RefundAddressAdmin(ReadOnlyAdmin):
     list_display = ("__str__", "refund_link", "address", "extra_id", "given", "rests", "link_kind", "client")
-    list_filter = ("link_kind", "given_at")
+    list_filter = (LinkKindFilter, "given_at")
     search_fields = ("address",)
     linked_by = ("refund",)
     list_select_related = ("refund",)

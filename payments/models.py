@@ -274,6 +274,10 @@ class Refund(StatusRow):
             ("send_elsewhere", "May record that a refund went to an earlier address"),
             ("finish_refund", "May record that a refund has arrived"),
         ]
+        indexes = [
+            models.Index(fields=["-created_at"], name="refund_newest"),
+            models.Index(fields=["status", "-created_at"], name="refund_by_status"),
+        ]
         constraints = [
             # Many refunds may say that the provider sent them; no other transaction pays two.
             models.UniqueConstraint(

@@ -5,7 +5,7 @@ from django.contrib import admin
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.http import HttpRequest
 
-from bitloot.core.admin.base import ReadOnlyAdmin
+from bitloot.core.admin.base import OneOf, ReadOnlyAdmin
 from bitloot.core.admin.formatting import NOTHING, age_of, link, link_to, list_link
 from orders.admin import OrderAdmin, SecondedAdmin
 from orders.models import Order
@@ -147,11 +147,16 @@ class KeyDeliveryLogAdmin(ReadOnlyAdmin):
         return link(Key(pk=delivery.key_id))  # by its id alone: the row holds what is sealed
 
 
+class TokenFilter(OneOf):
+    title = parameter_name = "token"
+    words = ("mail", "api", "key")
+
+
 @admin.register(KeyAccess)
 class KeyAccessAdmin(ReadOnlyAdmin):
     in_finder = False
     list_display = ("__str__", "opened", "order_link", "token", "generation", "network", "agent")
-    list_filter = ("at", "token")
+    list_filter = ("at", TokenFilter)
     search_fields = ("network",)
     search_ids = ("key_id", "order_id")
     linked_by = ("order", "key")

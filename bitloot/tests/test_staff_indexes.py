@@ -12,15 +12,15 @@ from django.test import RequestFactory
 from bitloot.tests.staff import make_staff
 from fulfillment.models import Reservation, ReservationAttempt, SupplierCall
 from orders.models import Email, Order, OrderEvent, OrderItem
-from payments.models import Payment
+from payments.models import Payment, Refund
 from storage.models import Key, KeyDeliveryLog
 from webhooks.models import WebhookLog
 
 pytestmark = pytest.mark.postgres
 
 LARGE = (
-    Order, OrderItem, OrderEvent, Email, Payment, Reservation, ReservationAttempt, SupplierCall, Key, KeyDeliveryLog,
-    WebhookLog,
+    Order, OrderItem, OrderEvent, Email, Payment, Refund, Reservation, ReservationAttempt, SupplierCall, Key,
+    KeyDeliveryLog, WebhookLog,
 )  # fmt: skip
 # Half of all rows, or short rows of which a million is read in a tenth of a second.
 READ = {

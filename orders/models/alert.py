@@ -42,6 +42,7 @@ class Alert(models.Model):
     class Meta:
         ordering = ["status", "-last_at"]
         permissions = [("close_alert", "May close an alert")]
+        indexes = [models.Index(fields=["status", "-last_at"], name="alert_by_status")]
         constraints = [
             models.UniqueConstraint(
                 fields=["kind", "about_model", "about_pk"], condition=Q(status="open"), name="alert_open_once"
