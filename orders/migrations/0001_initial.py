@@ -243,6 +243,10 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(condition=models.Q(('status', 'waiting')), fields=('about_model', 'about_pk', 'decision'), name='approval_waits_once'), models.CheckConstraint(condition=models.Q(('status__in', ['waiting', 'approved', 'declined'])), name='approval_status_known'), models.CheckConstraint(condition=models.Q(models.Q(('approved_by', models.F('requested_by')), _negated=True), ('approved_by__isnull', True), _connector='OR'), name='approval_by_another'), models.CheckConstraint(condition=models.Q(models.Q(('status', 'approved'), _negated=True), models.Q(('approved_at__isnull', False), ('approved_by__isnull', False)), _connector='OR'), name='approval_names_its_approver')],
             },
         ),
+        migrations.AddIndex(
+            model_name='alert',
+            index=models.Index(fields=['status', '-last_at'], name='alert_by_status'),
+        ),
         migrations.AddConstraint(
             model_name='alert',
             constraint=models.UniqueConstraint(condition=models.Q(('status', 'open')), fields=('kind', 'about_model', 'about_pk'), name='alert_open_once'),

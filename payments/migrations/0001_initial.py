@@ -179,6 +179,14 @@ class Migration(migrations.Migration):
             model_name='payment',
             constraint=models.CheckConstraint(condition=models.Q(('credit__gte', 0), ('credit__lte', models.F('price_amount'))), name='payment_credit_within_price'),
         ),
+        migrations.AddIndex(
+            model_name='refund',
+            index=models.Index(fields=['-created_at'], name='refund_newest'),
+        ),
+        migrations.AddIndex(
+            model_name='refund',
+            index=models.Index(fields=['status', '-created_at'], name='refund_by_status'),
+        ),
         migrations.AddConstraint(
             model_name='refund',
             constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('transaction_id'), condition=models.Q(('transaction_id__in', ['', 'sent by the provider']), _negated=True), name='refund_transaction_once'),
