@@ -1,3 +1,7 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
@@ -27,3 +31,22 @@ def what_is_missing() -> str:
         return f"the database, which does not answer ({type(err).__name__})"
     _ready = not plan
     return f"{len(plan)} migrations of the database: run `manage.py migrate`" if plan else ""
+
+
+@contextmanager
+def planned_by_values() -> Iterator[None]:
+    """Have PostgreSQL plan each statement of this thread for the values that it has.
+
+    A prepared statement's plan is made for all values alike: to count the rows of a status it reads the table until it
+    has enough, which takes seconds for a status that no row has.
+    """
+    raw: Any = None
+    if connection.vendor == "postgresql":
+        connection.ensure_connection()
+        raw, before = connection.connection, connection.connection.prepare_threshold
+        raw.prepare_threshold = None
+    try:
+        yield
+    finally:
+        if raw is not None:
+            raw.prepare_threshold = before

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.http import Http404, HttpRequest
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
 
@@ -17,6 +18,7 @@ from bitloot.core.admin.base import BaseAdmin
 from bitloot.core.admin.formatting import NOTHING, link, list_url
 from bitloot.core.admin.panels import Panel
 from bitloot.core.admin.runbook import runbook
+from bitloot.core.database import planned_by_values
 from bitloot.core.policy import without_trusted_types
 from bitloot.staff.cases import count_waiting, open_cases
 from bitloot.staff.forms import SignInForm
@@ -89,7 +91,7 @@ class BitLootAdminSite(AdminSite):
         return {**context, "header": self._header(request) if context["has_permission"] else []}
 
     def admin_view(self, view: Any, cacheable: bool = False) -> Any:
-        return without_trusted_types(super().admin_view(view, cacheable))
+        return without_trusted_types(_planned_by_values(super().admin_view(view, cacheable)))
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """Return the lists that they may see in sections instead of apps; those of one app as Django does."""
@@ -178,6 +180,17 @@ class BitLootAdminSite(AdminSite):
             for label, name in HEADER.items()
             if label in pages
         ]
+
+
+def _planned_by_values(view: Any) -> Any:
+    @wraps(view)
+    def planned(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        with planned_by_values():
+            answer: HttpResponseBase = view(request, *args, **kwargs)
+            # Templates ask, too.
+            return answer.render() if isinstance(answer, TemplateResponse) else answer
+
+    return planned
 
 
 def _as_app(name: str, entries: list[Any]) -> dict[str, Any]:

@@ -73,3 +73,13 @@ def test_every_search_and_the_order_of_the_list_have_an_index(boss, model):
     assert {condition: tables for condition, tables in found.items() if tables} == {}
     newest = page.get_changelist_instance(asked(boss)).queryset[:50].explain()
     assert "->  Sort  (" not in newest
+
+
+def test_pages_of_staff_are_planned_for_the_values_they_ask_for(client, boss):
+    """The plan of a prepared statement reads a whole table to count the rows of a status that none has."""
+    client.force_login(boss)
+    for _ in range(4):
+        assert client.get("/admin/orders/order/").status_code == 200
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements WHERE statement LIKE '%orders_order%LIMIT%'")
+        assert cursor.fetchall() == []
