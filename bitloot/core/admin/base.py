@@ -53,7 +53,8 @@ class CappedPaginator(Paginator):
     @cached_property
     def _counted(self) -> int:
         rows: Any = self.object_list
-        return int(rows.order_by()[: MAX_COUNTED + 1].count())
+        # In the list's order, which has an index: the newest rows are the last of their table.
+        return int(rows[: MAX_COUNTED + 1].count())
 
     @cached_property
     def count(self) -> int:
