@@ -44,7 +44,7 @@ def test_a_key_is_made_and_shown_once(client):
     assert client.get("/api/orders", headers=bearer(text)).status_code == 200
     key = ApiKey.objects.get()
     assert [key.scopes, key.requests_per_minute, key.unpaid_per_hour] == [["orders:read"], 60, 5]
-    secret = text.rpartition("_")[2]
+    secret = text.split("_", 2)[2]  # it may hold more of them
     kept = f"{list(LogEntry.objects.values())} {list(StaffEvent.objects.values())} {boss.cookies}"
     assert secret not in kept + boss.get(page_of(key)).content.decode()
     event = StaffEvent.objects.get(about__startswith="API key")
