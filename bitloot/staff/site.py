@@ -167,7 +167,8 @@ class BitLootAdminSite(AdminSite):
         return [{"link": link(row), "order": row, "state": page.state_and_why(row)} for row in rows]  # type: ignore[attr-defined]
 
     def _tools(self, request: HttpRequest) -> list[dict[str, str]]:
-        tools = [tool for page in self._registry.values() for tool in getattr(page, "tools", ())]
+        pages = [self.get_model_admin(model) for model in apps.get_models() if self.is_registered(model)]
+        tools = [tool for page in pages for tool in getattr(page, "tools", ())]
         own = [{"label": "Runbook", "url": reverse("admin:runbook")}] if runbook() else []
         return own + [
             {"label": tool.label, "url": reverse(tool.view)} for tool in tools if request.user.has_perm(tool.permission)

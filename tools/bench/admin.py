@@ -95,6 +95,7 @@ def _prepare(orders: int | None) -> None:
 
 def _costs() -> Iterator[Cost]:
     """Print each line as soon as it is known, and yield all that was measured."""
+    from django.apps import apps
     from django.contrib import admin
     from django.test import Client
 
@@ -102,7 +103,7 @@ def _costs() -> Iterator[Cost]:
     client.force_login(_superuser())
     for name, url in _pages():
         yield _shown(_measure(client, name, url))
-    for model in admin.site._registry:
+    for model in filter(admin.site.is_registered, apps.get_models()):
         name, url = str(model._meta.verbose_name_plural), _list(model)
         yield _shown(_measure(client, name, url))
         filtered = [_measure(client, f"{name} {query}", f"{url}{query}", runs=1) for query in _choices(client, url)]
