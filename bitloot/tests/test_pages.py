@@ -322,3 +322,10 @@ def test_covers_are_pictures_and_nothing_else(cover):
     assert picture.get("viewBox") == "0 0 600 800"
     tags = {element.tag.rpartition("}")[2] for element in picture.iter()}
     assert not tags & {"script", "foreignObject", "image", "use", "a", "style"}
+
+
+def test_the_sheet_reads_no_variable_that_it_does_not_define():
+    sheet = (STATIC / "site.css").read_text()
+    known = set(re.findall(r"(--[\w-]+)\s*:", sheet))
+    assert set(re.findall(r"var\((--[\w-]+)", sheet)) <= known
+    assert "--pico" not in sheet
