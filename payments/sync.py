@@ -41,6 +41,9 @@ WATCHED_FOR = timedelta(days=7, hours=6)
 # Open pages ask every few seconds; what they tell us is written down once in a while.
 LOOKS_NOTED_EVERY = 60
 SHOWN_LATELY = timedelta(seconds=3 * LOOKS_NOTED_EVERY)
+# So often a payment that nobody looks at is left unread for lack of budget, some six minutes, until its reading counts
+# for more than a new payment: an IPN may have been lost.
+POLLS_LEFT_OUT = 8
 # What the provider may announce of a payment to which nothing has come: anybody can cause that.
 WITHOUT_MONEY = ("waiting", "expired")
 
@@ -112,7 +115,7 @@ def watch(payment: Payment) -> None:
     try:
         refresh(payment, urgency=urgency)
     except ProviderError as err:
-        if urgency is Urgency.POLL and isinstance(err, OverBudget):
+        if urgency is not Urgency.FIRST and isinstance(err, OverBudget):
             # Nobody waits for it and nothing is wrong: it comes again, less often the longer this lasts.
             payment.release(max(delay(30), backoff(payment.attempts + 1)), attempts=F("attempts") + 1)
             return
@@ -157,10 +160,15 @@ def next_look(payment: Payment) -> timedelta | None:
 
 
 def _urgency(payment: Payment) -> Urgency:
-    """Payments to which coins came, and those whose page is open, are read before those that nobody waits for."""
+    """Payments to which coins came, and those whose page is open, are read before those that nobody waits for.
+
+    Those yield to new payments as well, until they were left out too often.
+    """
     has_money = payment.status not in (Payment.Status.WAITING, Payment.Status.EXPIRED) or payment.actually_paid > 0
     is_shown = payment.shown_at is not None and payment.claimed_at - payment.shown_at < SHOWN_LATELY
-    return Urgency.FIRST if has_money or is_shown else Urgency.POLL
+    if has_money or is_shown:
+        return Urgency.FIRST
+    return Urgency.OVERDUE if payment.attempts >= POLLS_LEFT_OUT else Urgency.POLL
 
 
 def _end_unanswered(payment: Payment) -> None:

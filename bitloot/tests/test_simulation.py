@@ -58,9 +58,10 @@ def test_a_budget_lets_two_seconds_worth_through_at_once_and_then_its_rate():
     assert [budget.take(0.2), budget.take(100.0), Budget("none", 0).take(0.0)] == [0.0, 0.0, 0.0]
 
 
-def test_rereads_of_open_payments_leave_no_room_for_new_ones():
-    few, many = (answer(Setup(rate=rate, pages=0, polls=0, nowpayments=5), orders=600) for rate in (0.05, 1))
-    assert [few.refused, many.refused > 0.3] == [0.0, True]
+def test_rereads_of_open_payments_yield_to_new_ones_as_long_as_there_is_room_for_those():
+    """Fails if payments that nobody looks at are read before new ones: a quarter of those was refused then."""
+    few, more, many = (answer(Setup(rate=rate, pages=0, polls=0, nowpayments=5), orders=600) for rate in (0.2, 0.5, 1))
+    assert [few.refused, more.refused < 0.02, many.refused > 0.05] == [0.0, True, True]
     unread = Setup(rate=1, pages=0, polls=0, nowpayments=5, open_minutes=0)
     assert answer(unread, orders=600).refused < 0.1
 

@@ -13,7 +13,7 @@ from payments.exceptions import ProviderBusy, TooManyQuotes
 from payments.ipn import IpnHint
 from payments.models import Payment
 from payments.nowpayments import NowPaymentsClient
-from payments.sync import handle_ipn, watch
+from payments.sync import POLLS_LEFT_OUT, handle_ipn, watch
 from payments.tests.factories import alerts, make_coin, make_payment, on_create, on_read, read_answer, url
 from payments.tests.test_views import bearer, pay
 
@@ -63,6 +63,7 @@ def test_reads_find_room_where_new_payments_find_none(client, wire, order):
     assert answer["Retry-After"] in answer.json()["detail"]
     assert [other.payments.get().status, other.payments.get().reason] == ["failed", "refused"]
     read = order.payments.first()
+    Payment.objects.filter(pk=read.pk).update(attempts=POLLS_LEFT_OUT)
     on_read(wire, read, "waiting")
     watch(claimed(read))
     read.refresh_from_db()
@@ -78,6 +79,30 @@ def test_payment_that_nobody_looks_at_waits_for_room_and_nobody_is_told(wire):
     assert [payment.read_at, payment.unread_since, payment.attempts, payment.claim_token] == [None, None, 1, None]
     assert alerts() == []
     assert not Payment.objects.filter(next_attempt_at__lt=Now() + timedelta(seconds=25)).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("four_calls")
+def test_new_payment_finds_room_where_payments_that_nobody_looks_at_find_none(client, wire, order):
+    """Fails if open payments are re-read before new ones are made: a shop of many would refuse its customers."""
+    on_create(wire)
+    use_up(wire, 1)
+    unread = make_payment()
+    watch(claimed(unread))
+    assert pay(client, order, "btc").status_code == 201
+    unread.refresh_from_db()
+    assert [unread.read_at, unread.attempts] == [None, 1]
+
+
+@pytest.mark.usefixtures("four_calls")
+def test_payment_that_was_left_out_too_often_is_read_before_new_ones_are_made(wire):
+    """Fails if new payments, which anybody may ask for, keep a payment unread for ever whose IPN was lost."""
+    payment = make_payment(attempts=POLLS_LEFT_OUT)
+    on_read(wire, payment, "waiting")
+    use_up(wire, 2)
+    watch(claimed(payment))
+    payment.refresh_from_db()
+    assert [payment.read_at is not None, payment.attempts] == [True, 0]
 
 
 @pytest.mark.usefixtures("four_calls")

@@ -20,7 +20,8 @@ POOL = 4  # database connections of a process, bitloot/settings.py
 CALL_THREADS = 8  # of a web process, payments/creation.py
 # What one order asks of others: two calls begin a payment, one reads it when it is paid, one an hour later.
 BEGIN_CALLS, READ_CALLS, LATER_CALLS, PURCHASE_CALLS, MAILS = 2, 1, 1, 3, 3
-REREAD_SECONDS = 30  # payments/sync.py: how often a payment is read while a customer is likely to be waiting
+# payments/sync.py: how often a payment is read while a customer is likely to be waiting, and when it is overdue.
+REREAD_SECONDS, POLLS_LEFT_OUT, FIRST_LONGER_PAUSES = 30, 8, (60, 120, 300, 600)
 VISITS = 6  # of a worker between the IPN and the mail: around the read, for each call to the supplier, for the mail
 BUSY_AT_MOST = 0.7
 TABLE_RATES = (1, 5, 10, 50, 100, 300, 1000)
@@ -229,10 +230,15 @@ class Shop:
 
     def _reread(self) -> Process:
         """Take what the sweep takes of the budget while a payment is open; its CPU time was not measured."""
-        until = self.clock.now + self.setup.open_minutes * 60
-        while self.setup.nowpayments and self.clock.now < until:
-            yield float(REREAD_SECONDS)
-            self.nowpayments.take(self.clock.now, leaving=Urgency.POLL.leaving)
+        until, left_out = self.clock.now + self.setup.open_minutes * 60, 0
+        pauses = (REREAD_SECONDS,) * 7 + FIRST_LONGER_PAUSES
+        while self.setup.nowpayments:
+            yield float(pauses[min(left_out, len(pauses) - 1)])
+            if self.clock.now >= until:
+                return
+            urgency = Urgency.POLL if left_out < POLLS_LEFT_OUT else Urgency.OVERDUE
+            is_left_out = self.nowpayments.take(self.clock.now, leaving=urgency.leaving)
+            left_out = left_out + 1 if is_left_out else 0
 
     def _mail(self) -> Process:
         yield from self.clock.use(self.seats["orders"], self.setup.mail_ms / 1000)
