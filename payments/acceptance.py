@@ -21,9 +21,15 @@ def objection(payment: Payment, facts: PaymentFacts, *, tolerance: Decimal) -> R
     return binding_objection(payment, facts) or _amount_objection(payment, facts, tolerance)
 
 
-def is_late(payment: Payment) -> bool:
-    """Return whether the coins came after the rate had ended, as far as anybody saw them come."""
-    return (payment.coins_seen_at or timezone.now()) > payment.quote_ended_at
+def is_late(payment: Payment, facts: PaymentFacts) -> bool:
+    """Return whether the last of the coins came after the rate had ended, as far as anybody saw them come."""
+    seen_at = None if brings_more(payment, facts) else payment.coins_seen_at
+    return (seen_at or timezone.now()) > payment.quote_ended_at
+
+
+def brings_more(payment: Payment, facts: PaymentFacts) -> bool:
+    """Return whether further coins came to a payment to which some had come before."""
+    return 0 < payment.actually_paid < facts.actually_paid
 
 
 def binding_objection(payment: Payment, facts: PaymentFacts) -> ReviewReason | None:

@@ -144,7 +144,7 @@ class Payment(StatusRow, QueueRow):
         null=True,
         blank=True,
         editable=False,
-        help_text="When coins were first seen: in time, if before the quote's end.",
+        help_text="When the last of the coins were first seen: in time, if before the quote's end.",
     )
     unread_since = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="Since when the provider gives no usable answer about it."

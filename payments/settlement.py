@@ -1,7 +1,7 @@
 """What each word of the provider leads to: payment and order move to what was re-read, only forwards."""
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 from django.conf import settings
@@ -13,14 +13,14 @@ from django.utils.translation import gettext_noop
 from bitloot.core import queries
 from bitloot.core.clock import delay
 from bitloot.core.faults import failpoint
-from bitloot.core.money import plain
+from bitloot.core.money import CENT, plain
 from bitloot.core.sentences import Sentence
 from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind, OrderReason
 from orders.models import Email, Order
 from orders.services import queue_email
 from payments import overpaid
-from payments.acceptance import binding_objection, is_late, objection
+from payments.acceptance import binding_objection, brings_more, is_late, objection
 from payments.balance import amount_due, credit_of, credited
 from payments.choices import BY_THE_PROVIDER, PaymentStatus, ReviewReason
 from payments.models import Payment, Refund
@@ -110,10 +110,20 @@ STEP_MESSAGES = {
 }
 
 
-def apply(payment: Payment, facts: PaymentFacts, *, still_covers: bool | None = None) -> str:
+@dataclass(frozen=True)
+class Today:
+    """What the coins of a payment are worth at today's rate, in the price's currency; None if nobody says."""
+
+    worth: Decimal | None
+
+    def covers(self, price: Decimal) -> bool:
+        return self.worth is not None and self.worth >= price * (1 - settings.PAYMENT_TOLERANCE)
+
+
+def apply(payment: Payment, facts: PaymentFacts, *, today: Today | None = None) -> str:
     """Move payment and order to what the provider says, only forwards; return a sentence for the log.
 
-    `still_covers` says whether coins that came after the quote's end make up the price at today's rate.
+    `today` is given for coins that came after the quote's end: they count with what they are worth then.
     """
     with transaction.atomic():
         # Order before payment, as everywhere: an IPN, the sweep and staff may settle the same order at once.
@@ -123,7 +133,7 @@ def apply(payment: Payment, facts: PaymentFacts, *, still_covers: bool | None = 
         known_already = payment.status == Payment.Status.FINISHED
         why_not = None
         if is_finished and not known_already:
-            why_not = _why_it_pays_nothing(order, payment, facts, still_covers)
+            why_not = _why_it_pays_nothing(order, payment, facts, today)
         _close_unknown_word(payment, facts)
         if is_finished and not known_already and why_not is None:
             _pay(order, payment, facts)
@@ -136,7 +146,7 @@ def apply(payment: Payment, facts: PaymentFacts, *, still_covers: bool | None = 
             return _known_already(order, payment, facts) if why_not is None else _to_review(order, payment, why_not)
         if facts.status in _STEPS:
             return _apply_step(order, payment, _STEPS[facts.status])
-        return _apply_aside(order, payment, facts)
+        return _apply_aside(order, payment, facts, today)
 
 
 def _close_unknown_word(payment: Payment, facts: PaymentFacts) -> None:
@@ -152,9 +162,9 @@ def _known_already(order: Order, payment: Payment, facts: PaymentFacts) -> str:
 
 def _seen(payment: Payment, facts: PaymentFacts) -> dict[str, Any]:
     came = facts.actually_paid > 0 or facts.status in _COINS_SEEN
-    first_seen = {"coins_seen_at": Now()} if came and payment.coins_seen_at is None else {}
+    is_news = (came and payment.coins_seen_at is None) or brings_more(payment, facts)
     return {
-        **first_seen,
+        **({"coins_seen_at": Now()} if is_news else {}),
         "provider_status": facts.raw_status[:40],
         "actually_paid": facts.actually_paid,
         "outcome_amount": facts.outcome_amount,
@@ -167,7 +177,7 @@ def _seen(payment: Payment, facts: PaymentFacts) -> dict[str, Any]:
 
 
 def _why_it_pays_nothing(
-    order: Order, payment: Payment, facts: PaymentFacts, still_covers: bool | None
+    order: Order, payment: Payment, facts: PaymentFacts, today: Today | None
 ) -> ReviewReason | None:
     """Return why a payment that is finished at the provider does not pay its order, or None if it does."""
     if reason := objection(payment, facts, tolerance=settings.PAYMENT_TOLERANCE):
@@ -178,7 +188,7 @@ def _why_it_pays_nothing(
         second = ReviewReason.SECOND_PAYMENT
         return second if order.paid_at else _ORDER_TAKES_NONE.get(order.status, second)
     # None: it was not late when it was read.
-    if still_covers is False and is_late(payment):
+    if today is not None and is_late(payment, facts) and not today.covers(payment.price_amount):
         return ReviewReason.LATE_RATE
     return None if _covers(payment, order) else ReviewReason.ORDER_NOT_COVERED
 
@@ -243,11 +253,11 @@ def _apply_step(order: Order, payment: Payment, step: str) -> str:
     return str(step)
 
 
-def _apply_aside(order: Order, payment: Payment, facts: PaymentFacts) -> str:
+def _apply_aside(order: Order, payment: Payment, facts: PaymentFacts, today: Today | None) -> str:
     if payment.status == Payment.Status.FINISHED and payment.provider_status == facts.raw_status:
         return f"{facts.status} is known already"  # and staff may have accepted it
     if facts.status is ProviderStatus.PARTIALLY_PAID:
-        return _apply_partial(order, payment, facts)
+        return _apply_partial(order, payment, facts, today)
     if facts.status is ProviderStatus.REFUNDED:
         return _apply_refunded(order, payment)
     if facts.status is ProviderStatus.UNKNOWN:
@@ -287,7 +297,7 @@ def _apply_end(order: Order, payment: Payment, facts: PaymentFacts) -> str:
     return str(end.to)
 
 
-def _apply_partial(order: Order, payment: Payment, facts: PaymentFacts) -> str:
+def _apply_partial(order: Order, payment: Payment, facts: PaymentFacts, today: Today | None) -> str:
     if reason := _PARTIALLY_PAID_AFTER.get(payment.status):
         return _to_review(order, payment, reason)
     if payment.status == Payment.Status.FINISHED:
@@ -295,9 +305,9 @@ def _apply_partial(order: Order, payment: Payment, facts: PaymentFacts) -> str:
     known = payment.status == Payment.Status.PARTIALLY_PAID
     if not known and Payment.Status.PARTIALLY_PAID not in Payment.TRANSITIONS[payment.status]:
         return "partially_paid changes nothing"
-    if reason := binding_objection(payment, facts):
-        return _to_review(order, payment, _OF_A_PART[reason])
-    credit = credit_of(payment, facts)
+    if reason := _why_it_counts_nothing(payment, facts, today):
+        return _to_review(order, payment, reason)
+    credit = _credit(payment, facts, today)
     if known and credit == payment.credit:
         return "partially_paid brings nothing new"
     missing = (payment.pay_amount or facts.pay_amount) - facts.actually_paid
@@ -312,6 +322,23 @@ def _apply_partial(order: Order, payment: Payment, facts: PaymentFacts) -> str:
     _ask_for_rest(order, payment, sentence, arrived=facts.actually_paid)
     alert(order, payment, ReviewReason.PARTIALLY_PAID)
     return "partially_paid"
+
+
+def _why_it_counts_nothing(payment: Payment, facts: PaymentFacts, today: Today | None) -> ReviewReason | None:
+    """Return why a part of the money does not count towards its order, or None if it does."""
+    if reason := binding_objection(payment, facts):
+        return _OF_A_PART[reason]
+    return ReviewReason.LATE_RATE if today is not None and today.worth is None else None
+
+
+def _credit(payment: Payment, facts: PaymentFacts, today: Today | None) -> Decimal:
+    """Return what a part counts for: late coins at today's rate, and none for more than was agreed."""
+    agreed = credit_of(payment, facts)
+    if today is not None and today.worth is not None:
+        return min(agreed, today.worth.quantize(CENT, ROUND_DOWN))
+    brings_nothing = payment.status == Payment.Status.PARTIALLY_PAID and facts.actually_paid <= payment.actually_paid
+    # It may have been counted for less, because it came late.
+    return min(agreed, payment.credit) if brings_nothing else agreed
 
 
 def _ask_for_rest(order: Order, payment: Payment, sentence: str, *, arrived: Decimal) -> None:

@@ -30,7 +30,7 @@ from payments.exceptions import UnknownPayment
 from payments.ipn import IpnHint
 from payments.models import Payment
 from payments.nowpayments import NowPaymentsClient, PaymentFacts, ProviderStatus
-from payments.settlement import LOOK_AFTER_FINISH, PAYABLE, alert, apply
+from payments.settlement import LOOK_AFTER_FINISH, PAYABLE, Today, alert, apply
 from payments.unanswered import credentials_refused, note_failure, note_success
 
 logger = logging.getLogger(__name__)
@@ -223,15 +223,25 @@ def _reread_parts(payment: Payment) -> None:
 
 def _settle(payment: Payment, facts: PaymentFacts) -> str:
     """Apply what the provider says, and before that ask what coins that came late are worth. Raises ProviderError."""
+    asks = _changes_what_is_paid(payment, facts) and is_late(payment, facts)
+    return apply(payment, facts, today=_today(payment, facts) if asks else None)
+
+
+def _changes_what_is_paid(payment: Payment, facts: PaymentFacts) -> bool:
+    if facts.status is ProviderStatus.PARTIALLY_PAID:
+        return payment.status != Payment.Status.PARTIALLY_PAID or facts.actually_paid > payment.actually_paid
     would_pay = objection(payment, facts, tolerance=settings.PAYMENT_TOLERANCE) is None
-    asks = would_pay and payment.status != Payment.Status.FINISHED and is_late(payment)
-    return apply(payment, facts, still_covers=_still_covers(payment, facts) if asks else None)
+    return would_pay and payment.status != Payment.Status.FINISHED
 
 
-def _still_covers(payment: Payment, facts: PaymentFacts) -> bool:
-    """Return whether what came makes up the price at today's rate; False if nobody says. Raises ProviderError."""
+def _today(payment: Payment, facts: PaymentFacts) -> Today:
+    """Return what the coins are worth at today's rate, in the price's currency. Raises ProviderError.
+
+    A part that was counted before keeps what it was worth then; only what came since is weighed.
+    """
     client = NowPaymentsClient.from_settings()
-    for coin, amount, share in _arrived(facts):
+    was_counted = payment.status == Payment.Status.PARTIALLY_PAID
+    for coin, amount, share in _since(payment, facts) if was_counted else _arrived(facts):
         try:
             needed = payment.price_amount
             if coin != payment.price_currency:
@@ -241,8 +251,13 @@ def _still_covers(payment: Payment, facts: PaymentFacts) -> bool:
         except ProviderRejected as err:
             logger.warning("what %s is worth in %s is not known: %s", payment, coin, err)
             continue  # they quote no price for this pair: judge by the next coin
-        return amount >= needed * share * (1 - settings.PAYMENT_TOLERANCE)
-    return False
+        worth = payment.price_amount * amount / (needed * share)
+        return Today(worth + payment.credit if was_counted else worth)
+    return Today(None)
+
+
+def _since(payment: Payment, facts: PaymentFacts) -> Iterator[tuple[str, Decimal, Decimal]]:
+    yield facts.pay_currency, max(facts.actually_paid - payment.actually_paid, Decimal(0)), Decimal(1)
 
 
 def _arrived(facts: PaymentFacts) -> Iterator[tuple[str, Decimal, Decimal]]:

@@ -900,4 +900,11 @@ STORIES = (
         told="waiting, confirming, order expired, finished, order paid",
         mails="expired, payment_received",
     ),
+    ends(
+        "half of it a week late, at an old rate",
+        "underpaid: unpaid | partially_paid: too_little | expired, underpaid | partially_paid",
+        says("partially_paid", paid="0.5", outcome_amount="0.00014482"),
+        before=(choose(), WEEK),
+        told="waiting, order expired, partially_paid, order underpaid",
+    ),
 )

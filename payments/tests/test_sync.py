@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 import requests
@@ -235,6 +236,67 @@ def test_an_outcome_in_the_price_s_currency_needs_no_estimate(wire, outcome, sta
     refresh(payment)
     payment.refresh_from_db()
     assert [payment.status, len(wire.calls)] == [status, 1]
+
+
+def estimates(wire, needed):
+    """Let the whole price cost so many coins today."""
+    wire.get(url("/estimate"), json={"currency_from": "eur", "currency_to": "btc", "estimated_amount": needed})
+
+
+def reread(wire, payment, status, paid):
+    said = read_answer(payment, status, actually_paid=paid, outcome_amount=None)
+    wire.upsert("GET", url(f"/payment/{payment.external_id}"), json=said)
+    refresh(payment)
+    payment.refresh_from_db()
+    return [payment.status, payment.reason, payment.credit]
+
+
+def test_a_part_that_came_late_counts_at_today_s_rate_and_no_reading_raises_it(wire):
+    """Fails if a part that comes after the quote's end is credited at the quote's rate: here 12.49."""
+    payment = make_payment(pay_amount="0.0004", expires_at=timezone.now() - timedelta(days=7))
+    estimates(wire, "0.0005")
+    assert reread(wire, payment, "partially_paid", "0.0002") == ["partially_paid", "too_little", Decimal("9.99")]
+    assert reread(wire, payment, "partially_paid", "0.0002") == ["partially_paid", "too_little", Decimal("9.99")]
+
+
+def test_a_part_whose_coin_rose_counts_as_agreed(wire):
+    payment = make_payment(pay_amount="0.0004", expires_at=timezone.now() - timedelta(days=7))
+    estimates(wire, "0.0003")
+    assert reread(wire, payment, "partially_paid", "0.0002") == ["partially_paid", "too_little", Decimal("12.49")]
+
+
+def test_a_late_part_of_which_nobody_says_what_it_is_worth_is_for_staff(wire):
+    payment = make_payment(pay_amount="0.0004", expires_at=timezone.now() - timedelta(days=7))
+    wire.get(url("/estimate"), status=400, json={"code": "BAD_REQUEST", "message": "Can not get estimate"})
+    assert reread(wire, payment, "partially_paid", "0.0002")[:2] == ["review", "late_rate"]
+
+
+@pytest.mark.parametrize(
+    ("needed", "end"),
+    [("0.0004", ["finished", ""]), ("0.0005", ["review", "late_rate"])],
+)
+def test_what_came_in_time_keeps_its_worth_and_what_came_later_is_weighed(wire, needed, end):
+    """Fails if one coin sent in time keeps the quote's rate for all that follow, however late they come."""
+    payment = make_payment(pay_amount="0.0004", expires_at=timezone.now() + timedelta(minutes=20))
+    assert reread(wire, payment, "partially_paid", "0.0002")[2] == Decimal("12.49")
+    Payment.objects.update(
+        expires_at=timezone.now() - timedelta(days=7), coins_seen_at=timezone.now() - timedelta(days=8)
+    )
+    payment.refresh_from_db()
+    estimates(wire, needed)
+    assert reread(wire, payment, "finished", "0.0004")[:2] == end
+
+
+def test_more_of_a_part_that_comes_late_counts_at_today_s_rate(wire):
+    payment = make_payment(pay_amount="0.0004", expires_at=timezone.now() + timedelta(minutes=20))
+    assert reread(wire, payment, "partially_paid", "0.0001")[2] == Decimal("6.24")
+    Payment.objects.update(
+        expires_at=timezone.now() - timedelta(days=7), coins_seen_at=timezone.now() - timedelta(days=8)
+    )
+    payment.refresh_from_db()
+    estimates(wire, "0.0005")
+    assert reread(wire, payment, "partially_paid", "0.0003")[2] == Decimal("16.23")
+    assert reread(wire, payment, "partially_paid", "0.0003")[2] == Decimal("16.23")
 
 
 @pytest.mark.parametrize(("status", "error"), [(503, ProviderUnavailable), (401, CredentialsRefused)])
