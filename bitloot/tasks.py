@@ -1,7 +1,8 @@
 from celery import shared_task
 
 from bitloot.accounting import stuck
-from bitloot.ops import retention, rights, watch
+from bitloot.ops import retention, rights
+from bitloot.ops.doctor import alarms
 from storage.models import KeyAccess
 
 
@@ -16,4 +17,4 @@ def prune() -> dict[str, int]:
 def look_around() -> None:
     """Notice stuck orders, and what ends with time: the certificate, the backups' freshness, the room on the disk."""
     stuck.look()
-    watch.look()
+    alarms.look()
