@@ -9,11 +9,11 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.crypto import salted_hmac
 
 from bitloot.core import wakeup
 from bitloot.core.clock import delay
 from bitloot.core.quiet_hours import QuietHours
+from bitloot.core.signing import keyed_digest
 from orders.choices import AlertKind
 from orders.models import Alert, AlertChannel, Email, Notification
 
@@ -122,4 +122,4 @@ def last_deliveries() -> list[LastDelivery]:
 
 
 def _mark(url: str) -> str:
-    return salted_hmac("orders.notifications", url).hexdigest()[:6]
+    return keyed_digest("orders.notifications", url)[:6]

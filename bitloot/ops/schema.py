@@ -104,13 +104,19 @@ class Operation(AutoSchema):
     """Takes a route's own problems from `may_answer`, and adds those that every route like it has."""
 
     def get_operation(self, *where: Any) -> dict[str, Any] | None:
-        operation = super().get_operation(*where)
-        if operation is not None:
-            operation.setdefault("security", [])  # anybody may call it
-            for parameter in operation.get("parameters", []):
-                parameter.setdefault("description", _parameter_words(parameter["name"]))
-                if parameter["name"] == "order_id":  # text in some addresses: what is no id gets the usual 404
-                    parameter["schema"] = {"type": "string", "format": "uuid"}
+        operation: dict[str, Any] | None = super().get_operation(*where)
+        if operation is None:
+            return None
+        operation.setdefault("security", [])  # anybody may call it
+        parameters = operation.get("parameters", [])
+        for parameter in parameters:
+            parameter.setdefault("description", _parameter_words(parameter["name"]))
+            if parameter["name"] == "order_id":  # text in some addresses: what is no id gets the usual 404
+                parameter["schema"] = {"type": "string", "format": "uuid"}
+        for status, body in operation["responses"].items():
+            body["description"] = body["description"] or HTTPStatus(int(status)).phrase
+        takes_query = any(parameter["in"] == "query" for parameter in parameters)
+        operation["responses"] |= self._problem_responses(takes_query=takes_query)
         return operation
 
     def get_operation_id(self) -> str:
@@ -142,17 +148,9 @@ class Operation(AutoSchema):
     def get_examples(self) -> list[OpenApiExample]:
         return super().get_examples() or EXAMPLES.get(self.get_operation_id(), [])
 
-    def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
-        bodies: dict[str, Any] = super()._get_response_bodies(direction)
-        if direction != "response":
-            return bodies
-        for status, body in bodies.items():
-            body["description"] = body["description"] or HTTPStatus(int(status)).phrase
-        return bodies | self._problem_responses()
-
-    def _problem_responses(self) -> dict[str, Any]:
+    def _problem_responses(self, *, takes_query: bool) -> dict[str, Any]:
         by_status: dict[int, dict[str, Answer]] = {}
-        for answer in sorted(self._answers(), key=lambda answer: answer.status):
+        for answer in sorted(self._answers(takes_query=takes_query), key=lambda answer: answer.status):
             by_status.setdefault(answer.status, {}).setdefault(answer.code, answer)
         return {str(status): self._problem_response(status, list(them.values())) for status, them in by_status.items()}
 
@@ -174,9 +172,9 @@ class Operation(AutoSchema):
         self.registry.register_on_missing(component)
         return component
 
-    def _answers(self) -> list[Answer]:
+    def _answers(self, *, takes_query: bool) -> list[Answer]:
         is_unsafe = self.method != "GET"
-        is_read = self.get_request_serializer() is not None if is_unsafe else self._takes_query()
+        is_read = self.get_request_serializer() is not None if is_unsafe else takes_query
         return [
             *_ANYWHERE,
             *(_UNSAFE if is_unsafe else ()),
@@ -185,9 +183,6 @@ class Operation(AutoSchema):
             *(_STAFF_ONLY if isinstance(self.view, StaffView) else _key_problems()),
             *(DOMAIN_ANSWERS[error] for error in self._may_answer()),
         ]
-
-    def _takes_query(self) -> bool:
-        return any(parameter["in"] == "query" for parameter in self._get_parameters())
 
     def _may_answer(self) -> tuple[type[Exception], ...]:
         errors: tuple[type[Exception], ...] = getattr(getattr(self.view, self.method.lower()), "may_answer", ())

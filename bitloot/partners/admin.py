@@ -1,7 +1,8 @@
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -49,6 +50,9 @@ class SecretAdmin(DecisionAdmin):
         tool = self.tool(row) if row is not None else None
         shown = {"tool": tool if tool and request.user.has_perm(tool["permission"]) else None}
         return super().change_view(request, object_id, form_url, {**shown, **(extra_context or {})})
+
+    def note(self, request: HttpRequest, row: Any, flag: int, words: str) -> None:
+        LogEntry.objects.log_actions(cast(int, request.user.pk), [row], flag, words)
 
     def show_secret(self, request: HttpRequest, row: Any, secret: str, title: str, said: str = "") -> HttpResponse:
         return self._page(request, "admin/partners/secret.html", title, row=row, secret=secret, said=said)
@@ -100,7 +104,7 @@ class ApiKeyAdmin(SecretAdmin):
             return self.ask(request, "New API key", form, "Its text is shown once, on the next page.")
         with transaction.atomic():
             key, text = services.create_key(**form.cleaned_data)
-            self.log_addition(request, key, f"Made with {', '.join(key.scopes)}.")
+            self.note(request, key, ADDITION, f"Made with {', '.join(key.scopes)}.")
         return self.show_secret(request, key, str(text), "The new API key", NOT_AGAIN)
 
     def renew_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -112,7 +116,7 @@ class ApiKeyAdmin(SecretAdmin):
         try:
             with transaction.atomic():
                 text = services.renew_key(key, overlap=form.overlap)
-                self.log_change(request, key, f"New secret. The earlier one works for {form.overlap}.")
+                self.note(request, key, CHANGE, f"New secret. The earlier one works for {form.overlap}.")
         except DecisionRefused as err:
             raise Http404(str(err)) from err
         return self.show_secret(request, key, str(text), "The API key with its new secret", NOT_AGAIN)
@@ -179,7 +183,7 @@ class EndpointAdmin(SecretAdmin):
         endpoint = self.may(request, "partners.read_endpoint_secret", object_id)
         if request.method != "POST":  # what is kept in the log is not done by following a link
             return HttpResponseNotAllowed(["POST"])
-        self.log_change(request, endpoint, "Read its secret.")
+        self.note(request, endpoint, CHANGE, "Read its secret.")
         return self.show_secret(request, endpoint, services.secret_of(endpoint), "The secret of a webhook endpoint")
 
     @admin.display(description="state", ordering="is_enabled")

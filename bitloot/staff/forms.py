@@ -21,9 +21,8 @@ class SignInForm(AdminAuthenticationForm):
         try:
             with attempt(self.request, name=name, way="admin"):
                 cleaned = super().clean()
-                if self.user_cache is not None and not passes_second_factor(
-                    self.user_cache, self.cleaned_data.get("code", "")
-                ):
+                user = self.get_user()
+                if user is not None and not passes_second_factor(user, self.cleaned_data.get("code", "")):
                     raise self.get_invalid_login_error()  # the same for each factor
         except TooManyTries as err:
             raise forms.ValidationError(f"Too many wrong passwords. {err}") from err
