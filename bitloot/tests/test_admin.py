@@ -84,6 +84,7 @@ def test_list_and_page_show_a_row(boss, rows, name):
     assert re.findall(r"<script(?![^>]*src=)", text(page)) == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", LISTS)
 def test_list_asks_as_often_for_three_rows_as_for_one(boss, rows, name):
     boss.get(list_of(name))  # content types and the like are read once

@@ -47,6 +47,7 @@ def test_each_allowed_change_is_recorded_by_the_holder_of_the_claim(now, to):
     assert events(reservation) == [(now, to, "m" * 300, "")]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("now", "to"), [*FORBIDDEN, *zip(STATUSES, STATUSES, strict=True)])
 def test_each_other_change_is_refused_to_the_holder_of_the_claim(now, to):
     reservation = reservation_in(now, claim_token=uuid.uuid4())
@@ -102,6 +103,7 @@ def test_each_allowed_move_ends_the_claim(now, to):
     assert events(reservation) == [(now, to, "Moved.", "kim")]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("now", "to"), [*FORBIDDEN, *(pair for pair in ALLOWED if pair[0] == "sending")])
 def test_each_other_move_is_refused(now, to):
     reservation = reservation_in(now)

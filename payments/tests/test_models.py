@@ -46,6 +46,7 @@ def test_every_status_is_in_the_table():
     assert set(ALLOWED) == set(STATUSES) == set(Payment.TRANSITIONS)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("start", "to"), [(start, to) for start in STATUSES for to in STATUSES])
 def test_a_move_is_allowed_repeated_or_refused(start, to):
     payment = make_payment(status=start)

@@ -49,6 +49,7 @@ def test_the_table_knows_every_word_and_every_status():
     assert set(FROM) == set(Payment.Status.values)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("word", "start", "to"), ROWS)
 def test_what_the_provider_says_moves_a_payment_forwards_only(word, start, to):
     payment = make_payment(status=start)
@@ -64,6 +65,7 @@ def test_what_the_provider_says_moves_a_payment_forwards_only(word, start, to):
     assert is_paid is (to == "finished")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("word", "start", "to"), ROWS)
 def test_saying_it_twice_changes_nothing_more(word, start, to):
     payment = make_payment(status=start)
