@@ -1,11 +1,13 @@
 import dataclasses
 import uuid
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.utils import timezone
 
 from orders.models import Order
-from payments.acceptance import binding_objection, objection
+from payments.acceptance import binding_objection, brings_more, is_late, objection
 from payments.models import Payment
 from payments.nowpayments import ProviderStatus
 from payments.tests.factories import ASKED, make_facts
@@ -137,3 +139,34 @@ def test_the_first_reason_names_what_is_most_wrong():
     assert judge(payment_id="1", parent_payment_id="2", order_id="x", actually_paid=Decimal(0)) == "other_payment"
     assert judge(parent_payment_id="2", order_id="x") == "child_payment"
     assert judge(price_amount=Decimal(1), actually_paid=Decimal(0)) == "other_price"
+
+
+NOW = timezone.now()
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "more"),
+    [("0", "0.0004", False), ("0.0001", "0.0004", True), ("0.0004", "0.0004", False), ("0.0004", "0.0001", False)],
+)
+def test_further_coins_are_those_that_come_after_some(before, now, more):
+    own = payment(actually_paid=Decimal(before))
+    assert brings_more(own, make_facts(own, actually_paid=Decimal(now))) is more
+
+
+@pytest.mark.parametrize(
+    ("ended", "seen", "before", "late"),
+    [
+        (NOW + HOUR, None, "0", False),
+        (NOW - HOUR, None, "0", True),
+        (NOW - HOUR, NOW - 2 * HOUR, "0", False),
+        (NOW - HOUR, NOW - HOUR, "0", False),  # at the very end
+        (NOW - 2 * HOUR, NOW - HOUR, "0", True),
+        (NOW - HOUR, NOW - 2 * HOUR, "0.0004", False),  # nothing came since
+        (NOW - HOUR, NOW - 2 * HOUR, "0.0001", True),  # some came in time, and more just now
+        (NOW + HOUR, NOW - 2 * HOUR, "0.0001", False),
+    ],
+)
+def test_coins_are_late_if_the_last_of_them_came_after_the_quote(ended, seen, before, late):
+    own = payment(expires_at=ended, coins_seen_at=seen, actually_paid=Decimal(before))
+    assert is_late(own, make_facts(own, actually_paid=Decimal("0.0004"))) is late
