@@ -8,5 +8,6 @@ urlpatterns = [
     path("api/orders/code", views.CodeByMail.as_view(), name="api-order-code"),
     path("api/orders/redeem", views.CodeRedeem.as_view(), name="api-order-redeem"),
     path("api/orders/email", views.ChangeAddress.as_view(), name="api-order-email"),
+    path("api/orders/language", views.ChooseLanguage.as_view(), name="api-order-language"),
     path("api/orders/close-links", views.CloseOtherLinks.as_view(), name="api-order-close-links"),
 ]

@@ -22,6 +22,8 @@ from orders.access import TOKEN_PROBLEMS, make_token, order_and_way_for, order_f
 from orders.addresses import change_address
 from orders.models import Order, Product
 from orders.serializers import (
+    ChooseLanguageSerializer,
+    LanguageSerializer,
     ListedOrderSerializer,
     LookupSerializer,
     MessageSerializer,
@@ -261,6 +263,21 @@ class ChangeAddress(APIView):
         order, way = order_and_way_for(request, asked.validated_data["order_id"])
         change_address(order, email=asked.validated_data["email"], purpose=way.purpose)
         return Response({"access_token": make_token(order, "api")})
+
+
+class ChooseLanguage(APIView):
+    throttle_scope = "lookup"
+
+    @may_answer(*TOKEN_PROBLEMS)
+    @extend_schema(request=ChooseLanguageSerializer, responses=LanguageSerializer)
+    def post(self, request: Request) -> Response:
+        """Choose the language of the order's mails from now on. What the header says changes none."""
+        asked = ChooseLanguageSerializer(data=json_body(request))
+        asked.is_valid(raise_exception=True)
+        order = order_for(request, asked.validated_data["order_id"])
+        language = asked.validated_data["language"]
+        services.choose_language(order, language)
+        return Response({"language": language})
 
 
 class CloseOtherLinks(APIView):

@@ -64,7 +64,8 @@ ROUTES = {
     "GET /api/fulfillment/{id}/download-link": Scope.KEYS,
     "POST /api/fulfillment/{id}/reveal": Scope.KEYS,
     "POST /api/fulfillment/{id}/download-report": Scope.KEYS,
-    # These bring tokens that open everything, or mail links; no scope is for them.
+    # These bring tokens that open everything, or mail links, or are the customer's own choice; no scope is for them.
+    "POST /api/orders/language": None,
     "POST /api/orders/email": None,
     "POST /api/orders/close-links": None,
     "POST /api/orders/lookup": None,
