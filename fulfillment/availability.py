@@ -29,7 +29,7 @@ from fulfillment.exceptions import SoldOut
 from fulfillment.kinguin import OutOfStock, Quote
 from fulfillment.models import SupplierGate, SupplierStock
 from fulfillment.steps.quoting import objection_to_quote
-from orders.models import Order, OrderItem, Product
+from orders.models import Order, Product
 
 logger = logging.getLogger(__name__)
 
@@ -57,17 +57,13 @@ def demand(order: Order) -> None:
     for item in items:
         if sentence := _objection(item.product, quantity=item.quantity, unit_price=item.unit_price):
             raise SoldOut(f"{sentence} {EXPIRES}")
-    if sentence := _our_trouble(items):
-        raise SoldOut(sentence)
+    _demand_purchases([(item.product, item.quantity) for item in items])
 
 
 def refuse_sold_out(lines: Sequence[tuple[Product, int]]) -> None:
     """Raise SoldOut for what `demand` would refuse by what the supplier said within the hour. Asks nobody."""
-    for product, quantity in lines:
-        stock = queries.select(SupplierStock, {"product": product.pk})
-        if not stock:
-            continue
-        product.supplier_stock = stock[0]
+    known = [(product, quantity) for product, quantity in lines if _knows_stock(product)]
+    for product, quantity in known:
         if is_sold_out(product):
             raise SoldOut(_objection(product, quantity=1, unit_price=product.price))
         if is_sold_out(product, quantity):
@@ -76,6 +72,14 @@ def refuse_sold_out(lines: Sequence[tuple[Product, int]]) -> None:
                 " again later."
             )
             raise SoldOut(sentence % {"number": quantity, "title": product.title})
+    _demand_purchases(known)
+
+
+def _knows_stock(product: Product) -> bool:
+    for stock in queries.select(SupplierStock, {"product": product.pk}):
+        product.supplier_stock = stock
+        return True
+    return False
 
 
 def is_sold_out(product: Product, quantity: int = 1) -> bool:
@@ -196,12 +200,21 @@ def _objection(product: Product, *, quantity: int, unit_price: Decimal) -> str |
     return sentence % {"title": product.title}
 
 
-def _our_trouble(items: list[OrderItem]) -> str | None:
-    """Return why we could not buy anything, whatever the supplier has."""
-    gate = SupplierGate.objects.filter(pk=kinguin.client().host).first()
+def _demand_purchases(lines: Sequence[tuple[Product, int]]) -> None:
+    """Raise SoldOut while we could not buy this, whatever the supplier has."""
+    gate = next(iter(queries.select(SupplierGate, {"host": kinguin.client().host})), None)
     # A paused gate is a silent supplier, and that was judged by what it said within the hour.
     if settings.SAFE_MODE or (gate is not None and gate.status == SupplierGate.Status.STOPPED):
-        return str(NOT_NOW)
-    prices = [(item, stock.price) for item in items if (stock := _stock(item.product)) is not None]
-    needed = sum((price * item.quantity for item, price in prices if price is not None), Decimal(0))
-    return str(NOT_NOW) if gate is not None and gate.balance is not None and gate.balance < needed else None
+        raise SoldOut(str(NOT_NOW))
+    if gate is not None and gate.balance is not None and gate.balance < _price_of(lines):
+        raise SoldOut(str(NOT_NOW))
+
+
+def _price_of(lines: Sequence[tuple[Product, int]]) -> Decimal:
+    """Return what the supplier asks for these, as far as it said so within the hour."""
+    prices = [
+        (stock.price, quantity)
+        for product, quantity in lines
+        if (stock := _stock(product)) is not None and is_younger(product, KNOWN_SECONDS)
+    ]
+    return sum((price * quantity for price, quantity in prices if price is not None), Decimal(0))

@@ -9,19 +9,15 @@ from hashlib import sha256
 from io import BytesIO
 from typing import Any
 
-from django.core.cache import caches
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
-from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
-from django.views.decorators.http import require_safe
 
 MAX_BYTES = 5 * 1024 * 1024
 MAX_PIXELS = 25_000_000  # decoded, that many take 100 MB
 LARGE, SMALL = 800, 400  # the longer side
 FORMATS = ("JPEG", "PNG", "WEBP")
 QUALITY = 82
-_YEAR = 31_536_000
 _UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError, struct.error, zlib.error)
 
 
@@ -48,34 +44,18 @@ def as_jpeg(digest: str) -> bytes:
     """Return the small size as mail programs show it. Raises OSError."""
     from PIL import Image
 
-    with Image.open(BytesIO(_read(digest, SMALL)), formats=FORMATS) as image:
+    with Image.open(BytesIO(read(digest, SMALL)), formats=FORMATS) as image:
         return _written(_flat(image), "JPEG")
 
 
-@require_safe
-def serve(request: HttpRequest, digest: str, side: str) -> HttpResponse:
-    """Answer with what never changes: another picture has another name."""
-    kept, name = caches["covers"], f"{digest}-{side}"
-    body = kept.get(name)
-    if body is None:
-        try:
-            body = _read(digest, int(side))
-        except FileNotFoundError:
-            raise Http404 from None
-        except OSError:
-            return HttpResponse(status=503, headers={"Retry-After": "30", "Cache-Control": "no-store"})
-        kept.set(name, body, None)
-    headers = {"Cache-Control": f"public, max-age={_YEAR}, immutable", "X-Content-Type-Options": "nosniff"}
-    return HttpResponse(body, content_type="image/webp", headers=headers)
+def read(digest: str, side: int) -> bytes:
+    """Return what `keep` stored. Raises FileNotFoundError, or another OSError while the object store is silent."""
+    with storages["covers"].open(_place(digest, side)) as file:
+        return bytes(file.read())
 
 
 def _place(digest: str, side: int) -> str:
     return f"covers/{digest}-{side}.webp"
-
-
-def _read(digest: str, side: int) -> bytes:
-    with storages["covers"].open(_place(digest, side)) as file:
-        return bytes(file.read())
 
 
 def _webp(content: bytes, side: int) -> bytes:

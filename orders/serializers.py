@@ -1,5 +1,6 @@
 from typing import Any
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -95,6 +96,15 @@ class RedeemSerializer(StrictSerializer):
 
 class OwnOrderSerializer(StrictSerializer):
     order_id = IdField()
+
+
+class LanguageSerializer(serializers.Serializer):
+    language = serializers.ChoiceField(choices=settings.LANGUAGES, help_text="What the order's mails are written in.")
+
+
+class ChooseLanguageSerializer(StrictSerializer):
+    order_id = IdField()
+    language = serializers.ChoiceField(choices=settings.LANGUAGES)
 
 
 class TokenSerializer(serializers.Serializer):

@@ -190,6 +190,11 @@ def correct_address(order: Order, *, email: str, actor: str, reason: str) -> Non
     wakeup.notify("orders")
 
 
+def choose_language(order: Order, language: str) -> None:
+    """Write the order's mails in this language, also those that are queued: a mail is written when it is sent."""
+    Order.objects.filter(pk=order.pk).update(language=language)
+
+
 def close_other_links(order: Order) -> None:
     """End every link, token and code but the one that this answer brings; the mail tells the customer of it."""
     with transaction.atomic():

@@ -1,22 +1,29 @@
 import uuid
 from typing import Any
 
+from django.core.cache import caches
 from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_safe
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.generics import ListAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from bitloot.core.api import Pages, answers, json_body, may_answer
+from bitloot.core.api import Pages, answers, client_address, json_body, may_answer, throttled
 from bitloot.core.clients import Scope, client_of
-from orders import codes, exceptions, idempotency, services
+from bitloot.core.limits import Refusals, client_bucket, count_here
+from bitloot.core.stop import TOO_OFTEN, stop_page
+from orders import codes, covers, exceptions, idempotency, services
 from orders.access import TOKEN_PROBLEMS, make_token, order_and_way_for, order_for
 from orders.addresses import change_address
-from orders.models import Order
+from orders.models import Order, Product
 from orders.serializers import (
+    ChooseLanguageSerializer,
+    LanguageSerializer,
     ListedOrderSerializer,
     LookupSerializer,
     MessageSerializer,
@@ -86,6 +93,42 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     OpenApiParameter.HEADER,
     description="16 to 255 visible ASCII characters. The same key and body get the first answer again, for 72 hours.",
 )
+
+_YEAR = 31_536_000
+_MISSING, _MISSING_SECONDS = b"", 60
+_unknown_covers = Refusals("covers", most=60, counted=count_here)
+
+
+@require_safe
+def cover(request: HttpRequest, digest: str, side: str) -> HttpResponse:
+    """Answer with what never changes: another picture has another name."""
+    kept, name = caches["covers"], f"{digest}-{side}"
+    body = kept.get(name)
+    if body is None:
+        client = client_bucket(client_address(request))
+        if _unknown_covers.are_too_many(client):
+            throttled.labels("covers").inc()
+            return stop_page(TOO_OFTEN, headers={"Retry-After": str(_unknown_covers.seconds)})
+        try:
+            body = _stored_cover(digest, int(side), client)
+        except OSError:
+            return HttpResponse(status=503, headers={"Retry-After": "30", "Cache-Control": "no-store"})
+        kept.set(name, body, None if body else _MISSING_SECONDS)
+    if not body:
+        raise Http404
+    headers = {"Cache-Control": f"public, max-age={_YEAR}, immutable", "X-Content-Type-Options": "nosniff"}
+    return HttpResponse(body, content_type="image/webp", headers=headers)
+
+
+def _stored_cover(digest: str, side: int, client: str) -> bytes:
+    # The object store is asked for what is ours only: made-up names would cost a call each.
+    if not Product.objects.filter(picture=digest).exists():
+        _unknown_covers.add(client)
+        raise Http404
+    try:
+        return covers.read(digest, side)
+    except FileNotFoundError:
+        return _MISSING
 
 
 class Orders(ListAPIView):
@@ -220,6 +263,21 @@ class ChangeAddress(APIView):
         order, way = order_and_way_for(request, asked.validated_data["order_id"])
         change_address(order, email=asked.validated_data["email"], purpose=way.purpose)
         return Response({"access_token": make_token(order, "api")})
+
+
+class ChooseLanguage(APIView):
+    throttle_scope = "lookup"
+
+    @may_answer(*TOKEN_PROBLEMS)
+    @extend_schema(request=ChooseLanguageSerializer, responses=LanguageSerializer)
+    def post(self, request: Request) -> Response:
+        """Choose the language of the order's mails from now on. What the header says changes none."""
+        asked = ChooseLanguageSerializer(data=json_body(request))
+        asked.is_valid(raise_exception=True)
+        order = order_for(request, asked.validated_data["order_id"])
+        language = asked.validated_data["language"]
+        services.choose_language(order, language)
+        return Response({"language": language})
 
 
 class CloseOtherLinks(APIView):

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,20 +44,15 @@ class _Number(str):
     """A number as it was written on the wire."""
 
 
-def verify_ipn(
-    raw: bytes, header: str | None, secrets: Sequence[str], *, is_worth_reading: Callable[[], bool] = lambda: True
-) -> None:
-    """Raise BadSignature unless the header is an HMAC-SHA512 of the body in one of the forms NOWPayments signs.
-
-    `is_worth_reading` is asked before the costly part: reading the body to put it into those forms.
-    """
+def verify_ipn(raw: bytes, header: str | None, secrets: Sequence[str]) -> None:
+    """Raise BadSignature unless the header is an HMAC-SHA512 of the body in one of the forms NOWPayments signs."""
     keys = [key.strip().encode() for key in secrets if key.strip()]
     if not keys:
         raise SignatureNotConfigured("NOWPAYMENTS_IPN_SECRET is empty; set it to the IPN secret of the dashboard.")
     if not header or not _SIGNATURE.fullmatch(header):
         raise BadSignature("x-nowpayments-sig is not 128 hexadecimal digits.")
     claimed = bytes.fromhex(header)
-    for text in _signed_texts(raw, is_worth_reading):
+    for text in _signed_texts(raw):
         # A list, not a generator: every secret is tried, so the time does not show which one fits.
         if any([hmac.compare_digest(hmac.digest(key, text, hashlib.sha512), claimed) for key in keys]):
             return
@@ -92,10 +87,10 @@ def _hint(body: dict[str, Any]) -> IpnHint:
     )
 
 
-def _signed_texts(raw: bytes, is_worth_reading: Callable[[], bool]) -> Iterator[bytes]:
+def _signed_texts(raw: bytes) -> Iterator[bytes]:
     """Yield the texts that may have been signed, the cheapest first; a body that is not strict JSON has only one."""
     yield raw
-    if len(raw) > MAX_CANONICAL_BYTES or not is_worth_reading():
+    if len(raw) > MAX_CANONICAL_BYTES:
         return
     try:
         parse_json(raw)

@@ -2,12 +2,10 @@
 
 import logging
 
-from django.conf import settings
-from django.core.cache import caches
 from django.http import HttpRequest
 
 from bitloot.core.api import client_address
-from bitloot.core.limits import client_bucket, count_here
+from bitloot.core.limits import Refusals, client_bucket, count_here
 from orders.alerts import WEBHOOKS, raise_alert
 from orders.choices import AlertKind
 from webhooks.models import WebhookLog
@@ -17,34 +15,29 @@ logger = logging.getLogger(__name__)
 WINDOW_SECONDS = 60
 TOO_MANY = 300
 TELL_STAFF_AT = 10
+PROVIDERS = ("nowpayments", "kinguin", "mail")
+_of = {name: Refusals(f"webhooks:{name}", TOO_MANY, WINDOW_SECONDS, count_here) for name in PROVIDERS}
 _to_report: set[str] = set()
 
 
-def is_flooding(request: HttpRequest, provider: str) -> bool:
-    """Return whether this address was refused too often in the last minute.
+def are_too_many(request: HttpRequest, provider: str) -> bool:
+    """Return whether this address was refused too often in the last minute; then nothing of it is verified.
 
-    What this process remembers, so that a webhook costs no way to Redis. A provider behind the same address loses
-    nothing: bytes that are signed just as they come are accepted all the same, the others come again.
+    The provider's own webhooks come from other addresses. If one is refused here all the same, the provider sends it
+    again, and payments are also read without webhooks.
     """
-    return _name(request, provider) in caches["local"]
+    return _of[provider].are_too_many(client_bucket(client_address(request)))
 
 
-def status_for(request: HttpRequest, provider: str) -> int:
-    """Count one more unsigned webhook of this address; return 401, or 429 once there are too many in a minute.
+def add(request: HttpRequest, provider: str) -> bool:
+    """Count one more unsigned webhook of this address; return whether they are too many now.
 
-    Signed ones are never counted. At the tenth a note is left for an alert: perhaps the secret was changed over there.
+    At the tenth a note is left for an alert: perhaps the secret was changed over there.
     """
-    if is_flooding(request, provider):
-        return 429
-    name = _name(request, provider)
-    counted = count_here(f"count:{name}", seconds=WINDOW_SECONDS)
-    if counted == TELL_STAFF_AT:
+    if _of[provider].add(client_bucket(client_address(request))) == TELL_STAFF_AT:
         logger.warning("many webhooks of %s are refused; is the secret in its dashboard ours?", provider)
         _to_report.add(provider)  # nobody unsigned gets to write: the watchdog of this process does
-    if not settings.THROTTLE_SCALE or counted <= TOO_MANY * settings.THROTTLE_SCALE:
-        return 401
-    caches["local"].set(name, True, WINDOW_SECONDS)
-    return 429
+    return are_too_many(request, provider)
 
 
 def report() -> None:
@@ -58,7 +51,3 @@ def report() -> None:
             " set both here; otherwise somebody may be forging them. Orders are safe: payments are also read without"
             " webhooks.",
         )
-
-
-def _name(request: HttpRequest, provider: str) -> str:
-    return f"refused:{provider}:{client_bucket(client_address(request))}"

@@ -32,18 +32,13 @@ received = Counter("bitloot_webhooks", "Webhooks by provider and answer", ["prov
 @csrf_exempt
 @require_POST
 def nowpayments(request: HttpRequest) -> HttpResponse:
-    body = _body(request)
+    body = _body(request, "nowpayments")
     if isinstance(body, HttpResponse):
         return body
     signature = request.META.get("HTTP_X_NOWPAYMENTS_SIG")
     try:
         # The signature first, over the bytes as they came: nothing in an unsigned body is read.
-        verify_ipn(
-            body,
-            signature,
-            settings.NOWPAYMENTS_IPN_SECRET,
-            is_worth_reading=lambda: not refusals.is_flooding(request, "nowpayments"),
-        )
+        verify_ipn(body, signature, settings.NOWPAYMENTS_IPN_SECRET)
         document = parse_object(body)
     except BadSignature:
         return _refuse(request, "nowpayments")
@@ -61,7 +56,7 @@ def nowpayments(request: HttpRequest) -> HttpResponse:
 @csrf_exempt
 @require_POST
 def kinguin_webhook(request: HttpRequest) -> HttpResponse:
-    body = _body(request)
+    body = _body(request, "kinguin")
     if isinstance(body, HttpResponse):
         return body
     client = kinguin.client()
@@ -86,7 +81,7 @@ def mail_events(request: HttpRequest) -> HttpResponse:
     """Let anymail check and read what the mail provider says; orders.bounces records it before the answer."""
     if not settings.EMAIL_WEBHOOK_VIEW:
         return HttpResponse(status=404)
-    body = _body(request)
+    body = _body(request, "mail")
     if isinstance(body, HttpResponse):
         return body
     try:
@@ -116,14 +111,19 @@ def _expect_change(product_id: str) -> None:
 
 
 def _refuse(request: HttpRequest, provider: str) -> HttpResponse:
-    status = refusals.status_for(request, provider)
-    response = _answer(provider, status)
-    if status == 429:
-        response["Retry-After"] = str(refusals.WINDOW_SECONDS)
+    return _too_many(provider) if refusals.add(request, provider) else _answer(provider, 401)
+
+
+def _too_many(provider: str) -> HttpResponse:
+    response = _answer(provider, 429)
+    response["Retry-After"] = str(refusals.WINDOW_SECONDS)
     return response
 
 
-def _body(request: HttpRequest) -> bytes | HttpResponse:
+def _body(request: HttpRequest, provider: str) -> bytes | HttpResponse:
+    """Return what may be verified, or the answer to what is not looked at."""
+    if refusals.are_too_many(request, provider):
+        return _too_many(provider)
     try:
         body = request.body
     except (RequestDataTooBig, UnreadablePostError):

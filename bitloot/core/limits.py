@@ -4,11 +4,13 @@ Redis counts. Without it, or while it is away, a row of the database does; if th
 error. So no limit is ever open.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
+from django.conf import settings
 from django.core.cache import caches
 from django.db import connection
 
@@ -84,6 +86,34 @@ def count_here(name: str, *, seconds: int) -> int:
         return kept.incr(name)
     except ValueError:
         return 1  # forgotten in between
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """Counts what each client was refused, for all processes together. What is right is never counted and costs no way
+    to Redis.
+
+    A process learns of the others' refusals with its own next one. So each of them looks at one more thing of a client
+    that is beyond the limit, and then, until the time is over, at nothing.
+    """
+
+    name: str
+    most: int
+    seconds: int = 60
+    counted: Callable[..., int] = count
+
+    def are_too_many(self, client: str) -> bool:
+        return self._place(client) in caches["local"]
+
+    def add(self, client: str) -> int:
+        """Count one more and return how many there were; nothing is refused where THROTTLE_SCALE is 0."""
+        used = self.counted(f"count:{self._place(client)}", seconds=self.seconds)
+        if settings.THROTTLE_SCALE and used > self.most * settings.THROTTLE_SCALE:
+            caches["local"].set(self._place(client), True, self.seconds)
+        return used
+
+    def _place(self, client: str) -> str:
+        return f"refused:{self.name}:{client}"
 
 
 def reap() -> int:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
 
 import requests
 from requests_hardened.ip_filter import InvalidIPAddress
@@ -10,10 +12,36 @@ from urllib3.exceptions import HTTPError
 
 from bitloot.core.database import leave_connection
 
-__all__ = ["FAILURES", "InvalidIPAddress", "answer_to"]
+__all__ = ["FAILURES", "PORTS", "InvalidIPAddress", "PortRefused", "answer_to", "is_given_out"]
 
 # What `answer_to` raises when there is no answer, and what reading one may raise.
 FAILURES = (requests.RequestException, HTTPError, OSError, ValueError)
+PORTS = (443, 8443)  # of web servers: at others a stranger could have us talk to anything that listens
+# All of IPv6 that is given out. Outside of it lie site-local addresses (fec0::/10) and those that wrap one of IPv4.
+_INTERNET = ip_network("2000::/3")
+
+
+class PortRefused(requests.RequestException):
+    """Nothing is sent to this port."""
+
+
+class _PublicAdapter(IPFilterAdapter):
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: bool | str, cert: str | tuple[str, str] | None = None
+    ) -> Any:
+        place, pool = super().build_connection_pool_key_attributes(request, verify, cert)
+        address = ip_address(place["host"].strip("[]"))  # looked up and checked
+        if address.is_loopback:  # it came this far where it is allowed
+            return place, pool
+        if not is_given_out(address):
+            raise InvalidIPAddress(address)
+        if place["port"] not in (None, *PORTS):
+            raise PortRefused(place["port"])
+        return place, pool
+
+
+def is_given_out(address: IPv4Address | IPv6Address) -> bool:
+    return address.version == 4 or address in _INTERNET
 
 
 @contextmanager
@@ -27,12 +55,13 @@ def answer_to(
     """Send a request once; its answer can be read until the block ends. Raises one of FAILURES.
 
     The host's name is looked up once, and the address that was checked is the one connected to: a name server that
-    answers differently a moment later (DNS rebinding) leads nowhere. An address inside is InvalidIPAddress, and nothing
-    is sent. As in bitloot.core.providers the adapter is used without a session: no redirects, no proxies, no cookies.
+    answers differently a moment later (DNS rebinding) leads nowhere. An address inside is InvalidIPAddress, a port
+    other than PORTS is PortRefused, and nothing is sent. As in bitloot.core.providers the adapter is used without a
+    session: no redirects, no proxies, no cookies.
     """
     leave_connection()
     prepared = request.prepare()
     is_https = str(prepared.url).startswith("https://")
-    adapter = IPFilterAdapter(is_https_proto=is_https, allow_loopback=allow_loopback)
+    adapter = _PublicAdapter(is_https_proto=is_https, allow_loopback=allow_loopback)
     with closing(adapter), adapter.send(prepared, stream=True, timeout=timeout, verify=verify) as response:
         yield response

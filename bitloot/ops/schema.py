@@ -38,6 +38,7 @@ _OPERATIONS = {
     "orders_code_create": "mail_code",
     "orders_redeem_create": "redeem_code",
     "orders_email_create": "change_email",
+    "orders_language_create": "choose_language",
     "orders_close_links_create": "close_other_links",
     "payments_currencies_retrieve": "list_coins",
     "payments_create_create": "start_payment",

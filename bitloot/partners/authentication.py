@@ -5,11 +5,13 @@ from hmac import compare_digest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 
 from bitloot.core import logs
-from bitloot.core.api import answers
+from bitloot.core.api import answers, client_address, throttled
 from bitloot.core.clients import ApiClient
+from bitloot.core.limits import Refusals, client_bucket
 from bitloot.partners.credentials import digest_of, read_key
 from bitloot.partners.exceptions import ApiKeyRefused
 from bitloot.partners.models import ApiKey
@@ -22,14 +24,19 @@ answers(
     _("This API key is wrong, has expired or was ended. Ask the shop for another."),
 )
 
+_refusals = Refusals("api-keys", most=30)  # a minute, of one address
+
 
 class ApiKeyAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[None, ApiClient] | None:
-        """Return whose API key it is; None for another bearer, which the view looks at itself. Raises ApiKeyRefused."""
+        """Return whose API key it is; None for another bearer, which the view looks at itself.
+
+        Raises ApiKeyRefused, and Throttled for the address of too many refused ones: then no key is looked up.
+        """
         text = bearer(request)
         if not text.startswith("blk_"):
             return None
-        key = _find(text)
+        key = _find(text, client_bucket(client_address(request)))
         logs.note(key=f"blk_{key.prefix}")
         ApiKey.objects.note_use(key)
         return None, key.client
@@ -38,7 +45,18 @@ class ApiKeyAuthentication(BaseAuthentication):
         return 'Bearer realm="api"'
 
 
-def _find(text: str) -> ApiKey:
+def _find(text: str, client: str) -> ApiKey:
+    if _refusals.are_too_many(client):
+        throttled.labels("api-keys").inc()
+        raise Throttled(_refusals.seconds)
+    try:
+        return _live_key(text)
+    except ApiKeyRefused:
+        _refusals.add(client)
+        raise
+
+
+def _live_key(text: str) -> ApiKey:
     read = read_key(text)
     key = None if read is None else ApiKey.objects.live().filter(prefix=read.prefix).first()
     if read is None or key is None:

@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError
 from bitloot.core import wakeup
 from bitloot.core.clock import delay
 from bitloot.core.logs import Redactor
-from bitloot.core.outside import FAILURES, InvalidIPAddress, answer_to
+from bitloot.core.outside import FAILURES, PORTS, InvalidIPAddress, PortRefused, answer_to
 from bitloot.partners.credentials import webhook_secrets
 from bitloot.partners.exceptions import Gone, NotDelivered
 from bitloot.partners.models import SHOWN_RESPONSE, Endpoint, OutgoingWebhook
@@ -139,6 +139,7 @@ def _in_words(err: Exception) -> str:
     # Never the error's own text: it repeats the address, which may hold a token.
     known = (
         (InvalidIPAddress, "Its host leads to an address that is not public; nothing was sent."),
+        (PortRefused, f"Its port is not {' or '.join(map(str, PORTS))}; nothing was sent."),
         (requests.exceptions.SSLError, "Its certificate is not valid."),
         (requests.Timeout, f"It did not answer within {TIMEOUT[1]:g} seconds."),
         (requests.ConnectionError, "It cannot be reached."),

@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 from bitloot.core import queries, wakeup
 from bitloot.core.clients import Scope
 from bitloot.core.decisions import ConfirmForm, Decision, ReasonForm, demand
+from bitloot.core.outside import PORTS, is_given_out
 from bitloot.partners.credentials import KeyText, digest_of, new_key, webhook_secrets
 from bitloot.partners.events import TEST, Event, payload
 from bitloot.partners.models import ApiKey, Endpoint, OutgoingWebhook
@@ -35,12 +36,14 @@ def validate_url(url: str) -> None:
     """Refuse what could never be delivered to; the address itself is checked when something is sent there."""
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        port = parts.port
     except ValueError as err:
         raise ValidationError("This is not an address.") from err
     is_near = settings.WEBHOOKS_TO_LOOPBACK and parts.hostname in ("127.0.0.1", "localhost", "::1")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_near):
         raise ValidationError("It has to begin with https://.")
+    if port not in (None, *PORTS) and not is_near:
+        raise ValidationError(f"Use one of the ports {' and '.join(map(str, PORTS))}.")
     if not parts.hostname or parts.username is not None or parts.fragment:
         raise ValidationError("Write a host and a path: no user name, and no #.")
     if _is_inside(parts.hostname) and not is_near:
@@ -49,9 +52,10 @@ def validate_url(url: str) -> None:
 
 def _is_inside(host: str) -> bool:
     try:
-        return not ip_address(host).is_global
+        address = ip_address(host)
     except ValueError:
         return host == "localhost" or "." not in host
+    return not (address.is_global and is_given_out(address))
 
 
 class EndpointForm(forms.Form):

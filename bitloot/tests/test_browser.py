@@ -148,6 +148,22 @@ def test_german_buys_a_key_by_clicking_and_reads_no_english(browser, store):
     assert complaints(browser) == []
 
 
+def test_the_mails_of_an_order_follow_the_language_chosen_on_its_page(browser, store):
+    order_id = order(browser, store, "ember-drift")
+    wait_for_headline(browser, "Choose how to pay")
+    one(browser, "[data-language][lang=de]").click()
+    wait_for_headline(browser, "Womit möchten Sie bezahlen?")
+    one(browser, ".history summary").click()
+    one(browser, "[data-close-links]").click()
+    browser.switch_to.alert.accept()
+
+    def written():
+        mails = [mail.read_text(errors="replace") for mail in (store.var / "mail").glob("*")]
+        return any(order_id in mail and "\nSubject: Ein neuer Link zu Ihrer Bestellung" in mail for mail in mails)
+
+    wait(browser, lambda page: written(), "the German mail")
+
+
 def test_picture_key_is_shown_as_a_picture_and_forgotten_when_the_page_is_left(browser, store):
     order(browser, store, "nightline-courier")
     choose_coin(browser, "btc")

@@ -19,6 +19,7 @@ from bitloot.core.sentences import Sentence
 from bitloot.ops import documentation
 from bitloot.tests.staff import make_staff
 from orders.access import make_token
+from orders.mail_letters import write
 from orders.models import Email, Order
 from orders.tests.factories import make_order, make_product
 from payments.tests.factories import make_payment
@@ -156,6 +157,26 @@ def test_order_remembers_the_language_of_the_page_that_placed_it(client, product
     client.post("/checkout", filled)
     assert Order.objects.get().language == "de"
     assert Email.objects.get().order.language == "de"
+
+
+def choose(client, order, language, *, purpose="api", token=None):
+    body = {"order_id": str(order.pk), "language": language}
+    bearer = {"Authorization": f"Bearer {token or make_token(order, purpose)}"}
+    return client.post("/api/orders/language", body, "application/json", headers=bearer)
+
+
+@pytest.mark.parametrize("purpose", ["api", "mail"])
+def test_order_remembers_the_last_language_chosen_with_its_token(client, purpose):
+    order, other = make_order(), make_order()
+    assert choose(client, order, "de", purpose=purpose).json() == {"language": "de"}
+    assert write(Email.objects.get(order=order), list(order.items.all())).subject.startswith("Ihre Bestellung")
+    read(client, order, **{"Accept-Language": "en"})  # a visit chooses nothing
+    client.get(f"/orders/{order.pk}?language=en")
+    assert list(Order.objects.order_by("created_at").values_list("language", flat=True)) == ["de", "en"]
+    assert choose(client, order, "en").status_code == 200
+    assert Order.objects.get(pk=order.pk).language == "en"
+    assert choose(client, order, "fr").json()["code"] == "invalid"
+    assert choose(client, other, "de", token=make_token(order, purpose)).status_code == 404
 
 
 # --- The API ---

@@ -57,6 +57,7 @@ SECURITY = {
     "GET /api/payments/currencies": ANYBODY,
     "POST /api/orders/close-links": [{"orderBearer": []}],
     "POST /api/orders/email": [{"orderBearer": []}],
+    "POST /api/orders/language": [{"orderBearer": []}],
 }
 # What providers call is told in their own documents.
 UNDOCUMENTED = {

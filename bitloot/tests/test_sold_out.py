@@ -6,9 +6,10 @@ from decimal import Decimal
 import pytest
 from django.utils import timezone
 
+from fulfillment.availability import NOT_NOW
 from fulfillment.models import SupplierStock
 from orders.access import make_token
-from orders.models import Product
+from orders.models import Order, Product
 from orders.services import Line, place_order
 from payments.models import Coin, Payment
 
@@ -59,6 +60,22 @@ def test_nobody_is_shown_where_to_pay_for_what_is_sold_out(client, sandbox, stoc
     sell_out()
     again = start(client, order, **{"Idempotency-Key": "k" * 32})  # the address that the customer knows already
     assert (again.status_code, again.json()["pay_address"]) == (201, first.json()["pay_address"])
+
+
+def test_no_order_is_placed_while_nothing_is_bought(client, stock, product, settings):
+    body = {"email": "kim@shop.example", "items": [{"product": product.slug, "quantity": 1}]}
+    form = {"email": "kim@shop.example", "product": product.slug, "quantity": "1", "idempotency_key": "f" * 32}
+    headers = {"Idempotency-Key": "k" * 32}
+    first = client.post("/api/orders", body, "application/json", headers=headers)
+    settings.SAFE_MODE = True
+    answer, page = client.post("/api/orders", body, "application/json"), client.post("/checkout", form)
+    assert (answer.status_code, answer.json()["code"]) == (409, "sold_out")
+    assert answer.json()["detail"] == NOT_NOW
+    assert page.status_code == 409
+    assert str(NOT_NOW) in page.content.decode()
+    again = client.post("/api/orders", body, "application/json", headers=headers)
+    assert (again.status_code, again.json()["id"]) == (201, first.json()["id"])
+    assert Order.objects.count() == 1
 
 
 def test_an_order_that_takes_no_money_is_not_called_sold_out(client, stock, product):

@@ -122,6 +122,33 @@ def test_nobody_pays_while_we_buy_nothing(supplier, product, settings):
     assert refusal(order) == availability.NOT_NOW
 
 
+def test_no_order_is_taken_while_we_buy_nothing(supplier, product, settings):
+    """The same sentence as at the payment; and neither what the supplier said long ago nor silence counts."""
+    lines, host = [(product, 2)], kinguin.client().host
+    stock = seen(product, minutes=1)
+
+    def refuse():
+        with pytest.raises(SoldOut) as caught:
+            availability.refuse_sold_out(lines)
+        return str(caught.value)
+
+    availability.refuse_sold_out(lines)
+    gate.stop(host, reason="stopped by kim")
+    assert refuse() == availability.NOT_NOW
+    gate.open_again(host)
+    SupplierGate.objects.update(balance=Decimal("14.97"))
+    assert refuse() == availability.NOT_NOW
+    seen(product, minutes=61)
+    availability.refuse_sold_out(lines)
+    seen(product, minutes=1, price=Decimal("7.48"))
+    availability.refuse_sold_out(lines)
+    SupplierGate.objects.update(balance=None)
+    settings.SAFE_MODE = True
+    assert refuse() == availability.NOT_NOW
+    stock.delete()
+    assert refuse() == availability.NOT_NOW
+
+
 def test_a_paused_gate_is_a_silent_supplier(supplier, product):
     gate.open_again(kinguin.client().host)
     SupplierGate.objects.all().pause(reason="unreachable", probe_at=timezone.now())

@@ -60,8 +60,12 @@ class Product(models.Model):
 
     class Meta:
         ordering = ["title"]
-        # Each product.update of the supplier's is looked up by it.
-        indexes = [models.Index(fields=["supplier_product_id"], name="product_by_supplier_id")]
+        indexes = [
+            # Each product.update of the supplier's is looked up by it.
+            models.Index(fields=["supplier_product_id"], name="product_by_supplier_id"),
+            # Whether a cover that is asked for is one of ours.
+            models.Index(fields=["picture"], name="product_by_picture"),
+        ]
         constraints = [
             models.CheckConstraint(condition=Q(price__gt=0), name="product_price_positive"),
             models.CheckConstraint(condition=Q(max_cost__gt=0), name="product_max_cost_positive"),

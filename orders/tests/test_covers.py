@@ -11,9 +11,10 @@ from PIL import Image
 from orders import covers
 from orders.covers import BadPicture
 from orders.models import Product
+from orders.tests.factories import make_product
 from storage.tests.s3stub import running_stub
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +38,14 @@ def png_that_says(side):
     return whole[:8] + chunk + whole[33:]
 
 
-def served(client, digest, side=800):
-    return client.get(covers.url(digest, side))
+def of_a_product(content):
+    digest = covers.keep(content)
+    make_product(picture=digest)
+    return digest
+
+
+def served(client, digest, side=800, **extra):
+    return client.get(covers.url(digest, side), **extra)
 
 
 def opened(body):
@@ -47,7 +54,7 @@ def opened(body):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_a_picture_is_served_in_two_sizes_for_good(client, kind):
-    digest = covers.keep(picture(kind=kind))
+    digest = of_a_product(picture(kind=kind))
     large, small = served(client, digest), served(client, digest, 400)
     assert opened(large.content).size == (600, 800)
     assert opened(small.content).size == (300, 400)
@@ -67,14 +74,14 @@ def test_the_name_stands_for_the_content(files):
 def test_what_the_file_says_about_itself_stays_behind(client):
     exif = Image.Exif()
     exif[0x010E], exif[0x0112] = "secret words", 6  # a description; the camera was held sideways
-    upright = served(client, covers.keep(picture((800, 600), "JPEG", exif=exif, comment=b"secret words"))).content
+    upright = served(client, of_a_product(picture((800, 600), "JPEG", exif=exif, comment=b"secret words"))).content
     assert b"secret words" not in upright
-    assert b"secret words" not in served(client, covers.keep(picture(kind="JPEG", xmp=b"secret words" * 20))).content
+    assert b"secret words" not in served(client, of_a_product(picture(kind="JPEG", xmp=b"secret words" * 20))).content
     assert (opened(upright).size, dict(opened(upright).getexif())) == ((600, 800), {})
 
 
 def test_what_hangs_behind_the_pixels_stays_behind(client):
-    assert b"<script>" not in served(client, covers.keep(picture() + b"<script>alert(1)</script>")).content
+    assert b"<script>" not in served(client, of_a_product(picture() + b"<script>alert(1)</script>")).content
 
 
 NO_PICTURES = [
@@ -121,16 +128,38 @@ def test_nothing_else_is_served(client, name):
     assert client.get(f"/covers/{name}").status_code == 404
 
 
-def test_a_picture_that_is_not_there_is_not_found_and_not_remembered(client):
+def test_a_picture_of_no_product_is_not_found(client):
     digest = covers.keep(picture())
-    assert served(client, "a" * 40).status_code == 404
+    assert served(client, digest).status_code == 404
     assert client.post(covers.url(digest)).status_code == 405
+    make_product(picture=digest)
+    assert served(client, digest).status_code == 200  # the miss was not kept
+
+
+def test_made_up_names_cost_the_object_store_nothing_and_soon_the_database_neither(
+    client, settings, django_assert_num_queries
+):
+    settings.THROTTLE_SCALE = 0.05  # three a minute
+    digest, other = of_a_product(picture()), of_a_product(picture(color="#00ff00"))
+    with running_stub() as stub:  # which is empty
+        settings.STORAGES = {**settings.STORAGES, "covers": {"BACKEND": "storage.r2.R2Files", "OPTIONS": stub.options}}
+        assert [served(client, f"{number:040x}").status_code for number in range(4)] == [404] * 4
+        with django_assert_num_queries(0):
+            refused = served(client, "f" * 40)
+        assert (refused.status_code, refused["Retry-After"]) == (429, "60")
+        assert served(client, digest).status_code == 429
+        assert stub.calls == []
+        neighbour = {"REMOTE_ADDR": "192.0.2.77"}
+        assert [served(client, digest, **neighbour).status_code for _ in range(3)] == [404] * 3
+        assert len(stub.calls) == 1  # that it is lost is known for a minute
+        served(client, other, **neighbour)
+        assert len(stub.calls) == 2
 
 
 def test_r2_keeps_them_and_its_silence_is_503(client, settings):
     with running_stub() as stub:
         settings.STORAGES = {**settings.STORAGES, "covers": {"BACKEND": "storage.r2.R2Files", "OPTIONS": stub.options}}
-        digest = covers.keep(picture())
+        digest = of_a_product(picture())
         assert sorted(stub.objects) == [f"/keys/covers/{digest}-{side}.webp" for side in (400, 800)]
         stub.fail("GET", *["503"] * 4)
         silent = served(client, digest)

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import requests
 
-from bitloot.core.outside import InvalidIPAddress, answer_to
+from bitloot.core.outside import InvalidIPAddress, PortRefused, answer_to
 from bitloot.tests.proxy import write_certificate
 
 pytestmark = pytest.mark.once
@@ -26,6 +26,9 @@ def resolve_to(monkeypatch, address):
     "127.0.0.1", "10.0.0.5", "172.16.3.4", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",  # noqa: S104
     "224.0.0.1", "255.255.255.255", "198.18.0.1", "::1", "fe80::1%eth0", "fc00::1", "::ffff:10.0.0.1",
     "::ffff:127.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "2001:0:a00:1::", "ff02::1", "2001:db8::1",
+    # Site-local; and what wraps an address of IPv4: as such (::10.0.0.1, ::8.8.8.8), NAT64, 6to4, Teredo, ISATAP.
+    "fec0::1", "::a00:1", "::808:808", "64:ff9b::7f00:1", "64:ff9b:1::a00:1", "2002:7f00:1::1", "2001::a9fe:a9fe",
+    "fe80::5efe:a00:1", "::ffff:0:a00:1", "4000::1",
 ])  # fmt: skip
 def test_a_name_that_leads_inside_is_not_called(monkeypatch, address):
     resolve_to(monkeypatch, address)
@@ -33,6 +36,32 @@ def test_a_name_that_leads_inside_is_not_called(monkeypatch, address):
     for url in ("https://shop.example/x", "http://shop.example/x"):
         with pytest.raises(InvalidIPAddress), answer_to(requests.Request("GET", url), timeout=TIMEOUT):
             pytest.fail("it was answered")
+
+
+@pytest.mark.parametrize("port", [22, 80, 444, 5432, 6379, 8080])
+def test_what_is_no_port_of_a_web_server_is_not_called(monkeypatch, port):
+    resolve_to(monkeypatch, "93.184.215.14")
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("it was called"))
+    request = requests.Request("GET", f"https://shop.example:{port}/")
+    with pytest.raises(PortRefused), answer_to(request, timeout=TIMEOUT):
+        pytest.fail("it was answered")
+
+
+@pytest.mark.parametrize("address", ["93.184.215.14", "2606:2800:21f::1"])
+@pytest.mark.parametrize("port", ["", ":443", ":8443"])
+def test_a_public_address_is_called_at_a_port_of_web_servers(monkeypatch, address, port):
+    called = []
+
+    def connect(_socket, place):
+        called.append(place[:2])
+        raise ConnectionRefusedError
+
+    resolve_to(monkeypatch, address)
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    request = requests.Request("GET", f"https://shop.example{port}/")
+    with pytest.raises(requests.ConnectionError), answer_to(request, timeout=TIMEOUT):
+        pytest.fail("it was answered")
+    assert called == [(address, int(port[1:] or 443))]
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -1,9 +1,11 @@
 """What an API key may do, what it may not, and what is kept of it."""
 
 import logging
+import secrets
 from datetime import timedelta
 
 import pytest
+from django.core.cache import caches
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -62,7 +64,8 @@ ROUTES = {
     "GET /api/fulfillment/{id}/download-link": Scope.KEYS,
     "POST /api/fulfillment/{id}/reveal": Scope.KEYS,
     "POST /api/fulfillment/{id}/download-report": Scope.KEYS,
-    # These bring tokens that open everything, or mail links; no scope is for them.
+    # These bring tokens that open everything, or mail links, or are the customer's own choice; no scope is for them.
+    "POST /api/orders/language": None,
     "POST /api/orders/email": None,
     "POST /api/orders/close-links": None,
     "POST /api/orders/lookup": None,
@@ -161,6 +164,28 @@ def test_a_key_that_opens_nothing_says_the_same_every_time(client, change):
     answer = client.get("/api/orders", headers=bearer(shown.get(change, text)))
     assert problem(answer) == (401, "api_key_refused")
     assert answer["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_guesses_of_an_address_are_limited_before_a_key_is_looked_up(client, settings, django_assert_num_queries):
+    """Malformed ones count too; neither right requests nor another network's guesses do."""
+    caches["local"].clear()
+    settings.THROTTLE_SCALE = 0.1  # three guesses a minute
+    _, right = make_key(requests_per_minute=1000)
+    neighbour = f"203.0.{secrets.randbelow(256)}.{secrets.randbelow(256)}"
+
+    def ask(text, address=neighbour):
+        return client.get("/api/products", headers=bearer(text), REMOTE_ADDR=address)
+
+    assert {ask(right).status_code for _ in range(5)} == {200}
+    guesses = ["blk_", f"blk_00000000_{'x' * 43}", right[:-1], right[:-43] + "x" * 43]
+    assert [ask(guess).status_code for guess in guesses] == [401] * 4
+    with django_assert_num_queries(0):
+        refused = [ask(right), ask("blk_")]
+    assert [problem(answer) for answer in refused] == [(429, "throttled")] * 2
+    assert refused[0]["Retry-After"] == "60"
+    assert ask(right, "198.51.100.77").status_code == 200
+    caches["local"].clear()  # another process learns of it with its own first guess
+    assert [ask("blk_").status_code, ask("blk_").status_code] == [401, 429]
 
 
 def test_a_renewed_key_keeps_its_orders_and_for_a_while_its_earlier_secret(client):

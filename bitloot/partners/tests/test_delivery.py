@@ -324,6 +324,7 @@ def test_without_debug_only_https_leaves(receiver, endpoint, settings):
         "http://hooks.partner.example/", "https://127.0.0.1/", "https://[::1]/", "https://10.1.2.3/", "https://localhost/",
         "https://intranet/", "https://user:word@hooks.partner.example/", "https://hooks.partner.example/#x", "https://",
         "ftp://hooks.partner.example/", "https://hooks.partner.example:99999/", "hooks.partner.example",
+        "https://hooks.partner.example:6379/", "https://hooks.partner.example:80/", "https://[fec0::1]/", "https://[::a00:1]/",
     ],
 )  # fmt: skip
 def test_an_address_that_could_never_do_is_refused(url, settings):

@@ -53,9 +53,14 @@ export class OrderApi {
     return answerOf(await this.#send(path));
   }
 
-  async post(path, body) {
+  async post(path, body, options = {}) {
     const headers = { "Content-Type": "application/json" };
-    return answerOf(await this.#send(path, { method: "POST", headers, body: JSON.stringify(body) }));
+    return answerOf(await this.#send(path, { method: "POST", headers, body: JSON.stringify(body), ...options }));
+  }
+
+  /** Have the order's mails written in this language; the page may be left meanwhile. */
+  async chooseLanguage(language) {
+    await this.post("/api/orders/language", { order_id: this.orderId, language }, { keepalive: true });
   }
 
   /** Exchange a one-time code for the order's token. */

@@ -288,6 +288,12 @@ async function closeOtherLinks() {
   }
 }
 
+// The page comes anew in the other language; the order's mails shall follow.
+function changeLanguage(link) {
+  link.hash = location.hash; // where the browser keeps nothing, the token stands in the address
+  if (api.token) api.chooseLanguage(link.lang).catch(() => {}); // then they stay as they are: no reason to stay here
+}
+
 // --- Start ---
 
 part("coin-list").addEventListener("click", startPayment);
@@ -318,8 +324,7 @@ part("refunds").addEventListener("click", ({ target }) => {
 all("[data-copy]").forEach((button) => {
   button.addEventListener("click", () => copy(button, part(button.dataset.copy)));
 });
-// Where the browser keeps nothing, the token stands in the address, and has to come along into the other language.
-all("[data-language]", document).forEach((link) => link.addEventListener("click", () => (link.hash = location.hash)));
+all("[data-language]", document).forEach((link) => link.addEventListener("click", () => changeLanguage(link)));
 addEventListener("hashchange", () => location.hash && start());
 addEventListener("pagehide", forgetKeys);
 addEventListener("pageshow", ({ persisted }) => persisted && start());

@@ -48,6 +48,14 @@ test("the token goes into a header and nothing is cached", async () => {
   assert.deepEqual([cache, credentials], ["no-store", "omit"]);
 });
 
+test("the language of the mails is chosen by a request that outlives the page", async () => {
+  const asked = [];
+  await apiWith([json({ language: "de" })], asked).chooseLanguage("de");
+  const [{ path, method, body, keepalive, headers }] = asked;
+  assert.deepEqual([path, method, keepalive], ["/api/orders/language", "POST", true]);
+  assert.deepEqual([JSON.parse(body), headers.Authorization], [{ order_id: "o1", language: "de" }, "Bearer a.token"]);
+});
+
 test("a problem becomes an error with its sentence and its wait", async () => {
   const refusal = json({ detail: "Too often." }, { status: 429, headers: { "Retry-After": "7" } });
   const error = await apiWith([refusal]).get("/api/x").catch((err) => err);
