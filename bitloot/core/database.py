@@ -48,5 +48,6 @@ def planned_by_values() -> Iterator[None]:
     try:
         yield
     finally:
-        if raw is not None:
+        # None: somebody else does so on this connection and has left it while waiting; they restore what was before.
+        if raw is not None and before is not None:
             raw.prepare_threshold = before
