@@ -7,9 +7,9 @@ from storage.models import KeyAccess
 
 @shared_task(name="bitloot.prune")
 def prune() -> dict[str, int]:
-    """Forget what nobody needs any more: bodies of webhooks, addresses of unpaid orders, old mails."""
+    """Forget what nobody needs any more: bodies of webhooks, addresses of unpaid orders, old mails, old covers."""
     # Under the small role the bodies and openings are evidence; a process of the owner's runs `manage.py prune`.
-    return retention.prune_all() if rights.is_given("DELETE", KeyAccess) else {}
+    return retention.prune_all(of_owner=rights.is_given("DELETE", KeyAccess))
 
 
 @shared_task(name="bitloot.watch")
