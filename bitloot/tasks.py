@@ -1,6 +1,7 @@
 from celery import shared_task
 
 from bitloot.accounting import stuck
+from bitloot.evidence import terms
 from bitloot.ops import retention, rights, watch
 from storage.models import KeyAccess
 
@@ -17,3 +18,4 @@ def look_around() -> None:
     """Notice stuck orders, and what ends with time: the certificate, the backups' freshness, the room on the disk."""
     stuck.look()
     watch.look()
+    terms.keep_texts()  # those that somebody changed past the admin
