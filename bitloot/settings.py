@@ -69,6 +69,7 @@ INSTALLED_APPS = [
     "fulfillment",
     "webhooks",
     "bitloot.partners",
+    "bitloot.evidence.apps.EvidenceConfig",
     "bitloot.accounting.apps.AccountingConfig",
     "bitloot.staff.apps.StaffConfig",
 ]

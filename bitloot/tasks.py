@@ -1,6 +1,7 @@
 from celery import shared_task
 
 from bitloot.accounting import stuck
+from bitloot.evidence import terms
 from bitloot.ops import retention, rights
 from bitloot.ops.doctor import alarms
 from storage.models import KeyAccess
@@ -8,9 +9,9 @@ from storage.models import KeyAccess
 
 @shared_task(name="bitloot.prune")
 def prune() -> dict[str, int]:
-    """Forget what nobody needs any more: bodies of webhooks, addresses of unpaid orders, old mails."""
+    """Forget what nobody needs any more: bodies of webhooks, addresses of unpaid orders, old mails, old covers."""
     # Under the small role the bodies and openings are evidence; a process of the owner's runs `manage.py prune`.
-    return retention.prune_all() if rights.is_given("DELETE", KeyAccess) else {}
+    return retention.prune_all(of_owner=rights.is_given("DELETE", KeyAccess))
 
 
 @shared_task(name="bitloot.watch")
@@ -18,3 +19,4 @@ def look_around() -> None:
     """Notice stuck orders, and what ends with time: the certificate, the backups' freshness, the room on the disk."""
     stuck.look()
     alarms.look()
+    terms.keep_texts()  # those that somebody changed past the admin

@@ -1,6 +1,5 @@
 from collections import Counter
-from collections.abc import Sequence
-from hashlib import sha256
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -299,18 +298,19 @@ class PriceRuleAdmin(DecisionAdmin):
         return "with every look" if rule.is_automatic else "by staff"
 
     def facts(self, rule: PriceRule) -> str:
-        found = list(pricing.preview(rule))
-        changes = [proposal for proposal in found if proposal.changes]
-        stays = Counter(proposal.note for proposal in found if proposal.price is None)
-        shown = {"changes": changes[:MAX_SHOWN], "count": len(changes), "stays": sorted(stays.items())}
-        return render_to_string("admin/bitloot/prices.html", {**shown, "of": len(found)})
+        return shown_prices(pricing.preview(rule))
 
     def digest(self, rule: PriceRule) -> str:
-        """Stand for every price that would change, also for those that the page does not show."""
-        changes = "".join(
-            f"{one.product.pk}{one.product.price}{one.price}" for one in pricing.preview(rule) if one.changes
-        )
-        return sha256(changes.encode()).hexdigest()
+        return pricing.digest_of(pricing.preview(rule))
+
+
+def shown_prices(proposals: Iterable[pricing.Proposal]) -> str:
+    """Return the prices that would change, and why the others would not, as HTML."""
+    found = list(proposals)
+    changes = [proposal for proposal in found if proposal.changes]
+    stays = Counter(proposal.note for proposal in found if proposal.price is None)
+    shown = {"changes": changes[:MAX_SHOWN], "count": len(changes), "stays": sorted(stays.items())}
+    return render_to_string("admin/bitloot/prices.html", {**shown, "of": len(found)})
 
 
 @admin.register(PriceChange)

@@ -1,12 +1,14 @@
 """Prices that follow from the supplier's: what a rule makes of a cost, what it would change, and the record of it."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_UP, Decimal
+from hashlib import sha256
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from bitloot.core.decisions import ConfirmForm, Decision, DecisionRefused
 from bitloot.core.money import CENT
@@ -16,6 +18,7 @@ from orders.models import Product
 
 AUTOMATIC = "automatic"
 NINETY_NINE = Decimal("0.99")
+NOTHING_CHANGES = "No price would change."
 AT_ONCE = 500  # prices that one statement changes
 _NEEDED = (
     *("title", "platform", "price", "max_cost", "min_margin"),
@@ -72,19 +75,46 @@ def propose(rule: PriceRule, product: Product) -> Proposal:
     return Proposal(product, stock.price, price, above)
 
 
-def preview(rule: PriceRule) -> Iterator[Proposal]:
-    """Yield what the rule would make of every product that it is for."""
-    return (propose(rule, product) for product in _products_of(rule))
+def preview(rule: PriceRule, products: QuerySet[Product] | None = None) -> Iterator[Proposal]:
+    """Yield what the rule would make of these products, or of every product that it is for."""
+    rows = _products_of(rule) if products is None else products
+    needed = rows.select_related("supplier_stock").only(*_NEEDED).order_by("pk")
+    return (propose(rule, product) for product in needed.iterator(chunk_size=1000))
+
+
+def digest_of(proposals: Iterable[Proposal]) -> str:
+    """Stand for every price that would change, also for those that a page does not show."""
+    changes = "".join(f"{one.product.pk}{one.product.price}{one.price}" for one in proposals if one.changes)
+    return sha256(changes.encode()).hexdigest()
 
 
 def apply_rule(rule: PriceRule, *, actor: str) -> int:
     """Change the prices as the preview said. Raises DecisionRefused if there is nothing to change."""
-    changing = [proposal for proposal in preview(rule) if proposal.changes]
-    parts = (changing[start : start + AT_ONCE] for start in range(0, len(changing), AT_ONCE))
-    changed = sum(apply(part, rule, actor=actor) for part in parts)
+    changed = _apply_all([proposal for proposal in preview(rule) if proposal.changes], rule, actor=actor)
     if not changed:
-        raise DecisionRefused("No price would change.")
+        raise DecisionRefused(NOTHING_CHANGES)
     return changed
+
+
+def reprice(rule: PriceRule, products: QuerySet[Product], *, actor: str, seen: str) -> list[Product]:
+    """Change the prices of these products as a preview with the digest `seen` said; return those that are other ones.
+
+    Raises DecisionRefused if there is nothing to change, or if something has moved since the preview.
+    """
+    with transaction.atomic():
+        # Two members of staff sent the same form: the second waits here, then finds the first one's prices.
+        locked = PriceRule.objects.select_for_update().get(pk=rule.pk)
+        changing = [proposal for proposal in preview(locked, products) if proposal.changes]
+        if digest_of(changing) != seen:
+            raise DecisionRefused("What this form showed has changed meanwhile. Look again, then decide.")
+        if not _apply_all(changing, locked, actor=actor):
+            raise DecisionRefused(NOTHING_CHANGES)
+    return [proposal.product for proposal in changing]
+
+
+def _apply_all(changing: Sequence[Proposal], rule: PriceRule, *, actor: str) -> int:
+    parts = (changing[start : start + AT_ONCE] for start in range(0, len(changing), AT_ONCE))
+    return sum(apply(part, rule, actor=actor) for part in parts)
 
 
 def apply(proposals: Sequence[Proposal], rule: PriceRule, *, actor: str) -> int:
@@ -125,15 +155,14 @@ def _change(product: Product, price: Decimal, *, actor: str, rule: str, cost: De
     return [PriceChange(product=product, actor=actor, rule=rule, old_price=product.price, new_price=price, cost=cost)]
 
 
-def _products_of(rule: PriceRule) -> Iterator[Product]:
-    others = PriceRule.objects.exclude(platform="").values("platform")
-    products = Product.objects.select_related("supplier_stock").only(*_NEEDED).order_by("pk")
-    its = products.filter(platform=rule.platform) if rule.platform else products.exclude(platform__in=others)
-    return its.iterator(chunk_size=1000)
+def _products_of(rule: PriceRule) -> QuerySet[Product]:
+    if rule.platform:
+        return Product.objects.filter(platform=rule.platform)
+    return Product.objects.exclude(platform__in=PriceRule.objects.exclude(platform="").values("platform"))
 
 
 def _objection(rule: PriceRule) -> str | None:
-    return None if any(proposal.changes for proposal in preview(rule)) else "No price would change."
+    return None if any(proposal.changes for proposal in preview(rule)) else NOTHING_CHANGES
 
 
 APPLY = Decision(

@@ -5,6 +5,9 @@ What is uploaded or fetched is never served itself: only pixels pass, so no scri
 
 import struct
 import zlib
+from collections.abc import Container, Iterator
+from contextlib import suppress
+from datetime import datetime
 from hashlib import sha256
 from io import BytesIO
 from typing import Any
@@ -16,6 +19,7 @@ from django.urls import reverse
 MAX_BYTES = 5 * 1024 * 1024
 MAX_PIXELS = 25_000_000  # decoded, that many take 100 MB
 LARGE, SMALL = 800, 400  # the longer side
+FOLDER = "covers"
 FORMATS = ("JPEG", "PNG", "WEBP")
 QUALITY = 82
 _UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError, struct.error, zlib.error)
@@ -34,6 +38,26 @@ def keep(content: bytes) -> str:
     for side, body in ((LARGE, large), (SMALL, small)):
         storages["covers"].save(_place(digest, side), ContentFile(body))
     return digest
+
+
+def unnamed(pictures: Container[str], *, before: datetime) -> Iterator[str]:
+    """Yield the files older than `before` of pictures that are not among these. Raises OSError."""
+    store = storages["covers"]
+    try:
+        _, files = store.listdir(FOLDER)
+    except FileNotFoundError:  # no cover was ever kept
+        return
+    for file in files:
+        place = f"{FOLDER}/{file}"
+        # A picture that is kept once more is young again, before a product names it.
+        with suppress(FileNotFoundError):  # somebody else removed it just now
+            if file.partition("-")[0] not in pictures and store.get_modified_time(place) < before:
+                yield place
+
+
+def forget(place: str) -> None:
+    """Remove one of the files that `unnamed` found. Raises OSError."""
+    storages["covers"].delete(place)
 
 
 def url(digest: str, side: int = LARGE) -> str:
@@ -55,7 +79,7 @@ def read(digest: str, side: int) -> bytes:
 
 
 def _place(digest: str, side: int) -> str:
-    return f"covers/{digest}-{side}.webp"
+    return f"{FOLDER}/{digest}-{side}.webp"
 
 
 def _webp(content: bytes, side: int) -> bytes:

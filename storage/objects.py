@@ -4,7 +4,7 @@ import abc
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -87,15 +87,22 @@ class EmbeddedStorage(KeyStore, FileSystemStorage):
         body = content.read()
         try:
             with _answer_of("put"):
-                _write_once(Path(self.path(name)), body)
+                self._write(Path(self.path(name)), body)
         except ObjectConflict:
             if self.get(name) != body:
                 raise
         return name
 
+    def _write(self, path: Path, body: bytes) -> None:
+        # Not rename, which would silently replace a file that is there.
+        _write_whole(path, body, appear=os.link)
+
 
 class AsFiles:
-    """Django's own storage API before one of the stores above: a name is written once, and errors are OSErrors."""
+    """Django's own storage API before one of the stores above, for names that stand for their content.
+
+    Writing such a name again changes nothing but its time, and errors are OSErrors.
+    """
 
     def get_available_name(self, name: str, max_length: int | None = None) -> str:
         return name  # it stands for its content; Django would write the same once more under another
@@ -116,9 +123,19 @@ class AsFiles:
         except (ObjectConflict, ObjectUnavailable) as err:
             raise OSError(str(err)) from err
 
+    def delete(self, name: str) -> None:
+        above: Any = super()
+        try:
+            above.delete(name)
+        except ObjectUnavailable as err:
+            raise OSError(str(err)) from err
+
 
 class EmbeddedFiles(AsFiles, EmbeddedStorage):
     """Files that are shown to everybody, beside the sealed keys."""
+
+    def _write(self, path: Path, body: bytes) -> None:
+        _write_whole(path, body, appear=os.replace)
 
 
 def key_store() -> KeyStore:
@@ -156,8 +173,8 @@ def read_body(source: IO[bytes]) -> bytes:
     return b"".join(chunks)
 
 
-def _write_once(path: Path, body: bytes) -> None:
-    """Make the whole file appear under its name at once, or raise FileExistsError; it survives a power cut."""
+def _write_whole(path: Path, body: bytes, *, appear: Callable[[Path, Path], None]) -> None:
+    """Make the whole file appear under its name at once; it survives a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
@@ -165,8 +182,7 @@ def _write_once(path: Path, body: bytes) -> None:
             file.write(body)
             file.flush()
             os.fsync(file.fileno())
-        # Not rename, which would silently replace a file that is there.
-        os.link(draft, path)
+        appear(draft, path)
     finally:
         draft.unlink(missing_ok=True)
     _flush_directory(path.parent)

@@ -3,7 +3,8 @@
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from datetime import datetime
+from typing import Any, ClassVar
 
 import boto3
 from botocore.config import Config
@@ -28,6 +29,7 @@ class R2Storage(KeyStore, S3Storage):
     """One bucket of R2 (or of any S3 server with conditional writes)."""
 
     signs_urls = True
+    only_if: ClassVar[dict[str, str]] = {"IfNoneMatch": "*"}
 
     def __init__(self, **options: Any) -> None:
         # R2 refuses the checksums that boto3 adds by default, and knows no other region than auto.
@@ -104,15 +106,44 @@ class R2Storage(KeyStore, S3Storage):
             Bucket=self.bucket_name,
             Key=name,
             Body=body,
-            IfNoneMatch="*",
             ContentType=CONTENT_TYPE,
             ContentDisposition="attachment",
             CacheControl="no-store",
+            **self.only_if,
         )
 
 
 class R2Files(AsFiles, R2Storage):
     """What is shown to everybody, in the same bucket; browsers get it from the shop, which may cache it."""
+
+    only_if: ClassVar[dict[str, str]] = {}
+
+    def listdir(self, path: str) -> tuple[list[str], list[str]]:
+        """Return the names under a folder, which has no folders in it."""
+        prefix = f"{path}/"
+        leave_connection()
+        with _os_errors("list"):
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket_name, Prefix=prefix)
+            found = [entry["Key"].removeprefix(prefix) for page in pages for entry in page.get("Contents", [])]
+        return [], found
+
+    def get_modified_time(self, name: str) -> datetime:
+        leave_connection()
+        with _os_errors("head"):
+            answer = self.client.head_object(Bucket=self.bucket_name, Key=name)
+        moment: datetime = answer["LastModified"]
+        return moment
+
+
+@contextmanager
+def _os_errors(call: str) -> Iterator[None]:
+    try:
+        with _answer_of(call):
+            yield
+    except ObjectMissing as err:
+        raise FileNotFoundError(str(err)) from err
+    except ObjectUnavailable as err:
+        raise OSError(str(err)) from err
 
 
 @contextmanager
@@ -125,7 +156,7 @@ def _answer_of(call: str) -> Iterator[None]:
         status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if status == 412:
             raise ObjectConflict("another object has this name") from err
-        if code == "NoSuchKey":
+        if code in ("NoSuchKey", "404"):  # the answer to HEAD has no body, and so no name
             raise ObjectMissing("the object is not in the store") from err
         raise ObjectUnavailable(f"{call}: the object store answered {status} {code}") from err
     except (BotoCoreError, OSError) as err:

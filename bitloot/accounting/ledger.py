@@ -2,14 +2,12 @@
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
 from django.db.models import Case, Count, DecimalField, Exists, F, OuterRef, Q, Subquery, Sum, Value, When
 from django.db.models.functions import Coalesce, Now
 
@@ -105,20 +103,6 @@ class Book:
             "supplier_took": self.supplier_took,
             "margin": self.margin,
         }
-
-
-@contextmanager
-def one_moment() -> Iterator[None]:
-    """Let everything be read as of one moment, however long it takes, where the database can do that."""
-    if connection.vendor != "postgresql" or connection.in_atomic_block:
-        yield
-        return
-    with transaction.atomic(), connection.cursor() as cursor:
-        # Sales continue meanwhile; without a snapshot the sums would disagree with each other.
-        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        cursor.execute("SET LOCAL statement_timeout = 0")
-        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-        yield
 
 
 def books(scope: Scope) -> dict[str, Book]:

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 
 _ready = False
@@ -48,5 +48,20 @@ def planned_by_values() -> Iterator[None]:
     try:
         yield
     finally:
-        if raw is not None:
+        # None: somebody else does so on this connection and has left it while waiting; they restore what was before.
+        if raw is not None and before is not None:
             raw.prepare_threshold = before
+
+
+@contextmanager
+def one_moment() -> Iterator[None]:
+    """Let everything be read as of one moment, however long it takes, where the database can do that."""
+    if connection.vendor != "postgresql" or connection.in_atomic_block:
+        yield
+        return
+    with transaction.atomic(), connection.cursor() as cursor:
+        # Sales continue meanwhile; without a snapshot, what was read first would disagree with the rest.
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        cursor.execute("SET LOCAL statement_timeout = 0")
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        yield

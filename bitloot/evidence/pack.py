@@ -8,14 +8,14 @@ from typing import Any
 from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.contrib.flatpages.models import FlatPage
 from django.db import transaction
 from django.db.models import Model, Q, QuerySet
 from django.utils import timezone
-from django.utils.html import strip_tags
 
+from bitloot.core.database import one_moment
 from bitloot.core.money import plain
 from bitloot.evidence.chain import FORMAT, chained, digest_of
+from bitloot.evidence.terms import terms_for
 from fulfillment.models import Reservation, ReservationAttempt, SupplierCall
 from orders.models import Email, Order
 from payments.models import Payment, Refund, RefundAddress
@@ -23,7 +23,6 @@ from storage.models import Key, KeyAccess, KeyDeliveryLog
 from webhooks.choosing import names_of
 from webhooks.models import WebhookLog
 
-TERMS = "/terms"
 ORDER = ("id", "email", "status", "reason", "total", "currency", "created_at", "expires_at", "paid_at", "fulfilled_at")
 ITEM = ("id", "title", "quantity", "unit_price")
 EVENT = ("kind", "from_status", "to_status", "message", "actor")
@@ -57,10 +56,11 @@ Part = tuple[str, datetime, dict[str, Any]]
 def pack_of(order: Order, *, actor: str) -> dict[str, Any]:
     """Return the pack: never a key, nor what opens one, nor a link."""
     made = timezone.now()
-    with transaction.atomic():
+    with one_moment(), transaction.atomic():  # SQLite keeps writers out of a transaction
+        order = Order.objects.get(pk=order.pk)
         parts = sorted(_parts(order), key=lambda part: part[1])
-        head = ("pack", made, _head(order, actor))
-        entries = chained((kind, _text(at), _texts(facts)) for kind, at, facts in (head, *parts, _terms(order, made)))
+        head, terms = ("pack", made, _head(order, actor)), ("terms", made, terms_for(order))
+        entries = chained((kind, _text(at), _texts(facts)) for kind, at, facts in (head, *parts, terms))
     return {
         "format": FORMAT, "order": str(order.pk), "made_at": _text(made), "made_by": actor, "entries": entries,
         "digest": digest_of(entries[-1]),
@@ -108,19 +108,6 @@ def _decisions(rows: Sequence[Model]) -> Iterator[Part]:
     for entry in LogEntry.objects.filter(about).select_related("user").order_by("pk"):
         facts = {"by": entry.user.get_username(), "about": entry.object_repr, "what": entry.get_change_message()}
         yield "decision", entry.action_time, facts
-
-
-def _terms(order: Order, now: datetime) -> Part:
-    """Return the terms as the shop shows them, and whether they changed since the order was placed."""
-    page = FlatPage.objects.filter(url=TERMS).first()
-    facts: dict[str, Any] = {"text": strip_tags(page.content) if page else "", "changed_at": None}
-    if page is not None:
-        pages = ContentType.objects.get_for_model(FlatPage)
-        changes = LogEntry.objects.filter(content_type=pages, object_id=str(page.pk)).order_by("-action_time")
-        facts["changed_at"] = changes.values_list("action_time", flat=True).first()
-    changed = facts["changed_at"]
-    facts["as_when_ordered"] = changed is None or changed < order.created_at
-    return "terms", now, facts
 
 
 def _texts(facts: dict[str, Any]) -> dict[str, Any]:

@@ -10,13 +10,15 @@ from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
+from django.utils import timezone
 from knox.models import AuthToken
 
 from bitloot.core.faults import failpoint
 from bitloot.partners.models import OutgoingWebhook
+from orders import covers
 from orders.choices import AlertKind
 from orders.erasure import STAND_IN_HOST, erase_address, pseudonym
-from orders.models import Alert, Email, Order
+from orders.models import Alert, Email, Order, Product
 from payments.models import Payment, Refund
 from storage.models import KeyAccess
 from webhooks.models import WebhookLog
@@ -40,25 +42,52 @@ class Rule:
     def days(self) -> int:
         return getattr(settings, self.setting) if self.setting else 0
 
+    def count(self) -> int:
+        return self.rows().count()
+
+    def prune(self, *, batch: int = BATCH) -> Iterator[int]:
+        """Forget what is due; yield how many rows after each batch, once they are committed."""
+        due = self.rows().order_by("pk")
+        last = None
+        while pks := list((due if last is None else due.filter(pk__gt=last)).values_list("pk", flat=True)[:batch]):
+            with transaction.atomic():
+                forgotten = self.forget(self.rows().filter(pk__in=pks))
+                failpoint("prune.forgotten")
+            last = pks[-1]
+            yield forgotten
+
     def rows(self) -> QuerySet[Any]:
         return self.due(Now() - timedelta(days=self.days))
 
 
-def prune(rule: Rule, *, batch: int = BATCH) -> Iterator[int]:
-    """Forget what is due by this rule; yield how many rows after each batch, once they are committed."""
-    due = rule.rows().order_by("pk")
-    last = None
-    while pks := list((due if last is None else due.filter(pk__gt=last)).values_list("pk", flat=True)[:batch]):
-        with transaction.atomic():
-            forgotten = rule.forget(rule.rows().filter(pk__in=pks))
-            failpoint("prune.forgotten")
-        last = pks[-1]
-        yield forgotten
+@dataclass(frozen=True)
+class Covers:
+    """Files of covers that no product names: it was given another one, or is gone."""
+
+    name: str = "covers"
+    what: str = "files of covers that no product has"
+    setting: str = ""
+    # A cover is stored before the product that names it is saved, and pages that were read may still show it.
+    days: int = 1
+
+    def count(self) -> int:
+        return sum(1 for _ in self._files())
+
+    def prune(self, *, batch: int = BATCH) -> Iterator[int]:
+        """Remove the files that are due, one by one; `batch` is for rows. Raises OSError."""
+        for file in self._files():
+            covers.forget(file)
+            yield 1
+
+    def _files(self) -> Iterator[str]:
+        named = set(Product.objects.exclude(picture="").values_list("picture", flat=True))
+        return covers.unnamed(named, before=timezone.now() - timedelta(days=self.days))
 
 
-def prune_all() -> dict[str, int]:
-    """Forget everything that is due; return how many rows by the rule's name."""
-    return {rule.name: sum(prune(rule)) for rule in RULES}
+def prune_all(*, of_owner: bool) -> dict[str, int]:
+    """Forget everything that is due; return how many rows by the rule's name. Rows need the owner of the tables."""
+    rules = RULES if of_owner else (COVERS,)
+    return {rule.name: sum(rule.prune()) for rule in rules}
 
 
 def without_money(orders: QuerySet[Order]) -> QuerySet[Order]:
@@ -125,7 +154,9 @@ def _delete(rows: QuerySet[Any]) -> int:
     return rows.delete()[0]
 
 
-RULES = (
+COVERS = Covers()
+# Covers last: an object store that does not answer keeps nothing else from being forgotten.
+RULES: tuple[Rule | Covers, ...] = (
     Rule("webhook_bodies", "bodies of webhooks", _webhook_bodies, _forget_bodies, "WEBHOOK_RETENTION_DAYS"),
     Rule("outgoing_webhooks", "webhooks sent to shops", _outgoing, _delete, "WEBHOOK_RETENTION_DAYS"),
     Rule("unpaid_emails", "addresses of orders nobody paid", _unpaid_addresses, _forget_addresses,
@@ -134,4 +165,5 @@ RULES = (
     Rule("key_accesses", "openings of keys", _key_accesses, _delete, "KEY_ACCESS_RETENTION_DAYS"),
     Rule("sessions", "sessions that ended", _sessions, _delete),
     Rule("staff_tokens", "API tokens of staff that ended", _staff_tokens, _delete),
+    COVERS,
 )  # fmt: skip

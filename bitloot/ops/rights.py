@@ -15,7 +15,7 @@ from psycopg import sql
 ADD_ONLY = frozenset({
     "orders.orderevent", "orders.orderitem", "payments.refundaddress", "fulfillment.suppliercall",
     "fulfillment.foreignpurchase", "fulfillment.pricechange", "storage.keyaccess", "accounting.acknowledgement",
-    "admin.logentry", "staff.staffevent", "webhooks.webhookattempt",
+    "admin.logentry", "staff.staffevent", "webhooks.webhookattempt", "evidence.pageversion",
 })  # fmt: skip
 # The columns that stay as they were inserted; the others change with the row's story.
 FIXED: dict[str, frozenset[str]] = {

@@ -1,12 +1,12 @@
 from typing import Any, cast
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
@@ -109,16 +109,20 @@ class ApiKeyAdmin(SecretAdmin):
 
     def renew_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         key = self.may(request, "partners.renew_apikey", object_id)
-        form = RenewForm(request.POST if request.method == "POST" else None)
+        form = RenewForm(request.POST if request.method == "POST" else None, initial={"seen": self.seen(key)})
         if not form.is_valid():
             said = "Its orders, endpoints and limits stay. The new text is shown once, on the next page."
             return self.ask(request, f"A new secret for {key}", form, said)
         try:
             with transaction.atomic():
+                # A form that is sent twice would end the secret that it promised to keep for a while.
+                ApiKey.objects.select_for_update().get(pk=key.pk)
+                self._demand_unchanged(key, form.cleaned_data["seen"])
                 text = services.renew_key(key, overlap=form.overlap)
                 self.note(request, key, CHANGE, f"New secret. The earlier one works for {form.overlap}.")
         except DecisionRefused as err:
-            raise Http404(str(err)) from err
+            self.message_user(request, f"{key}: {err}", messages.ERROR)
+            return HttpResponseRedirect(reverse(self.view_name("change"), args=[key.pk]))
         return self.show_secret(request, key, str(text), "The API key with its new secret", NOT_AGAIN)
 
     @admin.display(description="begins with", ordering="prefix")

@@ -38,6 +38,7 @@ class RenewForm(forms.Form):
         label="Hours for which the current secret still works",
         help_text="0 if it leaked: then it ends at once.",
     )
+    seen = forms.CharField(widget=forms.HiddenInput)
 
     @property
     def overlap(self) -> timedelta:

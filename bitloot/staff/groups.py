@@ -5,7 +5,7 @@ from typing import Any
 from django.apps import apps as global_apps
 from django.db.models import Q
 
-BUSINESS = ("orders", "payments", "fulfillment", "storage", "webhooks", "accounting", "partners")
+BUSINESS = ("orders", "payments", "fulfillment", "storage", "webhooks", "accounting", "partners", "evidence")
 # An auditor also sees who may do what, and who did what.
 PEOPLE = (
     *("admin.view_logentry", "auth.view_group", "auth.view_user"),

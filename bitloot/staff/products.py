@@ -10,6 +10,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.html import format_html
@@ -18,7 +19,7 @@ from bitloot.core.admin.base import may_view
 from bitloot.core.admin.formatting import NOTHING, age, badge, list_link
 from bitloot.core.choices import Tone
 from bitloot.core.providers import ProviderError
-from bitloot.staff import importing
+from bitloot.staff import importing, repricing
 from fulfillment import pricing, sync
 from fulfillment.exceptions import UnknownProduct
 from fulfillment.models import PriceRule, SupplierStock
@@ -96,6 +97,7 @@ class CheckedProductAdmin(ProductAdmin):
     change_list_template = "admin/bitloot/products.html"
     list_display = ("title", "platform", "region", "price", "cost", "left", "cap", "stock", "look", "for_sale")
     list_select_related = ("supplier_stock",)
+    actions = (repricing.ACTION,)
     fieldsets = (
         (None, {"fields": ("title", "slug", "is_active", "description")}),
         ("Cover", {"fields": ("shown_cover", "upload", "without_picture", "cover")}),
@@ -118,8 +120,17 @@ class CheckedProductAdmin(ProductAdmin):
         return [path("import/", view, name="orders_product_import"), *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if request.method == "POST":
+            repricing.demand_permission(request)
         own = {"may_import": request.user.has_perm(importing.PERMISSION), "may_price": may_view(request, PriceRule)}
         return super().changelist_view(request, {**own, **(extra_context or {})})
+
+    def has_reprice_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(repricing.PERMISSION)
+
+    @admin.action(description=repricing.LABEL, permissions=["reprice"])
+    def reprice(self, request: HttpRequest, products: QuerySet[Product]) -> HttpResponse | None:
+        return repricing.show(self, request, products)
 
     def import_view(self, request: HttpRequest) -> HttpResponse:
         return importing.show(self, request)

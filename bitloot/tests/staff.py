@@ -8,6 +8,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.urls import reverse
 
+from bitloot.evidence.models import PageVersion
 from bitloot.partners.models import OutgoingWebhook
 from bitloot.partners.tests.factories import make_endpoint
 from bitloot.partners.tests.factories import make_key as make_api_key
@@ -67,6 +68,7 @@ LISTS = {
     "webhooks.webhookattempt": "attempt",
     "webhooks.replayrun": "run",
     "webhooks.replay": "replay",
+    "evidence.pageversion": "page_version",
 }
 _numbers = itertools.count(1)
 
@@ -147,6 +149,7 @@ def make_rows(title="Ember Drift", **order_fields):
         endpoint=endpoint,
         outgoing=OutgoingWebhook.objects.create(endpoint=endpoint, order=order, event="order.paid", body="{}"),
         log=log, run=run, replay=replay,
+        page_version=PageVersion.objects.create(url=f"/page{number}", text=title, sha256=f"{number:064}"),
         attempt=WebhookAttempt.objects.create(log=log, verdict="failed", text=title, replay=replay),
     )  # fmt: skip
 

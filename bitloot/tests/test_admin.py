@@ -39,7 +39,7 @@ EVIL = "<script>alert(1)</script>"
 PASSWORD = "a long enough word"
 READ_ONLY = sorted(set(LISTS) - {"orders.product", "partners.apikey", "fulfillment.pricerule"})
 OF_AN_ORDER = ["payment", "reservation", "key", "delivery", "item", "email", "alert", "event", "refund", "log"]
-OURS = ("orders", "payments", "fulfillment", "storage", "webhooks", "partners")
+OURS = ("orders", "payments", "fulfillment", "storage", "webhooks", "partners", "evidence")
 
 
 @pytest.fixture

@@ -213,6 +213,78 @@ def test_a_cost_that_moved_since_the_preview_changes_nothing(boss, rule):
     assert not PriceChange.objects.exists()
 
 
+def asked_to_reprice(client, *products, **fields):
+    ticked = {"action": "reprice", "_selected_action": [str(product.pk) for product in products]}
+    return client.post(list_of("orders.product"), {**ticked, **fields}, follow=True)
+
+
+def test_chosen_products_are_repriced_by_a_rule_as_previewed(boss, rule):
+    first, second, never = Product.objects.order_by("title")
+    assert "Reprice by a rule…" in boss.get(list_of("orders.product")).content.decode()
+    shown = asked_to_reprice(boss, first, never, index="0")
+    page = shown.content.decode()
+    assert "1 of 2 prices would change" in page
+    assert "1 unchanged: The supplier has none, or was not asked yet." in page
+    done = asked_to_reprice(boss, first, never, rule=rule.pk, seen=shown.context["seen"])
+    assert said(done) == ["All: 1 price is changed; orders that were placed keep theirs."]
+    assert sorted(Product.objects.values_list("title", "price")) == [
+        ("Game 0", D("7.99")), ("Game 1", second.price), ("Never asked about", never.price)
+    ]  # fmt: skip
+    change, line = PriceChange.objects.get(), LogEntry.objects.get()
+    assert (change.product, change.rule, change.new_price) == (first, "All", D("7.99"))
+    assert (line.object_id, line.change_message) == (str(first.pk), "Repriced by the rule “All”.")
+    again = asked_to_reprice(boss, first, never, rule=rule.pk, seen=shown.context["seen"])
+    assert "has changed meanwhile" in said(again)[0]
+    assert PriceChange.objects.count() == 1
+
+
+def test_another_rule_than_the_products_own_may_be_chosen(boss, rule):
+    other = PriceRule.objects.create(name="Steam", platform="PC Steam", margin=100)
+    products = Product.objects.filter(title__startswith="Game")
+    assert asked_to_reprice(boss, *products).context["rule"] == rule
+    shown = asked_to_reprice(boss, *products, rule=other.pk)
+    assert shown.context["rule"] == other
+    asked_to_reprice(boss, *products, rule=other.pk, seen=shown.context["seen"])
+    assert sorted(products.values_list("price", flat=True)) == [D("10.99"), D("12.99")]
+
+
+def test_all_that_the_list_shows_may_be_repriced(boss, rule):
+    first = Product.objects.get(title="Game 0")
+    shown = asked_to_reprice(boss, first, select_across="1")
+    assert "2 of 3 prices would change" in shown.content.decode()
+    assert 'name="select_across" value="1"' in shown.content.decode()
+    done = asked_to_reprice(boss, first, select_across="1", rule=rule.pk, seen=shown.context["seen"])
+    assert said(done) == ["All: 2 prices are changed; orders that were placed keep theirs."]
+
+
+def test_a_cost_that_moved_since_the_preview_reprices_nothing(boss, rule):
+    games = Product.objects.filter(title__startswith="Game")
+    seen = asked_to_reprice(boss, *games).context["seen"]
+    SupplierStock.objects.filter(price=5).update(price=D("5.50"))
+    answer = asked_to_reprice(boss, *games, rule=rule.pk, seen=seen)
+    assert "has changed meanwhile" in said(answer)[0]
+    assert not PriceChange.objects.exists()
+
+
+def test_without_a_rule_or_with_one_that_went_nothing_is_repriced(boss):
+    product = make_product()
+    assert "There is no price rule yet" in asked_to_reprice(boss, product).content.decode()
+    PriceRule.objects.create(name="All", margin=50)
+    gone = asked_to_reprice(boss, product, rule=0, seen="")
+    assert "This rule is gone" in gone.content.decode()
+    nothing = asked_to_reprice(boss, product, rule=PriceRule.objects.get().pk, seen=gone.context["seen"])
+    assert said(nothing) == ["All: No price would change."]
+
+
+def test_without_the_permission_nothing_is_repriced(client, rule):
+    client.force_login(make_staff("orders.view_product", "orders.change_product", "fulfillment.view_pricerule"))
+    games = Product.objects.filter(title__startswith="Game")
+    assert "Reprice by a rule…" not in client.get(list_of("orders.product")).content.decode()
+    assert asked_to_reprice(client, *games, rule=rule.pk, seen="").status_code == 403
+    assert LogEntry.objects.get().change_message == "Refused “Reprice by a rule…”: no permission."
+    assert not PriceChange.objects.exists()
+
+
 def test_a_rule_is_written_by_staff_and_applied_by_those_who_may(client, rule):
     client.force_login(make_staff("fulfillment.view_pricerule", "fulfillment.change_pricerule"))
     sent = {

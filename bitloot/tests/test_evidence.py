@@ -5,21 +5,31 @@ import json
 import re
 import zlib
 from base64 import a85decode
+from hashlib import sha256
+from threading import Thread
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.flatpages.models import FlatPage
+from django.db import connection
 from django.urls import reverse
+from django.utils.html import strip_tags
 
 from bitloot.evidence.chain import problems
+from bitloot.evidence.models import PageVersion
 from bitloot.evidence.pack import pack_of
 from bitloot.evidence.pdf import pdf_of
-from bitloot.tests.staff import SERIAL, make_rows, make_staff, page_of
+from bitloot.evidence.terms import keep_texts
+from bitloot.tasks import look_around
+from bitloot.tests.staff import SERIAL, do, make_rows, make_staff, page_of
 from orders.access import make_token
 from orders.decisions import HOLD
+from orders.models import Order
+from orders.tests.factories import make_order
+from payments.models import Payment
 from storage.models import Key
 
-pytestmark = [pytest.mark.django_db, pytest.mark.once]
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
@@ -57,17 +67,120 @@ def test_pack_holds_what_a_dispute_is_about(rows, pack):
     assert moments == sorted(moments)
 
 
-def test_decisions_of_staff_are_in_it_and_terms_that_changed_since_say_so(rows, client):
+def test_decisions_of_staff_are_in_it(rows, client):
     client.force_login(make_staff("orders.view_order", HOLD.permission))
     url = reverse("admin:orders_order_decide", args=[rows.order.pk, "hold"])
     client.post(url, {"seen": client.get(url).context["seen"], "reason": "The bank called."})
-    terms = FlatPage.objects.get(url="/terms")
-    LogEntry.objects.log_actions(make_staff().pk, [terms], 2, "Changed.")
     pack = pack_of(rows.order, actor="kim")
     (decision,) = [entry["facts"] for entry in pack["entries"] if entry["kind"] == "decision"]
     assert decision["what"] == "Hold. The bank called."
-    assert pack["entries"][-1]["kind"] == "terms"
-    assert pack["entries"][-1]["facts"]["as_when_ordered"] is False
+
+
+# --- the terms
+
+
+def terms_in(order):
+    entry = pack_of(order, actor="kim")["entries"][-1]
+    assert entry["kind"] == "terms"
+    return entry["facts"]
+
+
+def save_page(client, page, text):
+    sent = {"url": page.url, "title": page.title, "content": text, "sites": [1]}
+    assert client.post(page_of(page), sent).status_code == 302
+
+
+def test_terms_are_those_that_stood_when_the_order_was_placed(client):
+    client.force_login(make_staff(superuser=True))
+    page = FlatPage.objects.get(url="/terms")
+    before = make_order()
+    save_page(client, page, "<p>No returns.</p>")
+    after = make_order()
+    save_page(client, page, "<p>No returns at all.</p>")
+    first, second = terms_in(before), terms_in(after)
+    assert (first["text"], first["as_when_ordered"]) == (strip_tags(page.content), True)
+    assert first["sha256"] == sha256(page.content.encode()).hexdigest()
+    assert (second["text"], second["page"], second["as_when_ordered"]) == ("No returns.", "/terms", True)
+    assert first["changed_at"] == second["valid_from"]
+    assert second["changed_at"] is not None
+    assert terms_in(make_order())["changed_at"] is None
+
+
+def test_terms_are_in_the_language_of_the_order_as_long_as_they_were_translated(client):
+    german = FlatPage.objects.get(url="/de/terms")
+    assert terms_in(make_order(language="de"))["text"] == strip_tags(german.content)
+    client.force_login(make_staff(superuser=True))
+    client.post(reverse("admin:flatpages_flatpage_delete", args=[german.pk]), {"post": "yes"})
+    assert terms_in(make_order(language="de"))["page"] == "/terms"
+    assert terms_in(make_order(language="en"))["page"] == "/terms"
+
+
+def test_terms_that_were_changed_past_the_admin_are_kept_by_beat():
+    FlatPage.objects.filter(url="/terms").update(content="Changed in a shell.")
+    assert terms_in(make_order())["text"] != "Changed in a shell."
+    look_around()
+    assert terms_in(make_order())["text"] == "Changed in a shell."
+    assert keep_texts() == 0
+
+
+def test_terms_that_nobody_kept_are_not_said_to_be_those_of_then(client):
+    order = make_order()
+    Order.objects.filter(pk=order.pk).update(created_at="2020-01-01T00:00:00Z")
+    facts = terms_in(order)
+    assert (facts["as_when_ordered"], bool(facts["text"])) == (False, True)
+    PageVersion.objects.all().delete()
+    assert terms_in(order) == {"text": "", "as_when_ordered": False}
+
+
+def test_pages_taken_away_in_the_list_are_kept_as_gone(client):
+    client.force_login(make_staff(superuser=True))
+    pages = FlatPage.objects.filter(url__endswith="/terms")
+    do(client, "flatpages.flatpage", "delete_selected", *pages, post="yes")
+    assert [version.text for version in PageVersion.objects.order_by("-pk")[:2]] == ["", ""]
+    assert terms_in(make_order())["as_when_ordered"] is False
+
+
+# --- one moment
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_what_is_written_meanwhile_is_not_in_it():
+    """Otherwise the pack could show a payment that the order's own status knows nothing of."""
+    rows = make_rows()
+    before = pack_of(rows.order, actor="kim")["entries"][1:]
+    written = []
+
+    def write():
+        rows.order.note("order", "Meanwhile.")
+        Payment.objects.filter(pk=rows.payment.pk).update(status="refunded")
+        connection.close()
+
+    def writes_once(execute, sql, *arguments):
+        if "payments_payment" in sql and not written:
+            written.append(sql)
+            thread = Thread(target=write)
+            thread.start()
+            thread.join()
+        return execute(sql, *arguments)
+
+    with connection.execute_wrapper(writes_once):
+        meanwhile = pack_of(rows.order, actor="kim")["entries"][1:]
+    assert written
+    assert [entry["facts"] for entry in meanwhile] == [entry["facts"] for entry in before]
+    assert "Meanwhile." in json.dumps(pack_of(rows.order, actor="kim"))
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_the_order_itself_is_of_the_same_moment():
+    rows = make_rows()
+    stale = Order.objects.get(pk=rows.order.pk)
+    Order.objects.filter(pk=stale.pk).update(email="right@example.org")
+    assert pack_of(stale, actor="kim")["entries"][1]["facts"]["email"] == "right@example.org"
+
+
+# --- what is not in it
 
 
 def test_nothing_that_opens_a_key_is_in_it_or_on_paper(rows, pack):
@@ -109,6 +222,8 @@ def test_pack_that_was_touched_is_found_out(pack, forge, told):
 
 def test_paper_has_the_digest_of_the_file_and_a_long_text_runs_over_pages(rows):
     FlatPage.objects.filter(url="/terms").update(content="<p>" + "Many words. " * 3000 + "</p>")
+    keep_texts()
+    PageVersion.objects.update(valid_from=rows.order.created_at)
     pack = pack_of(rows.order, actor="kim")
     pdf = pdf_of(pack)
     assert pdf.count(b"/Type /Page\n") > 5

@@ -1,29 +1,35 @@
 """What is forgotten, when, and what stays: `prune`, `export_customer`, `erase_customer`, as an operator uses them."""
 
 import json
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from io import StringIO
+from io import BytesIO, StringIO
 
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 from django.core import mail as outbox
+from django.core.files.storage import storages
 from django.core.management import call_command
 from django.db import connection
 from django.db.models.functions import Now
+from PIL import Image
 
 from bitloot.ops import retention
 from bitloot.partners.models import OutgoingWebhook
 from bitloot.partners.tests.factories import make_endpoint
 from bitloot.tests.commands import run
+from bitloot.tests.s3server import find_weed, running_s3
+from bitloot.tests.services import Missing, in_ci
+from orders import covers
 from orders.choices import AlertKind
 from orders.decisions import correct_email
 from orders.erasure import is_erased
-from orders.models import Alert, Email, Order, OrderEvent
+from orders.models import Alert, Email, Order, OrderEvent, Product
 from orders.tasks import drain_mails
-from orders.tests.factories import make_email, make_order
+from orders.tests.factories import make_email, make_order, make_product
 from payments.models import Payment, Refund
 from payments.tests.factories import make_payment, make_refund_address
 from storage import services
@@ -158,7 +164,7 @@ def test_coins_that_come_just_now_keep_the_address():
         return execute(sql, params, many, context)
 
     with connection.execute_wrapper(coins_come):
-        assert sum(retention.prune(retention.RULES[1])) == 0
+        assert sum(retention.RULES[1].prune()) == 0
     order.refresh_from_db()
     assert order.email == ADDRESS
 
@@ -235,7 +241,7 @@ def test_never_keeps(settings):
 
 def test_a_batch_that_fails_leaves_those_before_it_done():
     orders = [unpaid() for _ in range(3)]
-    batches = retention.prune(next(rule for rule in retention.RULES if rule.name == "unpaid_emails"), batch=1)
+    batches = next(rule for rule in retention.RULES if rule.name == "unpaid_emails").prune(batch=1)
     next(batches)
     batches.close()
     assert sum(is_erased(order.email) for order in Order.objects.filter(pk__in=[o.pk for o in orders])) == 1
@@ -244,6 +250,97 @@ def test_a_batch_that_fails_leaves_those_before_it_done():
 
 def test_a_batch_has_to_be_a_number_above_nothing():
     assert run("prune", "--batch", "0")[0] == 64
+
+
+# --- covers ---
+
+
+def picture(color):
+    file = BytesIO()
+    Image.new("RGB", (30, 40), color).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(params=["files", "s3"])
+def cover_store(request, settings, tmp_path):
+    """Where covers are: files, or a real S3 server that checks signatures."""
+    place = {"BACKEND": "storage.objects.EmbeddedFiles", "OPTIONS": {"location": tmp_path}}
+    if request.param == "s3":
+        place = {"BACKEND": "storage.r2.R2Files", "OPTIONS": request.getfixturevalue("r2_options")}
+    settings.STORAGES = {**settings.STORAGES, "covers": place}
+    return storages["covers"]
+
+
+@pytest.fixture(scope="module")
+def r2_options():
+    try:
+        find_weed()
+    except Missing as err:
+        (pytest.fail if in_ci() else pytest.skip)(str(err))
+    with running_s3() as server:
+        yield {
+            "bucket_name": server.bucket, "endpoint_url": server.endpoint, "access_key": server.access_key,
+            "secret_key": server.secret_key,
+        }  # fmt: skip
+
+
+def kept(store):
+    return sorted({name.partition("-")[0] for name in store.listdir("covers")[1]})
+
+
+def days_pass(monkeypatch, days):
+    """Look at the covers as if it were later: the time of an object cannot be moved."""
+    monkeypatch.setattr(retention.timezone, "now", lambda: datetime.now(UTC) + timedelta(days=days))
+
+
+def test_covers_that_no_product_has_are_removed_after_a_day(cover_store, monkeypatch):
+    sold, replaced, gone = (covers.keep(picture(color)) for color in ("red", "green", "blue"))
+    product, other = make_product(picture=replaced), make_product(picture=sold)
+    make_product(picture=gone).delete()
+    Product.objects.filter(pk=product.pk).update(picture=sold)
+    assert pruned() == {}  # an upload may still be on its way to its product
+    days_pass(monkeypatch, 1.01)
+    assert pruned("--dry-run") == {"covers": 4}
+    assert kept(cover_store) == sorted([sold, replaced, gone])
+    assert pruned("--only", "covers") == {"covers": 4}
+    assert kept(cover_store) == [sold]
+    assert pruned() == {}
+    assert other.picture == sold
+
+
+def test_a_cover_that_is_kept_again_is_young_again(cover_store):
+    """Otherwise it could be removed between its upload and its product."""
+    name = f"covers/{covers.keep(picture('red'))}-800.webp"
+    before = cover_store.get_modified_time(name)
+    time.sleep(1.1)  # S3 counts seconds
+    covers.keep(picture("red"))
+    assert cover_store.get_modified_time(name) > before
+
+
+def test_without_a_cover_there_is_nothing_to_look_at(settings, tmp_path):
+    place = {"BACKEND": "storage.objects.EmbeddedFiles", "OPTIONS": {"location": tmp_path}}
+    settings.STORAGES = {**settings.STORAGES, "covers": place}
+    assert pruned() == {}
+
+
+def test_a_silent_object_store_keeps_nothing_else_from_being_forgotten(settings):
+    options = {"bucket_name": "b", "endpoint_url": "http://127.0.0.1:9", "access_key": "a", "secret_key": "b"}
+    settings.STORAGES = {**settings.STORAGES, "covers": {"BACKEND": "storage.r2.R2Files", "OPTIONS": options}}
+    unpaid()
+    code, out, err = run("prune", "--json")
+    assert code == 1
+    assert json.loads(out)["pruned"]["unpaid_emails"]["rows"] == 1
+    assert "Not all done: files of covers that no product has: list:" in err
+
+
+def test_the_worker_with_the_small_role_takes_the_covers_only(settings, tmp_path, monkeypatch):
+    place = {"BACKEND": "storage.objects.EmbeddedFiles", "OPTIONS": {"location": tmp_path}}
+    settings.STORAGES = {**settings.STORAGES, "covers": place}
+    covers.keep(picture("red"))
+    unpaid()
+    days_pass(monkeypatch, 2)
+    assert retention.prune_all(of_owner=False) == {"covers": 2}
+    assert retention.prune_all(of_owner=True)["unpaid_emails"] == 1
 
 
 # --- a customer ---

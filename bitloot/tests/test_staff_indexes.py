@@ -8,7 +8,10 @@ import pytest
 from django.contrib import admin
 from django.db import connection
 from django.test import RequestFactory
+from knox.models import AuthToken
 
+from bitloot.accounting.journal import KINDS
+from bitloot.core.database import planned_by_values
 from bitloot.tests.staff import make_staff
 from fulfillment.models import Reservation, ReservationAttempt, SupplierCall
 from orders.models import Email, Order, OrderEvent, OrderItem
@@ -75,11 +78,61 @@ def test_every_search_and_the_order_of_the_list_have_an_index(boss, model):
     assert "->  Sort  (" not in newest
 
 
+def prepared(table):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements WHERE statement LIKE %s", [f"%{table}%"])
+        return cursor.fetchall()
+
+
 def test_pages_of_staff_are_planned_for_the_values_they_ask_for(client, boss):
     """The plan of a prepared statement reads a whole table to count the rows of a status that none has."""
     client.force_login(boss)
     for _ in range(4):
         assert client.get("/admin/orders/order/").status_code == 200
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT statement FROM pg_prepared_statements WHERE statement LIKE '%orders_order%LIMIT%'")
-        assert cursor.fetchall() == []
+    assert prepared("orders_order%LIMIT") == []
+
+
+def test_the_finder_is_planned_for_the_values_it_asks_for(client, boss):
+    client.force_login(boss)
+    for _ in range(5):
+        assert client.get("/admin/", {"q": "half-an-addr"}).status_code == 200
+    assert prepared("FROM %orders_order") == []
+
+
+@pytest.mark.parametrize(
+    "path", ["orders", "payments", "refunds", "reservations", "keys", "webhook-logs", "alerts", "mails", "replays"]
+)
+def test_lists_over_rest_are_planned_for_the_values_they_ask_for(client, boss, path):
+    token = f"Token {AuthToken.objects.create(boss)[1]}"
+    model = {"reservations": Reservation, "keys": Key}.get(path)
+    for _ in range(5):
+        assert client.get(f"/api/admin/{path}", headers={"Authorization": token}).status_code == 200
+    assert prepared("LIMIT") == []
+    assert model is None or prepared(model._meta.db_table) == []
+
+
+def test_exports_are_planned_for_the_days_they_ask_for(client, boss):
+    client.force_login(boss)
+    asked = {"since": "2026-01-01", "until": "2026-01-31", "kinds": KINDS}
+    for _ in range(5):
+        answer = client.post("/admin/accounting/acknowledgement/export/", asked)
+        assert b"".join(answer.streaming_content).startswith(b"at,kind")
+    assert [table for model in (Order, Payment, Refund, Reservation) if (table := prepared(model._meta.db_table))] == []
+
+
+def test_connection_prepares_again_afterwards(boss):
+    raw = connection.connection
+    with planned_by_values(), planned_by_values():
+        assert raw.prepare_threshold is None
+    assert raw.prepare_threshold == 3
+
+
+def test_connection_that_was_left_meanwhile_prepares_again(boss):
+    """A decision waits for a provider and leaves its connection to somebody else, who does not keep it as it is."""
+    raw = connection.connection
+    first, second = planned_by_values(), planned_by_values()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert raw.prepare_threshold == 3

@@ -4,7 +4,7 @@ import django
 from django.core.management import call_command
 
 # Backwards, the apps that depend on others go first.
-APPS = ("partners", "webhooks", "fulfillment", "payments", "storage", "orders")
+APPS = ("evidence", "partners", "webhooks", "fulfillment", "payments", "storage", "orders")
 
 
 def main() -> None:

@@ -10,9 +10,10 @@ from django.core.management.base import CommandError, CommandParser
 
 from bitloot.accounting import provider_checks
 from bitloot.accounting.checks import Difference, differences, unacknowledged
-from bitloot.accounting.ledger import Book, Scope, books, lines, one_moment
+from bitloot.accounting.ledger import Book, Scope, books, lines
 from bitloot.accounting.models import Acknowledgement
 from bitloot.core import wakeup
+from bitloot.core.database import one_moment
 from bitloot.core.money import plain
 from bitloot.management.operator import OperatorCommand, UsageError
 from bitloot.ops.operator import whoami

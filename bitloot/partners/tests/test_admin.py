@@ -67,17 +67,33 @@ def test_a_wrong_form_makes_nothing(field, value):
     assert not ApiKey.objects.exists()
 
 
+def renewal(client, page, hours=0):
+    return {"hours": hours, "seen": client.get(page).context["form"]["seen"].value()}
+
+
+def test_a_renewal_that_is_sent_twice_keeps_the_secret_that_it_promised_to_keep(client):
+    boss, (key, earlier) = staff(superuser=True), make_key()
+    renew = f"/admin/partners/apikey/{key.pk}/renew/"
+    sent = renewal(boss, renew, hours=24)
+    newer = shown_key(boss.post(renew, sent))
+    again = boss.post(renew, sent, follow=True)
+    assert "Somebody decided about it meanwhile" in str(next(iter(again.context["messages"])))
+    codes = [client.get("/api/orders", headers=bearer(text)).status_code for text in (earlier, newer)]
+    assert codes == [200, 200]
+
+
 def test_a_key_gets_a_new_secret_and_is_ended(client):
     boss, (key, earlier) = staff(superuser=True), make_key()
     renew = f"/admin/partners/apikey/{key.pk}/renew/"
     assert renew in boss.get(page_of(key)).content.decode()
-    newer = shown_key(boss.post(renew, {"hours": "0"}))
+    newer = shown_key(boss.post(renew, renewal(boss, renew)))
     codes = [client.get("/api/orders", headers=bearer(text)).status_code for text in (earlier, newer)]
     assert codes == [401, 200]
     seen = boss.get(button_of(key, "end")).context["seen"]
     boss.post(button_of(key, "end"), {"seen": seen, "reason": "The contract ended."})
     assert client.get("/api/orders", headers=bearer(newer)).status_code == 401
-    assert boss.post(renew, {"hours": "0"}).status_code == 404
+    ended = boss.post(renew, renewal(boss, renew), follow=True)
+    assert [str(message) for message in ended.context["messages"]] == [f"{key}: It has ended already."]
     assert renew not in boss.get(page_of(key)).content.decode()
 
 
@@ -116,7 +132,8 @@ def test_each_page_wants_its_permission():
     assert [viewer.post(page, ASKED).status_code for page in pages] == [403] * 3
     for page, permission in zip(pages, ["add_apikey", "renew_apikey", "read_endpoint_secret"], strict=True):
         allowed = staff("partners.view_apikey", "partners.view_endpoint", f"partners.{permission}")
-        assert allowed.post(page, {**ASKED, "hours": "0"}).status_code == 200
+        fields = renewal(allowed, page) if permission == "renew_apikey" else {}
+        assert allowed.post(page, {**ASKED, **fields}).status_code == 200
     shown = viewer.get(page_of(key)).content.decode() + viewer.get(page_of(endpoint)).content.decode()
     assert "/renew/" not in shown
     assert "/secret/" not in shown
