@@ -12,7 +12,7 @@ from csp.constants import NONE, SELF
 from kombu import Exchange, Queue
 
 from bitloot import environment
-from bitloot.core import sentry, traces
+from bitloot.core import sentinel, sentry, traces
 from bitloot.environment import Environment
 from bitloot.mail_providers import PROVIDERS
 
@@ -189,7 +189,7 @@ if REDIS_URL:
         "socket_timeout": 5,
         "visibility_timeout": 300,
     }
-    CACHES = {
+    CACHES: dict[str, dict[str, Any]] = {
         "default": {
             "BACKEND": "bitloot.core.cache.ForgivingRedisCache",
             # A database of its own: emptying the cache empties all of it.
@@ -201,6 +201,16 @@ if REDIS_URL:
             },
         }
     }
+    if sentinel.is_sentinel(REDIS_URL):
+        _sentinels = sentinel.Sentinels.parse(REDIS_URL)
+        CELERY_BROKER_URL = _sentinels.broker_url
+        CELERY_BROKER_TRANSPORT_OPTIONS |= {
+            "master_name": _sentinels.master,
+            "sentinel_kwargs": _sentinels.ask_options(seconds=0.3),
+        }
+        # In a list: Django takes a comma for the beginning of another server.
+        CACHES["default"]["LOCATION"] = [environment.next_database(REDIS_URL)]
+        CACHES["default"]["OPTIONS"]["pool_class"] = "bitloot.core.cache.MasterPool"
 else:
     # Embedded, there is no broker. The worker finds its rows by sweeping, and beat runs its few tasks itself.
     CELERY_BROKER_URL = "memory://"

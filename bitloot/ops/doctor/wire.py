@@ -3,21 +3,26 @@
 import ipaddress
 import socket
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import connection
 
+from bitloot.core.sentinel import hosts_of, is_sentinel
 from bitloot.ops.doctor.finding import Finding, ok, wrong
 
 
 def wire() -> Iterator[Finding]:
     yield from _database()
     if settings.REDIS_URL:
-        parts = urlsplit(settings.REDIS_URL)
-        yield _judge(
-            "Redis", str(parts.hostname), is_sealed=parts.scheme == "rediss", remedy="Begin REDIS_URL with rediss://."
-        )
+        is_sealed = settings.REDIS_URL.startswith("rediss://")
+        for host in hosts_of(settings.REDIS_URL):
+            yield _judge("Redis", host, is_sealed=is_sealed, remedy=_remedy_of_redis())
+
+
+def _remedy_of_redis() -> str:
+    if is_sentinel(settings.REDIS_URL):
+        return "Keep sentinels and servers inside of a private network or tunnel: there is no TLS with sentinel://."
+    return "Begin REDIS_URL with rediss://."
 
 
 def _database() -> Iterator[Finding]:
