@@ -88,6 +88,8 @@ def test_the_example_file_marks_what_is_required():
 
 
 SENTINEL = "sentinel://:password@host1:26379,host2:26379/0?master=NAME"
+MASTER = f"needs the name by which the sentinels know the master: {SENTINEL}"
+NO_HOST = "holds '', which is not a sentinel; write host:port, separated by commas"
 DATABASE = "has to end with the number of a database from 0 to 14, like /0; the cache takes the next one"
 SERVICE = "is not a URL of apprise; its documentation lists one for each service"
 MAIL = (
@@ -137,12 +139,12 @@ WRONG = {
         "redis://:word@host/cache": DATABASE,
         "redis://:word@host/15": DATABASE,
         "redis://:word@host1:6379,host2:6379/0": "is not a URL",
-        "sentinel://:word@host1:26379,host2:26379/0": f"needs the name by which the sentinels know the master: {SENTINEL}",
-        "sentinel://:word@host/0?master=": f"needs the name by which the sentinels know the master: {SENTINEL}",
-        "sentinel://:word@host/0?master=a%20shop": f"needs the name by which the sentinels know the master: {SENTINEL}",
-        "sentinel://:word@host/0?master=shop&ssl=1": "has the option 'ssl'; Sentinel takes master and sentinel_password",
-        "sentinel://:word@/0?master=shop": "holds '', which is not a sentinel; write host:port, separated by commas",
-        "sentinel://:word@host,/0?master=shop": "holds '', which is not a sentinel; write host:port, separated by commas",
+        "sentinel://:word@host1:26379,host2:26379/0": MASTER,
+        "sentinel://:word@host/0?master=": MASTER,
+        "sentinel://:word@host/0?master=a%20shop": MASTER,
+        "sentinel://:word@host/?master=shop&ssl=1": "has the option 'ssl'; Sentinel takes master and sentinel_password",
+        "sentinel://:word@/0?master=shop": NO_HOST,
+        "sentinel://:word@host,/0?master=shop": NO_HOST,
         "sentinel://:word@host:70000/0?master=shop": (
             "holds 'host:70000', which is not a sentinel; write host:port, separated by commas"
         ),
