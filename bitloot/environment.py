@@ -391,6 +391,17 @@ def database_url(text: str) -> str:
     return text
 
 
+def is_one_server(url: str, other: str) -> bool:
+    """Return whether two URLs of PostgreSQL lead to the same host or socket, and port."""
+    return _server(url) == _server(other)
+
+
+def _server(url: str) -> tuple[str, str]:
+    config = Env.db_url_config(url)
+    options = config.get("OPTIONS", {})
+    return str(options.get("host") or config["HOST"]), str(options.get("port") or config["PORT"] or 5432)
+
+
 def redis_url(text: str, *, password_needed: bool) -> str:
     """Return the broker's URL, whose path is always the number of its database."""
     # Several hosts are no URL, so that one is taken apart by itself.

@@ -132,6 +132,10 @@ WRONG = {
         "postgres://owner@host/name": "MIGRATE_DATABASE_URL needs DATABASE_URL beside it",
     },
     "DATABASE_THROUGH_PGBOUNCER": {"session": FLAG, "1": "DATABASE_THROUGH_PGBOUNCER needs DATABASE_URL beside it"},
+    "DATABASE_REPLICA_URL": {
+        "mysql://shop@host/name": "has to begin with postgres://; leave it out for SQLite under var/",
+        "postgres://shop@host/name": "DATABASE_REPLICA_URL needs DATABASE_URL beside it",
+    },
     "REDIS_URL": {
         "foo": "is not a URL",
         "http://host": "has to begin with redis://, rediss:// or sentinel://",
@@ -429,6 +433,27 @@ def test_pgbouncer_is_asked_for_nothing_that_outlives_a_transaction():
     assert database["DISABLE_SERVER_SIDE_CURSORS"] is True
     owner = read_settings(**through, MIGRATE_DATABASE_URL="postgres://owner@host:5432/name")[0]["DATABASES"]["default"]
     assert "statement_timeout" in owner["OPTIONS"]["options"]  # it works past PgBouncer
+
+
+@pytest.mark.parametrize(
+    ("url", "of"),
+    [("postgres://shop@db/name", "postgres://other@db:5432/name"),
+     ("postgres://shop@/name?host=/run/pg&port=5433", "postgres://shop@/name?port=5433&host=/run/pg")],
+)  # fmt: skip
+def test_a_replica_is_another_server(url, of):
+    sentence = "DATABASE_REPLICA_URL leads to the same server as DATABASE_URL; leave it out without a replica"
+    assert read_settings(DATABASE_URL=of, DATABASE_REPLICA_URL=url)[1] == [sentence]
+
+
+def test_a_replica_is_only_read_and_never_migrated():
+    urls = {"DATABASE_URL": "postgres://shop@db/name", "DATABASE_REPLICA_URL": "postgres://shop@other/name"}
+    settings, wrong = read_settings(**urls)
+    assert wrong == []
+    replica = settings["DATABASES"]["replica"]
+    assert "default_transaction_read_only=on" in replica["OPTIONS"]["options"]
+    assert replica["TEST"] == {"MIRROR": "default"}  # or Django would make a second database for the tests
+    assert settings["DATABASE_ROUTERS"] == ["bitloot.core.replica.Router"]
+    assert set(read_settings(DATABASE_URL=urls["DATABASE_URL"])[0]["DATABASES"]) == {"default"}
 
 
 def test_redis_needs_no_password_while_developing():

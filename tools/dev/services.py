@@ -216,6 +216,28 @@ class Postgres(Service):
         return {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if owner else {}
 
 
+class PostgresReplica(Postgres):
+    """A streaming replica, copied from a running primary when it starts for the first time."""
+
+    def __init__(self, *, of: Postgres, settings: tuple[str, ...] = ()) -> None:
+        super().__init__(settings=settings)
+        self._primary = of
+
+    def start(self) -> None:
+        if not self.cluster.exists():
+            command = [
+                find_program("pg_basebackup", "postgresql-client"),
+                "-D",
+                str(self.cluster),
+                "-R",
+                "-X",
+                "stream",
+            ]
+            command += ["-c", "fast", "--no-sync", "-d", self._primary.url]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **self._as_owner())
+        super().start()
+
+
 @contextlib.contextmanager
 def throw_away_services() -> Iterator[tuple[dict[str, str], list[str]]]:
     """Yield what pytest has to be told to use a PostgreSQL and a Redis started here, and why one of them is missing."""

@@ -10,6 +10,7 @@ from django.core.mail import get_connection
 from django.db import connection
 from redis.sentinel import Sentinel
 
+from bitloot.core import replica
 from bitloot.core.cache import redis_client
 from bitloot.core.sentinel import Sentinels, is_sentinel
 from bitloot.ops import rights
@@ -60,6 +61,18 @@ def _postgresql(cursor: Any) -> Iterator[Finding]:
     sentence = f"{used} of {most} connections are in use"
     remedy = "Raise max_connections, or run fewer web and worker processes: each takes four."
     yield look(sentence, remedy) if used > most * 0.8 else ok(sentence)
+
+
+def read_replica() -> Iterator[Finding]:
+    if not settings.DATABASE_REPLICA_URL:
+        yield ok("none: staff's lists are read from the primary")
+        return
+    try:
+        behind = replica.seconds_behind()
+    except replica.NotUsable as err:
+        yield look(f"staff's lists are read from the primary: {err}", "docs/capacity.md has the setup of a replica.")
+    else:
+        yield ok(f"staff's lists are read from the replica, {behind:.1f} s behind")
 
 
 def _setting(cursor: Any, name: str) -> str:
