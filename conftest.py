@@ -17,7 +17,7 @@ from bitloot.tests.services import Sandbox, own_store, require, running_sandbox
 from tools.dev.supervise import Store
 from tools.dev.testenv import PROFILE, RUN
 
-NEEDS = ("postgres", "redis", "nginx", "node", "npm", "browser", "broker", "production")
+NEEDS = ("postgres", "redis", "nginx", "node", "npm", "browser", "broker", "replica", "production")
 
 SMALL_ROLE = f"bitloot_app_{RUN}"
 

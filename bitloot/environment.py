@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.core.exceptions import ValidationError
@@ -17,6 +17,7 @@ from django.core.validators import validate_email
 from django.utils.http import is_same_domain
 from environ import Env
 
+from bitloot.core import sentinel
 from bitloot.core.quiet_hours import QuietHours
 from bitloot.mail_providers import PROVIDERS, Provider
 
@@ -149,8 +150,8 @@ class Environment:
 
     def secret_values(self) -> tuple[str, ...]:
         """Return every secret that was read: what must stand in no log."""
-        passwords = (_password(text) for name, text in self._asked.items() if name.endswith("_URL"))
-        return (*(value for values in self._secrets.values() for value in values), *filter(None, passwords))
+        passwords = [word for name, text in self._asked.items() if name.endswith("_URL") for word in _passwords(text)]
+        return (*(value for values in self._secrets.values() for value in values), *passwords)
 
     # --- what several variables say together ---
 
@@ -359,11 +360,11 @@ def collector_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _password(url_of_server: str) -> str:
+def _passwords(url_of_server: str) -> tuple[str, ...]:
     try:
-        return unquote(urlsplit(url_of_server).password or "")
+        return sentinel.secrets_in(urlsplit(url_of_server))
     except ValueError:
-        return ""
+        return ()
 
 
 def split_url(text: str) -> SplitResult:
@@ -390,18 +391,39 @@ def database_url(text: str) -> str:
     return text
 
 
+def is_one_server(url: str, other: str) -> bool:
+    """Return whether two URLs of PostgreSQL lead to the same host or socket, and port."""
+    return _server(url) == _server(other)
+
+
+def _server(url: str) -> tuple[str, str]:
+    config = Env.db_url_config(url)
+    options = config.get("OPTIONS", {})
+    return str(options.get("host") or config["HOST"]), str(options.get("port") or config["PORT"] or 5432)
+
+
 def redis_url(text: str, *, password_needed: bool) -> str:
-    """Return the broker's URL, which always ends with the number of its database."""
-    parts = split_url(text)
+    """Return the broker's URL, whose path is always the number of its database."""
+    # Several hosts are no URL, so that one is taken apart by itself.
+    parts = _sentinel_parts(text) if sentinel.is_sentinel(text) else split_url(text)
     number_of_database = parts.path.strip("/") or "0"
-    if parts.scheme not in ("redis", "rediss"):
-        raise Wrong("has to begin with redis:// or rediss://")
+    if parts.scheme not in ("redis", "rediss", sentinel.SCHEME):
+        raise Wrong("has to begin with redis://, rediss:// or sentinel://")
     if not number_of_database.isdigit() or int(number_of_database) not in BROKER_DATABASES:
         raise Wrong("has to end with the number of a database from 0 to 14, like /0; the cache takes the next one")
     # Anyone who reaches Redis can put tasks and cached answers into it.
-    if password_needed and parts.hostname not in LOOPBACK and not parts.password:
-        raise Wrong("needs a password on another machine: redis://:password@host:6379/0")
+    if password_needed and not parts.password and not set(sentinel.hosts_of(text)).issubset(LOOPBACK):
+        example = sentinel.EXAMPLE if sentinel.is_sentinel(text) else "redis://:password@host:6379/0"
+        raise Wrong(f"needs a password on another machine: {example}")
     return parts._replace(path=f"/{int(number_of_database)}").geturl()
+
+
+def _sentinel_parts(text: str) -> SplitResult:
+    try:
+        sentinel.Sentinels.parse(text)
+        return urlsplit(text)
+    except ValueError as err:
+        raise Wrong(str(err)) from None
 
 
 def next_database(url_of_broker: str) -> str:

@@ -12,7 +12,7 @@ from csp.constants import NONE, SELF
 from kombu import Exchange, Queue
 
 from bitloot import environment
-from bitloot.core import sentry, traces
+from bitloot.core import sentinel, sentry, traces
 from bitloot.environment import Environment
 from bitloot.mail_providers import PROVIDERS
 
@@ -138,6 +138,13 @@ MIGRATE_DATABASE_URL = env.read("MIGRATE_DATABASE_URL", environment.database_url
 env.require(DATABASE_URL or not MIGRATE_DATABASE_URL, "MIGRATE_DATABASE_URL needs DATABASE_URL beside it")
 DATABASE_THROUGH_PGBOUNCER = env.flag("DATABASE_THROUGH_PGBOUNCER")
 env.require(DATABASE_URL or not DATABASE_THROUGH_PGBOUNCER, "DATABASE_THROUGH_PGBOUNCER needs DATABASE_URL beside it")
+DATABASE_REPLICA_URL = env.read("DATABASE_REPLICA_URL", environment.database_url, default="")
+env.require(DATABASE_URL or not DATABASE_REPLICA_URL, "DATABASE_REPLICA_URL needs DATABASE_URL beside it")
+env.require(
+    not (DATABASE_URL and DATABASE_REPLICA_URL) or not environment.is_one_server(DATABASE_REPLICA_URL, DATABASE_URL),
+    "DATABASE_REPLICA_URL leads to the same server as DATABASE_URL; leave it out without a replica",
+)
+_TIMEOUTS = "-c statement_timeout=15s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s"
 if DATABASE_URL:
     DATABASES = {"default": environ.Env.db_url_config(MIGRATE_DATABASE_URL or DATABASE_URL)}
     # Asking the server before each use would cost a third of the IPN rate (2338 to 1361/s, 0.66 to 0.79 CPU s per
@@ -149,7 +156,7 @@ if DATABASE_URL:
         # While PostgreSQL is away, a request waits `timeout` for a connection before it is answered 503.
         pool={"min_size": 1, "max_size": 4, "timeout": 5},
         connect_timeout=3,
-        options="-c statement_timeout=15s -c lock_timeout=5s -c idle_in_transaction_session_timeout=60s",
+        options=_TIMEOUTS,
         # Every statement that repeats is parsed and planned once per connection.
         server_side_binding=True,
         prepare_threshold=3,
@@ -160,6 +167,16 @@ if DATABASE_URL:
         DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
         DATABASES["default"]["OPTIONS"].update(prepare_threshold=None)
         del DATABASES["default"]["OPTIONS"]["options"]
+    if DATABASE_REPLICA_URL:
+        # For staff's lists (bitloot/core/replica.py). Few ask for them, so there is no pool: each request connects.
+        DATABASES["replica"] = environ.Env.db_url_config(DATABASE_REPLICA_URL)
+        DATABASES["replica"].update(CONN_MAX_AGE=0, TEST={"MIRROR": "default"})
+        DATABASES["replica"].setdefault("OPTIONS", {}).update(
+            connect_timeout=3,
+            # A replica that was made a server of its own would take what is written.
+            options=f"{_TIMEOUTS} -c default_transaction_read_only=on",
+        )
+        DATABASE_ROUTERS = ["bitloot.core.replica.Router"]
 else:
     if not BUILDING:
         VAR_DIR.mkdir(parents=True, exist_ok=True)
@@ -190,7 +207,7 @@ if REDIS_URL:
         "socket_timeout": 5,
         "visibility_timeout": 300,
     }
-    CACHES = {
+    CACHES: dict[str, dict[str, Any]] = {
         "default": {
             "BACKEND": "bitloot.core.cache.ForgivingRedisCache",
             # A database of its own: emptying the cache empties all of it.
@@ -202,6 +219,16 @@ if REDIS_URL:
             },
         }
     }
+    if sentinel.is_sentinel(REDIS_URL):
+        _sentinels = sentinel.Sentinels.parse(REDIS_URL)
+        CELERY_BROKER_URL = _sentinels.broker_url
+        CELERY_BROKER_TRANSPORT_OPTIONS |= {
+            "master_name": _sentinels.master,
+            "sentinel_kwargs": _sentinels.ask_options(seconds=0.3),
+        }
+        # In a list: Django takes a comma for the beginning of another server.
+        CACHES["default"]["LOCATION"] = [environment.next_database(REDIS_URL)]
+        CACHES["default"]["OPTIONS"]["pool_class"] = "bitloot.core.cache.MasterPool"
 else:
     # Embedded, there is no broker. The worker finds its rows by sweeping, and beat runs its few tasks itself.
     CELERY_BROKER_URL = "memory://"

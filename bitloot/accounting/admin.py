@@ -14,6 +14,7 @@ from django.utils import timezone
 from bitloot.accounting.journal import KINDS, journal
 from bitloot.accounting.models import Acknowledgement
 from bitloot.accounting.spreadsheet import spreadsheet
+from bitloot.core import replica
 from bitloot.core.admin.base import ReadOnlyAdmin
 from bitloot.core.admin.formatting import age_of
 from bitloot.core.admin.panels import Tool
@@ -71,7 +72,8 @@ class AcknowledgementAdmin(ReadOnlyAdmin):
             return TemplateResponse(request, "admin/accounting/export.html", context)
         since, until, kinds = (form.cleaned_data[name] for name in ("since", "until", "kinds"))
         self._log(request, f"Accounting export: {', '.join(kinds)}, {since} to {until}")
-        answer = StreamingHttpResponse(spreadsheet(journal(since, until, kinds=kinds)), content_type="text/csv")
+        lines = journal(since, until, kinds=kinds, using=replica.for_lists())
+        answer = StreamingHttpResponse(spreadsheet(lines), content_type="text/csv")
         answer["Content-Disposition"] = f'attachment; filename="accounting-{since}-{until}.csv"'
         return answer
 

@@ -28,7 +28,9 @@ _NOT_A_MESSAGE = (
 )
 
 
-class Channel(redis.Channel):
+class DropsUnreadable:
+    """For kombu's channels over Redis."""
+
     def _brpop_read(self, **options: Any) -> Any:
         """Take one message. Raises Empty, also for one that cannot be read: Redis has given it away by then."""
         # Celery has no switch for this: it takes the error for one of the worker's own and ends. Anyone who can write
@@ -41,8 +43,20 @@ class Channel(redis.Channel):
             raise Empty from err
 
 
+class Channel(DropsUnreadable, redis.Channel):
+    pass
+
+
 class Transport(redis.Transport):
     Channel = Channel
+
+
+class SentinelChannel(DropsUnreadable, redis.SentinelChannel):
+    pass
+
+
+class SentinelTransport(redis.SentinelTransport):
+    Channel = SentinelChannel
 
 
 class Consumer(CeleryConsumer):
@@ -76,8 +90,9 @@ class Consumer(CeleryConsumer):
 
 
 def install() -> None:
-    """Have every redis:// and rediss:// address of a broker served by this transport."""
+    """Have every redis://, rediss:// and sentinel:// address of a broker served by these transports."""
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:Transport"))
+    TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelTransport"
     # What celery itself can tell from a task: it drops these, too.
     task_rejected.connect(count_dropped, dispatch_uid="broker.rejected")
     task_unknown.connect(count_dropped, dispatch_uid="broker.unknown")

@@ -1,10 +1,14 @@
 import json
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from django.core.cache.backends.redis import RedisCache
+from redis import ConnectionPool, Redis
 from redis.exceptions import RedisError
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+from bitloot.core.sentinel import Sentinels, is_sentinel
 
 PAUSE_SECONDS = 2.0
 T = TypeVar("T")
@@ -18,6 +22,24 @@ class JsonSerializer:
 
     def loads(self, stored: bytes) -> Any:
         return json.loads(stored)
+
+
+class MasterPool(SentinelConnectionPool):
+    """For the cache's OPTIONS["pool_class"]: each new connection goes to the server that is the master by then."""
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        known = Sentinels.parse(url)
+        ask = known.ask_options(seconds=options["socket_connect_timeout"])
+        who_knows = Sentinel(known.hosts, sentinel_kwargs=ask)
+        login = {"username": known.username, "password": known.password}
+        return cls(known.master, who_knows, db=int(known.database), **login, **options)
+
+
+def redis_client(url: str, *, seconds: float) -> Redis:
+    """Return a client with connections of its own, for who looks at Redis itself."""
+    pool_class: type[ConnectionPool] = MasterPool if is_sentinel(url) else ConnectionPool
+    return Redis.from_pool(pool_class.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds))
 
 
 class ForgivingRedisCache(RedisCache):

@@ -19,6 +19,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import remove_query_param
 
+from bitloot.core import replica
 from bitloot.core.api import Pages, answers, json_body, may_answer, whole_number
 from bitloot.core.decisions import DecisionRefused
 from bitloot.core.staff_api import StaffView
@@ -75,6 +76,7 @@ class FilteredList(StaffView, ListAPIView):
 
     def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
         params = self.request.query_params
+        queryset = queryset.using(replica.for_lists())
         for name, field in self.filters.items():
             if value := params.get(name):
                 _require_known(name, value, queryset.model._meta.get_field(field.partition("__")[0]))

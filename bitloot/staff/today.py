@@ -13,6 +13,7 @@ from django.db.models.functions import TruncDay, TruncHour
 from django.http import HttpRequest
 from django.utils import timezone
 
+from bitloot.core import replica
 from bitloot.core.admin.formatting import list_url, span
 from bitloot.core.money import cents
 from fulfillment.choices import HoldReason
@@ -77,18 +78,22 @@ def today(request: HttpRequest) -> dict[str, Any]:
     cache, key = caches["local"], f"staff.today.{chosen}"
     read: dict[str, Any] | None = cache.get(key)
     if read is None:
-        read = {"figures": _figures(period), "reasons": _reasons(period.starts()[0]), "flight": _in_flight()}
+        using = replica.for_lists()
+        reasons = _reasons(period.starts()[0], using)
+        read = {"figures": _figures(period, using), "reasons": reasons, "flight": _in_flight(using)}
         cache.set(key, read, period.kept_seconds)
     return {**read, "period": period.name, "chosen": chosen, "periods": list(PERIODS)}
 
 
-def _figures(period: Period) -> list[Figure]:
+def _figures(period: Period, using: str) -> list[Figure]:
     starts = period.starts()
     since = starts[0]
-    placed = _by_slot(period, Order.objects.filter(created_at__gte=since), "created_at", _ORDERS)
-    bought = _by_slot(period, Reservation.objects.filter(created_at__gte=since), "created_at", _COSTS)
-    back = _by_slot(period, Refund.objects.filter(created_at__gte=since), "created_at", {"refunds": Sum("worth")})
-    times = _times_to_key(period, since)
+    placed = _by_slot(period, Order.objects.using(using).filter(created_at__gte=since), "created_at", _ORDERS)
+    bought = _by_slot(period, Reservation.objects.using(using).filter(created_at__gte=since), "created_at", _COSTS)
+    back = _by_slot(
+        period, Refund.objects.using(using).filter(created_at__gte=since), "created_at", {"refunds": Sum("worth")}
+    )
+    times = _times_to_key(period, since, using)
 
     def line(rows: dict[datetime, dict[str, Any]], name: str) -> list[Decimal]:
         return [Decimal(rows.get(start, {}).get(name) or 0) for start in starts]
@@ -118,8 +123,8 @@ def _by_slot(period: Period, rows: QuerySet[Any], moment: str, sums: dict[str, A
     return {row["slot"]: row for row in found}
 
 
-def _times_to_key(period: Period, since: datetime) -> dict[datetime, list[float]]:
-    done = Order.objects.filter(created_at__gte=since, fulfilled_at__isnull=False, paid_at__isnull=False)
+def _times_to_key(period: Period, since: datetime, using: str) -> dict[datetime, list[float]]:
+    done = Order.objects.using(using).filter(created_at__gte=since, fulfilled_at__isnull=False, paid_at__isnull=False)
     pairs = done.order_by("-created_at").values_list("created_at", "paid_at", "fulfilled_at")[:MOST_TIMED]
     times: dict[datetime, list[float]] = defaultdict(list)
     for created, paid, fulfilled in pairs:
@@ -144,8 +149,8 @@ def _money(values: Sequence[Decimal]) -> str:
     return f"{cents(sum(values, Decimal(0)))} EUR"
 
 
-def _reasons(since: datetime) -> list[tuple[str, int]]:
-    rows = Order.objects.filter(created_at__gte=since, status__in=_FAILED).exclude(reason="").order_by()
+def _reasons(since: datetime, using: str) -> list[tuple[str, int]]:
+    rows = Order.objects.using(using).filter(created_at__gte=since, status__in=_FAILED).exclude(reason="").order_by()
     counted = rows.values_list("reason").annotate(number=Count("pk")).order_by("-number", "reason")[:MOST_REASONS]
     return [(_label(reason), number) for reason, number in counted]
 
@@ -157,10 +162,10 @@ def _label(reason: str) -> str:
     return reason
 
 
-def _in_flight() -> list[dict[str, Any]]:
+def _in_flight(using: str) -> list[dict[str, Any]]:
     """Return where money is on its way now: how many, how much, and their list."""
-    payments = _sums(Payment.objects.all(), (Payment.Status.WAITING, *_CONFIRMING), "price_amount")
-    orders = _sums(Order.objects.all(), (*_BEING_BOUGHT, Order.Status.HELD, Order.Status.REFUND_DUE), "total")
+    payments = _sums(Payment.objects.using(using), (Payment.Status.WAITING, *_CONFIRMING), "price_amount")
+    orders = _sums(Order.objects.using(using), (*_BEING_BOUGHT, Order.Status.HELD, Order.Status.REFUND_DUE), "total")
     return [
         _flight("Waiting for coins", payments, (Payment.Status.WAITING,), "payments.payment"),
         _flight("Confirming", payments, _CONFIRMING, "payments.payment"),

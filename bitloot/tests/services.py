@@ -14,12 +14,12 @@ from django.conf import settings
 
 from tools.dev import node
 from tools.dev.devenv import process_environment
-from tools.dev.services import Missing, Nginx, Postgres, Redis, find_program
+from tools.dev.services import Missing, Nginx, Postgres, PostgresReplica, Redis, RedisGroup, find_program
 from tools.dev.supervise import Process, StartFailed, Store, answers, free_port, wait_until
 
 __all__ = [
-    "Missing", "Nginx", "Postgres", "Process", "Redis", "Sandbox", "StartFailed", "Store", "answers", "free_port",
-    "missing_for", "running_sandbox", "wait_until",
+    "Missing", "Nginx", "Postgres", "PostgresReplica", "Process", "Redis", "RedisGroup", "Sandbox", "StartFailed",
+    "Store", "answers", "free_port", "missing_for", "running_sandbox", "wait_until",
 ]  # fmt: skip
 
 EMBEDDED = {"DATABASE_URL": "", "REDIS_URL": ""}
@@ -29,6 +29,7 @@ PROGRAMS = {
     "node": (("node", "nodejs"),),
     "browser": (("chromium", "chromium"), ("chromedriver", "chromium-driver")),
     "broker": (("redis-server", "redis-server"),),
+    "replica": (("initdb", "postgresql"), ("pg_basebackup", "postgresql-client")),
     "production": (("initdb", "postgresql"), ("redis-server", "redis-server"), ("nginx", "nginx-light")),
 }
 

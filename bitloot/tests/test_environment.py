@@ -87,6 +87,9 @@ def test_the_example_file_marks_what_is_required():
         assert re.search(rf"^# \(\*\)[^\n]*\n(#[^\n]*\n)*{name}=$", text, re.MULTILINE), name
 
 
+SENTINEL = "sentinel://:password@host1:26379,host2:26379/0?master=NAME"
+MASTER = f"needs the name by which the sentinels know the master: {SENTINEL}"
+NO_HOST = "holds '', which is not a sentinel; write host:port, separated by commas"
 DATABASE = "has to end with the number of a database from 0 to 14, like /0; the cache takes the next one"
 SERVICE = "is not a URL of apprise; its documentation lists one for each service"
 MAIL = (
@@ -129,12 +132,28 @@ WRONG = {
         "postgres://owner@host/name": "MIGRATE_DATABASE_URL needs DATABASE_URL beside it",
     },
     "DATABASE_THROUGH_PGBOUNCER": {"session": FLAG, "1": "DATABASE_THROUGH_PGBOUNCER needs DATABASE_URL beside it"},
+    "DATABASE_REPLICA_URL": {
+        "mysql://shop@host/name": "has to begin with postgres://; leave it out for SQLite under var/",
+        "postgres://shop@host/name": "DATABASE_REPLICA_URL needs DATABASE_URL beside it",
+    },
     "REDIS_URL": {
         "foo": "is not a URL",
-        "http://host": "has to begin with redis:// or rediss://",
+        "http://host": "has to begin with redis://, rediss:// or sentinel://",
         "redis://redis.example:6379/0": "needs a password on another machine: redis://:password@host:6379/0",
         "redis://:word@host/cache": DATABASE,
         "redis://:word@host/15": DATABASE,
+        "redis://:word@host1:6379,host2:6379/0": "is not a URL",
+        "sentinel://:word@host1:26379,host2:26379/0": MASTER,
+        "sentinel://:word@host/0?master=": MASTER,
+        "sentinel://:word@host/0?master=a%20shop": MASTER,
+        "sentinel://:word@host/?master=shop&ssl=1": "has the option 'ssl'; Sentinel takes master and sentinel_password",
+        "sentinel://:word@/0?master=shop": NO_HOST,
+        "sentinel://:word@host,/0?master=shop": NO_HOST,
+        "sentinel://:word@host:70000/0?master=shop": (
+            "holds 'host:70000', which is not a sentinel; write host:port, separated by commas"
+        ),
+        "sentinel://:word@host/15?master=shop": DATABASE,
+        "sentinel://host1,127.0.0.1/0?master=shop": f"needs a password on another machine: {SENTINEL}",
     },
     "EMAIL_URL": {
         "mail.example": MAIL,
@@ -291,6 +310,8 @@ RIGHT = [
     ("DATABASE_URL", "postgres://shop@/name?host=/run", "postgres://shop@/name?host=/run"),
     ("REDIS_URL", "redis://:word@redis.example:6379", "redis://:word@redis.example:6379/0"),
     ("REDIS_URL", "redis://127.0.0.1:6379/3", "redis://127.0.0.1:6379/3"),
+    ("REDIS_URL", "sentinel://:word@one,two:5/?master=shop", "sentinel://:word@one,two:5/0?master=shop"),
+    ("REDIS_URL", "sentinel://127.0.0.1,localhost:5/2?master=shop", "sentinel://127.0.0.1,localhost:5/2?master=shop"),
     ("STAFF_EMAIL", "a@shop.example, b@shop.example,a@shop.example", ("a@shop.example", "b@shop.example")),
     ("DEFAULT_FROM_EMAIL", "shop@shop.example", "shop@shop.example"),
     ("THROTTLE_SCALE", "0", 0.0),
@@ -392,6 +413,19 @@ def test_broker_and_cache_have_a_database_each():
     assert settings["CACHES"]["default"]["LOCATION"] == "redis://:word@redis.example:6379/1"
 
 
+def test_sentinels_reach_broker_and_cache_in_the_words_of_each():
+    url = "sentinel://:s%3Bw%2Cx@one.example,two.example:5000/3?master=shop&sentinel_password=theirs"
+    settings, wrong = read_settings(REDIS_URL=url)
+    assert wrong == []
+    assert settings["CELERY_BROKER_URL"] == (
+        "sentinel://:s%3Bw%2Cx@one.example:26379/3;sentinel://:s%3Bw%2Cx@two.example:5000/3"
+    )
+    options = settings["CELERY_BROKER_TRANSPORT_OPTIONS"]
+    assert [options["master_name"], options["sentinel_kwargs"]["password"]] == ["shop", "theirs"]
+    assert settings["CACHES"]["default"]["LOCATION"] == [url.replace("/3?", "/4?")]
+    assert {"s;w,x", "theirs"} <= set(settings["LOGGING"]["formatters"]["line"]["secrets"])
+
+
 def test_pgbouncer_is_asked_for_nothing_that_outlives_a_transaction():
     through = {"DATABASE_URL": "postgres://shop@host:6432/name", "DATABASE_THROUGH_PGBOUNCER": "1"}
     database = read_settings(**through)[0]["DATABASES"]["default"]
@@ -399,6 +433,27 @@ def test_pgbouncer_is_asked_for_nothing_that_outlives_a_transaction():
     assert database["DISABLE_SERVER_SIDE_CURSORS"] is True
     owner = read_settings(**through, MIGRATE_DATABASE_URL="postgres://owner@host:5432/name")[0]["DATABASES"]["default"]
     assert "statement_timeout" in owner["OPTIONS"]["options"]  # it works past PgBouncer
+
+
+@pytest.mark.parametrize(
+    ("url", "of"),
+    [("postgres://shop@db/name", "postgres://other@db:5432/name"),
+     ("postgres://shop@/name?host=/run/pg&port=5433", "postgres://shop@/name?port=5433&host=/run/pg")],
+)  # fmt: skip
+def test_a_replica_is_another_server(url, of):
+    sentence = "DATABASE_REPLICA_URL leads to the same server as DATABASE_URL; leave it out without a replica"
+    assert read_settings(DATABASE_URL=of, DATABASE_REPLICA_URL=url)[1] == [sentence]
+
+
+def test_a_replica_is_only_read_and_never_migrated():
+    urls = {"DATABASE_URL": "postgres://shop@db/name", "DATABASE_REPLICA_URL": "postgres://shop@other/name"}
+    settings, wrong = read_settings(**urls)
+    assert wrong == []
+    replica = settings["DATABASES"]["replica"]
+    assert "default_transaction_read_only=on" in replica["OPTIONS"]["options"]
+    assert replica["TEST"] == {"MIRROR": "default"}  # or Django would make a second database for the tests
+    assert settings["DATABASE_ROUTERS"] == ["bitloot.core.replica.Router"]
+    assert set(read_settings(DATABASE_URL=urls["DATABASE_URL"])[0]["DATABASES"]) == {"default"}
 
 
 def test_redis_needs_no_password_while_developing():

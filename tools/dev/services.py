@@ -18,6 +18,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
+
+import redis
 
 from tools.dev.supervise import Process, free_port
 
@@ -86,13 +89,66 @@ class Service(abc.ABC):
 
 
 class Redis(Service):
+    def __init__(self, *, port: int | None = None, options: tuple[str, ...] = ()) -> None:
+        super().__init__(port=port)
+        self._options = options
+
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def command(self) -> list[str]:
         program = find_program("redis-server", "redis-server")
-        return [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
+        listens = ["--port", str(self.port), "--bind", "127.0.0.1"]
+        return [program, *listens, "--save", "", "--dir", str(self.folder), *self._options]
+
+
+class RedisSentinel(Service):
+    """One of those that watch a master and, once most of them miss it, make its replica the master."""
+
+    def __init__(self, *, master_port: int, quorum: int, server_password: str, password: str) -> None:
+        super().__init__()
+        lines = (
+            f"port {self.port}", "bind 127.0.0.1", f"dir {self.folder}", f"requirepass {password}",
+            f"sentinel sentinel-pass {password}",
+            f"sentinel monitor shop 127.0.0.1 {master_port} {quorum}", f"sentinel auth-pass shop {server_password}",
+            "sentinel down-after-milliseconds shop 1000", "sentinel failover-timeout shop 5000",
+        )  # fmt: skip
+        (self.folder / "sentinel.conf").write_text("\n".join(lines) + "\n")  # it keeps there what it learns
+
+    def command(self) -> list[str]:
+        return [find_program("redis-server", "redis-server"), str(self.folder / "sentinel.conf"), "--sentinel"]
+
+
+class RedisGroup:
+    """A master, its replica and three sentinels, all of which ask for a password."""
+
+    PASSWORD, SENTINEL_PASSWORD = "servers;@word", "sentinels-word"
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            words = ("--requirepass", self.PASSWORD, "--masterauth", self.PASSWORD)
+            self.master = stack.enter_context(Redis(options=words))
+            follow = ("--replicaof", "127.0.0.1", str(self.master.port), "--repl-diskless-sync-delay", "0")
+            self.replica = stack.enter_context(Redis(options=(*words, *follow)))
+            told = {"server_password": self.PASSWORD, "password": self.SENTINEL_PASSWORD}
+            self.sentinels = [
+                stack.enter_context(RedisSentinel(master_port=self.master.port, quorum=2, **told)) for _ in range(3)
+            ]
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
+        options = f"master=shop&sentinel_password={self.SENTINEL_PASSWORD}"
+        return f"sentinel://:{quote(self.PASSWORD, safe='')}@{hosts}/0?{options}"
+
+    def client(self, server: Redis) -> "redis.Redis":
+        return redis.Redis(port=server.port, password=self.PASSWORD, socket_timeout=5)
 
 
 class Nginx(Service):
@@ -158,6 +214,28 @@ class Postgres(Service):
     def _as_owner(self) -> dict[str, Any]:
         owner = self._owner
         return {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if owner else {}
+
+
+class PostgresReplica(Postgres):
+    """A streaming replica, copied from a running primary when it starts for the first time."""
+
+    def __init__(self, *, of: Postgres, settings: tuple[str, ...] = ()) -> None:
+        super().__init__(settings=settings)
+        self._primary = of
+
+    def start(self) -> None:
+        if not self.cluster.exists():
+            command = [
+                find_program("pg_basebackup", "postgresql-client"),
+                "-D",
+                str(self.cluster),
+                "-R",
+                "-X",
+                "stream",
+            ]
+            command += ["-c", "fast", "--no-sync", "-d", self._primary.url]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **self._as_owner())
+        super().start()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
 from django.db.models import Choices, Model, Q, QuerySet
@@ -17,6 +18,7 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.text import capfirst
 
+from bitloot.core import replica
 from bitloot.core.admin.formatting import UUID_PATTERN, link, list_url, short, state_badge, why
 from bitloot.core.admin.panels import Panel, Tool, Waiting
 from bitloot.core.choices import ReasonChoices, StatusChoices, Tone
@@ -63,6 +65,15 @@ class CappedPaginator(Paginator):
     @property
     def is_capped(self) -> bool:
         return self._counted > MAX_COUNTED
+
+
+class ReadList(ChangeList):
+    """A list that is looked at comes from the replica, if there is one; one that is acted upon does not."""
+
+    def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
+        if request.method == "GET":
+            self.root_queryset = self.root_queryset.using(replica.for_lists())
+        return super().get_queryset(request, exclude_parameters)
 
 
 class BaseAdmin(admin.ModelAdmin):
@@ -192,13 +203,16 @@ class BaseAdmin(admin.ModelAdmin):
 
     # --- pages ---
 
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return ReadList
+
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         request.GET = _without_nul(request.GET)  # type: ignore[assignment]
         if request.method == "POST":
             self._check_ids(request.POST.getlist(ACTION_CHECKBOX_NAME))
         own = {
             "title": capfirst(self.opts.verbose_name_plural),
-            "status_counts": self._status_counts() if self.counts_statuses else [],
+            "status_counts": self._status_counts() if self.counts_statuses and request.method == "GET" else [],
             "is_live": self.is_live,
         }
         return super().changelist_view(request, {**own, **(extra_context or {})})
@@ -215,8 +229,9 @@ class BaseAdmin(admin.ModelAdmin):
         """Count the rows of each status, no further than a thousand: each count is answered from one index."""
         counts = []
         statuses: type[StatusChoices] = self.model.Status
+        every = self.model._default_manager.using(replica.for_lists()).order_by()
         for status, label in statuses.choices:
-            rows = self.model._default_manager.filter(status=status).order_by()
+            rows = every.filter(status=status)
             count = rows[: MAX_COUNTED_BY_STATUS + 1].count()
             shown = f"{MAX_COUNTED_BY_STATUS}+" if count > MAX_COUNTED_BY_STATUS else str(count)
             url = list_url(self.opts.label_lower, status__exact=status)

@@ -4,6 +4,7 @@ from typing import Any
 
 from bitloot.accounting.journal import KINDS, journal
 from bitloot.accounting.spreadsheet import spreadsheet
+from bitloot.core import replica
 from bitloot.management.operator import OperatorCommand, UsageError
 
 
@@ -23,7 +24,7 @@ class Command(OperatorCommand):
     def handle(self, *, since: date, until: date, only: str | None, **options: Any) -> None:
         if until < since:
             raise UsageError("--until is before --since.")
-        lines = journal(since, until, kinds=[only] if only else KINDS)
+        lines = journal(since, until, kinds=[only] if only else KINDS, using=replica.for_lists())
         if options["json"]:
             self.write_json(list(lines))
             return

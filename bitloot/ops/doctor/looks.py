@@ -7,6 +7,7 @@ LOOKS: dict[str, Look] = {
     "configuration": machine.configuration,
     "versions": machine.versions,
     "database": services.database,
+    "replica": services.read_replica,
     "migrations": machine.migrations,
     "clocks": machine.clocks,
     "broker": services.broker,

@@ -8,7 +8,11 @@ import redis
 from django.conf import settings
 from django.core.mail import get_connection
 from django.db import connection
+from redis.sentinel import Sentinel
 
+from bitloot.core import replica
+from bitloot.core.cache import redis_client
+from bitloot.core.sentinel import Sentinels, is_sentinel
 from bitloot.ops import rights
 from bitloot.ops.doctor.finding import Finding, look, ok, wrong
 from bitloot.ops.provider_health import ask_providers
@@ -59,6 +63,18 @@ def _postgresql(cursor: Any) -> Iterator[Finding]:
     yield look(sentence, remedy) if used > most * 0.8 else ok(sentence)
 
 
+def read_replica() -> Iterator[Finding]:
+    if not settings.DATABASE_REPLICA_URL:
+        yield ok("none: staff's lists are read from the primary")
+        return
+    try:
+        behind = replica.seconds_behind()
+    except replica.NotUsable as err:
+        yield look(f"staff's lists are read from the primary: {err}", "docs/capacity.md has the setup of a replica.")
+    else:
+        yield ok(f"staff's lists are read from the replica, {behind:.1f} s behind")
+
+
 def _setting(cursor: Any, name: str) -> str:
     cursor.execute("SELECT current_setting(%s)", [name])
     return str(cursor.fetchone()[0])
@@ -81,15 +97,32 @@ def broker() -> Iterator[Finding]:
         return
     remedy = "Check REDIS_URL and that Redis runs. Until then work is found by the sweep, some seconds later."
     try:
-        with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=3, socket_connect_timeout=3) as client:
+        with redis_client(settings.REDIS_URL, seconds=3) as client:
             client.ping()
-            memory = client.info("memory")
+            memory, replicas = client.info("memory"), client.info("replication")["connected_slaves"]
     except redis.RedisError as err:
         yield wrong(f"Redis does not answer ({type(err).__name__})", remedy)
         return
     yield ok(f"Redis answers; it uses {memory['used_memory_human']}")
     if memory["maxmemory"] and memory["used_memory"] > memory["maxmemory"] * 0.9:
         yield look("Redis is nearly full", "Raise its maxmemory; counters of the limits may be dropped.")
+    if is_sentinel(settings.REDIS_URL):
+        yield from _sentinels(replicas)
+
+
+def _sentinels(replicas: int) -> Iterator[Finding]:
+    known = Sentinels.parse(settings.REDIS_URL)
+    asked = Sentinel(known.hosts, sentinel_kwargs=known.ask_options(seconds=3)).sentinels
+    for (host, port), each in zip(known.hosts, asked, strict=True):
+        try:
+            each.execute_command("SENTINEL CKQUORUM", known.master)
+        except redis.RedisError as err:
+            yield wrong(
+                f"the sentinel {host}:{port} would make no other server the master ({err})",
+                "Start it, or more of them: a majority has to agree.",
+            )
+    if not replicas:
+        yield wrong("the master has no replica", "Start one: until then the sentinels have nothing to choose.")
 
 
 def object_store() -> Iterator[Finding]:

@@ -3,32 +3,52 @@
 import ipaddress
 import socket
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from contextlib import suppress
+from typing import Any
 
 from django.conf import settings
-from django.db import connection
+from django.db import DatabaseError, connection, connections
 
+from bitloot.core.replica import ALIAS
+from bitloot.core.sentinel import hosts_of, is_sentinel
 from bitloot.ops.doctor.finding import Finding, ok, wrong
 
 
 def wire() -> Iterator[Finding]:
     yield from _database()
+    if settings.DATABASE_REPLICA_URL:
+        yield from _replica()
     if settings.REDIS_URL:
-        parts = urlsplit(settings.REDIS_URL)
-        yield _judge(
-            "Redis", str(parts.hostname), is_sealed=parts.scheme == "rediss", remedy="Begin REDIS_URL with rediss://."
-        )
+        is_sealed = settings.REDIS_URL.startswith("rediss://")
+        for host in hosts_of(settings.REDIS_URL):
+            yield _judge("Redis", host, is_sealed=is_sealed, remedy=_remedy_of_redis())
+
+
+def _remedy_of_redis() -> str:
+    if is_sentinel(settings.REDIS_URL):
+        return "Keep sentinels and servers inside of a private network or tunnel: there is no TLS with sentinel://."
+    return "Begin REDIS_URL with rediss://."
 
 
 def _database() -> Iterator[Finding]:
     if connection.vendor != "postgresql":
         yield ok("the database is a file of this machine")
         return
-    with connection.cursor() as cursor:
+    yield _postgresql("PostgreSQL", connection, "DATABASE_URL")
+
+
+def _replica() -> Iterator[Finding]:
+    # One that is away is another look's finding.
+    with suppress(DatabaseError):
+        yield _postgresql("The replica", connections[ALIAS], "DATABASE_REPLICA_URL")
+
+
+def _postgresql(name: str, server: Any, variable: str) -> Finding:
+    with server.cursor() as cursor:
         cursor.execute("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
         row = cursor.fetchone()
-    remedy = "Add ?sslmode=verify-full&sslrootcert=/path to DATABASE_URL; sslmode=require at least."
-    yield _judge("PostgreSQL", str(connection.settings_dict["HOST"]), is_sealed=bool(row and row[0]), remedy=remedy)
+    remedy = f"Add ?sslmode=verify-full&sslrootcert=/path to {variable}; sslmode=require at least."
+    return _judge(name, str(server.settings_dict["HOST"]), is_sealed=bool(row and row[0]), remedy=remedy)
 
 
 def _judge(name: str, host: str, *, is_sealed: bool, remedy: str) -> Finding:
