@@ -161,7 +161,7 @@ def _row(request: HttpRequest, page: DecisionAdmin, row: Any, back: str) -> dict
 def _customer(page: OrderPage, order: Order) -> dict[str, Any]:
     facts = [
         ("E-mail", copyable(order.email, order.email)),
-        ("Reads", page.fulfillment(order)),
+        ("Their page", page.fulfillment(order)),
         ("Placed", age(order.created_at)),
         ("Payable until", age(order.expires_at) if order.paid_at is None else ""),
         ("Paid", age(order.paid_at) if order.paid_at else ""),

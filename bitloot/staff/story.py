@@ -86,7 +86,7 @@ def _webhooks(around: Around) -> Iterator[Line]:
 def _calls(around: Around) -> Iterator[Line]:
     calls = SupplierCall.objects.filter(reservation__in=around.purchases).order_by("-pk")
     for call in calls[:MAX_INLINES]:
-        answer = "answered" if call.outcome == "ok" else f"{call.outcome}: {call.detail}"
+        answer = "answered" if call.outcome == "ok" else call.detail or call.outcome
         yield Line(call.at, "supplier", f"Call “{call.call}” to the supplier: {answer}")
 
 

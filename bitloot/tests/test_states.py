@@ -7,7 +7,8 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 
 from bitloot.tests.reach import findings, flat, moving, overflow, wears
 from bitloot.tests.test_browser import browser
-from tools.dev.screenshots import WIDTHS, Page, Scene, finished_store, open_page
+from tools.dev.scenes import Page, Scene
+from tools.dev.screenshots import WIDTHS, finished_store, open_page
 from tools.dev.supervise import Store
 
 __all__ = ["browser"]  # a fixture
