@@ -92,7 +92,7 @@ def _calls(around: Around) -> Iterator[Line]:
 
 def _mails(around: Around) -> Iterator[Line]:
     for mail in Email.objects.filter(order=around.order).order_by("-pk")[:MAX_INLINES]:
-        text = f"Mail “{mail.get_kind_display()}” to {mail.to}"
+        text = f"Mail {mail}"
         yield Line(mail.sent_at or mail.created_at, "mail", text, state_badge(mail), link=link(mail, "open"))
 
 
