@@ -99,13 +99,17 @@ class BitLootAdminSite(AdminSite):
         apps = super().get_app_list(request, app_label)
         if app_label is not None:
             return apps
-        left = {entry["model"]._meta.label_lower: entry for app in apps for entry in app["models"]}
+        left = {entry["model"]._meta.label_lower: self._named(entry) for app in apps for entry in app["models"]}
         sections: list[Any] = []
         for section in SECTIONS:
             entries = [left.pop(label) for label in section.models if label in left]
             sections.append(_as_app(section.name, entries))
         sections.append(_as_app("System", list(left.values())))
         return [section for section in sections if section["models"]]
+
+    def _named(self, entry: dict[str, Any]) -> dict[str, Any]:
+        page = self.get_model_admin(entry["model"])
+        return {**entry, "name": page.title} if isinstance(page, BaseAdmin) else entry
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         term = request.GET.get("q", "").strip()
