@@ -122,7 +122,7 @@ chaos: install-dev
 	@$(VENV_PYTHON) -m tools.chaos $(if $(SEED),--seed "$(SEED)") $(if $(filter-out 0,$(QUICK)),--quick)
 
 screenshots: install-dev
-	@$(VENV_PYTHON) -m tools.dev.screenshots
+	@$(VENV_PYTHON) -m tools.dev.screenshots $(if $(ONLY),"$(ONLY)")
 
 nightly: install-dev
 	@HYPOTHESIS_PROFILE=nightly $(VENV_PYTHON) -m tools.dev.test

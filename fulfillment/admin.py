@@ -76,6 +76,7 @@ def purchases_in(status: str) -> QuerySet[Reservation]:
 
 @admin.register(Reservation)
 class ReservationAdmin(DecisionAdmin):
+    list_name = "purchases"
     is_live = counts_statuses = True
     decisions = (services.RUN, services.SEARCH, services.RESUME)
     reasons = (HoldReason,)

@@ -165,6 +165,7 @@ class OrderEventAdmin(ReadOnlyAdmin):
 
 @admin.register(Email)
 class EmailAdmin(DecisionAdmin):
+    list_name = "mails"
     is_live = True
     decisions = (decisions.SEND_AGAIN,)
     list_display = ("name", "to", "state", "order_link", "queued", "sent", "attempts", "error")
@@ -184,7 +185,7 @@ class EmailAdmin(DecisionAdmin):
 
     @admin.display(description="mail", ordering="kind")
     def name(self, mail: Email) -> str:
-        return mail.get_kind_display()
+        return mail.title
 
 
 @admin.register(Alert)
@@ -198,14 +199,14 @@ class AlertAdmin(DecisionAdmin):
             since="opened_at",
         ),
     )
-    list_display = ("name", "about_link", "state", "message", "order_link", "times", "last", "opened")
+    list_display = ("name", "about_link", "state", "what", "order_link", "times", "last", "opened")
     list_filter = ("status", "kind", "last_at")
     search_fields = ("about_pk__icontains",)
     search_ids = ("order_id",)
     linked_by = ("order",)
     list_select_related = ("order",)
     fieldsets = (
-        (None, {"fields": ("kind", "about_link", "message", "what_to_do", "state", "order_link", "times")}),
+        (None, {"fields": ("kind", "about_link", "what", "what_to_do", "state", "order_link", "times")}),
         ("Times", {"fields": ("opened", "last", ("notices", "told_next"), ("closed", "closed_by"))}),
     )
     order_link = link_to("order", "order")
@@ -239,7 +240,11 @@ class AlertAdmin(DecisionAdmin):
         return any(row.about_pk == str(other.pk) for other in others)
 
     def concern(self, alert: Alert) -> str:
-        return alert.message if alert.status == Alert.Status.OPEN else ""
+        return alert.said if alert.status == Alert.Status.OPEN else ""
+
+    @admin.display(description="message")
+    def what(self, alert: Alert) -> str:
+        return alert.said
 
     @admin.display(description="about", ordering="about_pk")
     def about_link(self, alert: Alert) -> str:
@@ -383,7 +388,7 @@ def change_of(event: OrderEvent) -> str:
     """Show a move from status to status; empty for a fact that moved nothing."""
     if not event.to_status:
         return ""
-    start = f"{event.from_status} →" if event.from_status else ""
+    start = f"{event.from_status.replace('_', ' ')} →" if event.from_status else ""
     return format_html("{} {}", start, badge(event.to_status, _tone_of_move(event)))
 
 

@@ -93,6 +93,7 @@ class ReplaysOfRun(_ReplayInline):
 
 @admin.register(WebhookLog)
 class WebhookLogAdmin(DecisionAdmin):
+    list_name = "webhooks"
     is_live = counts_statuses = True
     decisions = (REPLAY,)
     waiting = (

@@ -17,6 +17,7 @@ from bitloot.core.database import what_is_missing
 from bitloot.core.languages import language_of
 from bitloot.core.problems import problem
 from bitloot.core.sentences import Words
+from bitloot.core.stop import AWAY, stop_page
 from bitloot.core.traces import span
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,8 @@ class RequestMiddleware:
         if not (unready or isinstance(err, OperationalError | InterfaceError)):
             return None
         logger.error("the database did not answer: %s", unready or type(err).__name__)
+        if "text/html" in request.headers.get("Accept", ""):
+            return stop_page(AWAY, headers={"Retry-After": "5"})
         return problem(503, "unavailable", BUSY, request=request, retry_after=5)
 
 

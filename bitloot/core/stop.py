@@ -71,6 +71,17 @@ BROKEN = Stop(
     ),
     _TO_THE_SHOP,
 )
+AWAY = Stop(
+    503,
+    _("We will be right back"),
+    (
+        _(
+            "The shop does not answer at the moment. Please try again in a minute: nothing was lost, and what you have"
+            " paid for is safe."
+        ),
+    ),
+    _TO_THE_SHOP,
+)
 
 
 def stop_page(stop: Stop, *, headers: dict[str, str] | None = None) -> HttpResponse:

@@ -9,6 +9,10 @@ from bitloot.staff.sign_in import TooManyTries, attempt, passes_second_factor
 class SignInForm(AdminAuthenticationForm):
     """Name, password and one-time code; each try counts before its password costs anything."""
 
+    error_messages = {
+        **AdminAuthenticationForm.error_messages,
+        "invalid_login": "Name, password and one-time code do not fit together. Each code works once: wait for the next.",
+    }
     code = forms.CharField(
         required=False,
         max_length=20,

@@ -161,7 +161,7 @@ def _row(request: HttpRequest, page: DecisionAdmin, row: Any, back: str) -> dict
 def _customer(page: OrderPage, order: Order) -> dict[str, Any]:
     facts = [
         ("E-mail", copyable(order.email, order.email)),
-        ("Reads", page.fulfillment(order)),
+        ("Their page", page.fulfillment(order)),
         ("Placed", age(order.created_at)),
         ("Payable until", age(order.expires_at) if order.paid_at is None else ""),
         ("Paid", age(order.paid_at) if order.paid_at else ""),
@@ -224,7 +224,7 @@ def _mail_facts(mail: Email) -> list[tuple[str, Any]]:
 
 
 def _alert_facts(alert: Alert) -> list[tuple[str, Any]]:
-    return [("What", alert.message), ("Times", alert.times if alert.times > 1 else "")]
+    return [("What", alert.said), ("Times", alert.times if alert.times > 1 else "")]
 
 
 _NAMES: dict[Any, Any] = {
@@ -232,7 +232,7 @@ _NAMES: dict[Any, Any] = {
     Reservation: lambda purchase: f"{purchase.quantity} x {purchase.item.title}",
     Key: lambda key: str(key.pk)[:8],
     Refund: lambda refund: refund.get_kind_display(),
-    Email: lambda mail: mail.get_kind_display(),
+    Email: lambda mail: mail.title,
     Alert: lambda alert: alert.get_kind_display(),
 }
 _FACTS: dict[Any, Any] = {

@@ -15,6 +15,7 @@ from django.urls import URLPattern, URLResolver, path, reverse
 
 from bitloot.core import logs
 from bitloot.core.admin.base import BaseAdmin
+from bitloot.core.admin.decisions import DecisionAdmin
 from bitloot.core.admin.formatting import NOTHING, link, list_url
 from bitloot.core.admin.panels import Panel
 from bitloot.core.admin.runbook import runbook
@@ -98,7 +99,7 @@ class BitLootAdminSite(AdminSite):
         apps = super().get_app_list(request, app_label)
         if app_label is not None:
             return apps
-        left = {entry["model"]._meta.label_lower: entry for app in apps for entry in app["models"]}
+        left = {entry["model"]._meta.label_lower: self._named(entry) for app in apps for entry in app["models"]}
         sections: list[Any] = []
         for section in SECTIONS:
             entries = [left.pop(label) for label in section.models if label in left]
@@ -106,9 +107,14 @@ class BitLootAdminSite(AdminSite):
         sections.append(_as_app("System", list(left.values())))
         return [section for section in sections if section["models"]]
 
+    def _named(self, entry: dict[str, Any]) -> dict[str, Any]:
+        page = self.get_model_admin(entry["model"])
+        return {**entry, "name": page.title} if isinstance(page, BaseAdmin) else entry
+
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         term = request.GET.get("q", "").strip()
         own = {
+            "title": "Found" if term else self.index_title,
             "term": term,
             "found": self.find(request, term) if term else [],
             # Not beside what was found, which nobody should wait for.
@@ -156,7 +162,7 @@ class BitLootAdminSite(AdminSite):
                 orders |= {order.pk: order for order in page.orders_of(first) if order is not None}
                 url = list_url(page.opts.label_lower, q=term)
                 links = [link(row) for row in first]
-                found.append({"name": page.opts.verbose_name_plural, "links": links, "url": url})
+                found.append({"name": page.title, "links": links, "url": url})
         return {"orders": self._orders(request, list(orders.values())), "places": found}
 
     def _orders(self, request: HttpRequest, orders: list[Any]) -> list[dict[str, Any]]:
@@ -164,7 +170,14 @@ class BitLootAdminSite(AdminSite):
         if not page.has_view_permission(request):
             return []
         rows = page.get_queryset(request).filter(pk__in=[order.pk for order in orders[:FOUND_PER_LIST]])
-        return [{"link": link(row), "order": row, "state": page.state_and_why(row)} for row in rows]  # type: ignore[attr-defined]
+        hits: list[dict[str, Any]] = [
+            {"link": link(row), "order": row, "state": page.state_and_why(row)}  # type: ignore[attr-defined]
+            for row in rows
+        ]
+        if len(hits) == 1 and isinstance(page, DecisionAdmin):
+            back = request.get_full_path()
+            hits[0]["choices"] = page.choices_about(request, hits[0]["order"], back=back, quiet=True)
+        return hits
 
     def _tools(self, request: HttpRequest) -> list[dict[str, str]]:
         pages = [self.get_model_admin(model) for model in apps.get_models() if self.is_registered(model)]

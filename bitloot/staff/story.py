@@ -86,13 +86,13 @@ def _webhooks(around: Around) -> Iterator[Line]:
 def _calls(around: Around) -> Iterator[Line]:
     calls = SupplierCall.objects.filter(reservation__in=around.purchases).order_by("-pk")
     for call in calls[:MAX_INLINES]:
-        answer = "answered" if call.outcome == "ok" else f"{call.outcome}: {call.detail}"
+        answer = "answered" if call.outcome == "ok" else call.detail or call.outcome
         yield Line(call.at, "supplier", f"Call “{call.call}” to the supplier: {answer}")
 
 
 def _mails(around: Around) -> Iterator[Line]:
     for mail in Email.objects.filter(order=around.order).order_by("-pk")[:MAX_INLINES]:
-        text = f"Mail “{mail.get_kind_display()}” to {mail.to}"
+        text = f"Mail {mail}"
         yield Line(mail.sent_at or mail.created_at, "mail", text, state_badge(mail), link=link(mail, "open"))
 
 

@@ -1,5 +1,6 @@
 """What a page is like for people who see it large, small, in other colours, or not at all."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,20 @@ const isOut = (element) => element.getBoundingClientRect().right > WIDTH + 1;
 const found = [...document.querySelectorAll("body *")].filter(isOut);
 return found.map((element) => element.outerHTML.slice(0, 120)).concat(["the page scrolls sideways"]);
 """
+BROKEN_WORDS = """
+const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+const range = document.createRange(), broken = [];
+while (texts.nextNode()) {
+  const { parentElement: owner, data } = texts.currentNode;
+  if (owner.closest("code, pre, select, script, style, .visually-hidden") || !owner.checkVisibility()) continue;
+  for (const { 0: word, index } of data.matchAll(/(?<!\\S)[A-Za-z]{3,16}(?!\\S)/g)) {
+    range.setStart(texts.currentNode, index);
+    range.setEnd(texts.currentNode, index + word.length);
+    if (new Set([...range.getClientRects()].map(({ top }) => Math.round(top))).size > 1) broken.push(word);
+  }
+}
+return broken;
+"""
 # With forced colours a button is told from text by its edge alone, and a bar from nothing by its own or its edge.
 FLAT = """
 const seen = [...document.querySelectorAll("main :is(button, [role=button], progress)")]
@@ -37,15 +52,21 @@ def wears(page: WebDriver, **features: str) -> None:
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": told})
 
 
-def findings(page: WebDriver) -> list[str]:
+def findings(page: WebDriver, *, schemes: Sequence[str] = ("light", "dark")) -> list[str]:
     """Return what axe says about the page as it is now; the dark scheme differs in its colours alone."""
     page.execute_script(AXE)
-    schemes: dict[str, dict[str, Any]] = {"light": {}, "dark": CONTRAST}
+    asked: dict[str, dict[str, Any]] = {"light": {}, "dark": CONTRAST}
     found = []
-    for scheme, options in schemes.items():
+    for scheme in schemes:
+        options = asked[scheme]
         wears(page, prefers_color_scheme=scheme)
         found += [f"{scheme}, {finding}" for finding in page.execute_async_script(FINDINGS, options)]
     return found
+
+
+def broken_words(page: WebDriver) -> list[str]:
+    """Return the plain words that go on in the next line, as in a column that is too narrow for them."""
+    return page.execute_script(BROKEN_WORDS)
 
 
 def flat(page: WebDriver) -> list[str]:

@@ -9,14 +9,21 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import Select
 
+from bitloot.tests.hands import Hands, clicks_documented
 from bitloot.tests.services import Sandbox, own_store
-from bitloot.tests.shopper import Shopper
+from bitloot.tests.shopper import Shopper, bearer
 from bitloot.tests.staff import LISTS
-from bitloot.tests.test_browser import browser, complaints, one, wait  # noqa: F401
+from bitloot.tests.test_browser import a_browser, complaints, one, shown, wait, wait_for_headline
 from tools.dev.supervise import Store
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 PASSWORD = "a-word-for-the-test"
+# May approve, and has the permission for what is approved.
+COLLEAGUE = f"""
+from django.contrib.auth.models import Group, User
+robin = User.objects.create_user("robin", "robin@shop.example", "{PASSWORD}", is_staff=True)
+robin.groups.set(Group.objects.filter(name__in=["operations", "finance"]))
+"""
 ROWS = "#result_list tbody tr"
 
 
@@ -24,17 +31,28 @@ ROWS = "#result_list tbody tr"
 def store(tmp_path_factory) -> Iterator[Store]:
     with own_store(tmp_path_factory.mktemp("store")) as running:
         running.seed("--staff", "staff", "--password", PASSWORD)
+        shell(running, COLLEAGUE)
         yield running
 
 
+@pytest.fixture(scope="module")
+def hands(store, tmp_path_factory) -> Iterator[Hands]:
+    """One browser for all stories: each member of staff signs in once."""
+    with a_browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield Hands(browser, store.url, PASSWORD)
+
+
 @pytest.fixture
-def staff(browser, store) -> WebDriver:  # noqa: F811
-    browser.get(f"{store.url}/admin/")
-    one(browser, "#id_username").send_keys("staff")
-    one(browser, "#id_password").send_keys(PASSWORD)
-    one(browser, "input[type=submit]").click()
-    wait(browser, lambda page: one(page, "h1").text == "What needs attention", "the first page")
-    return browser
+def staff(hands) -> WebDriver:
+    hands.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    hands.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    hands.become("staff")
+    complaints(hands.browser)  # those of the story before are its own
+    return hands.browser
+
+
+def shell(store, script):
+    return store.manage("shell", "--verbosity", "0", "-c", script).strip()
 
 
 def buy(store):
@@ -102,7 +120,7 @@ def test_product_is_imported_by_one_click_and_gets_a_cover(staff, store, tmp_pat
     store.manage("shell", "--verbosity", "0", "-c", free)
     Image.new("RGB", (60, 80), "#204080").save(tmp_path / "cover.png")
     staff.get(f"{store.url}/admin/orders/product/")
-    staff.find_element(By.LINK_TEXT, "IMPORT FROM KINGUIN").click()
+    staff.find_element(By.LINK_TEXT, "Import from Kinguin").click()
     one(staff, "#id_name").send_keys("orchard", Keys.ENTER)
     one(staff, ".rows button").click()
     assert one(staff, "#id_title").get_attribute("value") == "Tiny Orchard Tycoon"
@@ -157,17 +175,7 @@ def test_phone_needs_no_sideways_scrolling(staff, store):
         assert staff.execute_script("return document.documentElement.scrollWidth") <= 390, path
 
 
-def find(page, number):
-    """Type a number into the finder, which "/" leads to; return the address of the first order it shows."""
-    page.find_element(By.TAG_NAME, "body").send_keys("/")
-    assert page.switch_to.active_element.get_attribute("id") == "finder"
-    page.switch_to.active_element.send_keys(Keys.CONTROL, "a")
-    page.switch_to.active_element.send_keys(number, Keys.ENTER)
-    wait(page, lambda now: number[:50] in one(now, "#found-heading").text, f"what is found for {number}")
-    return one(page, ".found .hit a").get_attribute("href")
-
-
-def test_order_is_found_by_each_of_its_numbers(staff, store):
+def test_order_is_found_by_each_of_its_numbers(staff, hands, store):
     order = buy(store)
     buy(store)
     its_page = f"{store.url}/admin/orders/order/{order['id']}/change/"
@@ -175,27 +183,212 @@ def test_order_is_found_by_each_of_its_numbers(staff, store):
     numbers = {part.get_attribute("data-copy") for part in staff.find_elements(By.CSS_SELECTOR, "[data-copy]")}
     assert len(numbers) >= 5  # its id, the e-mail, the pay address, our id of the purchase, the supplier's order
     for number in numbers:
-        assert find(staff, number) == its_page
+        hands.find(number)
+        assert one(staff, ".found .hit a").get_attribute("href") == its_page
+    hands.go_home()
+    hands.find(order["id"])
+    hands.press(f"order {order['id'][:8]}", within=".hit")
+    assert staff.current_url == its_page
+    assert hands.clicks == clicks_documented()["find an order by any of its numbers"]
     assert complaints(staff) == []
 
 
-def test_order_that_waits_is_understood_and_mended_from_the_home_page(staff, store):
+@pytest.fixture
+def held(store):
+    """An order that is paid for, of which the supplier has nothing left."""
     sandbox, shopper = Sandbox(store.sandbox_url), Shopper(store.url)
-    product = next(row for row in sandbox.control("state")["products"] if "Saltmarsh" in row["name"])
     order = shopper.order("saltmarsh-signals")
     payment = shopper.payment(order)
-    sandbox.control(f"products/{product['product_id']}", {"qty": 0, "textQty": 0})
+    stock(sandbox, 0)
     sandbox.pay(payment["payment_id"])
-    staff.get(f"{store.url}/admin/")
-    case = wait(staff, lambda page: one(page, f".case:has(a[href*='{order['id']}'])"), "its case")
+    shopper.wait(lambda: shopper.read(order)["status"] == "held", "the order that waits for stock")
+    yield order
+    stock(sandbox, 9)
+
+
+def stock(sandbox, count):
+    product = next(row for row in sandbox.control("state")["products"] if "Saltmarsh" in row["name"])
+    sandbox.control(f"products/{product['product_id']}", {"qty": count, "textQty": count})
+
+
+def paid(store, mode):
+    shopper = Shopper(store.url)
+    order = shopper.order()
+    Sandbox(store.sandbox_url).pay(shopper.payment(order)["payment_id"], mode)
+    return order
+
+
+def row_of(store, module, model, condition):
+    """Return the id of the newest such row."""
+    found = f"{model}.objects.filter({condition}).order_by('pk').last()"
+    return shell(store, f"from {module} import {model}; row = {found}; print(row.pk)")
+
+
+def decide(hands, choice, reason, **fields):
+    """Say why on the page that a decision leads to, and send it with its own button."""
+    for selector, text in fields.items():
+        hands.type(f"#id_{selector}", text)
+    if reason:
+        hands.type("#id_reason", reason)
+    hands.press(choice, within="#content-main")
+    return hands.told()
+
+
+def open_customers_page(page, store, order, headline):
+    page.get("about:blank")
+    page.get(f"{store.url}/orders/{order['id']}#{order['access_token']}")
+    wait_for_headline(page, headline)
+
+
+def revealed(page):
+    shown(page, "[data-reveal]")[0].click()
+    return wait(page, lambda now: shown(now, ".key-value code"), "the key")[0].text
+
+
+def test_order_that_waits_is_understood_and_mended_from_the_home_page(staff, hands, store, held):
+    sandbox, shopper, order = Sandbox(store.sandbox_url), Shopper(store.url), held
+    hands.go_home()
+    case = one(staff, hands.case_of(order["id"]))
     assert "Out of stock" in case.text
     assert "The money is owed back in" in case.text
-    sandbox.control(f"products/{product['product_id']}", {"qty": 9, "textQty": 9})
-    next(part for part in case.find_elements(By.CSS_SELECTOR, ".choice") if part.text == "Let it continue").click()
-    assert "it is bought as if it were new" in one(staff, ".messagelist").text
+    assert hands.clicks == clicks_documented()["see why an order waits"]
+    stock(sandbox, 9)
+    hands.press("Let it continue", within=hands.case_of(order["id"]))
+    assert "it is bought as if it were new" in hands.told()
     assert staff.current_url == f"{store.url}/admin/"
     shopper.wait_fulfilled(order)
     wait(
         staff, lambda page: not page.find_elements(By.CSS_SELECTOR, f".case a[href*='{order['id']}']"), "an empty list"
     )
     assert complaints(staff) == []
+
+
+def test_key_is_delivered_by_hand(staff, hands, store, held):
+    hands.go_home()
+    hands.press("Deliver by hand", within=hands.case_of(held["id"]))
+    hands.type("textarea[name^=code_]", "HAND-MADE-CODE-0001")
+    assert "the codes are sealed" in decide(hands, "Deliver by hand", "Bought at another shop.")
+    assert hands.clicks == clicks_documented()["deliver by hand"]
+    Shopper(store.url).wait_fulfilled(held)
+    open_customers_page(staff, store, held, "Your key is ready")
+    assert revealed(staff) == "HAND-MADE-CODE-0001"
+    assert complaints(staff) == []
+
+
+def test_underpaid_order_is_accepted(staff, hands, store):
+    order = paid(store, "under")
+    hands.go_home()
+    hands.press("Accept as paid", within=hands.case_of(order["id"]))
+    decide(hands, "Accept as paid", "A good customer, and the rate fell.")
+    assert hands.clicks == clicks_documented()["accept an underpaid order"]
+    Shopper(store.url).wait_fulfilled(order)
+    assert complaints(staff) == []
+
+
+def test_surplus_is_refunded_and_its_coins_are_sent(staff, hands, store):
+    order, shopper = paid(store, "over"), Shopper(store.url)
+    shopper.wait_fulfilled(order)
+    hands.go_home()
+    hands.press("Refund the surplus", within=hands.case_of(order["id"]))
+    decide(hands, "Refund the surplus", "The customer paid too much.")
+    assert hands.clicks == clicks_documented()["decide about a refund"]
+    refund = shopper.read(order)["refunds"][0]
+    address = {"order_id": order["id"], "refund": refund["id"], "address": "bc1q" + "a" * 38, "extra_id": ""}
+    shopper.json("POST", "/api/payments/refund-address", json=address, headers=bearer(order))
+    hands.go_home()
+    hands.press("Mark as sent", within=hands.case_of(order["id"]))
+    decide(hands, "Mark as sent", "", transaction_id="f4184fc596403b9d638783cf57adfe4c")
+    assert hands.clicks == clicks_documented()["record a refund once its address is there"]
+    open_customers_page(staff, store, order, "Your key is ready")
+    sent = wait(staff, lambda page: shown(page, "[data-given=transaction] code"), "the transaction")
+    assert sent[0].text == "f4184fc596403b9d638783cf57adfe4c"
+    assert complaints(staff) == []
+
+
+def test_key_of_a_delivered_order_is_replaced_by_two_people(staff, hands, store):
+    order = buy(store)
+    open_customers_page(staff, store, order, "Your key is ready")
+    old = revealed(staff)
+    hands.go_home()
+    hands.find(order["id"])
+    hands.press(f"order {order['id'][:8]}", within=".hit")
+    hands.press("Replace: buy again", within=".order-cards")
+    told = decide(hands, "Replace: buy again", "The platform says that it was used before.")
+    assert "a second member of staff has to approve it" in told
+    assert hands.clicks == clicks_documented()["ask for another key"]
+    assert "Approve" not in one(staff, ".order-cards").text
+
+    hands.go_home()
+    assert "Approve" not in one(staff, hands.case_of(order["id"])).text  # not by the one who asked
+    hands.become("robin")
+    hands.press("Approve", within=hands.case_of(order["id"]))
+    assert "The platform says that it was used before." in one(staff, "#content-main").text
+    assert "approved and carried out" in decide(hands, "Approve", "")
+    assert hands.clicks == clicks_documented()["approve what a colleague asks for"]
+
+    new = wait(staff, lambda page: replaced(page, store, order, old), "the new key on the customer's page")
+    assert new in [key["serial"] for key in Sandbox(store.sandbox_url).sold()]
+    assert complaints(staff) == []
+
+
+def replaced(page, store, order, old):
+    """Return the key that the customer's page shows, once it is another one."""
+    open_customers_page(page, store, order, "Your key is ready")
+    key = revealed(page)
+    return key if key != old else ""
+
+
+def test_fresh_link_is_mailed_from_the_finder(staff, hands, store):
+    order = buy(store)
+    hands.go_home()
+    hands.find(order["id"][:8])
+    hands.press("Mail a fresh link", within=".hit")
+    assert hands.clicks == clicks_documented()["mail a fresh link"]
+    assert "link" in hands.told()
+    assert one(staff, ".hit a").text == f"order {order['id'][:8]}"
+
+
+def test_what_failed_is_tried_again_from_the_home_page(staff, hands, store):
+    order = buy(store)
+    mail = row_of(store, "orders.models", "Email", f"order='{order['id']}', status='sent'")
+    webhook = row_of(store, "webhooks.models", "WebhookLog", "provider='kinguin', status='processed'")
+    shell(store, f"from orders.models import Email; Email.objects.filter(pk={mail}).update(status='failed')")
+    shell(store, f"""
+from webhooks.models import WebhookLog
+WebhookLog.objects.filter(pk={webhook}).update(status="failed")
+from orders.alerts import raise_alert
+from orders.models import Email
+mail = Email.objects.get(pk={mail})
+raise_alert("mail_failed", mail, "A mail could not be sent.", order=mail.order)
+""")
+    hands.go_home()
+    hands.press("Send again", within=hands.case_of(order["id"]))
+    assert hands.clicks == clicks_documented()["send a failed mail again"]
+    hands.go_home()
+    hands.press("Replay: run the handler again", within=".cases")
+    assert hands.clicks == clicks_documented()["replay a failed webhook"]
+    assert "handed to its handler again" in hands.told()
+    assert complaints(staff) == []
+
+
+def test_least_margin_and_patience_of_a_product_are_set(staff, hands):
+    hands.press("Products", within="nav.lists")
+    hands.press("Ember Drift", within="#result_list")
+    hands.type("#id_min_margin", "0.50")
+    hands.type("#id_stock_wait_hours", "12")
+    hands.press("Save", within="#product_form")
+    assert "was changed successfully" in hands.told()
+    assert hands.clicks == clicks_documented()["set the least margin and the patience of a product"]
+
+
+def test_filter_closes_once_it_is_chosen_and_with_escape(staff, store):
+    staff.get(f"{store.url}/admin/webhooks/webhooklog/")
+    filters = "#changelist-filter details"
+    one(staff, f"{filters} summary").click()
+    assert len(shown(staff, f"{filters}[open]")) == 1
+    staff.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert shown(staff, f"{filters}[open]") == []
+    one(staff, f"{filters} summary").click()
+    one(staff, f"{filters} li:nth-child(2) a").click()
+    wait(staff, lambda page: "status" in page.current_url, "the narrowed list")
+    assert shown(staff, f"{filters}[open]") == []  # it would cover the list

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -41,14 +42,22 @@ def store(tmp_path_factory) -> Iterator[Store]:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[WebDriver]:
+    with a_browser(tmp_path) as driver:
+        yield driver
+
+
+@contextmanager
+def a_browser(profile: Path) -> Iterator[WebDriver]:
     options = Options()
     options.binary_location = str(find_program("chromium", "chromium"))
-    for switch in [*SWITCHES, f"--user-data-dir={tmp_path}"]:
+    for switch in [*SWITCHES, f"--user-data-dir={profile}"]:
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(str(find_program("chromedriver", "chromium-driver"))))
-    yield driver
-    driver.quit()
+    try:
+        yield driver
+    finally:
+        driver.quit()
 
 
 def one(browser: WebDriver, selector: str) -> WebElement:

@@ -236,7 +236,7 @@ def test_finder_leads_to_the_order_whatever_is_typed(boss, number):
     found = page.partition('class="hit"')[2]
     first = re.search(r'href="([^"]*)"', found)
     assert first[1] == page_of(rows.order)
-    assert found.index(page_of(rows.order)) < found.index('class="place"')
+    assert found.index(page_of(rows.order)) < found.index('class="places"')
 
 
 def test_finder_stands_in_the_header_of_every_page(boss):

@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.test import Client
 from django.urls import path
 
-from bitloot.core.stop import BROKEN, FORBIDDEN, FORM_REFUSED, NOT_FOUND, TOO_OFTEN, stop_page
+from bitloot.core.stop import AWAY, BROKEN, FORBIDDEN, FORM_REFUSED, NOT_FOUND, TOO_OFTEN, stop_page
 from bitloot.ops import errors
 from bitloot.shop.pages import PRODUCTS_PER_PAGE
 from orders.access import make_token, open_order
@@ -264,7 +264,7 @@ def test_pages_that_are_only_read_take_no_post(client, path):
     assert client.post(path).status_code == 405
 
 
-@pytest.mark.parametrize("stop", [FORBIDDEN, FORM_REFUSED, NOT_FOUND, TOO_OFTEN, BROKEN])
+@pytest.mark.parametrize("stop", [FORBIDDEN, FORM_REFUSED, NOT_FOUND, TOO_OFTEN, BROKEN, AWAY])
 def test_page_that_stops_needs_neither_request_nor_database(stop, django_assert_num_queries):
     with django_assert_num_queries(0):
         page = stop_page(stop)

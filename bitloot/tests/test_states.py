@@ -5,9 +5,11 @@ from collections.abc import Iterator
 import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 
-from bitloot.tests.reach import findings, flat, moving, overflow, wears
+from bitloot.tests.reach import broken_words, findings, flat, moving, overflow, wears
 from bitloot.tests.test_browser import browser
-from tools.dev.screenshots import WIDTHS, Page, Scene, finished_store, open_page
+from tools.dev.scenes import Page, Scene
+from tools.dev.screenshots import WIDTHS, finished_store, open_page
+from tools.dev.staff_scenes import StaffScene
 from tools.dev.supervise import Store
 
 __all__ = ["browser"]  # a fixture
@@ -22,9 +24,18 @@ def store(tmp_path_factory) -> Iterator[Store]:
         yield running
 
 
-def test_every_state_is_reached_by_everybody_and_jumps_under_nobody(browser, store):
-    pages = list(Scene(store).pages())
-    found = {page.name: [*jumps(browser, store, page), *complaints_about(browser)] for page in pages}
+@pytest.fixture(scope="module")
+def scene(store) -> Scene:
+    return Scene(store)
+
+
+@pytest.fixture(scope="module")
+def states(scene) -> list[Page]:
+    return list(scene.pages())
+
+
+def test_every_state_is_reached_by_everybody_and_jumps_under_nobody(browser, store, states):
+    found = {page.name: [*jumps(browser, store, page), *complaints_about(browser)] for page in states}
     assert {name: said for name, said in found.items() if said} == {}
     assert len(found) > 30
 
@@ -32,9 +43,8 @@ def test_every_state_is_reached_by_everybody_and_jumps_under_nobody(browser, sto
 def jumps(browser: WebDriver, store: Store, page: Page) -> Iterator[str]:
     """Open the page on a phone, then on a desktop, where it stays."""
     wears(browser)
-    for device, (width, height) in WIDTHS.items():
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": device == "phone"}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    for device in WIDTHS:
+        size(browser, device)
         shift = open_page(browser, store.url, page)
         if shift > MOST_SHIFT:
             yield f"jumps by {shift:.3f} on a {device}"
@@ -46,3 +56,30 @@ def complaints_about(browser: WebDriver) -> Iterator[str]:
     yield from (f"flat in forced colours: {element}" for element in flat(browser))
     yield from (f"at 320 px: {element}" for element in overflow(browser))
     yield from (f"with large text: {element}" for element in overflow(browser, width=390, zoom=2))
+
+
+@pytest.mark.usefixtures("states")
+def test_staff_find_every_page_of_theirs_without_fault_on_phone_and_desktop(browser, store, scene):
+    found = {}
+    for page in StaffScene(scene, browser).pages():
+        wears(browser)
+        size(browser, "desktop")
+        open_page(browser, store.url, page)
+        found[page.name] = [*complaints_of_staff(browser)]
+    assert {name: said for name, said in found.items() if said} == {}
+    assert len(found) > 100
+
+
+def complaints_of_staff(browser: WebDriver) -> Iterator[str]:
+    yield from findings(browser)
+    size(browser, "phone")
+    wears(browser)
+    yield from (f"on a phone: {finding}" for finding in findings(browser, schemes=("light",)))
+    yield from (f"on a phone, broken: {word}" for word in broken_words(browser))
+    yield from (f"on a phone: {element}" for element in overflow(browser, width=WIDTHS["phone"][0]))
+
+
+def size(browser: WebDriver, device: str) -> None:
+    width, height = WIDTHS[device]
+    told = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": device == "phone"}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", told)

@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 from django.apps import apps
@@ -12,6 +13,9 @@ from bitloot.core.choices import StatusChoices, Tone
 from bitloot.core.queue import QueueManager, QueueRow
 from orders.choices import AlertKind
 from orders.models.order import Order
+
+# A reason as rows hold it: "[out_of_stock] …", "… needs attention: partially_paid. …".
+_CODE = re.compile(r"^\[\w+\] |(?<=needs attention: )[a-z_]+\. ")
 
 
 class Alert(models.Model):
@@ -51,6 +55,11 @@ class Alert(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()}: {self.about}"
+
+    @property
+    def said(self) -> str:
+        """Return the message for people, without the reason's code that tells alerts of one row apart."""
+        return _CODE.sub("", self.message)
 
     @property
     def about(self) -> str:

@@ -98,7 +98,11 @@ class Email(QueueRow):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} to {self.to}"
+        return f"“{self.title}” to {self.to}"
+
+    @property
+    def title(self) -> str:
+        return self.get_kind_display().capitalize()
 
     @property
     def is_overtaken(self) -> bool:

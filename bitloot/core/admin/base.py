@@ -82,6 +82,7 @@ class BaseAdmin(admin.ModelAdmin):
     search_ids: tuple[str, ...] = ()  # UUIDs: found whole, without dashes, or by their first six characters
     search_numbers: tuple[str, ...] = ()
     linked_by: tuple[str, ...] = ()  # what other pages' links may filter by, beside list_filter
+    list_name = ""  # what the header calls the list, where that is not the plural of its rows
     counts_statuses = False
     is_live = False
     in_finder = True
@@ -211,7 +212,7 @@ class BaseAdmin(admin.ModelAdmin):
         if request.method == "POST":
             self._check_ids(request.POST.getlist(ACTION_CHECKBOX_NAME))
         own = {
-            "title": capfirst(self.opts.verbose_name_plural),
+            "title": self.title,
             "status_counts": self._status_counts() if self.counts_statuses and request.method == "GET" else [],
             "is_live": self.is_live,
         }
@@ -242,7 +243,18 @@ class BaseAdmin(admin.ModelAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        return super().change_view(request, object_id, form_url, {"is_live": self.is_live, **(extra_context or {})})
+        own = {"is_live": self.is_live, "list_name": self.title}
+        return super().change_view(request, object_id, form_url, {**own, **(extra_context or {})})
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        own = {"title": f"New {self.opts.verbose_name}", "list_name": self.title, **(extra_context or {})}
+        return super().add_view(request, form_url, own)
+
+    @property
+    def title(self) -> str:
+        return capfirst(self.list_name or self.opts.verbose_name_plural)
 
     def named(self, row: Any) -> str:
         """Return what messages call the row."""

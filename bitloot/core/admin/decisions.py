@@ -154,6 +154,7 @@ class DecisionAdmin(ReadOnlyAdmin):
             **self.admin_site.each_context(request),
             "title": decision.label,
             "opts": self.opts,
+            "list_name": self.title,
             "row": row,
             "row_name": self.named(row),
             "decision": decision,

@@ -49,6 +49,15 @@ def test_a_database_that_is_away_is_503(error):
     assert b"CANARY" not in response.content
 
 
+def test_people_get_a_page_while_the_database_is_away(settings):
+    settings.ROOT_URLCONF = "bitloot.urls"
+    request = factory.get("/", HTTP_ACCEPT="text/html,application/xhtml+xml")
+    page = RequestMiddleware(lambda _: HttpResponse()).process_exception(request, OperationalError("CANARY"))
+    assert [page.status_code, page["Retry-After"]] == [503, "5"]
+    assert b"<h1>We will be right back</h1>" in page.content
+    assert b"CANARY" not in page.content
+
+
 def test_another_exception_is_none_of_its_business():
     assert RequestMiddleware(lambda _: HttpResponse()).process_exception(factory.get("/"), ValueError()) is None
 

@@ -8,7 +8,10 @@ from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import capfirst
 
+from bitloot.core.admin.formatting import short
+
 register = template.Library()
+register.filter(short)
 
 
 @register.filter

@@ -21,7 +21,7 @@ def sparkline(values: Sequence[Value], label: str) -> SafeString:
     step = (WIDTH - 2 * EDGE) / max(len(values) - 1, 1)
     drawn = [(EDGE + number * step, _height(value, least, most)) for number, value in known]
     if len(drawn) == 1:
-        drawn = [(drawn[0][0] - 1, drawn[0][1]), (drawn[0][0] + 1, drawn[0][1])]  # a line of one point is nothing
+        drawn = [(EDGE, drawn[0][1]), (WIDTH - EDGE, drawn[0][1])]  # one point is no line: all there is was this
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in drawn)
     words = f"{label}: {_words([value for _, value in known])}"
     return format_html(

@@ -1,4 +1,4 @@
-// On every staff page: "/" leads to the finder, and the button beside an id copies all of it.
+// On every staff page: "/" leads to the finder, the button beside an id copies all of it, and an open filter closes.
 
 const finder = document.getElementById("finder");
 
@@ -25,5 +25,19 @@ document.addEventListener("click", async (event) => {
   } catch {
     // Without permission, or over plain HTTP: what stands beside the button is selected, to be copied by hand.
     document.getSelection().selectAllChildren(button.previousElementSibling);
+  }
+});
+
+const filters = () => document.querySelectorAll("#changelist-filter details[open]");
+
+document.addEventListener("click", (event) => {
+  for (const filter of filters()) if (!filter.contains(event.target)) filter.open = false;
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const filter of filters()) {
+    filter.open = false;
+    filter.querySelector("summary").focus();
   }
 });
