@@ -75,7 +75,7 @@ class Migration(migrations.Migration):
                 ('finished_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('read_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('shown_at', models.DateTimeField(blank=True, editable=False, help_text='When its customer last had the page open, to a minute or so.', null=True)),
-                ('coins_seen_at', models.DateTimeField(blank=True, editable=False, help_text="When coins were first seen: in time, if before the quote's end.", null=True)),
+                ('coins_seen_at', models.DateTimeField(blank=True, editable=False, help_text="When the last of the coins were first seen: in time, if before the quote's end.", null=True)),
                 ('unread_since', models.DateTimeField(blank=True, editable=False, help_text='Since when the provider gives no usable answer about it.', null=True)),
                 ('order', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='payments', to='orders.order')),
             ],
