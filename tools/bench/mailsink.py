@@ -38,9 +38,9 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[int]:
-    """Take mails on a free port of loopback for the block, without TLS and login; yields the port."""
-    with _Server(("127.0.0.1", 0), _Dialogue) as server:
+def listening(address: str = "127.0.0.1") -> Iterator[int]:
+    """Take mails on a free port for the block, without TLS and login; yields the port."""
+    with _Server((address, 0), _Dialogue) as server:
         threading.Thread(target=server.serve_forever, name="mailsink", daemon=True).start()
         try:
             yield int(server.server_address[1])

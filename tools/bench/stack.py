@@ -29,23 +29,35 @@ PRODUCTION = {
     "KINGUIN_CALLS_PER_SECOND": "1000",
 }
 
+_PASSWORD = secrets.token_urlsafe(16)
+_ANYWHERE = "0.0.0.0"  # noqa: S104 - for the other host, while it is measured
+_REACHED = ("--bind", _ANYWHERE, "--requirepass", _PASSWORD)
+
 
 class Stack:
     """All of BitLoot on loopback: `web` and `sandbox` run all the time, worker and beat when they are wanted."""
 
-    def __init__(self, folder: Path, services: ExitStack, *, web_workers: int, web_threads: int, tcp: bool) -> None:
-        self.postgres = services.enter_context(Postgres(settings=("synchronous_commit=on", "max_connections=100")))
-        self.redis = services.enter_context(Redis())
+    def __init__(
+        self, folder: Path, services: ExitStack, *, web_workers: int, web_threads: int, tcp: bool, everywhere: bool
+    ) -> None:
+        reached = ("listen_addresses=*", f"hba_file={_anybody(folder)}") if everywhere else ()
+        self.postgres = services.enter_context(
+            Postgres(settings=("synchronous_commit=on", "max_connections=100", *reached))
+        )
+        # A Redis that other hosts reach has to have a password.
+        self.redis = services.enter_context(Redis(options=_REACHED if everywhere else ()))
         port, sandbox_port = free_port(), free_port()
         database = self.postgres.url if tcp else self.postgres.socket_url
-        overrides = {"DATABASE_URL": database, "REDIS_URL": self.redis.url, **PRODUCTION}
-        overrides["EMAIL_URL"] = f"smtp://127.0.0.1:{services.enter_context(mailsink.listening())}"
+        redis = self.redis.url.replace("//", f"//:{_PASSWORD}@") if everywhere else self.redis.url
+        overrides = {"DATABASE_URL": database, "REDIS_URL": redis, **PRODUCTION}
+        address = _ANYWHERE if everywhere else "127.0.0.1"
+        overrides["EMAIL_URL"] = f"smtp://127.0.0.1:{services.enter_context(mailsink.listening(address))}"
         self.store = Store(folder, port=port, sandbox_port=sandbox_port, **overrides)
         self.port, self.host = port, f"127.0.0.1:{port}"
         self.parts = self.store.parts
         self.parts["web"].command = web_command(port, workers=web_workers, threads=web_threads)
         self.settings = _read_env(folder / "dev.env") | self.store.env
-        self.parts["sandbox"] = self._sandbox(folder, sandbox_port)
+        self.parts["sandbox"] = self._sandbox(folder, sandbox_port, address)
         services.callback(self.store.stop)
 
     def start(self) -> None:
@@ -104,15 +116,23 @@ class Stack:
     def _worker_answers(self) -> bool:
         return "ready." in self.parts["worker"].tail(200) or self.sells_for_coins()
 
-    def _sandbox(self, folder: Path, port: int) -> Process:
+    def _sandbox(self, folder: Path, port: int, address: str) -> Process:
         names = ("kinguin_api_key", "kinguin_client_id", "kinguin_client_secret", "kinguin_webhook_secret")
         names += ("nowpayments_api_key", "nowpayments_ipn_secret")
         config = {name: self.settings[name.upper()] for name in names}
-        config |= {"port": port, "db": str(folder / "sandbox.sqlite3"), "store_url": self.store.url}
+        config |= {"host": address, "port": port, "db": str(folder / "sandbox.sqlite3"), "store_url": self.store.url}
         config |= {"deliver_after_ms": 0, "step_ms": 0}
         environment = self.store.env | {"BITLOOT_SANDBOX_CONFIG": json.dumps(config)}
         command = [sys.executable, "-m", "sandbox"]
         return Process("sandbox", command, env=environment, log=folder / "logs" / "sandbox.log")
+
+
+def _anybody(folder: Path) -> Path:
+    """Return a file that lets everybody into PostgreSQL: it is gone when the measurement ends."""
+    rules = folder / "pg_hba.conf"
+    rules.write_text("local all all trust\nhost all all 0.0.0.0/0 trust\n")
+    folder.chmod(0o755)  # PostgreSQL runs as another user
+    return rules
 
 
 def _pin(pid: int) -> None:
@@ -122,11 +142,17 @@ def _pin(pid: int) -> None:
 
 
 @contextlib.contextmanager
-def running_stack(*, web_workers: int, web_threads: int, tcp: bool = False) -> Iterator[Stack]:
-    """Start everything on free ports, in a folder of its own; nothing is left afterwards."""
+def running_stack(
+    *, web_workers: int, web_threads: int, tcp: bool = False, everywhere: bool = False
+) -> Iterator[Stack]:
+    """Start everything on free ports, in a folder of its own; nothing is left afterwards.
+
+    `everywhere`: what a worker needs is reached from other hosts as well.
+    """
     with ExitStack() as services:
         folder = Path(services.enter_context(tempfile.TemporaryDirectory(prefix="bitloot-bench-")))
-        stack = Stack(folder, services, web_workers=web_workers, web_threads=web_threads, tcp=tcp)
+        workers = {"web_workers": web_workers, "web_threads": web_threads}
+        stack = Stack(folder, services, **workers, tcp=tcp, everywhere=everywhere)
         stack.start()
         yield stack
 
