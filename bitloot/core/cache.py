@@ -1,6 +1,7 @@
 import json
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Self, TypeVar
 
 from django.core.cache.backends.redis import RedisCache
@@ -63,8 +64,12 @@ class ForgivingRedisCache(RedisCache):
     def run(self, script: str, key: str, *arguments: float) -> int | None:
         """Run a Lua script over this key, in one atomic step. Return None while Redis is away."""
         place = self.make_and_validate_key(key)
-        client: Any = self._cache.get_client(write=True)
-        return self._try(lambda: int(client.eval(script, 1, place, *arguments)), None)
+        return self._try(lambda: int(self._server.eval(script, 1, place, *arguments)), None)
+
+    @cached_property
+    def _server(self) -> Any:
+        # Kept: Django makes one for each call, which took two thirds of its CPU (78 µs instead of 25).
+        return self._cache.get_client(write=True)
 
     def _try(self, call: Callable[[], T], fallback: T) -> T:
         if time.monotonic() < self._away_until:
