@@ -1,13 +1,15 @@
 """What is for sale, as the shop window and `/api/products` are asked for it: the same form reads both."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
+from django.core.cache import caches
 from django.core.exceptions import ValidationError
 from django.db.models import Count, QuerySet
 from django.utils.translation import gettext_lazy as _
@@ -15,6 +17,9 @@ from django.utils.translation import gettext_lazy as _
 from bitloot.shop.search import search
 from fulfillment.availability import sold_out
 from orders.models import Product
+
+# How old a list may be: prices are read again when an order is placed.
+KEPT_SECONDS = 5
 
 ORDERINGS = {
     "title": ("title", "id"),
@@ -42,6 +47,16 @@ def read(ids: Iterable[Any]) -> list[Product]:
     ids = list(ids)
     rows = for_sale().in_bulk(ids)
     return [rows[pk] for pk in ids if pk in rows]
+
+
+def kept_page(name: str, make: Callable[[], bytes]) -> bytes:
+    """Return what was made under this name a few seconds ago, or make it."""
+    key = sha256(name.encode()).hexdigest()
+    body: bytes | None = caches["pages"].get(key)
+    if body is None:
+        body = make()
+        caches["pages"].set(key, body, KEPT_SECONDS)
+    return body
 
 
 @dataclass(frozen=True)

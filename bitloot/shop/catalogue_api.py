@@ -1,10 +1,8 @@
 """What is for sale, over REST. The same for everybody, so each process keeps an answer for a few seconds."""
 
 from collections.abc import Callable
-from hashlib import sha256
 from typing import Any
 
-from django.core.cache import caches
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -15,11 +13,8 @@ from rest_framework.request import Request
 
 from bitloot.core.api import Pages, public_answer
 from bitloot.core.clients import Scope
-from bitloot.shop.catalogue import ORDERINGS, ProductFilter, for_sale, read
+from bitloot.shop.catalogue import KEPT_SECONDS, ORDERINGS, ProductFilter, for_sale, kept_page, read
 from bitloot.shop.serializers import ProductSerializer
-
-# How old an answer may be: prices are read again when an order is placed.
-KEPT_SECONDS = 5
 
 _TYPES: dict[str, Any] = {"min_price": float, "max_price": float, "in_stock": bool}
 _PARAMETERS = [
@@ -65,9 +60,5 @@ class ProductRead(GenericAPIView):
 
 def _kept(request: Request, make: Callable[[], Any]) -> HttpResponse:
     # The address with its host, which the links to other pages and to pictures repeat, and with every parameter.
-    key = sha256(request.build_absolute_uri().encode()).hexdigest()
-    body: bytes | None = caches["pages"].get(key)
-    if body is None:
-        body = JSONRenderer().render(make())
-        caches["pages"].set(key, body, KEPT_SECONDS)
+    body = kept_page(request.build_absolute_uri(), lambda: JSONRenderer().render(make()))
     return public_answer(request, body, seconds=KEPT_SECONDS)

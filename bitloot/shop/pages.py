@@ -15,7 +15,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods, require_safe
 
-from bitloot.shop.catalogue import ProductFilter, for_sale, read
+from bitloot.core.languages import PARAMETER
+from bitloot.shop.catalogue import ProductFilter, for_sale, kept_page, read
 from bitloot.shop.crawlers import preview, structured
 from bitloot.shop.forms import CheckoutForm
 from bitloot.shop.sale import quantities, why_not_sold
@@ -32,14 +33,23 @@ from orders.services import Line, place_order
 from payments.coins import least_price
 
 PRODUCTS_PER_PAGE = 48
+_SAME_FOR_ALL = {"page", PARAMETER}
 
 
 @require_safe
 def shop_window(request: HttpRequest) -> HttpResponse:
+    if request.GET.keys() <= _SAME_FOR_ALL:
+        # What everybody sees first is made once in a few seconds by each process, as the API's list is.
+        name = f"{get_language()} {request.get_full_path()}"
+        return HttpResponse(kept_page(name, lambda: _window(request, ProductFilter(request.GET)).content))
     asked = ProductFilter(request.GET)
     # To look for something costs more the more there is.
     if asked.asked and (refusal := too_often(request, "read")):
         return refusal
+    return _window(request, asked)
+
+
+def _window(request: HttpRequest, asked: ProductFilter) -> HttpResponse:
     pages = Paginator(asked.products().values_list("pk", flat=True), PRODUCTS_PER_PAGE)
     pages.count = asked.counts.total
     # A number that is too high or none at all: somebody's old link. It leads to a page that is there.

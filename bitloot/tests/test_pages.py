@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 from django.conf import settings
+from django.core.cache import caches
 from django.core.exceptions import PermissionDenied
 from django.test import Client
 from django.urls import path
@@ -73,8 +74,26 @@ def test_shop_window_asks_as_often_for_three_products_as_for_one(client, django_
     for slugs in ("a", "bc"):
         for slug in slugs:
             make_product(slug)
+        caches["pages"].clear()
         with django_assert_num_queries(4):
             client.get(f"/{asked}")
+
+
+def test_shop_window_is_kept_for_everybody_for_seconds_in_each_language(client, django_assert_num_queries):
+    first = client.get("/")
+    make_product("late", title="A late one")
+    with django_assert_num_queries(0):
+        again = client.get("/")
+    assert (again.content, again.headers["Vary"]) == (first.content, first.headers["Vary"])
+    german = client.get("/", headers={"Accept-Language": "de"})
+    for fresh in (german, client.get("/?page=1"), client.get("/?q=late"), client.get("/?ordering=price")):
+        assert "A late one" in fresh.content.decode()
+    make_product("later", title="A later one")
+    assert "A later one" not in client.get("/?page=1").content.decode()
+    for fresh in (client.get("/?q=late"), client.get("/?ordering=price")):
+        assert "A later one" in fresh.content.decode()
+    caches["pages"].clear()  # as after five seconds
+    assert "A later one" in client.get("/").content.decode()
 
 
 def test_shop_window_comes_in_pages(client):

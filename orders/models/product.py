@@ -63,6 +63,8 @@ class Product(models.Model):
         indexes = [
             # Each product.update of the supplier's is looked up by it.
             models.Index(fields=["supplier_product_id"], name="product_by_supplier_id"),
+            # The shop window, in its usual order.
+            models.Index(fields=["title", "id"], name="product_by_title", condition=Q(is_active=True)),
             # Whether a cover that is asked for is one of ours.
             models.Index(fields=["picture"], name="product_by_picture"),
         ]
