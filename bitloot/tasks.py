@@ -4,6 +4,7 @@ from bitloot.accounting import stuck
 from bitloot.evidence import terms
 from bitloot.ops import retention, rights
 from bitloot.ops.doctor import alarms
+from bitloot.staff import today
 from storage.models import KeyAccess
 
 
@@ -16,7 +17,11 @@ def prune() -> dict[str, int]:
 
 @shared_task(name="bitloot.watch")
 def look_around() -> None:
-    """Notice stuck orders, and what ends with time: the certificate, the backups' freshness, the room on the disk."""
+    """Notice stuck orders, and what ends with time: the certificate, the backups' freshness, the room on the disk.
+
+    And read ahead what staff look at.
+    """
     stuck.look()
     alarms.look()
     terms.keep_texts()  # those that somebody changed past the admin
+    today.renew_closed_days()

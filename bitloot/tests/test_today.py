@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from bitloot.staff.machines import runway
 from bitloot.staff.templatetags.charts import sparkline, stacked_bar
+from bitloot.staff.today import renew_closed_days
 from bitloot.tests.staff import make_rows, make_staff
 from fulfillment.models import Reservation, SupplierCall, SupplierGate
 from orders.models import Order
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _nothing_kept():
     caches["local"].clear()
+    caches["default"].clear()
 
 
 @pytest.fixture
@@ -112,6 +114,73 @@ def test_numbers_are_kept_for_seconds(boss):
     assert [query["sql"] for query in queries if "orders_refund" in query["sql"] and "SUM" in query["sql"]] == []
     caches["local"].clear()
     assert values(panel(boss, "Today"))["Orders"] == "1"
+
+
+def in_days(*ages):
+    """Orders that were delivered at a cost of 4, this many days ago."""
+    for age in ages:
+        order = make_paid_order()
+        deliver(order, seconds=10)
+        moment = Now() - timedelta(days=age)
+        Order.objects.filter(pk=order.pk).update(created_at=moment)
+        Reservation.objects.filter(item__order=order).update(created_at=moment, cost=Decimal("4.00"))
+        Refund.objects.create(order=order, amount=1, currency="btc", worth=Decimal("2.50"))
+        Refund.objects.filter(order=order).update(created_at=moment)
+
+
+def lines_of_month(client):
+    caches["local"].clear()
+    return {
+        figure.name: (figure.value, list(figure.line)) for figure in panel(client, "Today", period="30d")["figures"]
+    }
+
+
+def asked_about(queries, days):
+    """How many statements read so far back that they add up that many days."""
+    since = timezone.now() - timedelta(days=days)
+    sums = [query["sql"] for query in queries if "SUM(" in query["sql"] and "orders_order" in query["sql"]]
+    return sum(f"{since:%Y-%m-%d}" in sql for sql in sums)
+
+
+def test_days_of_a_month_that_are_kept_say_what_reading_them_said(boss):
+    in_days(0, 1, 2, 2, 29)
+    with CaptureQueriesContext(connection) as first:
+        read = lines_of_month(boss)
+    with CaptureQueriesContext(connection) as second:
+        assert lines_of_month(boss) == read
+    assert (asked_about(first, 29) > 0, asked_about(second, 29)) == (True, 0)
+    assert read["Orders"] == ("5", [1] + [0] * 26 + [2, 1, 1])
+    assert read["Cost"][0] == "20.00 EUR"
+    assert read["Refunds"][0] == "12.50 EUR"
+
+
+def test_the_present_day_is_read_with_each_look_and_earlier_ones_after_a_while(boss):
+    in_days(0, 1, 2)
+    lines_of_month(boss)
+    in_days(0, 1, 2)
+    assert lines_of_month(boss)["Orders"][1][-3:] == [1, 1, 2]
+    yesterday = timezone.now() - timedelta(days=1)
+    caches["default"].delete(f"staff.day.{yesterday:%Y-%m-%d}")  # its quarter of an hour is over
+    assert lines_of_month(boss)["Orders"][1][-3:] == [1, 2, 2]
+
+
+def test_yesterday_is_kept_for_a_shorter_time_than_older_days(boss, monkeypatch):
+    kept = {}
+    monkeypatch.setattr(caches["default"], "set", lambda key, value, seconds: kept.update({key: seconds}))
+    lines_of_month(boss)
+    days = sorted(key for key in kept if key.startswith("staff.day."))
+    assert [kept[day] for day in days] == [6 * 3600] * 28 + [900]
+
+
+def test_beat_reads_the_days_before_they_are_forgotten(boss):
+    in_days(2)
+    lines_of_month(boss)
+    in_days(2)
+    renew_closed_days()
+    assert lines_of_month(boss)["Orders"][0] == "2"
+    in_days(2)
+    renew_closed_days()  # not again for three hours
+    assert lines_of_month(boss)["Orders"][0] == "2"
 
 
 def test_numbers_need_the_permission_to_see_orders(client):
