@@ -1,7 +1,8 @@
 from celery import shared_task
+from django.utils import timezone
 
 from bitloot.accounting import stuck
-from bitloot.ops import retention, rights, watch
+from bitloot.ops import partitions, retention, rights, watch
 from storage.models import KeyAccess
 
 
@@ -9,7 +10,10 @@ from storage.models import KeyAccess
 def prune() -> dict[str, int]:
     """Forget what nobody needs any more: bodies of webhooks, addresses of unpaid orders, old mails."""
     # Under the small role the bodies and openings are evidence; a process of the owner's runs `manage.py prune`.
-    return retention.prune_all() if rights.is_given("DELETE", KeyAccess) else {}
+    if not rights.is_given("DELETE", KeyAccess):
+        return {}
+    partitions.prepare_months(timezone.now().date())
+    return retention.prune_all()
 
 
 @shared_task(name="bitloot.watch")

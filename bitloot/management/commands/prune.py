@@ -1,15 +1,18 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from django.utils import timezone
+
 from bitloot.management.operator import OperatorCommand, UsageError
+from bitloot.ops import partitions
 from bitloot.ops.retention import BATCH, RULES, Rule, prune
 
 
 class Command(OperatorCommand):
     help = (
         "Forget what its retention has ended for: bodies of webhooks, e-mail addresses of orders that nobody paid,"
-        " mails, openings of keys, sessions. The rows of the books stay. Every six hours the worker does"
-        " the same, if its database role may."
+        " mails, openings of keys, sessions. The rows of the books stay. Makes the coming months of a timeline that"
+        " `partition_tables` has partitioned. Every six hours the worker does the same, if its database role may."
         " It may be interrupted and run again at any time."
     )
     has_json = has_dry_run = True
@@ -23,13 +26,16 @@ class Command(OperatorCommand):
             raise UsageError("--batch has to be at least 1.")
         rules = [rule for rule in RULES if only in (None, rule.name)]
         counted = {rule: rule.rows().count() if dry_run else self._prune(rule, batch) for rule in rules}
+        months = [] if only or dry_run else partitions.prepare_months(timezone.now().date())
         if options["json"]:
             rows = {rule.name: {"days": rule.days, "rows": count} for rule, count in counted.items()}
-            self.write_json({"dry_run": dry_run, "pruned": rows})
+            self.write_json({"dry_run": dry_run, "pruned": rows, "partitions": months})
             return
         for rule, count in counted.items():
             after = f", after {rule.days} days" if rule.setting else ""
             self.stdout.write(f"{'Due' if dry_run else 'Forgotten'}: {count} {rule.what}{after}.")
+        for name in months:
+            self.stdout.write(f"Made the partition {name}.")
 
     def _prune(self, rule: Rule, batch: int) -> int:
         done = 0
