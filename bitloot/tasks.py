@@ -1,8 +1,9 @@
 from celery import shared_task
+from django.utils import timezone
 
 from bitloot.accounting import stuck
 from bitloot.evidence import terms
-from bitloot.ops import retention, rights
+from bitloot.ops import partitions, retention, rights
 from bitloot.ops.doctor import alarms
 from bitloot.staff import today
 from storage.models import KeyAccess
@@ -12,7 +13,10 @@ from storage.models import KeyAccess
 def prune() -> dict[str, int]:
     """Forget what nobody needs any more: bodies of webhooks, addresses of unpaid orders, old mails, old covers."""
     # Under the small role the bodies and openings are evidence; a process of the owner's runs `manage.py prune`.
-    return retention.prune_all(of_owner=rights.is_given("DELETE", KeyAccess))
+    is_owner = rights.is_given("DELETE", KeyAccess)
+    if is_owner:
+        partitions.prepare_months(timezone.now().date())
+    return retention.prune_all(of_owner=is_owner)
 
 
 @shared_task(name="bitloot.watch")

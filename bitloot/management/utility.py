@@ -19,7 +19,8 @@ GROUPS = {
         "init_env", "generate_encryption_key", "rotate_keys", "rewrap_keys", "cleanup_expired_keys", "setup_bucket",
     ),
     "Accounts and development": (
-        "createstaff", "create_api_key", "end_api_key", "grant_rights", "staff_device", "seed", "seed_large",
+        "createstaff", "create_api_key", "end_api_key", "grant_rights", "partition_tables", "staff_device", "seed",
+        "seed_large",
     ),
     "Backups": ("backup", "restore"),
     "Personal data": ("prune", "export_customer", "erase_customer"),

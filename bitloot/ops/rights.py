@@ -134,6 +134,18 @@ def _statements(role: str) -> Iterator[sql.Composed]:
     yield _sql("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}", role=role)
     for right in rights():
         yield _sql("GRANT {actions} ON {table} TO {role}", role=role, actions=_actions(right), table=right.table)
+    for table in _partitions():
+        yield _sql("GRANT SELECT ON {table} TO {role}", role=role, table=table)
+
+
+def _partitions() -> list[str]:
+    """Return the parts of partitioned tables: rows come and go through the whole, and a backup reads each part."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT relname FROM pg_class"
+            " WHERE relispartition AND relkind = 'r' AND relnamespace = 'public'::regnamespace"
+        )
+        return [name for (name,) in cursor.fetchall()]
 
 
 def _actions(right: Right) -> sql.Composable:

@@ -353,14 +353,17 @@ def test_what_failed_is_tried_again_from_the_home_page(staff, hands, store):
     mail = row_of(store, "orders.models", "Email", f"order='{order['id']}', status='sent'")
     webhook = row_of(store, "webhooks.models", "WebhookLog", "provider='kinguin', status='processed'")
     shell(store, f"from orders.models import Email; Email.objects.filter(pk={mail}).update(status='failed')")
-    shell(store, f"""
+    shell(
+        store,
+        f"""
 from webhooks.models import WebhookLog
 WebhookLog.objects.filter(pk={webhook}).update(status="failed")
 from orders.alerts import raise_alert
 from orders.models import Email
 mail = Email.objects.get(pk={mail})
 raise_alert("mail_failed", mail, "A mail could not be sent.", order=mail.order)
-""")
+""",
+    )
     hands.go_home()
     hands.press("Send again", within=hands.case_of(order["id"]))
     assert hands.clicks == clicks_documented()["send a failed mail again"]

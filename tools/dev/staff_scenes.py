@@ -140,7 +140,9 @@ class StaffScene:
     def _webhooks(self) -> Iterator[Page]:
         yield _page("webhooks-filtered", "/admin/webhooks/webhooklog/?provider__exact=kinguin")
         yield _page("webhooks-nothing", "/admin/webhooks/webhooklog/?q=nothing-has-this")
-        yield _page("webhooks-filter-open", "/admin/webhooks/webhooklog/", act=_OPEN_FILTER, until="#changelist-filter li")
+        yield _page(
+            "webhooks-filter-open", "/admin/webhooks/webhooklog/", act=_OPEN_FILTER, until="#changelist-filter li"
+        )
         yield _page("webhooks-ticked", "/admin/webhooks/webhooklog/", act=_TICK, until=".actions")
         yield _page("replay", "/admin/webhooks/webhooklog/")
         self.browser.get(f"{self.store.url}/admin/webhooks/webhooklog/?provider__exact=kinguin")
@@ -187,7 +189,9 @@ class StaffScene:
                 yield _page(f"row-{name}", row)
 
     def _link(self, selector: str) -> str:
-        found = self.browser.execute_script("return document.querySelector(arguments[0])?.getAttribute('href')", selector)
+        found = self.browser.execute_script(
+            "return document.querySelector(arguments[0])?.getAttribute('href')", selector
+        )
         if not found or found.startswith("/"):
             return str(found or "")
         path = self.browser.execute_script("return location.pathname")

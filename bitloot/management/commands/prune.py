@@ -2,16 +2,19 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import CommandError
+from django.utils import timezone
 
 from bitloot.management.operator import OperatorCommand, UsageError
+from bitloot.ops import partitions
 from bitloot.ops.retention import BATCH, RULES, Covers, Rule
 
 
 class Command(OperatorCommand):
     help = (
         "Forget what its retention has ended for: bodies of webhooks, e-mail addresses of orders that nobody paid,"
-        " mails, openings of keys, sessions, covers that no product has. The rows of the books stay. Every six hours"
-        " the worker does the same, if its database role may."
+        " mails, openings of keys, sessions, covers that no product has. The rows of the books stay. Makes the coming"
+        " months of a timeline that `partition_tables` has partitioned. Every six hours the worker does the same, if its"
+        " database role may."
         " It may be interrupted and run again at any time."
     )
     has_json = has_dry_run = True
@@ -31,19 +34,22 @@ class Command(OperatorCommand):
                 counted[rule] = rule.count() if dry_run else self._prune(rule, batch)
             except OSError as err:  # the object store; a worker, which has a way there, takes the covers as well
                 trouble = f"Not all done: {rule.what}: {err}"
-        self._say(counted, dry_run=dry_run, as_json=options["json"])
+        months = [] if only or dry_run else partitions.prepare_months(timezone.now().date())
+        self._say(counted, months, dry_run=dry_run, as_json=options["json"])
         if trouble:
             raise CommandError(trouble)
 
-    def _say(self, counted: dict[Rule | Covers, int], *, dry_run: bool, as_json: bool) -> None:
+    def _say(self, counted: dict[Rule | Covers, int], months: list[str], *, dry_run: bool, as_json: bool) -> None:
         if as_json:
             rows = {rule.name: {"days": rule.days, "rows": count} for rule, count in counted.items()}
-            self.write_json({"dry_run": dry_run, "pruned": rows})
+            self.write_json({"dry_run": dry_run, "pruned": rows, "partitions": months})
             return
         for rule, count in counted.items():
             days = "a day" if rule.days == 1 else f"{rule.days} days"
             after = f", after {days}" if rule.days else ""
             self.stdout.write(f"{'Due' if dry_run else 'Forgotten'}: {count} {rule.what}{after}.")
+        for name in months:
+            self.stdout.write(f"Made the partition {name}.")
 
     def _prune(self, rule: Rule | Covers, batch: int) -> int:
         done = 0

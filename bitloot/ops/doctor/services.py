@@ -8,12 +8,13 @@ import redis
 from django.conf import settings
 from django.core.mail import get_connection
 from django.db import connection
+from django.utils import timezone
 from redis.sentinel import Sentinel
 
 from bitloot.core import replica
 from bitloot.core.cache import redis_client
 from bitloot.core.sentinel import Sentinels, is_sentinel
-from bitloot.ops import rights
+from bitloot.ops import partitions, rights
 from bitloot.ops.doctor.finding import Finding, look, ok, wrong
 from bitloot.ops.provider_health import ask_providers
 from orders.mail import NOT_SENT
@@ -56,11 +57,24 @@ def _postgresql(cursor: Any) -> Iterator[Finding]:
             "our database role may change what happened",
             "Give the shop one that owns nothing: MIGRATE_DATABASE_URL and `grant_rights`, see docs/security.md.",
         )
+    yield from _partitions()
     cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
     used, most = cursor.fetchone()[0], int(_setting(cursor, "max_connections"))
     sentence = f"{used} of {most} connections are in use"
     remedy = "Raise max_connections, or run fewer web and worker processes: each takes four."
     yield look(sentence, remedy) if used > most * 0.8 else ok(sentence)
+
+
+def _partitions() -> Iterator[Finding]:
+    if partitions.is_half_done():
+        yield wrong(
+            "`partition_tables` was interrupted: from a coming month on no order could be placed",
+            "Run it again, or `prune`, as the owner of the tables.",
+        )
+    elif partitions.is_due(timezone.now().date()):
+        yield look(
+            "the timeline has no partition for the next month", "Run `prune` from cron, as the owner of the tables."
+        )
 
 
 def read_replica() -> Iterator[Finding]:
