@@ -191,7 +191,9 @@ def _shows(browser: WebDriver, selector: str) -> bool:
 
 def _is_there(browser: WebDriver, headline: str) -> bool:
     shown = browser.execute_script("return document.querySelector('h1')?.innerText")
-    opening = "return document.querySelector('[data-body]')?.hidden && document.querySelector('[data-panel=lookup]')?.hidden"
+    opening = (
+        "return document.querySelector('[data-body]')?.hidden && document.querySelector('[data-panel=lookup]')?.hidden"
+    )
     coins_missing = (
         "return [...document.querySelectorAll('[data-coin-list]')].some(e => e.offsetParent && !e.children[0])"
     )

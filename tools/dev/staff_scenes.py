@@ -140,7 +140,9 @@ class StaffScene:
     def _webhooks(self) -> Iterator[Page]:
         yield _page("webhooks-filtered", "/admin/webhooks/webhooklog/?provider__exact=kinguin")
         yield _page("webhooks-nothing", "/admin/webhooks/webhooklog/?q=nothing-has-this")
-        yield _page("webhooks-filter-open", "/admin/webhooks/webhooklog/", act=_OPEN_FILTER, until="#changelist-filter li")
+        yield _page(
+            "webhooks-filter-open", "/admin/webhooks/webhooklog/", act=_OPEN_FILTER, until="#changelist-filter li"
+        )
         yield _page("webhooks-ticked", "/admin/webhooks/webhooklog/", act=_TICK, until=".actions")
         yield _page("replay", "/admin/webhooks/webhooklog/")
         self.browser.get(f"{self.store.url}/admin/webhooks/webhooklog/?provider__exact=kinguin")
@@ -187,7 +189,9 @@ class StaffScene:
                 yield _page(f"row-{name}", row)
 
     def _link(self, selector: str) -> str:
-        found = self.browser.execute_script("return document.querySelector(arguments[0])?.getAttribute('href')", selector)
+        found = self.browser.execute_script(
+            "return document.querySelector(arguments[0])?.getAttribute('href')", selector
+        )
         if not found or found.startswith("/"):
             return str(found or "")
         path = self.browser.execute_script("return location.pathname")
@@ -197,8 +201,8 @@ class StaffScene:
         return self._id("orders.models", "Order", condition)
 
     def _id(self, module: str, model: str, condition: str) -> str:
-        script = f"from {module} import {model}; row = {model}.objects.filter({condition}).last(); print(row and row.pk or '')"
-        return self.store.manage("shell", "--verbosity", "0", "-c", script).strip()
+        found = f"row = {model}.objects.filter({condition}).last(); print(row.pk if row else '')"
+        return self.store.manage("shell", "--verbosity", "0", "-c", f"from {module} import {model}; {found}").strip()
 
     def _until(self, script: str, what: str) -> None:
         WebDriverWait(self.browser, PATIENCE).until(lambda page: page.execute_script(script), f"{what} did not come")
