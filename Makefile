@@ -34,7 +34,7 @@ help:
 	@echo "make digests  the digests of the images that Dockerfile and docker-compose.yml name (needs Docker and its registry)"
 	@echo "make bench    rates and costs of the hot paths, as one table"
 	@echo "make chaos    bought once, never lost: the proof (SEED=1; QUICK=1 is a selection of three minutes)"
-	@echo "make screenshots  every page in every state, phone and desktop, light and dark, into var/screenshots/"
+	@echo "make screenshots  every page of shop and staff in every state, into var/screenshots/ (ONLY=\"staff-order*\" takes some)"
 	@echo "make test-matrix  the quick tests on each Python here and each Django it runs (ONLY=3.13/6.1 is one pair)"
 	@echo "make nightly  more examples, longer kills"
 

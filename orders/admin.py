@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.html import format_html
+from django.utils.text import capfirst
 
 from bitloot.core.admin import runbook
 from bitloot.core.admin.base import BaseAdmin, OneOf, ReadOnlyAdmin
@@ -223,7 +224,7 @@ class AlertAdmin(DecisionAdmin):
     def what_to_do(self, alert: Alert) -> str:
         name, url = _name_in_runbook(alert), self._runbook(alert)
         remedy = runbook.remedy(name, "alert") or runbook.remedy(name, "reservation")
-        return format_html('{}. <a href="{}">In the runbook</a>', remedy, url) if url else NOTHING
+        return format_html('{}. <a href="{}">In the runbook</a>', capfirst(remedy), url) if url else NOTHING
 
     def ways(self, row: Alert) -> list[tuple[str, str]]:
         url = self._runbook(row)

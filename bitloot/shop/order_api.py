@@ -21,6 +21,7 @@ from bitloot.core.clients import Scope
 from bitloot.shop.order_version import Version, version_of
 from bitloot.shop.outlook import is_overdue, outlook_of
 from bitloot.shop.serializers import OrderSerializer
+from bitloot.shop.words import region_name
 from orders.access import TOKEN_PROBLEMS, Purpose, order_and_way_for
 from orders.addresses import objection_to_changing
 from orders.models import Order, OrderItem
@@ -176,7 +177,7 @@ def _item(item: OrderItem, status: str | None, keys: list[dict[str, Any]]) -> di
             "title": item.title,
             "cover": product.cover_path,
             "platform": product.platform,
-            "region": product.region,
+            "region": region_name(product.region),
             "activation": product.activation,
         },
         "quantity": item.quantity,

@@ -9,6 +9,19 @@ from django.utils.translation import pgettext_lazy
 
 from bitloot.core.sentences import Words
 
+# Kinguin's names of the most common regions; what is not here is shown as it came.
+REGIONS: dict[str, Words] = {
+    "Region free": _("Region free"),
+    "Europe": _("Europe"),
+    "United States": _("United States"),
+    "Rest of the world": _("Rest of the world"),
+}
+
+
+def region_name(region: str) -> str:
+    return str(REGIONS.get(region, region))
+
+
 WORDS: "dict[str, Words | dict[str, Words]]" = {
     "locale": pgettext_lazy("BCP 47 tag for numbers and dates", "en-GB"),
     # The headline and the sentence below it: where the order is.

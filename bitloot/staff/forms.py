@@ -11,7 +11,7 @@ class SignInForm(AdminAuthenticationForm):
 
     error_messages = {
         **AdminAuthenticationForm.error_messages,
-        "invalid_login": "Name, password and one-time code do not fit together. Each code works once: wait for the next.",
+        "invalid_login": "Name, password and one-time code do not fit together. Each code works once.",
     }
     code = forms.CharField(
         required=False,

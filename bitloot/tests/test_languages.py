@@ -320,3 +320,11 @@ def test_admin_is_english_for_germans_too(client):
 def test_language_ends_with_the_request(client):
     client.get("/", headers=GERMAN)
     assert translation.get_language() == "en"
+
+
+def test_region_that_the_shop_knows_is_named_in_the_readers_language(client):
+    make_product(slug="known", region="Region free")
+    make_product(slug="other", region="Moon base")
+    assert "Weltweit" in client.get("/products/known", headers=GERMAN).text
+    assert "Moon base" in client.get("/products/other", headers=GERMAN).text
+    assert "Region free" in client.get("/products/known").text

@@ -201,8 +201,8 @@ class StaffScene:
         return self._id("orders.models", "Order", condition)
 
     def _id(self, module: str, model: str, condition: str) -> str:
-        script = f"from {module} import {model}; row = {model}.objects.filter({condition}).last(); print(row and row.pk or '')"
-        return self.store.manage("shell", "--verbosity", "0", "-c", script).strip()
+        found = f"row = {model}.objects.filter({condition}).last(); print(row.pk if row else '')"
+        return self.store.manage("shell", "--verbosity", "0", "-c", f"from {module} import {model}; {found}").strip()
 
     def _until(self, script: str, what: str) -> None:
         WebDriverWait(self.browser, PATIENCE).until(lambda page: page.execute_script(script), f"{what} did not come")

@@ -254,7 +254,7 @@ class BaseAdmin(admin.ModelAdmin):
 
     @property
     def title(self) -> str:
-        return capfirst(self.list_name or self.opts.verbose_name_plural)
+        return str(capfirst(self.list_name or self.opts.verbose_name_plural))
 
     def named(self, row: Any) -> str:
         """Return what messages call the row."""

@@ -11,7 +11,6 @@ from django.utils.text import capfirst
 from bitloot.core.admin.formatting import short
 
 register = template.Library()
-register.filter(short)
 
 
 @register.filter
@@ -22,3 +21,10 @@ def labelled(cells: Iterable[str], headers: Sequence[dict[str, Any]]) -> Iterato
         text = "" if "action-checkbox" in str(header.get("class_attrib", "")) else capfirst(str(header["text"]))
         # Django wrote the cell, escaped; only its first tag grows.
         yield mark_safe(str(cell).replace(f"<{tag}", f'<{tag} data-label="{escape(text)}"', 1))  # noqa: S308
+
+
+@register.filter
+def heading(row: object) -> str:
+    """Return the row's name as a heading; the name of a host stays as it is written."""
+    name = short(row)
+    return name if "." in name.partition(" ")[0] else capfirst(name)
