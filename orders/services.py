@@ -244,11 +244,12 @@ def _priced(lines: Sequence[Line]) -> list[tuple[Product, int]]:
 
 
 def _find_product(reference: str) -> Product | None:
-    products = Product.objects.filter(is_active=True)
     try:
-        return products.filter(pk=uuid.UUID(reference)).first()
+        named: dict[str, Any] = {"pk": uuid.UUID(reference)}
     except ValueError:
-        return products.filter(slug=reference).first()
+        named = {"slug": reference}
+    found = queries.select(Product, {**named, "is_active": True})
+    return found[0] if found else None
 
 
 def _create(
@@ -263,7 +264,7 @@ def _create(
     total = sum((product.price * quantity for product, quantity in priced), Decimal(0))
     if total > MAX_TOTAL:
         raise OrderRefused({"items": [_("This order is too large. Order less, or write to us.")]})
-    order = Order.objects.create(
+    order = Order(
         pk=order_id,
         email=email,
         total=total,
@@ -271,6 +272,7 @@ def _create(
         language=language,
         placed_with=None if client is None else client.id,
     )
+    queries.insert(order)
     items = [
         OrderItem(order=order, product=product, title=product.title, quantity=quantity, unit_price=product.price)
         for product, quantity in sorted(priced, key=lambda line: line[0].title)  # as a reader of the order gets them
