@@ -91,6 +91,8 @@ class StaffUserAdmin(UserAdmin):
     """Only superusers hand out rights; with change_user alone, nobody gets more than before."""
 
     RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
+    readonly_fields = ("last_login", "date_joined")
+    filter_horizontal = ()  # Django's two-column choice has fields that a screen reader cannot name
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = super().get_readonly_fields(request, obj)
