@@ -2,8 +2,8 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.admin import UserAdmin
-from django.contrib.auth.models import User
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, User
 from django.contrib.sessions.models import Session
 from django.db.models import BooleanField, Case, QuerySet, Value, When
 from django.http import HttpRequest
@@ -56,7 +56,7 @@ class LogEntryAdmin(ReadOnlyAdmin):
         return format_html('<a href="{}">{}</a>', url, entry.object_repr) if url else entry.object_repr
 
 
-admin.site.unregister([AuthToken, User])
+admin.site.unregister([AuthToken, Group, User])
 
 
 @admin.register(AuthToken)
@@ -106,6 +106,11 @@ class StaffUserAdmin(UserAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         is_above = obj is not None and obj.is_superuser and not _is_superuser(request)
         return not is_above and super().has_delete_permission(request, obj)
+
+
+@admin.register(Group)
+class StaffGroupAdmin(GroupAdmin):
+    filter_horizontal = ()
 
 
 @admin.register(Session)
