@@ -8,6 +8,8 @@ from django.contrib.sessions.models import Session
 from django.db.models import BooleanField, Case, QuerySet, Value, When
 from django.http import HttpRequest
 from django.utils.html import format_html
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
 from knox.models import AuthToken
 
 from bitloot.core.admin.base import OneOf, ReadOnlyAdmin
@@ -56,7 +58,7 @@ class LogEntryAdmin(ReadOnlyAdmin):
         return format_html('<a href="{}">{}</a>', url, entry.object_repr) if url else entry.object_repr
 
 
-admin.site.unregister([AuthToken, Group, User])
+admin.site.unregister([AuthToken, Group, StaticDevice, TOTPDevice, User])
 
 
 @admin.register(AuthToken)
@@ -111,6 +113,22 @@ class StaffUserAdmin(UserAdmin):
 @admin.register(Group)
 class StaffGroupAdmin(GroupAdmin):
     filter_horizontal = ()
+
+
+@admin.register(TOTPDevice, StaticDevice)
+class DeviceAdmin(ReadOnlyAdmin):
+    """That an account has a second factor. Django-otp's own pages show secrets and recovery codes to who may view them.
+
+    `manage.py staff_device` replaces both.
+    """
+
+    in_finder = False
+    list_display = ("user", "name", "confirmed", "made", "used")
+    search_fields = ("user__username",)
+    list_select_related = ("user",)
+    fieldsets = ((None, {"fields": ("user", "name", "confirmed", "made", "used")}),)
+    made = age_of("created_at", "made")
+    used = age_of("last_used_at", "last used")
 
 
 @admin.register(Session)
