@@ -317,7 +317,7 @@ def shown_prices(proposals: Iterable[pricing.Proposal]) -> str:
 @admin.register(PriceChange)
 class PriceChangeAdmin(ReadOnlyAdmin):
     in_finder = False
-    list_display = ("product_link", "old_price", "new_price", "cost", "actor", "rule", "when")
+    list_display = ("when", "product_link", "old_price", "new_price", "cost", "actor", "rule")
     list_filter = ("at",)
     search_fields = ("product__title__icontains", "actor")
     linked_by = ("product",)

@@ -297,7 +297,7 @@ class ReplayRunAdmin(DecisionAdmin):
 @admin.register(WebhookAttempt)
 class AttemptAdmin(ReadOnlyAdmin):
     in_finder = False
-    list_display = ("webhook", "moment", "verdict_badge", "text")
+    list_display = ("moment", "webhook", "verdict_badge", "text")
     list_filter = ("verdict", "at")
     search_fields = ("text",)
     search_numbers = ("log_id",)

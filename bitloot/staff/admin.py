@@ -2,12 +2,14 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.admin import UserAdmin
-from django.contrib.auth.models import User
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, User
 from django.contrib.sessions.models import Session
 from django.db.models import BooleanField, Case, QuerySet, Value, When
 from django.http import HttpRequest
 from django.utils.html import format_html
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
 from knox.models import AuthToken
 
 from bitloot.core.admin.base import OneOf, ReadOnlyAdmin
@@ -56,7 +58,7 @@ class LogEntryAdmin(ReadOnlyAdmin):
         return format_html('<a href="{}">{}</a>', url, entry.object_repr) if url else entry.object_repr
 
 
-admin.site.unregister([AuthToken, User])
+admin.site.unregister([AuthToken, Group, StaticDevice, TOTPDevice, User])
 
 
 @admin.register(AuthToken)
@@ -91,6 +93,8 @@ class StaffUserAdmin(UserAdmin):
     """Only superusers hand out rights; with change_user alone, nobody gets more than before."""
 
     RIGHTS = ("is_superuser", "is_staff", "groups", "user_permissions")
+    readonly_fields = ("last_login", "date_joined")
+    filter_horizontal = ()  # Django's two-column choice has fields that a screen reader cannot name
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         fields = super().get_readonly_fields(request, obj)
@@ -104,6 +108,27 @@ class StaffUserAdmin(UserAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         is_above = obj is not None and obj.is_superuser and not _is_superuser(request)
         return not is_above and super().has_delete_permission(request, obj)
+
+
+@admin.register(Group)
+class StaffGroupAdmin(GroupAdmin):
+    filter_horizontal = ()
+
+
+@admin.register(TOTPDevice, StaticDevice)
+class DeviceAdmin(ReadOnlyAdmin):
+    """That an account has a second factor. Django-otp's own pages show secrets and recovery codes to who may view them.
+
+    `manage.py staff_device` replaces both.
+    """
+
+    in_finder = False
+    list_display = ("user", "name", "confirmed", "made", "used")
+    search_fields = ("user__username",)
+    list_select_related = ("user",)
+    fieldsets = ((None, {"fields": ("user", "name", "confirmed", "made", "used")}),)
+    made = age_of("created_at", "made")
+    used = age_of("last_used_at", "last used")
 
 
 @admin.register(Session)

@@ -212,7 +212,7 @@ def test_login_is_locked_after_ten_wrong_passwords_for_that_address_only(client,
     user = make_staff(password=PASSWORD)
     wrong, right = {"username": user.username, "password": "guess"}, {"username": user.username.upper()}
     for _ in range(10):
-        assert "Please enter the correct" in text(client.post("/admin/login/", wrong))
+        assert "do not fit together" in text(client.post("/admin/login/", wrong))
     locked = client.post("/admin/login/", {**wrong, "password": PASSWORD})
     assert "Too many wrong passwords" in text(locked)
     assert "Too many wrong passwords" in text(client.post("/admin/login/", {**right, "password": "guess"}))

@@ -17,6 +17,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from django_otp.oath import TOTP
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
 from knox.models import AuthToken
 
 from bitloot.staff import sign_in
@@ -259,3 +261,19 @@ def test_replay_over_rest_leaves_the_line_of_the_admin(client):
     assert staff_api(client, token, f"webhook-logs/{log.pk}/replay", "post") == 202
     entry = LogEntry.objects.get()
     assert [entry.user, entry.object_id] == [user, str(log.pk)]
+
+
+def test_no_page_shows_the_second_factor_of_anybody(client):
+    boss = make_staff(superuser=True)
+    _, spare = enrol(make_staff())
+    client.force_login(boss)
+    for model in (TOTPDevice, StaticDevice):
+        name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+        device = model.objects.get()
+        pages = [client.get(reverse(f"{name}_changelist")), client.get(reverse(f"{name}_change", args=[device.pk]))]
+        assert {page.status_code for page in pages} == {200}
+        said = "".join(page.content.decode() for page in pages)
+        assert device.user.username in said
+        assert spare not in said
+        assert getattr(device, "key", spare) not in said
+        assert client.post(reverse(f"{name}_change", args=[device.pk]), {"name": "mine"}).status_code == 403

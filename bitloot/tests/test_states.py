@@ -13,7 +13,7 @@ from tools.dev.staff_scenes import StaffScene
 from tools.dev.supervise import Store
 
 __all__ = ["browser"]  # a fixture
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
 
 MOST_SHIFT = 0.02
 

@@ -174,7 +174,7 @@ def test_names_for_people():
     assert str(order) == f"order {order.id}"
     assert str(order.items.get()) == "2 x Ember Drift"
     assert [str(mail), str(Alert(kind="mail_failed", about_pk="b"))] == [
-        "key_ready to ada@example.org",
+        "“Key ready” to ada@example.org",
         "Mail failed: b",
     ]
     assert str(order.events.get()) == "order: The order was placed."
