@@ -24,7 +24,7 @@ urlpatterns = [
         ),
         name="docs",
     ),
-    path("admin/join/<uidb64>/<token>/", without_trusted_types(JoinView.as_view()), name="staff-join"),
+    path("admin/join/<uidb64>/<token>/", JoinView.as_view(), name="staff-join"),
     path("admin/", admin.site.urls),
 ]
 handler400 = "bitloot.ops.errors.bad_request"

@@ -27,8 +27,24 @@ def test_every_page_of_the_shop_demands_trusted_types(client):
     assert DEMANDED in policy(client, "/admin/login/")
 
 
-def test_only_the_admin_and_the_pages_of_the_api_do_without(client):
+def test_pages_of_the_admin_without_jquery_demand_them_too(client):
     client.force_login(make_staff(superuser=True))
-    for path in ("/admin/", "/admin/orders/order/", "/api/docs"):
+    for path in (
+        "/admin/",
+        "/admin/?q=x",
+        "/admin/system/",
+        "/admin/runbook/",
+        "/admin/password_change/",
+        "/admin/orders/",
+    ):
+        page = client.get(path)
+        assert DEMANDED in page["Content-Security-Policy"], path
+        assert "jquery" not in page.content.decode(), path
+    assert DEMANDED in policy(client, "/admin/join/x/y/")
+
+
+def test_only_lists_and_forms_of_the_admin_and_the_pages_of_the_api_do_without(client):
+    client.force_login(make_staff(superuser=True))
+    for path in ("/admin/orders/order/", "/admin/orders/product/add/", "/api/docs"):
         assert "trusted-types" not in policy(client, path), path
         assert "script-src 'self'" in policy(client, path), path

@@ -1,10 +1,15 @@
 """What staff see of their own account, who else may end their sessions, and the trace that changed rights leave."""
 
+from contextlib import nullcontext
+
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.password_validation import validate_password
 from django.contrib.sessions.models import Session
 from django.core import mail
+from django.core.exceptions import ValidationError
 from django.test import Client
 from django.urls import reverse
 from knox.models import AuthToken
@@ -192,3 +197,20 @@ def test_signing_in_changes_no_rights():
     before = StaffEvent.objects.count()
     sign_in(ada)
     assert StaffEvent.objects.count() == before
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("password", "is_taken"),
+    [
+        ("password1234", False), ("Password123!", False), ("P@ssw0rd1234", False), ("administrator", False),
+        ("manchester2019", False), ("dragonball1990", False), ("qwertyuiop123", False), ("adalovelace1815", False),
+        ("adalovelaceadalovelace", False),
+        ("tugboat quartz lemming ferry", True), ("kX9-vv2q-T7pe", True), ("kX9-vv2q-T7pe" * 9, True),
+    ],
+)  # fmt: skip
+def test_a_password_that_lists_lead_to_is_refused(password, is_taken):
+    """Fails without zxcvbn: Django's own list takes most of these."""
+    user = get_user_model()(username="adalovelace", email="adalovelace@staff.example")
+    with nullcontext() if is_taken else pytest.raises(ValidationError):
+        validate_password(password, user)
