@@ -155,7 +155,7 @@ def _added_up(period: Period, since: datetime, *, until: datetime | None = None)
     span = {"created_at__gte": since} | ({"created_at__lt": until} if until else {})
     slots: Slots = defaultdict(dict)
     for model, sums in _ADDED_UP:
-        rows = model._default_manager.filter(**span).order_by().annotate(slot=period.trunc("created_at"))
+        rows: Any = model._default_manager.filter(**span).order_by().annotate(slot=period.trunc("created_at"))
         for row in rows.values("slot").annotate(**sums):
             slots[row.pop("slot")].update(row)
     return slots
