@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseBase
 from knox.auth import TokenAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bitloot.core import logs
@@ -40,7 +39,7 @@ class StaffView(APIView):
     throttle_scope = "staff"
     required_permissions: tuple[str, ...] = ()
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         # As the admin's pages: what staff list and count has values that are anything but alike.
         with planned_by_values():
             return super().dispatch(request, *args, **kwargs)

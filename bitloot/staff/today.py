@@ -158,7 +158,8 @@ def _added_up(period: Period, since: datetime, using: str, *, until: datetime | 
     span = {"created_at__gte": since} | ({"created_at__lt": until} if until else {})
     slots: Slots = defaultdict(dict)
     for model, sums in _ADDED_UP:
-        rows = model._default_manager.using(using).filter(**span).order_by().annotate(slot=period.trunc("created_at"))
+        found: Any = model._default_manager.using(using).filter(**span).order_by()
+        rows = found.annotate(slot=period.trunc("created_at"))
         for row in rows.values("slot").annotate(**sums):
             slots[row.pop("slot")].update(row)
     return slots
