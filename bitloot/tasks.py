@@ -12,8 +12,9 @@ def prune() -> dict[str, int]:
     # Under the small role the bodies and openings are evidence; a process of the owner's runs `manage.py prune`.
     if not rights.is_given("DELETE", KeyAccess):
         return {}
+    forgotten = retention.prune_all()
     partitions.prepare_months(timezone.now().date())
-    return retention.prune_all()
+    return forgotten
 
 
 @shared_task(name="bitloot.watch")

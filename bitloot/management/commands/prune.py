@@ -1,6 +1,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from django.core.management.base import CommandError
 from django.utils import timezone
 
 from bitloot.management.operator import OperatorCommand, UsageError
@@ -26,7 +27,7 @@ class Command(OperatorCommand):
             raise UsageError("--batch has to be at least 1.")
         rules = [rule for rule in RULES if only in (None, rule.name)]
         counted = {rule: rule.rows().count() if dry_run else self._prune(rule, batch) for rule in rules}
-        months = [] if only or dry_run else partitions.prepare_months(timezone.now().date())
+        months = [] if only or dry_run else self._months()
         if options["json"]:
             rows = {rule.name: {"days": rule.days, "rows": count} for rule, count in counted.items()}
             self.write_json({"dry_run": dry_run, "pruned": rows, "partitions": months})
@@ -36,6 +37,12 @@ class Command(OperatorCommand):
             self.stdout.write(f"{'Due' if dry_run else 'Forgotten'}: {count} {rule.what}{after}.")
         for name in months:
             self.stdout.write(f"Made the partition {name}.")
+
+    def _months(self) -> list[str]:
+        try:
+            return partitions.prepare_months(timezone.now().date())
+        except partitions.CannotPartition as err:
+            raise CommandError(f"Pruned, but the coming months have no partition yet: {err}.") from err
 
     def _prune(self, rule: Rule, batch: int) -> int:
         done = 0
