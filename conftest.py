@@ -3,16 +3,18 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.core.cache import cache, caches
 from django.db import connection
+from django.utils import timezone
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from bitloot.core.tests.failpoints import happening_at
-from bitloot.ops import rights
+from bitloot.ops import partitions, rights
 from bitloot.tests.services import Sandbox, own_store, require, running_sandbox
 from tools.dev.supervise import Store
 from tools.dev.testenv import PROFILE, RUN
@@ -30,6 +32,7 @@ hypothesis_settings.load_profile(PROFILE)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--small-role", action="store_true", help="use PostgreSQL with the application's own, small role")
+    parser.addoption("--partitioned", action="store_true", help="use PostgreSQL with the timeline partitioned by month")
 
 
 @pytest.hookimpl(trylast=True)
@@ -47,6 +50,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers():
         if marker.name in NEEDS:
             require(marker.name)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(request: pytest.FixtureRequest, django_db_setup: None, django_db_blocker: Any) -> None:
+    if request.config.getoption("--partitioned"):
+        with django_db_blocker.unblock():
+            partitions.partition(timezone.now().date())
 
 
 @pytest.fixture(autouse=True)

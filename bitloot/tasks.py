@@ -14,9 +14,10 @@ def prune() -> dict[str, int]:
     """Forget what nobody needs any more: bodies of webhooks, addresses of unpaid orders, old mails, old covers."""
     # Under the small role the bodies and openings are evidence; a process of the owner's runs `manage.py prune`.
     is_owner = rights.is_given("DELETE", KeyAccess)
+    forgotten = retention.prune_all(of_owner=is_owner)
     if is_owner:
         partitions.prepare_months(timezone.now().date())
-    return retention.prune_all(of_owner=is_owner)
+    return forgotten
 
 
 @shared_task(name="bitloot.watch")

@@ -176,9 +176,10 @@ def is_due(today: date) -> bool:
 
 def _coming(today: date) -> list[date]:
     """Return this month and the coming ones, from the first that the old table does not hold."""
-    bound = next(each.bound for each in partitions() if each.name == BEFORE)  # …TO ('2027-01-01 00:00:00+00')
-    old_ends = date.fromisoformat(bound.partition("TO ('")[2][:10])
-    months = [max(today.replace(day=1), old_ends)]
+    months = [today.replace(day=1)]
+    for each in partitions():
+        if each.name == BEFORE:  # …TO ('2027-01-01 00:00:00+00')
+            months = [max(*months, date.fromisoformat(each.bound.partition("TO ('")[2][:10]))]
     while len(months) <= MONTHS_AHEAD:
         months.append(next_month(months[-1]))
     return months
@@ -213,7 +214,12 @@ def _name_of(month: date) -> str:
 
 
 def undo() -> None:
-    """Make it one plain table again. Writers wait while the rows of the months are copied into it."""
+    """Make it one plain table again. Writers wait while the rows of the months are copied into it.
+
+    Raises CannotPartition.
+    """
+    if BEFORE not in {each.name for each in partitions()}:
+        raise CannotPartition(f"{BEFORE} was detached, and the others have to be joined to it; attach it first")
     with _patient():
         _build_index(BEFORE, ONE_KEY, "id")
         _when_free(_join)
@@ -341,7 +347,7 @@ def _run(text: str, **parts: Any) -> None:
     names = {"table": TABLE, "before": BEFORE, "rest": REST} | parts
     formatted = {name: _part(value) for name, value in names.items()}
     with connection.cursor() as cursor:
-        cursor.execute(sql.SQL(text).format(**formatted))  # type: ignore[arg-type]
+        cursor.execute(sql.SQL(text).format(**formatted))
 
 
 def _part(value: Any) -> sql.Composable:

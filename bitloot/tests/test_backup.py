@@ -272,3 +272,18 @@ def test_postgresql_comes_back_with_the_rights_of_the_small_role(tmp_path):
         assert "Stop web, worker and beat first: 1 connections to the database are open." in complaint
         shop.env |= EMBEDDED | {"MIGRATE_DATABASE_URL": ""}
         assert "It is a backup of postgresql" in shop.run("restore", "latest", "--yes", code=1)[1]
+
+
+@pytest.mark.production
+def test_a_partitioned_timeline_comes_back(tmp_path):
+    with Postgres() as server:
+        shop = Shop(tmp_path, DATABASE_URL=server.url.replace("postgres@", "shop@"), MIGRATE_DATABASE_URL=server.url)
+        shop.run("grant_rights")
+        shop.run("partition_tables")
+        parts = json.loads(shop.run("partition_tables", "--json")[0])["partitions"]
+        shop.env["MIGRATE_DATABASE_URL"] = ""
+        shop.run("backup")  # by the shop's own role, which reads each partition
+        shop.env["MIGRATE_DATABASE_URL"] = server.url
+        shop.run("partition_tables", "--undo")
+        shop.run("restore", "latest", "--yes", code=2)
+        assert json.loads(shop.run("partition_tables", "--json")[0])["partitions"] == parts

@@ -264,3 +264,24 @@ def test_prune_makes_the_coming_months(monkeypatch):
     call_command("prune", "--json", stdout=out)
     assert json.loads(out.getvalue())["partitions"]
     assert not any("no partition for the next month" in finding.message for finding in database())
+
+
+def test_history_that_was_detached_is_missed_by_nothing_but_undo():
+    partitions.partition(TODAY)
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {TABLE} DETACH PARTITION {partitions.BEFORE}")
+        try:
+            assert partitions.prepare_months(date(2027, 4, 2))[-1] == f"{TABLE}_2027_07"
+            with pytest.raises(CommandError, match="was detached"):
+                run("--undo")
+        finally:
+            cursor.execute(
+                f"ALTER TABLE {TABLE} ATTACH PARTITION {partitions.BEFORE} FOR VALUES FROM (MINVALUE) TO ('2027-01-01')"
+            )
+
+
+def test_prune_says_that_it_could_not_make_the_months(monkeypatch):
+    partitions.partition(timezone.now().date() - timedelta(days=150))
+    monkeypatch.setattr(partitions, "TRIES", 2)
+    with somebody_writes(), pytest.raises(CommandError, match="the coming months have no partition yet"):
+        call_command("prune")

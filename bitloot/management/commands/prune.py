@@ -34,7 +34,11 @@ class Command(OperatorCommand):
                 counted[rule] = rule.count() if dry_run else self._prune(rule, batch)
             except OSError as err:  # the object store; a worker, which has a way there, takes the covers as well
                 trouble = f"Not all done: {rule.what}: {err}"
-        months = [] if only or dry_run else partitions.prepare_months(timezone.now().date())
+        months = []
+        try:
+            months = [] if only or dry_run else partitions.prepare_months(timezone.now().date())
+        except partitions.CannotPartition as err:
+            trouble = f"Pruned, but the coming months have no partition yet: {err}."
         self._say(counted, months, dry_run=dry_run, as_json=options["json"])
         if trouble:
             raise CommandError(trouble)
