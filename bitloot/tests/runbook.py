@@ -20,6 +20,17 @@ from payments.tests.factories import ASKED, make_payment
 
 RUNBOOK = Path(settings.BASE_DIR) / "docs" / "runbook.md"
 WHY = "The runbook says so."
+SCENARIOS = {}  # those of bitloot/tests/scenarios, by the names of their rows
+
+
+def row(*names):
+    """Register a scenario for rows of the runbook. It returns the order and how that ends, or None without an order."""
+
+    def register(scenario):
+        SCENARIOS.update(dict.fromkeys(names, scenario))
+        return scenario
+
+    return register
 
 
 def rows():

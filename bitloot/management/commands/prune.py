@@ -13,9 +13,8 @@ class Command(OperatorCommand):
     help = (
         "Forget what its retention has ended for: bodies of webhooks, e-mail addresses of orders that nobody paid,"
         " mails, openings of keys, sessions, covers that no product has. The rows of the books stay. Makes the coming"
-        " months of a timeline that `partition_tables` has partitioned. Every six hours the worker does the same, if its"
-        " database role may."
-        " It may be interrupted and run again at any time."
+        " months of a timeline that `partition_tables` has partitioned. Every six hours the worker does the same, if"
+        " its database role may. It may be interrupted and run again at any time."
     )
     has_json = has_dry_run = True
 
