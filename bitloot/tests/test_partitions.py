@@ -15,7 +15,6 @@ from django.utils import timezone
 from bitloot.ops import partitions, rights
 from bitloot.ops.doctor.services import database
 from bitloot.ops.partitions import TABLE, next_month
-from conftest import SMALL_ROLE
 from orders.models import Order, OrderEvent
 from orders.tests.factories import make_order, make_paid_order
 
@@ -43,6 +42,17 @@ def plain():
         partitions.withdraw()
     if partitions.is_partitioned():
         partitions.undo()
+
+
+@pytest.fixture
+def role():
+    """The application's role, of this database alone: another process of the run has its own."""
+    name = f"app_of_{connection.settings_dict['NAME']}"
+    rights.grant(name)
+    yield name
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP OWNED BY {name}")
+        cursor.execute(f"DROP ROLE {name}")
 
 
 def fetch(sql, *params):
@@ -73,8 +83,7 @@ def run(*arguments):
     return json.loads(out.getvalue())
 
 
-def test_every_row_index_constraint_and_right_stays_and_comes_back():
-    rights.grant(SMALL_ROLE)
+def test_every_row_index_constraint_and_right_stays_and_comes_back(role):
     make_paid_order()
     rows, before = timeline(), schema()
     partitions.partition(TODAY)
@@ -217,14 +226,13 @@ def test_what_partitions_would_break_is_refused(make, drop):
     assert not partitions.is_partitioned()
 
 
-def test_the_shops_role_adds_through_the_whole_and_reads_each_part():
-    rights.grant(SMALL_ROLE)
+def test_the_shops_role_adds_through_the_whole_and_reads_each_part(role):
     order = make_order()
     partitions.partition(TODAY)
     partitions.prepare_months(date(2027, 4, 2))
     for _ in range(2):  # as the table came, and granted anew
         with connection.cursor() as cursor:
-            cursor.execute(f"SET ROLE {SMALL_ROLE}")
+            cursor.execute(f"SET ROLE {role}")
             try:
                 event_at(order, 2026, 11, 29)
                 event_at(order, 2027, 1, 5)
@@ -239,7 +247,7 @@ def test_the_shops_role_adds_through_the_whole_and_reads_each_part():
                 assert partitions.prepare_months(date(2028, 1, 1)) == []
             finally:
                 cursor.execute("RESET ROLE")
-        rights.grant(SMALL_ROLE)
+        rights.grant(role)
 
 
 def test_the_command_says_what_it_would_do_and_does_it_once():
