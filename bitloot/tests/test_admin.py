@@ -750,3 +750,9 @@ def test_webhook_in_a_workers_hand_or_with_a_changed_body_is_not_replayed(boss, 
     rows.log.refresh_from_db()
     assert rows.log.replays == 0
     assert LogEntry.objects.count() == 0
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_first_column_of_a_list_is_no_link_within_a_link(boss, name):
+    make_rows()
+    assert not re.search(r"<a [^>]*>\s*<a ", boss.get(list_of(name)).content.decode())

@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 
 from selenium import webdriver
-from selenium.common.exceptions import TimeoutException
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
@@ -91,6 +91,8 @@ def main() -> int:
         for page in chain(customers, staff.pages(), staff.mails(folder / "mails"), scene.broken_pages()):
             if not only or fnmatch(f"{page.group}-{page.name}", only):
                 _take_all(browser, store.url, page, album)
+            elif page.group == "staff":
+                open_page(browser, store.url, page)  # the next ones are reached through it
     count = sum(map(len, album.pictures.values()))
     summary = f"{count} pictures of {len(album.pictures)} pages in {time.monotonic() - started:.0f} s"
     album.write_index(summary)
@@ -141,7 +143,7 @@ def _take_all(browser: WebDriver, url: str, page: Page, album: Album) -> None:
             shift = open_page(browser, url, page, language=language)
             album.pictures[f"{page.group}-{page.name}"] += _pictures(browser, name)
             print(f"{name:40} layout shift {shift:.3f}", flush=True)
-        except TimeoutException as err:
+        except WebDriverException as err:
             album.troubles.append(f"{name}: {err.msg}")
             album.pictures[f"{page.group}-{page.name}"] += _pictures(browser, f"{name}-FAILED")
 
