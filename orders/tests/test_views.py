@@ -102,7 +102,7 @@ def test_a_lookup_costs_the_same_for_everybody(client, django_assert_num_queries
 
 
 def test_placing_an_order_costs_the_same_for_each_size(client, settings):
-    """BEGIN, key, gate, limit, order, items, timeline, mail, COMMIT; the products and their stock one by one.
+    """BEGIN, key, whether we buy, limit, order, items, timeline, mail, COMMIT; the products and their stock one by one.
 
     PostgreSQL locks the address for the limit; without Redis the counters are statements as well.
     """
