@@ -28,5 +28,5 @@ def look_around() -> None:
     """
     stuck.look()
     alarms.look()
-    terms.keep_texts()  # those that somebody changed past the admin
+    terms.keep_texts()  # those that were changed in SQL
     today.renew_closed_days()

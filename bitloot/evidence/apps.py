@@ -6,3 +6,6 @@ class EvidenceConfig(AppConfig):
 
     name = "bitloot.evidence"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from bitloot.evidence import receivers  # noqa: F401 - it connects its receiver
