@@ -70,8 +70,8 @@ def test_every_request_is_sent_once_and_every_answer_read_to_its_end(server):
 
 
 def test_a_run_ends_when_its_time_is_over(server):
-    done = load.run([post("/nothing")] * 10_000, port=server.server_port, connections=2, seconds=1)
-    assert 2 <= len(done.latencies) < 10_000
+    done = load.run([post("/slow")] * 1000, port=server.server_port, connections=2, seconds=1)
+    assert 2 <= len(done.latencies) < 1000
 
 
 def test_a_pace_is_kept_and_a_wait_counts_from_when_its_turn_was(server):
