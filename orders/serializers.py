@@ -98,7 +98,7 @@ class OwnOrderSerializer(StrictSerializer):
     order_id = IdField()
 
 
-class LanguageSerializer(serializers.Serializer):
+class MailLanguageSerializer(serializers.Serializer):
     language = serializers.ChoiceField(choices=settings.LANGUAGES, help_text="What the order's mails are written in.")
 
 

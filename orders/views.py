@@ -23,9 +23,9 @@ from orders.addresses import change_address
 from orders.models import Order, Product
 from orders.serializers import (
     ChooseLanguageSerializer,
-    LanguageSerializer,
     ListedOrderSerializer,
     LookupSerializer,
+    MailLanguageSerializer,
     MessageSerializer,
     OrderAndAddressSerializer,
     OrderFilterSerializer,
@@ -269,7 +269,7 @@ class ChooseLanguage(APIView):
     throttle_scope = "lookup"
 
     @may_answer(*TOKEN_PROBLEMS)
-    @extend_schema(request=ChooseLanguageSerializer, responses=LanguageSerializer)
+    @extend_schema(request=ChooseLanguageSerializer, responses=MailLanguageSerializer)
     def post(self, request: Request) -> Response:
         """Choose the language of the order's mails from now on. What the header says changes none."""
         asked = ChooseLanguageSerializer(data=json_body(request))

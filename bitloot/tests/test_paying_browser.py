@@ -91,8 +91,12 @@ def test_what_is_sold_out_is_said_before_anybody_pays(browser, store):
     store.manage("shell", "--verbosity", "0", "-c", aged)
     choose_coin(browser, "btc")
     assert "is sold out at the moment. Nothing was charged." in text(browser, "[data-coins-error]")
-    browser.get(store.url)
-    assert "Sold out" in one(browser, 'a[href="/products/saltmarsh-signals"]').text
+
+    def is_said_in_the_window(page):
+        page.get(store.url)  # which is kept for seconds
+        return "Sold out" in one(page, 'a[href="/products/saltmarsh-signals"]').text
+
+    wait(browser, is_said_in_the_window, "“Sold out” in the shop window")
     browser.get(f"{store.url}/products/saltmarsh-signals")
     assert one(browser, ".gone").text == "Sold out"
     assert shown(browser, ".buy button") == []
