@@ -319,8 +319,7 @@ def test_the_share_that_was_not_delivered_goes_back(status):
     refund = order.refunds.get()
     assert (refund.kind, refund.amount, refund.worth) == ("share", Decimal("0.0012"), Decimal("10.00"))
     assert now(order) == "refund_due"
-    told = [line for line in story(order) if line[0] != "item"]
-    assert told == [
+    assert story(order)[-3:] == [
         ("staff", WHY, "ada"),
         ("order", "The money for what was not delivered goes back.", "ada"),
         ("refund", "0.0012 BTC go back to the customer.", ""),
@@ -546,8 +545,8 @@ def test_a_few_coins_more_are_no_surplus_to_ask_for(arrived):
         ),
         (
             "REFUND_SHARE", "refund-share", "Refund what was not delivered", "payments.refund_share",
-            "The customer keeps the keys that they have and gets the money for the others, which will not be bought. The"
-            " order ends with it.",
+            "The customer keeps the keys that they have and gets the money for the others, which will not be bought."
+            " The order ends with it.",
             "the money for the rest goes back. The customer is asked for an address; an alert tells you when it is"
             " there.",
         ),

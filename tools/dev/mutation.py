@@ -200,6 +200,7 @@ class Runner:
         self.path = path
         self.is_child = False
         self.survivors: list[Mutant] = []
+        self.endless: list[Mutant] = []
         self.killed = 0
 
     def pytest_addoption(self, parser: pytest.Parser) -> None:
@@ -252,7 +253,10 @@ class Runner:
             except BaseException:  # noqa: BLE001 - a mutant that breaks the run itself is noticed as well
                 os._exit(1)
             os._exit(0)
-        return _ended_badly(child)
+        status = _status_of(child)
+        if status is None:
+            self.endless.append(mutant)
+        return status != 0
 
     def _run(self, session: pytest.Session, item: pytest.Item, following: pytest.Item) -> None:
         session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
@@ -266,13 +270,15 @@ def _close_connections() -> None:
         connection.connection = None
 
 
-def _ended_badly(child: int) -> bool:
+def _status_of(child: int) -> int | None:
+    """Return how the child ended, or None if it had to be ended."""
     watch = os.pidfd_open(child)
     ended, _, _ = select.select([watch], [], [], SECONDS_PER_MUTANT)
     os.close(watch)
     if not ended:
         os.kill(child, signal.SIGKILL)
-    return os.waitpid(child, 0)[1] != 0 or not ended
+    status = os.waitpid(child, 0)[1]
+    return status if ended else None
 
 
 def _break(path: str, code: types.CodeType) -> None:
@@ -301,8 +307,9 @@ def _mutate(path: str, tests: list[str]) -> float:
         return 0.0
     share = 100 * runner.killed / total
     print(f"\n{path}: {runner.killed} of {total} mutants killed, {share:.1f} %, in {time.monotonic() - started:.0f} s")
-    for mutant in runner.survivors:
-        print(f"  survived: line {mutant.line}: {mutant.what}")
+    for outcome, mutants in (("survived", runner.survivors), ("never ended, so killed", runner.endless)):
+        for mutant in mutants:
+            print(f"  {outcome}: line {mutant.line}: {mutant.what}")
     return share
 
 
