@@ -485,11 +485,12 @@ def test_what_was_sent_to_an_address_that_was_replaced_is_not_marked_as_sent(add
     assert now(addressed) == "requested"
     with pytest.raises(DecisionRefused, match="Give a reason"):
         refunds.mark_sent_elsewhere(addressed, actor="ada", transaction_id=TXID, address=ADDRESS, reason="ok")
-    refunds.mark_sent_elsewhere(addressed, actor="ada", transaction_id=TXID, address=ADDRESS, reason=WHY)
+    why = WHY * 20  # longer than the line in the timeline takes
+    refunds.mark_sent_elsewhere(addressed, actor="ada", transaction_id=TXID, address=ADDRESS, reason=why)
     addressed.refresh_from_db()
     assert (addressed.status, addressed.destination_id, addressed.address) == ("sent", seen, ADDRESS)
     assert story(addressed.order)[-2:] == [
-        ("staff", f"Sent to an earlier address, {addressed.destination}: {WHY}", "ada"),
+        ("staff", f"Sent to an earlier address, {addressed.destination}: {why}"[:300], "ada"),
         ("refund", "The refund was sent.", "ada"),
     ]
     assert addressed.order.emails.get(kind="refund_sent").facts["address"] == f"…{ADDRESS[-6:]}"
@@ -516,6 +517,7 @@ def test_a_customer_asks_for_the_surplus_once():
     assert (refund.kind, refund.amount, refund.reason) == (
         "surplus", Decimal("0.0006"), "The customer asked for the surplus."
     )  # fmt: skip
+    assert story(payment.order) == [("refund", "0.0006 BTC go back to the customer.", "")]
     with pytest.raises(NoSurplus):
         refunds.ask_for_surplus(payment.order)
 
