@@ -18,8 +18,8 @@ from orders.models import Alert, Order
 from payments import refunds, review, sync
 from payments.balance import worth_of
 from payments.choices import ReviewReason
+from payments.comparison import compare
 from payments.models import Coin, Payment, Refund, RefundAddress
-from payments.review import compare
 
 MAX_ALERTS = 1_000
 

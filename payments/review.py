@@ -1,16 +1,13 @@
-"""Payments that staff review: our numbers beside the provider's, the reason in words, and what staff may decide."""
+"""Payments that staff review, and what they may decide about them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext_noop
 
 from bitloot.core.decisions import ConfirmForm, Decision, DecisionRefused, ReasonForm, demand
-from bitloot.core.money import plain
 from orders.alerts import close_alert, raise_alert
 from orders.approvals import is_large
 from orders.choices import AlertKind
@@ -121,53 +118,6 @@ def end(payment: Payment, *, actor: str, reason: str) -> None:
 def demand_reason(reason: str) -> None:
     if len(reason.strip()) < 5:
         raise DecisionRefused("Give a reason, in a few words: it is kept with the decision.")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    what: str
-    ours: str
-    theirs: str
-    differs: str = ""  # in words; nothing if the two agree
-
-
-def compare(payment: Payment) -> list[Comparison]:
-    """Set what we asked for beside what the provider said when it was last re-read; nothing before that."""
-    said = payment.evidence
-    if not said:
-        return []
-    arrived = f"{said.get('paid', '')} {_coin(said.get('asked', ''))}".strip()
-    asked = "–" if payment.pay_amount is None else f"{plain(payment.pay_amount)} {payment.pay_currency}"
-    return [
-        _same("order", str(payment.order_id), said.get("order_id", "")),
-        _same("price", f"{plain(payment.price_amount)} {payment.price_currency.lower()}", said.get("price", "")),
-        _same("asked", asked, said.get("asked", "")),
-        Comparison("arrived", asked, arrived, _shortfall(payment)),
-        Comparison("state", payment.status, said.get("status", ""), _state(said.get("status"))),
-        Comparison("payment it belongs to", payment.parent_external_id or "–", said.get("parent") or "–",
-             "a child of another payment" if said.get("parent") else ""),
-    ]  # fmt: skip
-
-
-def _same(what: str, ours: str, theirs: str) -> Comparison:
-    return Comparison(what, ours, theirs or "–", "" if ours == theirs else "differs")
-
-
-def _state(status: str | None) -> str:
-    return "" if status == "finished" else "not finished"
-
-
-def _coin(amount: str) -> str:
-    return amount.rpartition(" ")[2]
-
-
-def _shortfall(payment: Payment) -> str:
-    if not payment.pay_amount:
-        return "nothing to compare it with"
-    share = payment.actually_paid / payment.pay_amount
-    if share < 1 - settings.PAYMENT_TOLERANCE:
-        return f"too little: {share:.1%}"
-    return f"too much: {share:.1%}" if share > 1 + settings.PAYMENT_TOLERANCE else ""
 
 
 ACCEPT = Decision(

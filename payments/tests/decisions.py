@@ -1,7 +1,11 @@
 """What the tests of staff's decisions share: a payment with money that waits for one, and its traces on the order."""
 
+import re
 from decimal import Decimal
 
+import pytest
+
+from bitloot.core.decisions import DecisionRefused
 from orders.models import Email
 from payments import refunds, review
 from payments.models import Refund
@@ -15,6 +19,11 @@ HALF = {"status": "partially_paid", "actually_paid": Decimal("0.0006"), "credit"
 
 def money_in(order=None, status="review", **fields):
     return make_payment(order, status, **{"actually_paid": Decimal("0.0012"), "reason": "too_little", **fields})
+
+
+def refused(sentence):
+    """Expect a refusal in exactly these words: staff read them, and nothing else, as the reason."""
+    return pytest.raises(DecisionRefused, match=f"^{re.escape(sentence)}$")
 
 
 def accept(payment, reason=WHY):

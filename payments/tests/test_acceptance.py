@@ -135,6 +135,11 @@ def test_the_binding_is_judged_whatever_the_status():
     assert binding_objection(payment(), make_facts(payment(), "waiting", order_id="x")) == "other_order"
 
 
+@pytest.mark.parametrize("nameless", ["", None])
+def test_a_payment_that_the_provider_has_not_named_is_not_found_in_a_nameless_answer(nameless):
+    assert judge({"external_id": nameless}, payment_id=nameless) == "other_payment"
+
+
 def test_the_first_reason_names_what_is_most_wrong():
     assert judge(payment_id="1", parent_payment_id="2", order_id="x", actually_paid=Decimal(0)) == "other_payment"
     assert judge(parent_payment_id="2", order_id="x") == "child_payment"

@@ -17,7 +17,6 @@ from orders.tests.factories import make_order, make_paid_order, timeline
 from payments import refunds
 from payments.choices import ReviewReason
 from payments.models import Coin, Payment, Refund
-from payments.review import compare
 from payments.tests.factories import make_refund_address
 
 pytestmark = pytest.mark.django_db
@@ -270,35 +269,8 @@ def test_page_of_the_refunds_filters_by_state_and_shows_money_read_only(client, 
 # --- evidence ---
 
 
-def test_numbers_that_differ_are_marked():
-    payment = make_payment(
-        evidence={
-            "status": "finished", "order_id": "another", "price": "9.99 eur", "asked": "0.001 eth",
-            "paid": "0.00098", "parent": "4",
-        }
-    )  # fmt: skip
-    order = str(payment.order_id)
-    assert [(line.what, line.ours, line.theirs, line.differs) for line in compare(payment)] == [
-        ("order", order, "another", "differs"),
-        ("price", "24.99 eur", "9.99 eur", "differs"),
-        ("asked", "0.001 btc", "0.001 eth", "differs"),
-        ("arrived", "0.001 btc", "0.00098 eth", "too little: 98.0%"),
-        ("state", "partially_paid", "finished", ""),
-        ("payment it belongs to", "–", "4", "a child of another payment"),
-    ]
-
-
-def test_numbers_that_agree_are_not_marked():
-    payment = make_payment(actually_paid=Decimal("0.001"))
-    payment.evidence |= {"status": "finished", "paid": "0.001"}
-    assert [line.differs for line in compare(payment)] == [""] * 6
-    payment.actually_paid = Decimal("0.0012")
-    assert compare(payment)[3].differs == "too much: 120.0%"
-
-
 def test_payment_that_was_never_read_has_no_evidence(client, settler):
     payment = make_payment(status="review", evidence={}, pay_amount=None)
-    assert compare(payment) == []
     assert "has not been asked about this payment yet" in client.get(page_of(payment)).content.decode()
 
 

@@ -2,16 +2,17 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic, sleep
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from bitloot.core.decisions import DecisionRefused
 from orders.models import Order
 from orders.tests.factories import make_order, timeline
 from payments import refunds, sync
 from payments.exceptions import AddressRefused
-from payments.models import Payment, Refund
+from payments.models import Payment, Refund, RefundAddress
 from payments.refund_addresses import give_address
 from payments.tests.decisions import TXID, accept, mails, money_in, now, refund_of, send
 from payments.tests.factories import ADDRESS, make_payment
@@ -100,6 +101,52 @@ def test_an_address_and_its_sending_at_once_do_not_stop_each_other():
     # Whoever came first: the books name the address that staff saw, or nothing was sent.
     refund.refresh_from_db()
     assert (refund.status, refund.destination_id == shown) in (("sent", True), ("requested", False))
+
+
+def somebody_waits_for_a_lock():
+    """Return once a connection waits for one; fail if none does."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    begun = monotonic()
+    while monotonic() - begun < 20:
+        with connection.cursor() as cursor:
+            cursor.execute(waiting)
+            if cursor.fetchone()[0]:
+                return
+        sleep(0.02)
+    pytest.fail("nobody waits for a lock")
+
+
+def sent(refund, shown):
+    refunds.mark_sent(refund, actor="ada", transaction_id=TXID, destination=shown)
+
+
+def sent_elsewhere(refund, _shown):
+    refunds.mark_sent_elsewhere(refund, actor="ada", transaction_id=TXID, address=ADDRESS, reason="sent before")
+
+
+def done(refund, _shown):
+    refunds.mark_done(refund, actor="ada")
+
+
+@pytest.mark.parametrize(
+    ("decide", "before", "after"),
+    [(sent, "requested", "sent"), (sent_elsewhere, "requested", "sent"), (done, "sent", "done")],
+)
+def test_a_decision_about_a_refund_waits_for_its_order_before_it_locks_the_refund(decide, before, after):
+    """Each fails without the lock of the order, which everybody takes before any other."""
+    refund = refund_of(money_in())
+    for last in "qp":
+        shown = give_address(order=refund.order, refund_id=refund.pk, address=ADDRESS[:-1] + last).destination_id
+    RefundAddress.objects.update(rests_until=None)
+    Refund.objects.filter(pk=refund.pk).update(status=before)
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            refund.order.lock()
+            decided = pool.submit(at_once, lambda: decide(Refund.objects.get(pk=refund.pk), shown))
+            somebody_waits_for_a_lock()
+            assert Refund.objects.select_for_update(nowait=True).get(pk=refund.pk).status == before
+        assert decided.result() == [None]
+    assert now(refund) == after
 
 
 def test_refunds_at_once_never_exceed_what_arrived():

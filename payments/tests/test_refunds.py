@@ -1,20 +1,24 @@
 import itertools
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.utils import timezone
 
 from bitloot.core.decisions import DecisionRefused
+from orders.alerts import raise_alert
 from orders.models import Alert
 from orders.tests.factories import make_order, make_product, timeline
 from payments import refunds, settlement
 from payments.exceptions import NoSurplus
 from payments.models import Payment, Refund, RefundAddress
-from payments.tests.decisions import HALF, TXID, WHY, give, mails, money_in, now, refund_of, send, story
+from payments.tests.decisions import HALF, TXID, WHY, give, mails, money_in, now, refund_of, refused, send, story
 from payments.tests.factories import ADDRESS, make_payment
 from storage.services import store_key
 
 pytestmark = pytest.mark.django_db
 _numbers = itertools.count(1)
+SENT_TWICE = "Another transaction id was entered already. Were the coins sent twice?"
 
 # --- give back
 
@@ -36,10 +40,14 @@ def test_a_refund_owes_the_order_back(order_status):
 
 
 @pytest.mark.parametrize("reason", ["", "   ", "ok", "1234"])
-def test_a_refund_needs_a_reason(reason):
-    with pytest.raises(DecisionRefused, match="Give a reason"):
-        refunds.request_refund(money_in(), actor="ada", reason=reason)
-    assert not Refund.objects.exists()
+@pytest.mark.parametrize("request_", [refunds.request_refund, refunds.request_share, refunds.request_surplus])
+def test_a_refund_needs_a_reason(request_, reason):
+    order = make_order(make_product(price="10.00"), quantity=4, status="held")
+    parts_of(order, 3)
+    payment = paid(order, "0.0030")
+    with refused("Give a reason, in a few words: it is kept with the decision."):
+        request_(payment, actor="ada", reason=reason)
+    assert (now(order), Refund.objects.exists()) == ("held", False)
 
 
 def test_five_characters_are_a_reason_to_refund():
@@ -50,11 +58,19 @@ def test_a_long_reason_to_refund_is_cut_to_what_its_column_takes():
     assert refunds.request_refund(money_in(), actor="ada", reason="x" * 400).reason == "x" * 200
 
 
-def test_a_refund_closes_the_alert():
-    payment = money_in()
-    settlement.alert(payment.order, payment, "too_little")
-    refund_of(payment)
-    assert list(Alert.objects.values_list("kind", "status", "closed_by")) == [("payment_review", "closed", "ada")]
+@pytest.mark.parametrize("request_", [refunds.request_refund, refunds.request_share])
+def test_a_refund_closes_the_alerts_that_asked_for_it(request_):
+    order = make_order(make_product(price="10.00"), quantity=4, status="held")
+    parts_of(order, 3)
+    payment = paid(order, "0.0030")
+    for kind, row in (("payment_review", payment), ("overpaid", payment), ("order_held", order)):
+        raise_alert(kind, row, "Look.", order=order)
+    request_(payment, actor="ada", reason=WHY)
+    closed = Alert.objects.filter(status="closed").order_by("kind")
+    overpaid_by = {refunds.request_refund: "ada", refunds.request_share: "automatic: it goes back"}[request_]
+    assert list(closed.values_list("kind", "closed_by")) == [
+        ("order_held", "ada"), ("overpaid", overpaid_by), ("payment_review", "ada"),
+    ]  # fmt: skip
 
 
 def test_a_delivered_order_keeps_its_keys():
@@ -72,7 +88,7 @@ def test_an_order_that_stands_on_another_payment_goes_on():
 
 @pytest.mark.parametrize("fields", [{"actually_paid": Decimal(0)}, {"status": "refunded"}])
 def test_what_did_not_come_does_not_go_back(fields):
-    with pytest.raises(DecisionRefused, match="No coins came"):
+    with refused("No coins came with this payment, or they went back already."):
         refund_of(money_in(**fields))
     assert not Refund.objects.exists()
 
@@ -81,7 +97,7 @@ def test_what_did_not_come_does_not_go_back(fields):
 def test_a_payment_goes_back_once(status):
     payment = money_in()
     Refund.objects.filter(pk=refund_of(payment).pk).update(status=status)
-    with pytest.raises(DecisionRefused, match="already has a refund"):
+    with refused("This payment already has a refund; look at that one."):
         refund_of(payment)
     assert Refund.objects.count() == 1
 
@@ -107,6 +123,38 @@ def test_money_that_the_machine_owes_back_keeps_the_orders_reason(reason, kept):
     assert story(payment.order) == [("refund", "0.0012 BTC go back to the customer.", "")]
 
 
+def test_coins_that_come_after_the_refund_wait_for_staff():
+    payment = money_in()
+    refund_of(payment)
+    Payment.objects.filter(pk=payment.pk).update(actually_paid=Decimal("0.0020"))
+    refunds.owe_back(payment.order)
+    assert payment.refunds.get().amount == Decimal("0.0012")
+
+
+def test_a_surplus_that_goes_back_already_does_not_keep_the_rest():
+    payment = paid(make_order(status="held"), "0.0030")
+    refunds.request_surplus(payment, actor="ada", reason=WHY)
+    refunds.owe_back(payment.order)
+    assert sorted(payment.refunds.values_list("kind", "amount")) == [
+        ("all", Decimal("0.0024")), ("surplus", Decimal("0.0006")),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "undelivered"),
+    [
+        ("refund_due", "supplier_cancelled", True),
+        ("refund_due", "decided_by_staff", False),
+        ("refund_due", "", False),
+        ("held", "supplier_cancelled", False),
+    ],
+)
+def test_the_customer_reads_whether_the_supplier_is_why_the_money_goes_back(status, reason, undelivered):
+    order = money_in(make_order(status=status, reason=reason)).order
+    refunds.owe_back(order)
+    assert order.emails.get(kind="refund_asked").facts["undelivered"] is undelivered
+
+
 # --- sent and done
 
 
@@ -125,15 +173,34 @@ def test_sent_needs_a_transaction_id(addressed, transaction_id):
 
 def test_sent_needs_an_address():
     refund = refund_of(money_in())
-    with pytest.raises(DecisionRefused, match="not given an address"):
+    with refused("The customer has not given an address yet."):
         send(refund, TXID)
+
+
+def test_sent_begins_with_the_address_that_the_page_shows(addressed):
+    assert refunds.MARK_SENT.initial(addressed) == {"destination": addressed.destination_id}
+
+
+def test_an_address_that_rests_is_not_paid(addressed):
+    until = timezone.now() + timedelta(minutes=1)
+    RefundAddress.objects.update(rests_until=until)
+    with refused(
+        f"The address was changed, so it rests until {until:%d %B, %H:%M} UTC: the customer was told and can object"
+        " until then."
+    ):
+        send(addressed)
+    RefundAddress.objects.update(rests_until=timezone.now())
+    send(addressed)
+    assert now(addressed) == "sent"
 
 
 def test_two_who_sent_the_same_refund_are_told(addressed):
     send(addressed, TXID)
     send(addressed, f" {TXID} ")
-    with pytest.raises(DecisionRefused, match="sent twice"):
+    with refused(SENT_TWICE):
         send(addressed, TXID[:-1] + "3", actor="bob")
+    with refused(SENT_TWICE):
+        refunds.mark_sent(addressed, actor="bob", transaction_id=TXID, destination=addressed.destination_id + 1)
     addressed.refresh_from_db()
     assert (addressed.status, addressed.transaction_id, addressed.sent_at is None) == ("sent", TXID, False)
     assert timeline(addressed.order).count(("refund", "requested", "sent")) == 1
@@ -141,7 +208,7 @@ def test_two_who_sent_the_same_refund_are_told(addressed):
 
 
 def test_done_before_sent_is_refused(addressed):
-    with pytest.raises(DecisionRefused, match="cannot become “done”"):
+    with refused("The refund is “requested”; it cannot become “done” now."):
         refunds.mark_done(addressed, actor="ada")
     assert now(addressed) == "requested"
 
@@ -155,7 +222,7 @@ def test_the_order_is_refunded_with_its_last_refund():
         give(refund)
         send(refund, f"{TXID}{refund.pk}")
         refunds.mark_done(refund, actor="ada")
-        with pytest.raises(DecisionRefused, match="cannot become “done”"):
+        with refused("The refund is “done”; it cannot become “done” now."):
             refunds.mark_done(refund, actor="ada")
     assert (now(order), [now(payment) for payment in payments]) == ("refunded", ["refunded", "refunded"])
     assert set(order.refunds.values_list("status", flat=True)) == {"done"}
@@ -223,7 +290,7 @@ def test_a_surplus_goes_back_beside_the_order():
     sent = refund.order.emails.get(kind="refund_sent").facts
     assert sent == {"coins": "0.0006 BTC", "address": f"…{ADDRESS[-6:]}", "transaction": TXID}
     assert (now(payment), now(payment.order)) == ("finished", "fulfilled")
-    with pytest.raises(DecisionRefused, match="Nothing came beyond"):
+    with refused("Nothing came beyond what was asked for, or it has a refund already."):
         refunds.request_surplus(payment, actor="ada", reason=WHY)
 
 
@@ -252,6 +319,11 @@ def test_the_share_that_was_not_delivered_goes_back(status):
     refund = order.refunds.get()
     assert (refund.kind, refund.amount, refund.worth) == ("share", Decimal("0.0012"), Decimal("10.00"))
     assert now(order) == "refund_due"
+    assert story(order)[-3:] == [
+        ("staff", WHY, "ada"),
+        ("order", "The money for what was not delivered goes back.", "ada"),
+        ("refund", "0.0012 BTC go back to the customer.", ""),
+    ]
     assert not Alert.objects.filter(kind="refund_of_delivered").exists()
     give(refund), send(refund), refunds.mark_done(refund, actor="ada")
     assert (now(payment), now(order)) == ("finished", "refunded")
@@ -262,23 +334,32 @@ def test_a_share_is_less_than_all(units):
     order = make_order(make_product(price="10.00"), quantity=4, status="held")
     parts_of(order, units)
     payment = paid(order)
-    with pytest.raises(DecisionRefused, match="Only a part"):
-        refunds.request_share(payment, actor="ada", reason=WHY)
+    refuses_a_share(payment, "Only a part that was delivered can be kept.")
 
 
-def refuses_a_share(payment, words):
-    with pytest.raises(DecisionRefused, match=words):
+@pytest.mark.parametrize(("units", "kind"), [(0, "all"), (3, "share"), (4, "all")])
+def test_a_share_is_owed_back_only_of_what_was_delivered_in_part(units, kind):
+    order = make_order(make_product(price="10.00"), quantity=4, status="held")
+    parts_of(order, units)
+    refunds.owe_back(paid(order).order)
+    assert order.refunds.get().kind == kind
+
+
+def refuses_a_share(payment, sentence):
+    with refused(sentence):
         refunds.request_share(payment, actor="ada", reason=WHY)
 
 
 def test_only_the_money_of_an_order_that_can_still_be_owed_back_is_shared_out():
     order = make_order(make_product(price="10.00"), quantity=4, status="held")
     parts_of(order, 3)
-    refuses_a_share(make_payment(order, "waiting"), "Nothing|No ")
-    refuses_a_share(money_in(order, "review"), "not what the order was paid with")
+    refuses_a_share(make_payment(order, "waiting"), "No coins came with this payment, or they went back already.")
+    refuses_a_share(money_in(order, "review"), "This payment is not what the order was paid with.")
+    one, _other = paid(order), paid(order)
+    refuses_a_share(one, "This payment is not what the order was paid with.")
     delivered = make_order(make_product(price="10.00"), quantity=4, status="fulfilled")
     parts_of(delivered, 3)
-    refuses_a_share(paid(delivered), "is not shared out")
+    refuses_a_share(paid(delivered), "The money of an order that is “fulfilled” is not shared out.")
 
 
 def test_a_share_is_given_back_once():
@@ -287,7 +368,7 @@ def test_a_share_is_given_back_once():
     payment = paid(order)
     refunds.request_share(payment, actor="ada", reason=WHY)
     order.move("held", message="Looked at again.")
-    refuses_a_share(payment, "already has a refund")
+    refuses_a_share(payment, "This payment already has a refund; look at that one.")
 
 
 def test_an_order_whose_coins_the_provider_sent_back_is_refunded_at_once():
@@ -296,13 +377,28 @@ def test_an_order_whose_coins_the_provider_sent_back_is_refunded_at_once():
     settlement.alert(order, payment, "refunded")
     order.mark_refund_due(reason="payment_refunded", message="Owed back.")
     assert now(order) == "refunded"
-    assert not Alert.objects.filter(kind="payment_review", status="open").exists()
+    assert Alert.objects.get(kind="payment_review").closed_by == "automatic: the order is refunded"
+    assert story(order)[-1] == ("order", "The payment provider had sent your coins back.", "")
+
+
+def test_an_order_is_not_refunded_while_other_coins_of_it_are_owed():
+    order = make_order(status="held")
+    make_payment(order, "refunded", actually_paid=Decimal("0.0012"))
+    money_in(order)
+    order.mark_refund_due(reason="payment_refunded", message="Owed back.")
+    assert (now(order), order.refunds.get().status) == ("refund_due", "requested")
+
+
+def test_an_order_without_money_is_not_refunded_by_owing_it_back():
+    order = make_payment(make_order(status="held"), "expired").order
+    order.mark_refund_due(reason="decided_by_staff", message="Owed back.")
+    assert (now(order), order.refunds.count()) == ("refund_due", 0)
 
 
 def test_a_second_transaction_is_refused_once_one_was_entered():
     refund = refund_of(money_in())
     give(refund), send(refund)
-    with pytest.raises(DecisionRefused, match="Another transaction id"):
+    with refused(SENT_TWICE):
         refunds.mark_sent_elsewhere(refund, actor="ada", transaction_id=TXID[:-1] + "7", address=ADDRESS, reason=WHY)
 
 
@@ -331,6 +427,36 @@ def test_staff_are_mailed_about_a_refund_of_delivered_keys():
     assert alert.message == (f"0.0024 BTC go back to the customer of {order}, who keeps keys of 40.00 EUR. ada: {WHY}")
 
 
+def test_a_refund_of_delivered_keys_that_nobody_decided_names_bitloot():
+    order = make_order(make_product(price="10.00"), quantity=4, status="held", reason="supplier_cancelled")
+    parts_of(order, 4)
+    refunds.owe_back(paid(order).order)
+    message = Alert.objects.get(kind="refund_of_delivered").message
+    assert message.endswith("who keeps keys of 40.00 EUR. BitLoot: supplier_cancelled")
+
+
+@pytest.mark.parametrize(
+    ("units", "before", "takes_two"),
+    [
+        (0, "0", False),
+        (1, "0", False),  # 10.00 of 50.00: a fifth
+        (2, "0", True),
+        (5, "0", True),
+        (2, "30.00", True),  # and what went back before pays for nothing any more
+    ],
+)
+def test_giving_back_the_price_of_delivered_keys_takes_two(settings, units, before, takes_two):
+    settings.APPROVAL_LIMIT, settings.APPROVAL_SHARE = Decimal(100), Decimal("0.2")
+    order = make_order(make_product(price="10.00"), quantity=5, status="fulfilled")
+    parts_of(order, units)
+    payment = paid(order)
+    if Decimal(before):
+        Refund.objects.create(
+            order=order, payment=payment, amount=Decimal("0.0001"), worth=before, currency="btc", reason=WHY
+        )
+    assert refunds.refund_takes_two(payment, {}) is takes_two
+
+
 def test_a_second_payment_of_a_delivered_order_goes_back_without_alarm():
     order = make_order(make_product(price="10.00"), quantity=1, status="fulfilled")
     parts_of(order, 1)
@@ -357,13 +483,25 @@ def test_what_was_sent_to_an_address_that_was_replaced_is_not_marked_as_sent(add
     with pytest.raises(DecisionRefused, match="another address meanwhile"):
         refunds.mark_sent(addressed, actor="ada", transaction_id=TXID, destination=seen)
     assert now(addressed) == "requested"
-    refunds.mark_sent_elsewhere(addressed, actor="ada", transaction_id=TXID, address=ADDRESS, reason=WHY)
+    with pytest.raises(DecisionRefused, match="Give a reason"):
+        refunds.mark_sent_elsewhere(addressed, actor="ada", transaction_id=TXID, address=ADDRESS, reason="ok")
+    why = WHY * 20  # longer than the line in the timeline takes
+    refunds.mark_sent_elsewhere(addressed, actor="ada", transaction_id=TXID, address=ADDRESS, reason=why)
     addressed.refresh_from_db()
     assert (addressed.status, addressed.destination_id, addressed.address) == ("sent", seen, ADDRESS)
+    assert story(addressed.order)[-2:] == [
+        ("staff", f"Sent to an earlier address, {addressed.destination}: {why}"[:300], "ada"),
+        ("refund", "The refund was sent.", "ada"),
+    ]
+    assert addressed.order.emails.get(kind="refund_sent").facts["address"] == f"…{ADDRESS[-6:]}"
+
+
+def test_what_was_sent_to_an_earlier_address_always_takes_two(addressed):
+    assert refunds.MARK_SENT_ELSEWHERE.needs_second(addressed, {}) is True
 
 
 def test_an_address_that_nobody_gave_cannot_have_been_paid(addressed):
-    with pytest.raises(DecisionRefused, match="one address at most"):
+    with refused("The customer has given one address at most."):
         refunds.mark_sent_elsewhere(addressed, actor="ada", transaction_id=TXID, address=ADDRESS, reason=WHY)
     give(addressed, ADDRESS[:-1] + "p")
     with pytest.raises(DecisionRefused, match="never gave this address"):
@@ -379,6 +517,7 @@ def test_a_customer_asks_for_the_surplus_once():
     assert (refund.kind, refund.amount, refund.reason) == (
         "surplus", Decimal("0.0006"), "The customer asked for the surplus."
     )  # fmt: skip
+    assert story(payment.order) == [("refund", "0.0006 BTC go back to the customer.", "")]
     with pytest.raises(NoSurplus):
         refunds.ask_for_surplus(payment.order)
 
@@ -387,3 +526,52 @@ def test_a_customer_asks_for_the_surplus_once():
 def test_a_few_coins_more_are_no_surplus_to_ask_for(arrived):
     with pytest.raises(NoSurplus):
         refunds.ask_for_surplus(paid(make_order(status="paid"), arrived).order)
+
+
+# --- what staff read
+
+
+@pytest.mark.parametrize(
+    ("constant", "name", "label", "permission", "consequence", "done"),
+    [
+        (
+            "REFUND", "refund", "Refund all", "payments.refund_payment",
+            "The customer is asked for an address, and you send the coins to it by hand. An order that is not delivered"
+            " ends with it, unless another payment paid it; keys that were delivered stay with the customer.",
+            "all its coins go back. The customer is asked for an address; an alert tells you when it is there.",
+        ),
+        (
+            "REFUND_SURPLUS", "refund-surplus", "Refund the surplus", "payments.refund_surplus",
+            "What came beyond the price goes back. The order and its keys are not touched.",
+            "the surplus goes back. The customer is asked for an address; an alert tells you when it is there.",
+        ),
+        (
+            "REFUND_SHARE", "refund-share", "Refund what was not delivered", "payments.refund_share",
+            "The customer keeps the keys that they have and gets the money for the others, which will not be bought."
+            " The order ends with it.",
+            "the money for the rest goes back. The customer is asked for an address; an alert tells you when it is"
+            " there.",
+        ),
+        (
+            "MARK_SENT", "sent", "Mark as sent", "payments.send_refund",
+            "First send exactly this amount, in this coin, to this address from your wallet: BitLoot sends none.",
+            "sent. The customer sees the transaction; mark it done when the coins have arrived.",
+        ),
+        (
+            "MARK_SENT_ELSEWHERE", "sent-elsewhere", "Sent to an earlier address", "payments.send_elsewhere",
+            "Only if the customer gave another address after you had sent the coins. The ledger then names the address"
+            " that was paid; nothing goes to the newest one.",
+            "sent, to the earlier address. The customer sees the transaction; mark it done when the coins have"
+            " arrived.",
+        ),
+        (
+            "MARK_DONE", "done", "Mark as done", "payments.finish_refund",
+            "First look the transaction up on the network: the coins have arrived, and nothing more is owed.",
+            "done. With its last refund the order counts as refunded.",
+        ),
+    ],
+)  # fmt: skip
+def test_staff_read_what_a_decision_does_and_what_happens_next(constant, name, label, permission, consequence, done):
+    decision = getattr(refunds, constant)
+    assert (decision.name, decision.label, decision.permission) == (name, label, permission)
+    assert (decision.consequence, decision.done) == (consequence, done)

@@ -1,6 +1,7 @@
 from decimal import Decimal
 
 import pytest
+from django.db.models.functions import Now
 
 from bitloot.core.decisions import DecisionRefused
 from orders.alerts import raise_alert
@@ -8,8 +9,8 @@ from orders.decisions import objection_to_cancelling
 from orders.models import Alert, Order
 from orders.tests.factories import make_order, timeline
 from payments import review, settlement
-from payments.models import Payment
-from payments.tests.decisions import HALF, WHY, accept, mails, money_in, now, story
+from payments.models import Payment, Refund
+from payments.tests.decisions import HALF, WHY, accept, mails, money_in, now, refused, story
 from payments.tests.factories import make_payment
 
 pytestmark = pytest.mark.django_db
@@ -73,7 +74,7 @@ def test_what_came_in_full_is_accepted_without_a_mail():
 )
 def test_only_what_waits_for_a_person_is_accepted(status):
     payment = money_in(status=status)
-    with pytest.raises(DecisionRefused, match=status):
+    with refused(f"A payment in “{status}” cannot be accepted."):
         accept(payment)
     assert (now(payment), now(payment.order)) == (status, "pending")
 
@@ -84,7 +85,7 @@ def test_only_what_waits_for_a_person_is_accepted(status):
 )
 def test_an_order_that_takes_no_money_is_not_paid_by_hand(order_status):
     payment = money_in(make_order(status=order_status))
-    with pytest.raises(DecisionRefused, match="refund this payment"):
+    with refused(f"The order is “{order_status}” and takes no more money; refund this payment."):
         accept(payment)
     assert (now(payment), now(payment.order)) == ("review", order_status)
 
@@ -93,14 +94,49 @@ def test_an_order_held_after_it_was_paid_is_not_paid_twice():
     order = make_order()
     order.mark_paid(message="Paid.")
     order.hold(reason="no_key", message="Held.")
-    with pytest.raises(DecisionRefused, match="takes no more money"):
+    with refused("The order is “held” and takes no more money; refund this payment."):
         accept(money_in(order))
 
 
 def test_nothing_is_accepted_without_coins():
     payment = money_in(actually_paid=Decimal(0))
-    with pytest.raises(DecisionRefused, match="no coins"):
+    with refused("The provider reports no coins for this payment. Read it again first."):
         accept(payment)
+
+
+def test_what_the_provider_calls_by_a_new_word_is_accepted_in_any_status():
+    payment = money_in(status="waiting", provider_status="settled")
+    raise_alert("payment_unknown_status", payment, "Look.")
+    accept(payment)
+    assert (now(payment), now(payment.order)) == ("finished", "paid")
+    assert Alert.objects.get(kind="payment_unknown_status").closed_by == "ada"
+
+
+@pytest.mark.parametrize("decide", [accept, lambda payment: review.ask_for_rest(payment, actor="ada")])
+def test_money_that_goes_back_is_neither_accepted_nor_added_to(decide):
+    payment = money_in(make_order(status="underpaid"), "partially_paid")
+    Refund.objects.create(order=payment.order, payment=payment, amount=1, currency="btc", reason=WHY)
+    with refused("This payment already has a refund; look at that one."):
+        decide(payment)
+    assert (now(payment), now(payment.order), mails(payment.order)) == ("partially_paid", "underpaid", [])
+
+
+@pytest.mark.parametrize(
+    ("total", "price", "arrived", "takes_two"),
+    [
+        (10, 10, "1.00", False),
+        (10, 10, "0.80", False),  # 2.00 is missing: a fifth
+        (10, 10, "0.79", True),
+        (1000, 10, "0.79", False),  # a small part of a large order
+        (1000, 1000, "0.90", False),  # 100.00 is missing
+        (1000, 1000, "0.89", True),
+    ],
+)
+def test_waiving_a_large_part_takes_two(settings, total, price, arrived, takes_two):
+    settings.APPROVAL_LIMIT, settings.APPROVAL_SHARE = Decimal(100), Decimal("0.2")
+    coins = {"pay_amount": Decimal(1), "actually_paid": Decimal(arrived)}
+    payment = Payment(order=Order(total=Decimal(total)), price_amount=Decimal(price), **coins)
+    assert review.acceptance_takes_two(payment, {}) is takes_two
 
 
 @pytest.mark.parametrize("reason", ["", "   ", "ok", "1234"])
@@ -143,24 +179,12 @@ def test_the_rest_is_what_all_parts_leave():
 @pytest.mark.parametrize(("status", "order_status"), [("review", "underpaid"), ("partially_paid", "held")])
 def test_only_an_underpaid_order_is_asked(status, order_status):
     payment = money_in(make_order(status=order_status), status)
-    with pytest.raises(DecisionRefused, match="Only an underpaid order"):
+    with refused("Only an underpaid order can be asked for the rest."):
         review.ask_for_rest(payment, actor="ada")
     assert mails(payment.order) == []
 
 
-# --- our numbers beside the provider's
-
-
-def test_an_amount_that_was_never_asked_for_is_compared_with_nothing():
-    payment = Payment(
-        order=Order(), price_amount=Decimal("24.99"), price_currency="eur", pay_currency="btc", evidence={"paid": "0.1"}
-    )
-    lines = {line.what: line for line in review.compare(payment)}
-    assert [lines["asked"].ours, lines["arrived"].theirs, lines["arrived"].differs] == [
-        "–",
-        "0.1",
-        "nothing to compare it with",
-    ]
+# --- end
 
 
 def mismatch(**fields):
@@ -177,19 +201,85 @@ def test_a_payment_that_was_made_otherwise_is_ended_and_its_order_can_be_cancell
     assert [payment.status, payment.next_attempt_at] == ["cancelled", None]
     assert Alert.objects.get().status == "closed"
     assert objection_to_cancelling(payment.order) is None
+    assert story(payment.order)[1:] == [
+        ("staff", "The ticker was renamed.", "kim"),
+        ("payment", "Our staff ended this payment; nothing was paid into it.", "kim"),
+    ]
 
 
-@pytest.mark.parametrize("fields", [{"actually_paid": 1}, {"status": "waiting"}])
-def test_only_a_payment_in_review_without_coins_is_ended(fields):
+@pytest.mark.parametrize(
+    ("fields", "objection"),
+    [
+        ({"actually_paid": 1}, "Coins arrived for it. Accept or refund them instead."),
+        ({"status": "waiting"}, "Only a payment in review can be ended."),
+    ],
+)
+def test_only_a_payment_in_review_without_coins_is_ended(fields, objection):
     payment = mismatch()
     Payment.objects.filter(pk=payment.pk).update(**fields)
     payment.refresh_from_db()
-    with pytest.raises(DecisionRefused):
+    with refused(objection):
         review.end(payment, actor="kim", reason="The ticker was renamed.")
+    assert story(payment.order) == [("payment", "Mismatch.", "")]
 
 
-def test_ending_a_payment_without_coins_lets_the_order_be_paid_that_was_held_for_it():
-    payment = make_payment(make_order(), "review", reason="nothing_paid", actually_paid=0)
+@pytest.mark.parametrize("before", ["pending", "underpaid"])
+def test_ending_a_payment_without_coins_lets_the_order_be_paid_that_was_held_for_it(before):
+    payment = money_in(make_order(status=before), reason="nothing_paid", actually_paid=0)
     payment.order.hold(reason="nothing_paid", message="Looked at.")
     review.end(payment, actor="ada", reason=WHY)
-    assert (now(payment), now(payment.order)) == ("cancelled", "pending")
+    assert (now(payment), now(payment.order)) == ("cancelled", before)
+    assert ("order", "Our staff let this order be paid again.", "ada") in story(payment.order)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"status": "held", "reason": "held_by_staff"},
+        {"status": "held", "reason": "nothing_paid", "paid_at": Now()},
+        {"status": "failed", "reason": "nothing_paid"},
+        {"status": "pending"},
+    ],
+)
+def test_ending_a_payment_leaves_an_order_alone_that_was_not_held_for_it(order):
+    payment = money_in(make_order(**order), reason="nothing_paid", actually_paid=0)
+    review.end(payment, actor="ada", reason=WHY)
+    assert (now(payment), now(payment.order)) == ("cancelled", order["status"])
+
+
+def test_an_order_stays_held_while_another_payment_of_it_is_in_review():
+    order = make_order(status="held", reason="nothing_paid")
+    first, second = (money_in(order, reason="nothing_paid", actually_paid=0) for _ in range(2))
+    review.end(first, actor="ada", reason=WHY)
+    assert now(order) == "held"
+    review.end(second, actor="ada", reason=WHY)
+    assert now(order) == "pending"
+
+
+# --- what staff read
+
+
+@pytest.mark.parametrize(
+    ("constant", "name", "label", "permission", "consequence", "done"),
+    [
+        (
+            "ACCEPT", "accept", "Accept as paid", "payments.accept_payment",
+            "The order counts as paid and its keys are bought, against the rule. This cannot be undone.",
+            "accepted. The order counts as paid, and its keys are bought now.",
+        ),
+        (
+            "ASK_FOR_REST", "ask", "Ask for the rest", "payments.ask_for_rest",
+            "The customer gets a mail that names the missing amount; their page lets them pay it in any coin.",
+            "the customer is asked for the rest by mail.",
+        ),
+        (
+            "END", "end", "End this payment", "payments.end_payment",
+            "The payment ends; nothing was paid into it. The customer chooses another coin on the order's page.",
+            "ended. The customer can pay with another coin; coins that still arrive for it go to manual review.",
+        ),
+    ],
+)  # fmt: skip
+def test_staff_read_what_a_decision_does_and_what_happens_next(constant, name, label, permission, consequence, done):
+    decision = getattr(review, constant)
+    assert (decision.name, decision.label, decision.permission) == (name, label, permission)
+    assert (decision.consequence, decision.done) == (consequence, done)
