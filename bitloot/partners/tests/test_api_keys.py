@@ -205,7 +205,7 @@ def test_only_a_digest_is_kept_and_nothing_is_logged(client, caplog):
     key, text = make_key()
     own_order(client, text)
     client.get("/api/orders", headers=bearer(text + "x"))
-    secret = text.rpartition("_")[2]
+    secret = text.split("_", 2)[2]  # which may hold an underline itself
     assert secret not in f"{list(ApiKey.objects.values())} {list(StaffEvent.objects.values())} {caplog.text}"
     assert len(ApiKey.objects.get().digest) == 64
     record = logging.LogRecord("x", logging.INFO, "x", 1, f"got {text} and whsec_c2VjcmV0+/c2VjcmV0=", None, None)
