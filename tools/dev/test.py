@@ -83,7 +83,7 @@ def _run(
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-m", marks, f"--junitxml={report}"]
     command += [f"--cov={package}" for package in MEASURED] + ["--cov-report="] if measured else ["--no-cov"]
     # Whole files for what starts a store of its own: its tests share it.
-    command += ["-n", "3", "--dist", "loadfile"] if beside else ["-n", "2", "--dist", "worksteal"]
+    command += ["-n", "2", "--dist", "loadfile" if beside else "worksteal"]
     outside = {name: value for name, value in os.environ.items() if not name.startswith("TEST_")}
     environment = outside | (services or {}) | {"COVERAGE_FILE": str(REPORTS / ".coverage")}
     started = time.monotonic()
