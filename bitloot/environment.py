@@ -404,7 +404,7 @@ def _server(url: str) -> tuple[str, str]:
 
 def redis_url(text: str, *, password_needed: bool) -> str:
     """Return the broker's URL, whose path is always the number of its database."""
-    # Several hosts are no URL, so that one is taken apart by itself.
+    # The URL parser does not read several hosts, so a Sentinel address has a parser of its own.
     parts = _sentinel_parts(text) if sentinel.is_sentinel(text) else split_url(text)
     number_of_database = parts.path.strip("/") or "0"
     if parts.scheme not in ("redis", "rediss", sentinel.SCHEME):

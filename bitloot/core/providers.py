@@ -117,7 +117,7 @@ class Urgency(Enum):
 
     FIRST = 0.0, 20.0  # money that came, a customer who is looking, a purchase
     BACKGROUND = 0.25, 60.0  # lists and comparisons
-    OVERDUE = 0.25, 0.0  # payments that POLL left unread for minutes: new payments must not keep them so for ever
+    OVERDUE = 0.25, 0.0  # payments that POLL has left unread for minutes: new ones must not hold them up forever
     CATALOGUE = 0.4, 2.0  # looks at what we sell, which are due again, and staff who search
     QUOTE = 0.5, 3.0  # new payments: anybody may ask for those
     # Payments that nobody looks at; due again later, and hold no thread meanwhile. There are many more of them than of

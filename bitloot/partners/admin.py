@@ -61,7 +61,8 @@ class SecretAdmin(DecisionAdmin):
         return self._page(request, "admin/partners/form.html", title, form=form, said=said)
 
     def _page(self, request: HttpRequest, template: str, title: str, **more: Any) -> HttpResponse:
-        context = {**self.admin_site.each_context(request), "title": title, "opts": self.opts, **more}
+        own = {"title": title, "opts": self.opts, "list_name": self.title}
+        context = {**self.admin_site.each_context(request), **own, **more}
         return TemplateResponse(request, template, context)
 
 

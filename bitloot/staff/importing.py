@@ -53,6 +53,7 @@ def show(page: BaseAdmin, request: HttpRequest) -> HttpResponse:
         **page.admin_site.each_context(request),
         "title": LABEL,
         "opts": page.opts,
+        "list_name": page.title,
         "form": form,
         **(_search(form) if form.is_valid() else {}),
     }

@@ -54,6 +54,7 @@ def show(page: BaseAdmin, request: HttpRequest, products: QuerySet[Product]) -> 
         **page.admin_site.each_context(request),
         "title": LABEL.rstrip("…"),
         "opts": page.opts,
+        "list_name": page.title,
         "action": ACTION,
         "chosen": request.POST.getlist(ACTION_CHECKBOX_NAME),
         "across": request.POST.get("select_across", "0"),

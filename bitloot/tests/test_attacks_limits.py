@@ -1,18 +1,17 @@
 """Limits: by what one customer has, exact in parallel, and not open while Redis is away."""
 
-import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import responses
 from django.conf import settings as django_settings
 from django.core.cache import caches
-from django.db import connection
 from django.test import Client
 
 from bitloot.core import limits
 from bitloot.core.cache import ForgivingRedisCache
+from bitloot.tests.parallel import at_once
 from orders.access import make_token
 from orders.exceptions import OrderRefused
 from orders.models import Order
@@ -53,19 +52,9 @@ def test_client_is_counted_by_what_it_has(address, bucket):
     assert limits.client_bucket(address) == bucket
 
 
-def at_once(call, number):
+def asked_at_once(call, number):
     """Return what `call(0)`, `call(1)`, … answered, all asked at the same moment."""
-    start = threading.Barrier(number)
-
-    def run(which):
-        start.wait()
-        try:
-            return call(which)
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(number) as pool:
-        return sorted(pool.map(run, range(number)))
+    return sorted(at_once(*(partial(call, which) for which in range(number))))
 
 
 @pytest.fixture(params=[pytest.param("redis", marks=pytest.mark.redis), "database"])
@@ -82,7 +71,7 @@ def kept(request, settings):
 @pytest.mark.usefixtures("kept")
 def test_parallel_lookups_are_limited_exactly():
     """Fails if the counter is read and then written."""
-    statuses = at_once(lambda _: [look_up(Client(), "203.0.113.7") for _ in range(2)], 20)
+    statuses = asked_at_once(lambda _: [look_up(Client(), "203.0.113.7") for _ in range(2)], 20)
     assert sum(statuses, []).count(202) == 20
 
 
@@ -100,7 +89,7 @@ def test_parallel_orders_of_one_address_are_limited_exactly(settings):
             return "refused"
         return "placed"
 
-    assert at_once(order, 20) == ["placed"] * 5 + ["refused"] * 15
+    assert asked_at_once(order, 20) == ["placed"] * 5 + ["refused"] * 15
     assert Order.objects.count() == 5
 
 
@@ -118,7 +107,7 @@ def test_parallel_orders_for_one_mail_domain_are_limited_exactly(settings):
             return "refused"
         return "placed"
 
-    assert at_once(order, 20) == ["placed"] * 9 + ["refused"] * 11
+    assert asked_at_once(order, 20) == ["placed"] * 9 + ["refused"] * 11
 
 
 @pytest.fixture
@@ -143,7 +132,7 @@ def test_parallel_quotes_of_one_order_are_limited_exactly(provider, settings):
     order, coins = make_order(), [f"coin{number}" for number in range(12)]
     for coin in coins:
         make_coin(coin)
-    statuses = at_once(lambda which: pay(order, coins[which]), 12)
+    statuses = asked_at_once(lambda which: pay(order, coins[which]), 12)
     assert statuses.count(429) == 9
     assert [Payment.objects.count(), made(provider)] == [3, 3]
 
@@ -155,7 +144,7 @@ def test_parallel_quotes_of_one_client_are_limited_exactly(provider, settings):
     settings.PAYMENT_QUOTES_PER_HOUR = 4
     make_coin("btc")
     orders = [make_order(email=f"kim{number}@example.org") for number in range(12)]
-    statuses = at_once(lambda which: pay(orders[which], "btc", REMOTE_ADDR=f"2001:db8::{which + 1}"), 12)
+    statuses = asked_at_once(lambda which: pay(orders[which], "btc", REMOTE_ADDR=f"2001:db8::{which + 1}"), 12)
     assert statuses.count(429) == 8
     assert made(provider) == 4
 

@@ -5,18 +5,17 @@ button again (a look at a provider, a mail) is named.
 """
 
 import itertools
-import threading
 
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
-from django.db import connections
 from django.db.models.functions import Now
 from django.test import Client
 
 from bitloot.core.admin.decisions import DecisionAdmin
 from bitloot.core.decisions import SecretField
 from bitloot.partners.models import ApiKey, Endpoint
+from bitloot.tests.parallel import at_once
 from bitloot.tests.staff import LISTS, button_of, list_of, make_rows, make_staff
 from fulfillment.models import PriceChange, Reservation, SupplierStock
 from orders.models import Approval, Order, OrderItem, Product
@@ -212,28 +211,9 @@ def test_of_two_at_once_one_has_its_effect_and_its_line(name):
     _, decision = DECISIONS[name]
     row, staff = possible(name, make_rows()), [signed_in(superuser=True), signed_in(superuser=True)]
     seen = seen_by(staff[0], row, decision)
-    answers = both(*(lambda client=client: decide(client, row, decision, seen) for client in staff))
+    answers = at_once(*(lambda client=client: decide(client, row, decision, seen) for client in staff))
     assert [answer.status_code for answer in answers] == [302, 302]
     assert lines(row).count() in ((1, 2) if name in REPEATABLE else (1,))
-
-
-def both(*calls):
-    """Run the calls at the same moment, each on a connection of its own; return what they returned."""
-    results, start = [None] * len(calls), threading.Barrier(len(calls))
-
-    def run(number, call):
-        try:
-            start.wait(timeout=20)
-            results[number] = call()
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=run, args=each) for each in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
-    return results
 
 
 # --- what is no decision about one row
@@ -248,7 +228,7 @@ def test_of_two_who_reprice_the_same_products_at_once_one_does():
     asked = {"action": "reprice", "_selected_action": [str(rows.product.pk)], "rule": rows.rule.pk}
     url = list_of("orders.product")
     seen = staff[0].post(url, asked).context["seen"]
-    both(*(lambda client=client: client.post(url, {**asked, "seen": seen}) for client in staff))
+    at_once(*(lambda client=client: client.post(url, {**asked, "seen": seen}) for client in staff))
     assert PriceChange.objects.filter(rule=rows.rule.name).count() == 1
     assert lines(rows.product).count() == 1
 
@@ -259,7 +239,7 @@ def test_of_two_who_renew_one_api_key_at_once_one_does():
     rows, staff = make_rows(), [signed_in(superuser=True), signed_in(superuser=True)]
     url = f"/admin/partners/apikey/{rows.api_key.pk}/renew/"
     sent = {"hours": 24, "seen": staff[0].get(url).context["form"]["seen"].value()}
-    answers = both(*(lambda client=client: client.post(url, sent) for client in staff))
+    answers = at_once(*(lambda client=client: client.post(url, sent) for client in staff))
     assert sorted(answer.status_code for answer in answers) == [200, 302]
     assert lines(rows.api_key).count() == 1
     assert ApiKey.objects.get(pk=rows.api_key.pk).earlier_digest == rows.api_key.digest

@@ -1,18 +1,18 @@
 """Decisions of staff over REST: the same permission, objection, second person and log line as the admin's button."""
 
 import logging
-import threading
 from decimal import Decimal
 
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
-from django.db import connection, connections
+from django.db import connection
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from drf_spectacular.generators import SchemaGenerator
 from knox.models import AuthToken
 
+from bitloot.tests.parallel import at_once
 from bitloot.tests.staff import make_rows, make_staff
 from fulfillment.models import Reservation
 from orders.models import Alert, Approval, Email, Order
@@ -294,25 +294,6 @@ def test_a_typed_key_is_in_no_answer_log_or_line(boss, rows, caplog):
 # --- two at once ---
 
 
-def both(*calls):
-    """Run the calls at the same moment, each on a connection of its own; return what they returned."""
-    results, start = [None] * len(calls), threading.Barrier(len(calls))
-
-    def run(number, call):
-        try:
-            start.wait(timeout=20)
-            results[number] = call()
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=run, args=each) for each in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
-    return results
-
-
 AT_ONCE = [
     ("order", "hold", REASON), ("order", "money-back", REASON), ("order", "mail_fresh_link", {}),
     ("order", "correct-email", {**REASON, "email": "right@example.org"}),
@@ -342,7 +323,7 @@ def test_two_at_once_have_one_effect_and_one_line(name, decision, form):
         Reservation.objects.update(status="delivered")
     ada, grace = Api(superuser=True), Api(superuser=True)
     seen = ada.get(f"{resource}/{row.pk}").json()["seen"]
-    answers = both(*(lambda api=api: api.decide(resource, row, decision, seen=seen, **form) for api in (ada, grace)))
+    answers = at_once(*(lambda api=api: api.decide(resource, row, decision, seen=seen, **form) for api in (ada, grace)))
     codes = sorted(answer.status_code for answer in answers)
     assert codes in ([200, 409], [202, 409]), [answer.content for answer in answers]
     lines = LogEntry.objects.filter(object_id=str(row.pk))

@@ -27,20 +27,19 @@ class Command(OperatorCommand):
             raise UsageError("--batch has to be at least 1.")
         rules = [rule for rule in RULES if only in (None, rule.name)]
         counted: dict[Rule | Covers, int] = {}
-        trouble = ""
+        troubles, months = [], []
         for rule in rules:
             try:
                 counted[rule] = rule.count() if dry_run else self._prune(rule, batch)
             except OSError as err:  # the object store; a worker, which has a way there, takes the covers as well
-                trouble = f"Not all done: {rule.what}: {err}"
-        months = []
+                troubles.append(f"{rule.what}: {err}")
         try:
             months = [] if only or dry_run else partitions.prepare_months(timezone.now().date())
         except partitions.CannotPartition as err:
-            trouble = f"Pruned, but the coming months have no partition yet: {err}."
+            troubles.append(f"the coming months have no partition yet: {err}")
         self._say(counted, months, dry_run=dry_run, as_json=options["json"])
-        if trouble:
-            raise CommandError(trouble)
+        if troubles:
+            raise CommandError(f"Not all done: {'; '.join(troubles)}.")
 
     def _say(self, counted: dict[Rule | Covers, int], months: list[str], *, dry_run: bool, as_json: bool) -> None:
         if as_json:
