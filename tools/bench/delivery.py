@@ -36,7 +36,10 @@ WHERE order_id = ANY(%s::uuid[]) AND kind = 'key_ready'
 
 @dataclass(frozen=True)
 class Deliveries:
-    """One run: orders delivered per second, and the CPU that the worker, and everything of ours, took for each."""
+    """One run: orders delivered per second, and the CPU that the worker, and everything of ours, took for each.
+
+    The CPU counts until the last mail has left: in a burst many leave only when all keys are there.
+    """
 
     rate: float
     worker_ms: float
@@ -79,6 +82,7 @@ def burst(stack: Stack, *, orders: int, supplier_ms: int) -> Deliveries:
         raise NotDelivered(f"the sandbox answered {dict(done.statuses)}")
     with psycopg.connect(stack.postgres.url, autocommit=True) as database:
         _wait_for(database, ids)
+        _wait_settled(database)
         spent = worker.used(), everything.used()
         last = float(_value(database, _LAST, ids))
     return Deliveries(orders / (last - started), spent[0] / orders * 1000, spent[1] / orders * 1000, orders)
