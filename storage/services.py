@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -327,25 +327,28 @@ def reveal(*, order: Order, keys: list[Key], by: Opener) -> list[KeyMaterial]:
 
 
 def _reveal(order: Order, keys: list[Key], by: Opener) -> list[KeyMaterial]:
-    wanted = [key.pk for key in keys]
+    items = {key.pk: key.item for key in keys}
     master_keys = MasterKeys.from_settings()
     with transaction.atomic():
         # Locked, so that a key is either revealed or shredded first, and in the order that shredding takes.
-        mine = Key.objects.filter(pk__in=wanted, item__order=order).select_related("item__product").order_by("pk")
+        mine = Key.objects.filter(pk__in=items, item__order=order).order_by("pk")
         found = {key.pk: key for key in mine.select_for_update(of=("self",))}
-        if len(found) != len(set(wanted)):
+        if len(found) != len(items):
             raise KeyBelongsElsewhere(f"{order} does not have all of these keys")
+        for pk, key in found.items():
+            key.item = items[pk]  # it never changes, so it is not read again
         # By the deliveries, not the accesses: those are forgotten after a while.
         is_first = not KeyDeliveryLog.objects.filter(order=order, times_accessed__gt=0).exists()
-        _count_access(list(found))
+        _count_access(found.values())
         _record_access(order, list(found), by, is_first=is_first)
-        return [_material(found[pk], master_keys) for pk in wanted]
+        return [_material(found[key.pk], master_keys) for key in keys]
 
 
-def _count_access(keys: Sequence[UUID]) -> None:
+def _count_access(keys: Collection[Key]) -> None:
     if KeyDeliveryLog.objects.filter(key__in=keys).count_access() != len(keys):
         raise KeyShredded("a key was destroyed, or its retention has ended")
-    Key.objects.filter(pk__in=keys).update(viewed_at=Coalesce("viewed_at", Now()))
+    if unseen := [key.pk for key in keys if key.viewed_at is None]:  # under their locks, so no other request marks them
+        Key.objects.filter(pk__in=unseen).update(viewed_at=Now())
 
 
 def _record_access(order: Order, keys: Sequence[UUID], by: Opener, *, is_first: bool) -> None:
