@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_UP, Decimal
 
-import nh3
 from django.core.cache import cache
 from django.db import transaction
 from django.utils.text import slugify
@@ -109,6 +108,8 @@ def import_product(product_id: str, *, actor: str, refresh: bool = False) -> Imp
 
 def plain_text(markup: str) -> str:
     """Return what a text of theirs says, without markup: pages show it as text, in paragraphs."""
+    import nh3  # only where it is used: it takes 1.5 MiB of a process
+
     safe = nh3.clean(markup, tags=_LINES, attributes={}, link_rel=None)
     if _TAG.search(safe):
         safe = " ".join(safe.split())  # where tags make the lines, those of the source make none

@@ -2,7 +2,6 @@
 
 import logging
 
-from apprise import Apprise
 from django.conf import settings
 from django.db import transaction
 
@@ -54,6 +53,8 @@ def give_up(row: Notification) -> None:
 
 def deliver(url: str, *, title: str, body: str) -> None:
     """Post a message to one service. Raises NotDelivered."""
+    from apprise import Apprise  # only where it is used: it takes 2 MiB of a process
+
     service = Apprise()
     # apprise's own log is off (settings.LOGGING): it names hosts, and with some services the host is the token.
     leave_connection()

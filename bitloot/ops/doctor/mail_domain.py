@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from email.utils import parseaddr
 
-import dns.exception
-import dns.resolver
 from django.conf import settings
 
 from bitloot.ops.doctor.finding import Finding, look, ok, wrong
@@ -68,6 +66,9 @@ def _dkim(domain: str) -> Iterator[Finding]:
 
 def _texts(name: str) -> list[str]:
     """Return the TXT records of a name, none if there is no such name. Raises NoAnswer."""
+    import dns.exception  # only where it is used: it takes 1.5 MiB of a process
+    import dns.resolver
+
     try:
         answer = dns.resolver.resolve(name, "TXT", lifetime=PATIENCE)
     except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
