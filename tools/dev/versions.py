@@ -74,10 +74,10 @@ def install(choice: Choice, python: str) -> Path:
         return own
     subprocess.run([*UV, "venv", "--quiet", "--clear", "--python", python, str(choice.folder)], check=True)
     names = {re.split("[~=]", each)[0] for each in choice.instead}
-    for name in ("requirements.in", "requirements-dev.in"):
-        lines = (ROOT / name).read_text().splitlines(keepends=True)
+    for source in ROOT.glob("requirements*.in"):  # with those that these two include
+        lines = source.read_text().splitlines(keepends=True)
         kept = [line for line in lines if not line.startswith("-c ") and re.split(r"[~=\[\s]", line)[0] not in names]
-        (choice.folder / name).write_text("".join(kept))
+        (choice.folder / source.name).write_text("".join(kept))
     (choice.folder / "instead.in").write_text("".join(f"{each}\n" for each in choice.instead))
     (choice.folder / "constraints.txt").write_text("".join(f"{line}\n" for line in _locked_but(names)))
     files = [part for name in ("requirements.in", "requirements-dev.in", "instead.in") for part in ("-r", name)]
