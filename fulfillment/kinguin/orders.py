@@ -11,16 +11,14 @@ from bitloot.core.reader import Fields
 from fulfillment.kinguin import wire
 from fulfillment.kinguin.protocol import (
     BadWebhook,
-    Found,
     Health,
-    Lookups,
     NotSupported,
     SupplierEvent,
     SupplierKey,
     SupplierOrder,
-    SupplierProduct,
     SupplierStatus,
 )
+from fulfillment.kinguin.without_catalogue import WithoutCatalogue
 
 STATUSES = {
     "pending": SupplierStatus.PROCESSING,
@@ -38,7 +36,7 @@ EVENTS = {
 }
 
 
-class OrdersClient:
+class OrdersClient(WithoutCatalogue):
     dialect = "orders"
     can_find = False
     must_give = False
@@ -47,21 +45,6 @@ class OrdersClient:
     def __init__(self, transport: Transport) -> None:
         self._endpoint = wire.Endpoint(transport)
         self.host = self._endpoint.host
-
-    def quote(self, product_id: str) -> None:
-        """Say nothing: the dialect has no catalogue."""
-
-    def search(self, *, name: str = "", platform: str = "", region: int | None = None, page: int = 1) -> Found:
-        raise NotSupported(wire.NO_CATALOGUE)
-
-    def product(self, product_id: str) -> SupplierProduct:
-        raise NotSupported(wire.NO_CATALOGUE)
-
-    def products(self, product_ids: Sequence[str]) -> dict[str, SupplierProduct]:
-        raise NotSupported(wire.NO_CATALOGUE)
-
-    def lookups(self) -> Lookups:
-        raise NotSupported(wire.NO_CATALOGUE)
 
     def reserve(
         self, *, external_id: str, product_id: str, offer_id: str, quantity: int, price: Decimal, text_only: bool

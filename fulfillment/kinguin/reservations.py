@@ -13,19 +13,17 @@ from bitloot.core.reader import Fields
 from fulfillment.kinguin import wire
 from fulfillment.kinguin.protocol import (
     BadWebhook,
-    Found,
     Health,
     KinguinCredentialsRefused,
     KinguinRejected,
-    Lookups,
     NotSupported,
     SupplierEvent,
     SupplierKey,
     SupplierOrder,
-    SupplierProduct,
     SupplierStatus,
     TokenExpired,
 )
+from fulfillment.kinguin.without_catalogue import WithoutCatalogue
 
 STATUSES = {
     "reserve": SupplierStatus.PROCESSING,
@@ -52,7 +50,7 @@ class _Token:
     good_until: float
 
 
-class ReservationsClient:
+class ReservationsClient(WithoutCatalogue):
     dialect = "reservations"
     can_find = False
     must_give = True
@@ -64,21 +62,6 @@ class ReservationsClient:
         self._credentials = {"client_id": client_id, "client_secret": client_secret}
         self._token: _Token | None = None
         self._lock = threading.Lock()
-
-    def quote(self, product_id: str) -> None:
-        """Say nothing: the dialect has no catalogue."""
-
-    def search(self, *, name: str = "", platform: str = "", region: int | None = None, page: int = 1) -> Found:
-        raise NotSupported(wire.NO_CATALOGUE)
-
-    def product(self, product_id: str) -> SupplierProduct:
-        raise NotSupported(wire.NO_CATALOGUE)
-
-    def products(self, product_ids: Sequence[str]) -> dict[str, SupplierProduct]:
-        raise NotSupported(wire.NO_CATALOGUE)
-
-    def lookups(self) -> Lookups:
-        raise NotSupported(wire.NO_CATALOGUE)
 
     def reserve(
         self, *, external_id: str, product_id: str, offer_id: str, quantity: int, price: Decimal, text_only: bool

@@ -21,10 +21,6 @@ from fulfillment.kinguin.protocol import (
     logger,
 )
 
-NO_CATALOGUE = (
-    "This dialect of KINGUIN_API has no catalogue: products cannot be searched, imported or looked at. Add them by hand"
-    " in the admin, or set KINGUIN_API=ecommerce."
-)
 MAX_LINK = 2000
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
