@@ -10,7 +10,6 @@ from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.cache import patch_cache_control
-from django.utils.http import quote_etag
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import condition
@@ -120,7 +119,7 @@ def public_answer(
 ) -> HttpResponse:
     """Return what is the same for everybody, with its ETag, or 304 to a client that has it."""
     # Not cache_page with conditional_page: the latter never answers 304 for what the former has rendered already.
-    answer = condition(etag_func=lambda _request: quote_etag(sha256(body).hexdigest()[:32]))(
+    answer = condition(etag_func=lambda _request: f'"{sha256(body).hexdigest()[:32]}"')(
         lambda _request: HttpResponse(body, content_type=content_type)
     )(request)
     patch_cache_control(answer, public=True, max_age=seconds)

@@ -41,7 +41,7 @@ def select(model: type[Row], where: Where, *, join: tuple[str, ...] = (), lock: 
     """
     db = connections[DEFAULT_DB_ALIAS]
     condition, params = _condition(db, model, where)
-    end = " FOR NO KEY UPDATE" if lock and db.features.has_select_for_update else ""
+    end = " FOR NO KEY UPDATE" if lock and db.vendor == "postgresql" else ""
     parts = (model, *(_field(model, name).related_model for name in join))
     sql = f"SELECT {_joined_columns(parts)} FROM {_joined_tables(model, join)} WHERE {condition}{end}"  # noqa: S608
     found = []
@@ -214,7 +214,7 @@ def columns(model: type[models.Model]) -> str:
 @cache
 def _attributes(model: type[models.Model]) -> list[str]:
     """Return the attributes of the columns. Raises NotForThis for a model that needs `save()`."""
-    fields = model._meta.concrete_fields
+    fields = concrete_fields(model)
     for field in fields:
         # Loudly, because a forgotten auto_now would only show in wrong times, months later.
         if (
@@ -224,6 +224,11 @@ def _attributes(model: type[models.Model]) -> list[str]:
         ):
             raise NotForThis(f"{field} is filled by save(): use a queryset, or db_default=Now()")
     return [field.attname for field in fields]
+
+
+def concrete_fields(model: type[models.Model]) -> list[Any]:
+    """Return the fields that have a column in the model's own table, in the columns' order."""
+    return [field for field in model._meta.get_fields() if field.concrete and not field.many_to_many]
 
 
 @cache
