@@ -52,6 +52,7 @@ def _handled(log: WebhookLog) -> Foreseen:
     before = _Before(log)
     try:
         outcome = HANDLERS[log.provider](log).text
+    # Nothing was foreseen: the run waits for room, and rehearses this webhook then.
     except OverBudget:
         raise
     except (ProviderError, UnknownPayment) as err:
