@@ -139,7 +139,9 @@ def apply(payment: Payment, facts: PaymentFacts, *, today: Today | None = None) 
             _pay(order, payment, facts)
             return "paid"
         # What they say is kept even where it moves nothing: staff decide on it.
+        # In the row only: the instance keeps what was known before, and what follows compares with that.
         queries.update(Payment, {"pk": payment.pk}, _seen(payment, facts))
+        # The provider calls it finished for good: it knows nothing of coins that staff send.
         if payment.status == Payment.Status.REFUNDED and payment.refunds.filter(status=Refund.Status.DONE).exists():
             return "staff sent this money back"
         if is_finished:
@@ -281,6 +283,7 @@ def _alert_unknown_word(order: Order, payment: Payment, facts: PaymentFacts) -> 
 
 def _apply_end(order: Order, payment: Payment, facts: PaymentFacts) -> str:
     end = _ENDS[facts.status]
+    # Every partial payment expires there in the end, and its money is counted already.
     known_already = end.to == Payment.Status.EXPIRED and payment.status == Payment.Status.PARTIALLY_PAID
     if facts.actually_paid > 0 and not known_already:
         return _to_review(order, payment, end.with_money)

@@ -65,6 +65,7 @@ def handle_ipn(hint: IpnHint) -> Outcome:
 
 
 def _handle_known(payment: Payment, hint: IpnHint) -> Outcome:
+    # Staff hear of it; what counts is what the provider says when it is asked, below.
     if hint.order_id and hint.order_id != str(payment.order_id):
         _alert_other_order(payment, payment.order)
     urgency = _urgency(payment) if hint.status in WITHOUT_MONEY else Urgency.FIRST
@@ -125,6 +126,7 @@ def watch(payment: Payment) -> None:
         # Staff must hear of it in time, not a backoff later.
         payment.release(min(pause, left) if left else pause, attempts=F("attempts") + 1)
     else:
+        # Read anew: `refresh` moved the row, not this instance.
         payment.release(next_look(queries.get(Payment, payment.pk)), attempts=0)
 
 
@@ -272,6 +274,7 @@ def _notice_child(payment: Payment, child: str) -> None:
     if Payment.objects.filter(external_id=child).exists():
         return
     try:
+        # Its parent is the payment that lists it, even if its own answer does not say so.
         facts = dataclasses.replace(_read(child), parent_payment_id=str(payment.external_id))
     except ProviderError as err:
         logger.warning("a deposit beside %s could not be read: %s", payment, err)
@@ -284,6 +287,7 @@ def _adopt(order: Order, facts: PaymentFacts) -> Payment:
     """Bind the payment to the creation that it answers, or open a row for staff if there is none."""
     with transaction.atomic():
         order = order.lock()
+        # Looked up again under the lock: its IPN, and the sweep that reads its parent, may both bring it in.
         bound = Payment.objects.filter(external_id=facts.payment_id).first()
         if bound is not None:
             return bound
@@ -313,6 +317,7 @@ def _adopt(order: Order, facts: PaymentFacts) -> Payment:
             price_currency=order.currency.lower(),
             pay_currency=facts.pay_currency,
             pay_amount=facts.pay_amount,
+            # Never empty: `acceptance` lets no payment count that we did not create.
             parent_external_id=facts.parent_payment_id or "unbound",
         )
 
