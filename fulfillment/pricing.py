@@ -125,6 +125,7 @@ def apply(proposals: Sequence[Proposal], rule: PriceRule, *, actor: str) -> int:
     changes: list[PriceChange] = []
     groups: dict[tuple[Decimal, Decimal], list[UUID]] = defaultdict(list)
     with transaction.atomic():
+        # By pk: two rules at once would otherwise wait for each other's rows.
         for product in Product.objects.select_for_update().filter(pk__in=prices).order_by("pk"):
             proposal = prices[product.pk]
             price = proposal.price or product.price

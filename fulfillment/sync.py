@@ -56,6 +56,7 @@ def look_at_due(*, is_patient: bool = False) -> Iterator[int]:
 
     `is_patient` waits for the next minute's. Raises ProviderError if the supplier is away: what is left stays due.
     """
+    # It ends because each look, even one that failed, moves `due_at`.
     while products := list(due()[:PER_CALL]):
         try:
             yield from _look_at(products)

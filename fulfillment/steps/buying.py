@@ -109,6 +109,7 @@ def _commit_permit(reservation: Reservation, client: KinguinClient) -> Reservati
         order = reservation.item.order.lock()
         if not _may_be_bought_for(reservation, order):
             return None
+        # Nearly all are bought at the first attempt, and need no count.
         number = 1 if reservation.sent_at is None else reservation.permits.count() + 1
         message = f"Buying “{reservation.item.title}”, attempt {number}."
         if not reservation.begin_sending(message=message, host=client.host, **_asked(reservation)):
@@ -169,6 +170,7 @@ def _record_refusal(
         become_unknown(reservation, str(err), ReservationAttempt.Outcome.DUPLICATE)
         return Next.STEP
     if outcome is Outcome.NOT_SENT:
+        # Outside of the transaction, since it may ask the supplier how it is.
         gate.failed(client, err)
         with transaction.atomic():
             _close_permit(permit, ReservationAttempt.Outcome.NOT_SENT, str(err))

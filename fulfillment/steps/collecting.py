@@ -107,6 +107,7 @@ def take_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -
     """Fetch and seal the keys that are there. Raises ProviderError."""
     fetched = _fetch(reservation, client, calls)
     failpoint("keys.fetched")
+    # Some dialects name no product with a key. Where one is named, it has to be what was bought.
     mine = [key for key in fetched.keys if key.product_id in ("", reservation.bought_product_id)]
     unusable = fetched.unreadable is not None or len(mine) != len(fetched.keys)
     if unusable:
@@ -194,6 +195,7 @@ def finish_order(order: Order) -> None:
     found = queries.execute(_STATUSES, [Order._meta.pk.get_db_prep_value(order.pk, connection)]).fetchall()
     statuses = {status for (status,) in found}
     if statuses == {Status.DELIVERED}:
+        # Delivered by hand before a worker began: it takes the usual way, for the timeline's sake.
         if order.status == Order.Status.PAID:
             order.mark_fulfilling()
         if Order.Status.FULFILLED in Order.TRANSITIONS[order.status] and order.mark_fulfilled():
@@ -244,6 +246,7 @@ def _still_waiting(reservation: Reservation, taken: Taken, client: KinguinClient
         # Nothing more comes of it, so staff may type a code now instead of after a day.
         sentence = "The supplier sent every key, and one cannot be used. Type the missing codes, or ask for others."
         return hold(reservation, HoldReason.UNREADABLE_KEY, sentence)
+    # With the token: a worker that has lost its claim counts nothing.
     Reservation.objects.filter(pk=reservation.pk, claim_token=reservation.claim_token).update(
         polls=reservation.polls + 1
     )

@@ -170,7 +170,9 @@ def _can_hold(order: Order) -> bool:
 
 def _tell_delayed(reservation: Reservation, order: Order, reason: HoldReason, until: datetime | None) -> None:
     """Mail the customer, once for each cause: an order may be held, bought again and held many times over."""
-    cause = "staff" if until is None else reason.value if reason in WHY_IT_WAITS else "supplier"
+    cause = "staff"
+    if until is not None:
+        cause = reason.value if reason in WHY_IT_WAITS else "supplier"
     if Email.objects.filter(order=order, kind=Email.Kind.DELAYED, facts__cause=cause).exists():
         return
     ends: dict[str, Any] = {} if until is None else {"until": until.isoformat()}

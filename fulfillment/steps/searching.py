@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 Status = Reservation.Status
 HANDED_OVER = "The supplier hands the keys over."
+# Until so many seconds have passed, the next search is so many seconds away.
 SEARCHES = ((5, 5), (20, 15), (80, 60), (380, 300), (1280, 900))
 FIRST_SEARCH_SECONDS = SEARCHES[0][1]
 SEARCH_HOURLY = 3600
@@ -119,6 +120,7 @@ def adopt(
         fields["cost"] = found.cost
     with transaction.atomic(savepoint=False):
         order = reservation.item.order = reservation.item.order.lock()
+        # Asked before the purchase is recorded, which empties the reason that it compares.
         resumes = waits_for_a_purchase(order)
         bought = f"Bought; the supplier's order is {found.order_id}."
         if to == Status.GIVEN:
