@@ -93,6 +93,7 @@ def reap() -> int:
 
 def _handed_over(order_id: uuid.UUID, code: str) -> AccessCode:
     _, name, signature = (*code.split(".", 2), "", "")[:3]
+    # The signature first: what we did not make up is not even looked for.
     if not is_signed(_SALT, name, signature):
         raise CodeRefused
     row = _open_codes(order_id).filter(pk=uuid.UUID(hex=name), kind=AccessCode.Kind.HAND_OVER).first()
@@ -107,6 +108,7 @@ def _mailed(order_id: uuid.UUID, code: str) -> AccessCode:
     # The try is counted before the digits are compared, in one statement: parallel guesses get no more than five.
     if row is None or mailed.filter(pk=row.pk).update(tries=F("tries") + 1) != 1:
         raise CodeRefused
+    # compare_digest raises for text that is not ASCII.
     if not (code.isascii() and hmac.compare_digest(code, digits_of(row))):
         raise CodeRefused
     return row
