@@ -142,6 +142,7 @@ def _insert(rows: Sequence[models.Model], end: str) -> int:
     sql = f"INSERT INTO {_table(model)} ({listed}) VALUES {', '.join(tuples)}"  # noqa: S608
     saved = execute(sql + end + _returning(model, made), params).fetchall()
     # The database returns the rows in the order of VALUES; Django's bulk_create relies on that as well.
+    # Not strict, since ON CONFLICT DO NOTHING brings back no row.
     for row, values in zip(rows, saved, strict=False):
         row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
         for name, value in zip(made, _converted(model, made, values), strict=True):
@@ -150,6 +151,7 @@ def _insert(rows: Sequence[models.Model], end: str) -> int:
 
 
 def _given(row: models.Model) -> dict[str, Any]:
+    # Not getattr, which would read a deferred column from the database.
     held, model = row.__dict__, type(row)
     given = {name: value for name in _attributes(model) if not isinstance(value := held[name], DatabaseDefault)}
     if row.pk is None:
@@ -290,6 +292,7 @@ def _values(
     pieces: list[str] = []
     params: list[Any] = []
     for name, value in values.items():
+        # Exactly Now: `Later` is one as well, with other SQL.
         if type(value) is Now:
             pieces.append(_now(model, db.vendor))
         elif hasattr(value, "resolve_expression"):

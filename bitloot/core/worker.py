@@ -119,10 +119,12 @@ class Worker:
                     rows = claim(seats * batch)
                     parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
             finally:
+                # Also if the claim failed: a seat that is not given back is lost until the process ends.
                 lane.leave_seats(seats - len(parts))
             for part in parts:
                 self._hand_over(lane, job, part)
             claimed += sum(map(len, parts))
+            # Free seats are left over, so nothing more is due.
             if len(parts) < seats:
                 return claimed
 
