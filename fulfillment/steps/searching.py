@@ -67,11 +67,13 @@ def find_out(reservation: Reservation, client: KinguinClient, calls: CallLog) ->
         sentence = f"The supplier has several orders for it: {err}"[:300]
         return hold(reservation, HoldReason.DOUBLE_PURCHASE, sentence)
     except ProviderError as err:
+        # No answer is neither “there” nor “not there”.
         logger.warning("%s: the search failed: %s", reservation, err)
         if err.cause is Cause.CREDENTIALS:
             return Wait(delay(REFUSED_SECONDS))
         return _next_search(reservation)
     failpoint("search.answered")
+    # No proof that nothing was bought: they may still be writing it down. So it is never sent again, only searched for.
     if found is None:
         return _next_search(reservation)
     with transaction.atomic():
@@ -140,12 +142,12 @@ def _check_cost(reservation: Reservation, cost: Decimal, cap: Decimal | None) ->
     """Tell staff at once if more was taken than we said that we would pay at most."""
     if cap is None:
         cap = reservation.permits.order_by("-number").values_list("price", flat=True).first()
-    if cap is None or cost <= cap * reservation.item.quantity:
+    if cap is None or cost <= cap * reservation.quantity:
         return
     raise_alert(
         AlertKind.COST_ABOVE_CAP,
         reservation,
-        f"The supplier took {plain(cost)} EUR for {reservation}, at most {plain(cap * reservation.item.quantity)} EUR"
+        f"The supplier took {plain(cost)} EUR for {reservation}, at most {plain(cap * reservation.quantity)} EUR"
         " were agreed. The order continues; ask the supplier for the difference.",
         order=reservation.item.order,
     )
