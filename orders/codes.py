@@ -45,6 +45,7 @@ def mail_code(*, order_id: uuid.UUID, email: str) -> None:
     At most three an hour, and a new one ends those before it: what can be guessed at stays 15 tries an hour.
     """
     with transaction.atomic():
+        # Locked, so that parallel requests cannot pass the limit together.
         order = Order.objects.select_for_update().filter(pk=order_id).first()
         recent = Email.objects.filter(
             order_id=order_id, kind=Email.Kind.ACCESS_CODE, created_at__gt=Now() - timedelta(hours=1)

@@ -304,6 +304,7 @@ def _apply_partial(order: Order, payment: Payment, facts: PaymentFacts, today: T
     if reason := _PARTIALLY_PAID_AFTER.get(payment.status):
         return _to_review(order, payment, reason)
     if payment.status == Payment.Status.FINISHED:
+        # They contradict themselves: staff hear of it, and the transitions below keep the payment as it is.
         alert(order, payment, ReviewReason.PARTIALLY_PAID_AFTER_FINISHED)
     known = payment.status == Payment.Status.PARTIALLY_PAID
     if not known and Payment.Status.PARTIALLY_PAID not in Payment.TRANSITIONS[payment.status]:
@@ -319,6 +320,7 @@ def _apply_partial(order: Order, payment: Payment, facts: PaymentFacts, today: T
         coins=_coins(payment, facts.actually_paid),
         missing=_coins(payment, max(missing, Decimal(0))),
     )
+    # False: more came to a payment that was partial before, which is no move but another credit.
     if not payment.move(Payment.Status.PARTIALLY_PAID, message=sentence, reason=ReviewReason.TOO_LITTLE, credit=credit):
         Payment.objects.filter(pk=payment.pk).update(credit=credit)
         order.note("payment", sentence)
@@ -364,6 +366,7 @@ def _ask_for_rest(order: Order, payment: Payment, sentence: str, *, arrived: Dec
 def _apply_refunded(order: Order, payment: Payment) -> str:
     if payment.status == Payment.Status.REFUNDED:
         return "already refunded"
+    # Asked before the move, which leaves no trace of it.
     counted = payment.status in (Payment.Status.FINISHED, Payment.Status.PARTIALLY_PAID)
     payment.move(Payment.Status.REFUNDED, message=gettext_noop("The provider sent the coins back."))
     for refund in payment.refunds.filter(status=Refund.Status.REQUESTED):

@@ -144,6 +144,7 @@ def give_up(payment: Payment) -> None:
 
 def next_look(payment: Payment) -> timedelta | None:
     """Return when to re-read, or None once nothing more can come of this payment."""
+    # Both by the database's clock: this process's may be off.
     age = payment.claimed_at - payment.created_at
     if payment.status in (Payment.Status.EXPIRED, Payment.Status.PARTIALLY_PAID):
         return delay(3600) if age < WATCHED_FOR else None

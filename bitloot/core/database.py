@@ -32,6 +32,7 @@ def what_is_missing() -> str:
     except DatabaseError as err:
         return f"the database, which does not answer ({type(err).__name__})"
     missing = plan.getvalue().count("[ ]")
+    # From then on nobody asks again: migrations are not undone under a shop that runs.
     _ready = not missing
     return f"{missing} migrations of the database: run `manage.py migrate`" if missing else ""
 

@@ -40,6 +40,7 @@ class Lane:
 
     def take_seats(self, most: int) -> int:
         """Wait for one seat and take more that are free, up to `most`; return how many."""
+        # `look` reads this without a lock: a wrong answer costs a message too many, or waits for the next sweep.
         if not self._seats.acquire(blocking=False):
             self.is_full = True
             self._seats.acquire()

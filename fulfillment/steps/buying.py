@@ -43,6 +43,7 @@ REFUSALS = {
 def send(reservation: Reservation, client: KinguinClient, calls: CallLog) -> StepResult:
     """pending: look at price and stock, commit a permit, buy."""
     order, product = reservation.item.order, reservation.item.product
+    # First what costs nothing to ask, the order and the gate; then the supplier; our balance only if all else is well.
     if order.status in NOT_WANTED:
         reservation.record(Status.CANCELLED, message="Not bought: the order's money goes back.")
         return Next.NOTHING

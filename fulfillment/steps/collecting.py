@@ -283,10 +283,12 @@ def _return_keys(reservation: Reservation, client: KinguinClient, calls: CallLog
         try:
             returned = calls.ask("return", lambda: client.return_keys(_order_id(reservation)))
         except ProviderError as err:
+            # Our key was refused, not the return: it can still be given back.
             if err.cause is Cause.CREDENTIALS:
                 return later(reservation, err)
             sentence = f"Bought, but its money goes back; no return: {err}"[:300]
             return hold(reservation, HoldReason.BOUGHT_BUT_REFUNDED, sentence)
+        # They take keys back one by one: unless all of them went, it counts as bought.
         if returned and set(returned.values()) <= {"RETURNED", "REFUNDED", "CANCELED"}:
             reservation.record(
                 Status.CANCELLED,

@@ -109,6 +109,7 @@ def hold(
     """Stop: reservation and order held, alert opened, customer told. The order of a replacement stays as it is."""
     with transaction.atomic():
         order = reservation.item.order.lock()
+        # Held before, it keeps the reason of then; the alert below tells of this one.
         if reservation.status != Status.HELD:
             reservation.record(Status.HELD, message=message, reason=reason, last_error=message[:300], **fields)
             failpoint("hold.recorded")
