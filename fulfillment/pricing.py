@@ -118,7 +118,7 @@ def _apply_all(changing: Sequence[Proposal], rule: PriceRule, *, actor: str) -> 
 
 
 def apply(proposals: Sequence[Proposal], rule: PriceRule, *, actor: str) -> int:
-    """Set the proposed prices; return how many are other ones. Orders that were placed keep theirs."""
+    """Set the proposed prices, with the products locked; return how many are other ones. Placed orders keep theirs."""
     prices = {proposal.product.pk: proposal for proposal in proposals if proposal.changes}
     if not prices:
         return 0

@@ -27,6 +27,7 @@ def erase_address(order: Order, *, stand_in: str) -> None:
     The caller holds the order's lock. Mails that have not left are dropped: there is nobody to write to.
     """
     to_customer = order.emails.exclude(kind=Email.Kind.ALERT)
+    # Every address that it ever had: a mail keeps the one that it went to.
     written = {order.email, *to_customer.values_list("to", flat=True)}
     # Not what a worker is sending right now: it still needs the row, to record the outcome.
     to_customer.filter(status=Email.Status.QUEUED, claim_token=None).delete()

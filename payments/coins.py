@@ -28,6 +28,7 @@ from payments.unanswered import PATIENCE_SECONDS, answers_again, coins_unread, c
 logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 10 * 60
+# For this process. Another worker may refresh at the same time, which costs calls and nothing else.
 _refreshing = Lock()
 RECENT = timedelta(days=90)
 SAMPLE = 5000  # of the newest payments: enough to tell what customers like

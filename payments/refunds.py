@@ -75,6 +75,7 @@ def request_refund(payment: Payment, *, actor: str, reason: str) -> Refund:
         order, payment = _locked(payment)
         demand(objection_to_refund(payment))
         refund = _open_refund(order, payment, kind=RefundKind.ALL, reason=reason, actor=actor)
+        # An order that another payment paid is delivered as if this one had never come.
         if Order.Status.REFUND_DUE in Order.TRANSITIONS[order.status] and not _other_money(order, payment):
             order.mark_refund_due(
                 reason=OrderReason.REFUND_REQUESTED, message=gettext_noop("The payment goes back."), actor=actor

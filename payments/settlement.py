@@ -123,7 +123,8 @@ class Today:
 def apply(payment: Payment, facts: PaymentFacts, *, today: Today | None = None) -> str:
     """Move payment and order to what the provider says, only forwards; return a sentence for the log.
 
-    `today` is given for coins that came after the quote's end: they count with what they are worth then.
+    `today` is given for coins that came after the quote's end: they count with what they are worth then. Locks the
+    order, then the payment.
     """
     with transaction.atomic():
         # Order before payment, as everywhere: an IPN, the sweep and staff may settle the same order at once.
@@ -182,6 +183,7 @@ def _why_it_pays_nothing(
     order: Order, payment: Payment, facts: PaymentFacts, today: Today | None
 ) -> ReviewReason | None:
     """Return why a payment that is finished at the provider does not pay its order, or None if it does."""
+    # Staff read the first that applies: what the provider says of it, what it had become here, then its order.
     if reason := objection(payment, facts, tolerance=settings.PAYMENT_TOLERANCE):
         return reason
     if reason := _FINISHED_AFTER.get(payment.status):

@@ -96,6 +96,7 @@ def refresh(payment: Payment, *, urgency: Urgency = Urgency.FIRST) -> str:
     outcome = _settle(payment, facts)
     failpoint("payment.applied")
     note_success(payment)
+    # Last: trouble with a deposit beside it must not keep the payment itself waiting.
     for child in facts.payment_extra_ids:
         _notice_child(payment, child)
     return outcome
@@ -226,6 +227,7 @@ def _reread_parts(payment: Payment) -> None:
 
 def _settle(payment: Payment, facts: PaymentFacts) -> str:
     """Apply what the provider says, and before that ask what coins that came late are worth. Raises ProviderError."""
+    # Decided and asked before `apply`, whose transaction must not wait for a provider.
     asks = _changes_what_is_paid(payment, facts) and is_late(payment, facts)
     return apply(payment, facts, today=_today(payment, facts) if asks else None)
 

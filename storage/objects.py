@@ -90,6 +90,7 @@ class EmbeddedStorage(KeyStore, FileSystemStorage):
             with _answer_of("put"):
                 self._write(Path(self.path(name)), body)
         except ObjectConflict:
+            # Most often our own earlier write, after a crash.
             if self.get(name) != body:
                 raise
         return name

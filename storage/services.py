@@ -201,6 +201,7 @@ def upload(key: Key) -> None:
     try:
         _copy_and_open(key)
     except (ObjectUnavailable, ObjectMissing) as err:
+        # A store that is away is every key's trouble; bytes that are wrong are this one's alone.
         _wait_for_store(key, err)
     except (ObjectConflict, SealBroken, MasterKeyMissing) as err:
         _distrust(key, err)
@@ -399,6 +400,7 @@ def expire_deliveries(*, unviewed: bool = True) -> int:
     due = expired_deliveries(unviewed=unviewed).order_by("expires_at")
     batch = due.select_related("key__item__order")[:RETENTION_BATCH]
     message = gettext_noop("The key was destroyed: its retention has ended.")
+    # Two sweeps at once are harmless: the second one's move of each key is a repeat, and returns False.
     return sum(_shred(delivery.key, KeyDeliveryLog.Status.EXPIRED, message) for delivery in batch)
 
 

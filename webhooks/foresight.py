@@ -52,8 +52,8 @@ def _handled(log: WebhookLog) -> Foreseen:
     before = _Before(log)
     try:
         outcome = HANDLERS[log.provider](log).text
-    # Nothing was foreseen: the run waits for room, and rehearses this webhook then.
     except OverBudget:
+        # Nothing was foreseen: the run waits for room, and rehearses this webhook then.
         raise
     except (ProviderError, UnknownPayment) as err:
         return Foreseen(Verdict.WAITING, f"It would wait and try again: {err}")

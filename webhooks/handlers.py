@@ -14,8 +14,8 @@ from webhooks.models import WebhookLog
 def handle_nowpayments(log: WebhookLog) -> Outcome:
     try:
         hint = parse_ipn(bytes(log.body))
-    # It was signed, so it is kept; but no later try would read more in it.
     except (MalformedJson, ValueError) as err:
+        # It was signed, so it is kept; but no later try would read more in it.
         return Outcome.ignored(str(err))
     if not hint.payment_id:
         return Outcome.ignored("no payment of ours, a payout perhaps")

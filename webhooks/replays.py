@@ -90,8 +90,8 @@ def advance(run: ReplayRun) -> None:
             done = log.pk
             if time.monotonic() > until:
                 break
-    # This webhook was not rehearsed; the next part begins with it.
     except OverBudget as err:
+        # This webhook was not rehearsed; the next part begins with it.
         run.release(delay(err.seconds), done_to=done)
         return
     # A run ends only with the last verdict: until then a handler still has some of its webhooks.

@@ -43,8 +43,8 @@ def nowpayments(request: HttpRequest) -> HttpResponse:
         document = parse_object(body)
     except BadSignature:
         return _refuse(request, "nowpayments")
-    # Our mistake, not a forgery: it counts against nobody, and the provider sends it again.
     except SignatureNotConfigured:
+        # Our mistake, not a forgery: it counts against nobody, and the provider sends it again.
         return _answer("nowpayments", 503)
     except UnstorableText:
         document = {}  # authentic: kept as bytes for staff to look at

@@ -44,8 +44,8 @@ def parse_any_text(raw: bytes, *, max_depth: int = 8, max_members: int = 200) ->
             parse_int=_bounded_int,
             parse_constant=_refuse_constant,
         )
-    # It is a ValueError as well, and its own sentence says more than the one below.
     except MalformedJson:
+        # It is a ValueError as well, and its own sentence says more than the one below.
         raise
     except (UnicodeDecodeError, RecursionError, ValueError) as err:
         raise MalformedJson(_("The body is not valid JSON in UTF-8.")) from err

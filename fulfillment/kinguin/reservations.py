@@ -84,6 +84,7 @@ class ReservationsClient:
         self, *, external_id: str, product_id: str, offer_id: str, quantity: int, price: Decimal, text_only: bool
     ) -> SupplierOrder:
         document = {"productId": wire.path_id(product_id, "product"), "quantity": quantity}
+        # Before one is fetched: only what we had before can have expired, see `_send`.
         kept = self._token
         try:
             token = self._bearer()

@@ -115,6 +115,7 @@ def _commit_permit(reservation: Reservation, client: KinguinClient) -> Reservati
         message = f"Buying “{reservation.item.title}”, attempt {number}."
         if not reservation.begin_sending(message=message, host=client.host, **_asked(reservation)):
             return None
+        # In the transaction of the move: no row is ever “sending” without its permit, nor a permit open without that.
         permit = ReservationAttempt(reservation=reservation, number=number, price=price_cap(reservation))
         queries.insert(permit)
         if order.status != Order.Status.FULFILLING and not reservation.is_replacement:

@@ -121,6 +121,7 @@ def take_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -
             _keep(reservation, mine)
             failpoint("keys.kept")
     except KeyBelongsElsewhere as err:
+        # Out here the transaction that tried to store it is undone, so the alert stays.
         report_sold_twice(err)
         sentence = f"The supplier sent a key that was given to another unit before: {err}."[:300]
         hold(reservation, HoldReason.FOREIGN_KEY, sentence)

@@ -106,7 +106,10 @@ def hold(
     until: datetime | None = None,
     **fields: Any,
 ) -> StepResult:
-    """Stop: reservation and order held, alert opened, customer told. The order of a replacement stays as it is."""
+    """Stop: reservation and order held, alert opened, customer told. The order of a replacement stays as it is.
+
+    Locks the order, then the reservation. Raises LeaseLost.
+    """
     with transaction.atomic():
         order = reservation.item.order.lock()
         # Held before, it keeps the reason of then; the alert below tells of this one.

@@ -110,7 +110,10 @@ def adopt(
     to: ReservationStatus = Status.RESERVED,
     cap: Decimal | None = None,
 ) -> None:
-    """Record the supplier's order as ours; `to` is `given` where the supplier hands the keys over unasked."""
+    """Record the supplier's order as ours; `to` is `given` where the supplier hands the keys over unasked.
+
+    Locks the order, then the reservation. `cap` is the price per key that was agreed, EUR. Raises LeaseLost.
+    """
     fields: dict[str, Any] = {
         "supplier_order_id": found.order_id,
         "reserved_at": Now(),
@@ -118,6 +121,7 @@ def adopt(
         "reason": "",
         "last_error": "",
     }
+    # Never overwritten with nothing: an earlier answer may have said it.
     if found.cost is not None:
         fields["cost"] = found.cost
     with transaction.atomic(savepoint=False):
