@@ -28,7 +28,7 @@ def note(reservation: Reservation, calls: CallLog, client: KinguinClient) -> Non
 
 
 def _note_failure(reservation: Reservation, err: ProviderError, client: KinguinClient) -> None:
-    # Whatever became of this row: it stops every other purchase as well.
+    # In any status of this row: refused credentials stop every other purchase, too.
     if err.cause is Cause.CREDENTIALS:
         gate.credentials_refused(client.host)
     if reservation.status not in OPEN:

@@ -23,7 +23,7 @@ def objection(payment: Payment, facts: PaymentFacts, *, tolerance: Decimal) -> R
 
 def is_late(payment: Payment, facts: PaymentFacts) -> bool:
     """Return whether the last of the coins came after the rate had ended, as far as anybody saw them come."""
-    # What came on top is seen only now, whenever the coins before it were seen.
+    # What came on top is seen only now, no matter when the coins before it were seen.
     seen_at = None if brings_more(payment, facts) else payment.coins_seen_at
     return (seen_at or timezone.now()) > payment.quote_ended_at
 

@@ -240,7 +240,7 @@ class WebhookLogAdmin(DecisionAdmin):
         return TemplateResponse(request, "admin/webhooks/replay.html", context)
 
     def _begin(self, request: HttpRequest, wanted: Chosen) -> HttpResponse:
-        # Whatever else is sent means the harmless one.
+        # Anything else that is sent means the harmless one.
         is_dry = request.POST.get("do") != "replay"
         if not request.user.has_perm(MAY_REHEARSE if is_dry else MAY_REPLAY):
             label = "Dry run of all that match" if is_dry else "Replay all that match"

@@ -167,7 +167,7 @@ def replay(log: WebhookLog, *, actor: str = "", run: ReplayRun | None = None) ->
 
 def replay_each(wanted: Chosen, *, actor: str) -> Iterator[str | None]:
     """Replay the webhooks that are chosen now, oldest first; yield for each what stands against it, or None."""
-    # The list first: a row that was replayed may not match the filter any more.
+    # The list first: a row that was replayed may no longer match the filter.
     for pk in list(chosen(wanted).order_by("pk").values_list("pk", flat=True)):
         try:
             replay(WebhookLog.objects.get(pk=pk), actor=actor)

@@ -125,7 +125,7 @@ def _too_many(provider: str) -> HttpResponse:
 
 def _body(request: HttpRequest, provider: str) -> bytes | HttpResponse:
     """Return what may be verified, or the answer to what is not looked at."""
-    # Before the body is read: whoever is refused that often costs one look into memory.
+    # Before the body is read: a client that is refused that often costs one look into memory.
     if refusals.are_too_many(request, provider):
         return _too_many(provider)
     try:

@@ -223,7 +223,7 @@ def client_address(request: Any) -> str:
     """Return the address that the outermost of TRUSTED_PROXIES saw; X-Forwarded-For from strangers is ignored."""
     hops = settings.TRUSTED_PROXIES
     forwarded = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()]
-    # From the right: all that stands left of our own proxies' entries was written by whoever asks.
+    # From the right: all that stands left of our own proxies' entries was written by the client.
     if hops and len(forwarded) >= hops:
         return str(forwarded[-hops])[:45]
     return str(request.META.get("REMOTE_ADDR") or "local")
