@@ -126,7 +126,7 @@ def _open_payment(order: Order, coin: str, price: Decimal) -> Payment | None:
 
 def _being_asked(order: Order) -> QuerySet[Payment]:
     return order.payments.filter(
-        # Older ones have lost their answer: no call takes that long.
+        # Older ones count as unanswered: the customer may start another.
         status=Payment.Status.CREATING,
         reason="",
         created_at__gt=Now() - timedelta(seconds=60),

@@ -285,7 +285,7 @@ def _alert_unknown_word(order: Order, payment: Payment, facts: PaymentFacts) -> 
 
 def _apply_end(order: Order, payment: Payment, facts: PaymentFacts) -> str:
     end = _ENDS[facts.status]
-    # Every partial payment expires there in the end, and its money is counted already.
+    # A partial payment may still expire there; its money is counted already.
     known_already = end.to == Payment.Status.EXPIRED and payment.status == Payment.Status.PARTIALLY_PAID
     if facts.actually_paid > 0 and not known_already:
         return _to_review(order, payment, end.with_money)
