@@ -9,9 +9,9 @@ def main() -> None:
         # They make what the settings would miss.
         os.environ["BITLOOT_BUILDING"] = "1"
     # Only now: it imports settings.
-    from bitloot.management.utility import Utility
+    from bitloot.management import overview
 
-    Utility(sys.argv).execute()
+    overview.execute(sys.argv)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from typing import Any
 
 from celery import Celery, bootsteps
 from celery.concurrency import get_implementation
-from celery.signals import celeryd_init, setup_logging, task_success
-from celery.worker import state
+from celery.exceptions import WorkerShutdown
+from celery.signals import celeryd_init, setup_logging, task_success, worker_shutting_down
 from django.conf import settings
 
 from bitloot.core import broker, exporter
@@ -19,6 +19,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bitloot.settings")
 logger = logging.getLogger(__name__)
 
 WAIT_SECONDS = 1
+_is_ending = False
 
 broker.install()
 app = Celery("bitloot")
@@ -48,6 +49,13 @@ def note_sweep(sender: Any, **_: Any) -> None:
     leave_connection()
 
 
+@worker_shutting_down.connect
+def note_end(**_: Any) -> None:
+    # A plain flag, not an Event: this runs in a signal's handler, perhaps while the same thread holds the Event's lock.
+    global _is_ending
+    _is_ending = True
+
+
 def wait_for_tables() -> None:
     """Return once the database answers and has every table. Raises WorkerShutdown if the worker is told to end."""
     said = ""
@@ -57,7 +65,9 @@ def wait_for_tables() -> None:
             said = missing
         leave_connection()
         time.sleep(WAIT_SECONDS)
-        state.maybe_shutdown()
+        # Celery acts on SIGTERM in its loop of messages, which begins after this.
+        if _is_ending:
+            raise WorkerShutdown
     if said:
         logger.warning("The database is ready; the worker starts its work.")
 

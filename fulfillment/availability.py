@@ -135,6 +135,7 @@ def _quote(supplier_product_id: str) -> Quote | None:
 def _refresh(products: list[Product]) -> None:
     if not products:
         return
+    # Up to two seconds pass here, and web has four connections for all its threads.
     leave_connection()
     calls = {product: _ask(product.supplier_product_id) for product in products}
     has_seat = _seats.acquire(blocking=False)
@@ -158,6 +159,7 @@ def _ask(supplier_product_id: str) -> "Future[Quote | None]":
         if running is not None and not running.done():
             return running
         call = _asked[supplier_product_id] = _callers.submit(_quote, supplier_product_id)
+    # It may drop the newer call of another thread. Nobody joins that one then: one call more, and no harm.
     call.add_done_callback(lambda _: _asked.pop(supplier_product_id, None))
     return call
 

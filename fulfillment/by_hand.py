@@ -76,6 +76,7 @@ def deliver_by_hand(*, order: Order, codes: Sequence[Code], reason: str, actor: 
 
     Locks the order. Raises NotDeliverable, PermitOpen while a purchase may still deliver, and CodesRefused.
     """
+    # In this order: the error leaves only when the transaction is undone, so what is reported of it stays.
     with _known_codes_refused(), transaction.atomic():
         order = order.lock()
         demand(objection_to_delivery_by_hand(order), NotDeliverable)
@@ -139,6 +140,7 @@ def _items_for(order: Order, codes: Sequence[Code]) -> list[tuple[OrderItem, lis
 
 def _cleaned(serial: str) -> str:
     code = serial.strip()
+    # JSON may carry half a character, which plain UTF-8 refuses with an error of its own.
     if not code or len(code.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
         raise CodesRefused(f"A code is empty or longer than {MAX_TEXT_BYTES // 1024} KiB.")
     return code

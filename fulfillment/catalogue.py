@@ -99,6 +99,7 @@ def import_product(product_id: str, *, actor: str, refresh: bool = False) -> Imp
     picture, notes = _picture(described)
     facts = _facts(described) | ({"picture": picture} if picture else {})
     if existing is not None:
+        # These columns only: meanwhile staff may have changed the price.
         Product.objects.filter(pk=existing.pk).update(**facts)
         existing.refresh_from_db()
         return Imported(existing, is_new=False, notes=(*notes, "Its texts and facts are those of Kinguin now."))
@@ -113,9 +114,11 @@ def plain_text(markup: str) -> str:
     safe = nh3.clean(markup, tags=_LINES, attributes={}, link_rel=None)
     if _TAG.search(safe):
         safe = " ".join(safe.split())  # where tags make the lines, those of the source make none
+    # Unescaped last: a “&lt;b&gt;” of theirs is text, and must not be taken for a tag.
     text = html.unescape(_TAG.sub(_as_line, safe))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     said = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+    # Without controls and bidi marks, which would reorder what stands beside them on our pages.
     return "".join(letter for letter in said if letter == "\n" or letter.isprintable())[:MAX_TEXT]
 
 

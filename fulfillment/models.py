@@ -111,6 +111,7 @@ class Reservation(StatusRow, QueueRow):
         return f"reservation {self.external_id}"
 
     def lock(self) -> "Reservation":
+        """Lock the row, after its order's, and return it as it is now."""
         return queries.get(Reservation, self.pk, lock=True)
 
     @property

@@ -62,6 +62,7 @@ def _allowed(url: str, *, seen_from: str = "") -> str:
 
 def _get(url: str, *, deadline: float) -> Piece:
     host = urlsplit(url).hostname
+    # Uncompressed: a small answer might unpack to gigabytes.
     headers = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "BitLoot"}
     try:
         with answer_to(requests.Request("GET", url, headers=headers), timeout=TIMEOUT) as response:
@@ -79,6 +80,7 @@ def _body(response: requests.Response, deadline: float) -> bytes:
         raise NotFetched(f"the picture's host answered {response.status_code}")
     pieces: list[bytes] = []
     size = 0
+    # read1 returns what is there, so that the deadline is seen even while the host trickles.
     while piece := response.raw.read1(65536, decode_content=False):
         size += len(piece)
         pieces.append(piece)

@@ -29,6 +29,7 @@ SETTLED = frozenset({Status.DELIVERED, Status.CANCELLED, Status.FAILED, Status.H
 
 def advance(reservation_id: uuid.UUID) -> bool:
     """Bring a reservation as far as it goes now, harmlessly repeated. Return False if somebody else is at it."""
+    # Due first: a claim takes only rows that are due.
     Reservation(pk=reservation_id).wake()
     claimed = Reservation.objects.all().claim(only=reservation_id)
     for reservation in claimed:

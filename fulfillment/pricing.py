@@ -118,13 +118,14 @@ def _apply_all(changing: Sequence[Proposal], rule: PriceRule, *, actor: str) -> 
 
 
 def apply(proposals: Sequence[Proposal], rule: PriceRule, *, actor: str) -> int:
-    """Set the proposed prices; return how many are other ones. Orders that were placed keep theirs."""
+    """Set the proposed prices, with the products locked; return how many are other ones. Placed orders keep theirs."""
     prices = {proposal.product.pk: proposal for proposal in proposals if proposal.changes}
     if not prices:
         return 0
     changes: list[PriceChange] = []
     groups: dict[tuple[Decimal, Decimal], list[UUID]] = defaultdict(list)
     with transaction.atomic():
+        # By pk: two rules at once would otherwise wait for each other's rows.
         for product in Product.objects.select_for_update().filter(pk__in=prices).order_by("pk"):
             proposal = prices[product.pk]
             price = proposal.price or product.price

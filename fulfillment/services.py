@@ -138,6 +138,7 @@ def resume(reservation: Reservation, *, actor: str) -> None:
     """Let a held reservation be bought as if it were new. Locks order and reservation. Raises DecisionRefused."""
     with transaction.atomic():
         order = reservation.item.order.lock()
+        # Asked before the move below, which empties the reason that it compares.
         goes_on = waits_for_a_purchase(order)
         # Since staff looked at it a worker may have begun to buy.
         demand(objection_to_resuming(reservation.lock()))

@@ -56,6 +56,7 @@ def look_at_due(*, is_patient: bool = False) -> Iterator[int]:
 
     `is_patient` waits for the next minute's. Raises ProviderError if the supplier is away: what is left stays due.
     """
+    # It ends because each look, even one that failed, moves `due_at`.
     while products := list(due()[:PER_CALL]):
         try:
             yield from _look_at(products)
@@ -90,6 +91,7 @@ def expect_change(supplier_product_id: str) -> bool:
         return False
     soon = Now() + delay(SOON_SECONDS)
     ours = Product.objects.filter(supplier_product_id=supplier_product_id, is_active=True)
+    # Only brought forward: a stream of updates must not push the look away.
     SupplierStock.objects.filter(product__in=ours, due_at__gt=soon).update(due_at=soon)
     return True
 
@@ -176,6 +178,7 @@ def _take_off_sale(product: Product) -> None:
         " Enter another productId, or put it on sale again once Kinguin has it."
     )
     with transaction.atomic():
+        # Of two looks at once, one takes it off sale and tells staff.
         if Product.objects.filter(pk=product.pk, is_active=True).update(is_active=False):
             raise_alert(AlertKind.PRODUCT_GONE, product, sentence)
 

@@ -28,11 +28,13 @@ def note(reservation: Reservation, calls: CallLog, client: KinguinClient) -> Non
 
 
 def _note_failure(reservation: Reservation, err: ProviderError, client: KinguinClient) -> None:
+    # In any status of this row: refused credentials stop every other purchase, too.
     if err.cause is Cause.CREDENTIALS:
         gate.credentials_refused(client.host)
     if reservation.status not in OPEN:
         return
     since = reservation.unread_since
+    # The first failure only starts the clock.
     if since is None:
         Reservation.objects.filter(pk=reservation.pk, unread_since=None).update(unread_since=Now())
         return

@@ -125,6 +125,7 @@ def _read(order_id: uuid.UUID, text: str) -> Token:
     if mark not in _PURPOSES or len(numbers) != 2 or not all(_is_number(number) for number in numbers):
         raise OrderNotFound
     token = Token(_PURPOSES[mark], int(numbers[0]), int(numbers[1]))
+    # Written anew from the numbers, so that each token has one spelling: “01” is not “1”.
     signature = text.removeprefix(f"{mark}.{token.generation}.{token.issued_at}.")
     if not is_signed(_SALT, _signed_text(order_id, token), signature):
         raise OrderNotFound

@@ -45,6 +45,7 @@ def mail_code(*, order_id: uuid.UUID, email: str) -> None:
     At most three an hour, and a new one ends those before it: what can be guessed at stays 15 tries an hour.
     """
     with transaction.atomic():
+        # Locked, so that parallel requests cannot pass the limit together.
         order = Order.objects.select_for_update().filter(pk=order_id).first()
         recent = Email.objects.filter(
             order_id=order_id, kind=Email.Kind.ACCESS_CODE, created_at__gt=Now() - timedelta(hours=1)
@@ -93,6 +94,7 @@ def reap() -> int:
 
 def _handed_over(order_id: uuid.UUID, code: str) -> AccessCode:
     _, name, signature = (*code.split(".", 2), "", "")[:3]
+    # The signature first: what we did not make up is not even looked for.
     if not is_signed(_SALT, name, signature):
         raise CodeRefused
     row = _open_codes(order_id).filter(pk=uuid.UUID(hex=name), kind=AccessCode.Kind.HAND_OVER).first()
@@ -107,6 +109,7 @@ def _mailed(order_id: uuid.UUID, code: str) -> AccessCode:
     # The try is counted before the digits are compared, in one statement: parallel guesses get no more than five.
     if row is None or mailed.filter(pk=row.pk).update(tries=F("tries") + 1) != 1:
         raise CodeRefused
+    # compare_digest raises for text that is not ASCII.
     if not (code.isascii() and hmac.compare_digest(code, digits_of(row))):
         raise CodeRefused
     return row

@@ -27,7 +27,9 @@ def erase_address(order: Order, *, stand_in: str) -> None:
     The caller holds the order's lock. Mails that have not left are dropped: there is nobody to write to.
     """
     to_customer = order.emails.exclude(kind=Email.Kind.ALERT)
+    # Every address that it ever had: a mail keeps the one that it went to.
     written = {order.email, *to_customer.values_list("to", flat=True)}
+    # Not what a worker is sending right now: it still needs the row, to record the outcome.
     to_customer.filter(status=Email.Status.QUEUED, claim_token=None).delete()
     for address in written:
         if not is_erased(address):
@@ -55,4 +57,5 @@ def _erase_in_approvals(order: Order, address: str, stand_in: str) -> None:
 
 
 def _replaced(value: str, text: str, by: str) -> str:
+    # A function, because backslashes in a replacement text would be read.
     return re.sub(re.escape(text), lambda _: by, value, flags=re.IGNORECASE)

@@ -113,6 +113,7 @@ def cover(request: HttpRequest, digest: str, side: str) -> HttpResponse:
             body = _stored_cover(digest, int(side), client)
         except OSError:
             return HttpResponse(status=503, headers={"Retry-After": "30", "Cache-Control": "no-store"})
+        # What is there never changes, and stays. What is missing is looked for again in a minute.
         kept.set(name, body, None if body else _MISSING_SECONDS)
     if not body:
         raise Http404

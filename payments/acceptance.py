@@ -23,6 +23,7 @@ def objection(payment: Payment, facts: PaymentFacts, *, tolerance: Decimal) -> R
 
 def is_late(payment: Payment, facts: PaymentFacts) -> bool:
     """Return whether the last of the coins came after the rate had ended, as far as anybody saw them come."""
+    # What came on top is seen only now, no matter when the coins before it were seen.
     seen_at = None if brings_more(payment, facts) else payment.coins_seen_at
     return (seen_at or timezone.now()) > payment.quote_ended_at
 
@@ -41,6 +42,7 @@ def binding_objection(payment: Payment, facts: PaymentFacts) -> ReviewReason | N
         return ReviewReason.CHILD_PAYMENT
     if facts.order_id != str(payment.order_id):
         return ReviewReason.OTHER_ORDER
+    # A row that was opened for staff (`sync._adopt`): nobody agreed on its price, however well the numbers fit.
     if payment.parent_external_id:
         return ReviewReason.NOT_CREATED_BY_US
     if facts.price_currency != payment.price_currency.lower():

@@ -78,6 +78,7 @@ def delivered_worth(order: Order) -> Decimal:
     """Return the price of the keys that the customer has: those kept for them, and those seen before they went."""
     has = Q(keys__viewed_at__isnull=False) | ~Q(keys__status=Key.Status.SHREDDED)
     items = order.items.annotate(number=Count("keys", filter=has))
+    # A key that was seen and then replaced counts beside its replacement, so there may be more keys than units.
     return sum((item.unit_price * min(item.number, item.quantity) for item in items), NOTHING)
 
 

@@ -20,11 +20,13 @@ class Calls:
 
     @property
     def are_too_many(self) -> bool:
+        # Unlocked, so a few more may slip through at once: it only keeps the queue from growing without end.
         return len(self._under_way) >= self._most
 
     def start(self, call: Callable[..., T], *arguments: Any) -> "Future[T]":
         # With the context of the request: its log lines, and what it asks the provider, name its id.
         started = self._threads.submit(copy_context().run, call, *arguments)
+        # Added first: a call that has ended by now is discarded by the next line.
         self._under_way.add(started)
         started.add_done_callback(self._under_way.discard)
         return started

@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from bitloot.core.clock import delay
 from bitloot.core.money import CENT
 from bitloot.core.providers import Cause, ProviderError, UnreadableAnswer
+from bitloot.core.queries import concrete_fields
 from orders.choices import AlertKind
 from payments import nowpayments
 from payments.exceptions import TooSmall, UnknownCoin
@@ -27,6 +28,7 @@ from payments.unanswered import PATIENCE_SECONDS, answers_again, coins_unread, c
 logger = logging.getLogger(__name__)
 
 FRESH_SECONDS = 10 * 60
+# For this process. Another worker may refresh at the same time, which costs calls and nothing else.
 _refreshing = Lock()
 RECENT = timedelta(days=90)
 SAMPLE = 5000  # of the newest payments: enough to tell what customers like
@@ -88,7 +90,7 @@ def refresh() -> int:
     if not offered:
         # Taken at its word, an empty answer would end all sales at once.
         raise UnreadableAnswer("NOWPayments lists no coin that is switched on in our account")
-    fields = [field.name for field in Coin._meta.concrete_fields if not field.primary_key]
+    fields = [field.name for field in concrete_fields(Coin) if not field.primary_key]
     # In one transaction, so that no page finds a moment without coins. Coins that are gone stay as rows: refunds of
     # old payments still need their rules for addresses.
     with transaction.atomic():
@@ -130,6 +132,7 @@ def _row(client: NowPaymentsClient, coin: nowpayments.Coin, known: Coin | None, 
         name=coin.name[:80],
         ticker=coin.ticker[:16],
         network=coin.network[:32],
+        # A pattern cut short would refuse good addresses; none at all refuses nothing.
         wallet_regex=coin.wallet_regex if len(coin.wallet_regex) <= 300 else "",
         takes_memo=coin.takes_memo,
         needs_memo=coin.needs_memo,
@@ -177,4 +180,5 @@ def _minimum(client: NowPaymentsClient, code: str) -> Decimal | None:
         logger.warning("the minimum of %s is not known: %s", code, err)
         return None
     minimum = answer.fiat_equivalent
+    # Rounded up: a price between the two would be let through here and refused by the provider.
     return None if minimum is None else min(minimum, Decimal(10**9)).quantize(CENT, rounding=ROUND_UP)

@@ -4,7 +4,6 @@ import logging
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextvars import copy_context
 from datetime import datetime, timedelta
 from decimal import Decimal
 from math import ceil
@@ -83,11 +82,11 @@ def start_payment(*, order: Order, coin: str, client: str = "") -> Payment:
             price_amount=price,
             price_currency=order.currency.lower(),
             pay_currency=coin,
+            # If this process dies before the answer is recorded, the sweep looks at the row then.
             next_attempt_at=Now() + UNANSWERED_FOR,
         )
     failpoint("payment.claimed")
-    # With the context, so that the log lines of the call name the request that wanted it.
-    call = _calls.start(copy_context().run, _ask, payment)
+    call = _calls.start(_ask, payment)
     try:
         answer = _calls.wait_for(call, seconds=CUSTOMER_WAITS)
     except TimeoutError:
@@ -115,7 +114,11 @@ def _open_payment(order: Order, coin: str, price: Decimal) -> Payment | None:
     """Return the payment in this coin that the customer can still use, if there is one."""
     # A quote of another amount, from before a part was paid, is left aside (and watched).
     open_quote = order.payments.filter(
-        pay_currency=coin, price_amount=price, status=Payment.Status.WAITING, expires_at__gt=Now()
+        pay_currency=coin,
+        price_amount=price,
+        status=Payment.Status.WAITING,
+        expires_at__gt=Now(),
+        # Coins are coming in to that one: a second address would only split the money.
     ) | order.payments.filter(pay_currency=coin, status__in=PAID_INTO)
     # A call that has not returned yet: a second click gets the row of the first.
     return open_quote.first() or _being_asked(order).filter(pay_currency=coin).first()
@@ -123,12 +126,16 @@ def _open_payment(order: Order, coin: str, price: Decimal) -> Payment | None:
 
 def _being_asked(order: Order) -> QuerySet[Payment]:
     return order.payments.filter(
-        status=Payment.Status.CREATING, reason="", created_at__gt=Now() - timedelta(seconds=60)
+        # Older ones count as unanswered: the customer may start another.
+        status=Payment.Status.CREATING,
+        reason="",
+        created_at__gt=Now() - timedelta(seconds=60),
     )
 
 
 def _demand_room_for_another(order: Order, client: str) -> None:
     """Raise TooManyQuotes or ProviderBusy unless one more quote may be asked for; the caller holds the order's lock."""
+    # Before the hourly limit counts: what we refuse for our own reasons must not use up the customer's hour.
     if _calls.are_too_many:
         raise ProviderBusy(BUSY_SECONDS)
     open_quotes = order.payments.filter(status=Payment.Status.WAITING, expires_at__gt=Now()) | _being_asked(order)
@@ -202,6 +209,7 @@ def _record_created(payment: Payment, answer: CreatedPayment) -> None:
                 payment.move(Payment.Status.WAITING, message=STEP_MESSAGES[Payment.Status.WAITING], **fields)
     except IntegrityError as err:
         # Their id is unique in our table, so one payment never counts for two orders.
+        # Out here: the transaction that failed takes no more statements.
         Payment.objects.filter(pk=payment.pk).update(reason=ReviewReason.NO_ANSWER)
         alert(payment.order, payment, ReviewReason.BOUND_TWICE)
         raise NoAnswer("the provider named a payment that is bound already") from err

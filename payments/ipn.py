@@ -19,6 +19,7 @@ _SIGNATURE = re.compile(r"[0-9a-fA-F]{128}")
 _PAYMENT_ID = re.compile(r"[0-9]{1,19}")
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 _ARRAY_INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
+# The largest array index of ECMAScript; larger numbers are ordinary names and sort as such.
 MAX_ARRAY_INDEX = 2**32 - 2
 
 

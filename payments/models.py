@@ -81,6 +81,7 @@ class Payment(StatusRow, QueueRow):
         Status.CONFIRMED: frozenset({"sending", "finished"}) | _ASIDE,
         Status.SENDING: frozenset({"finished"}) | _ASIDE,
         Status.PARTIALLY_PAID: frozenset({"finished", "refunded", "review", "cancelled"}),
+        # The quote has ended, not the address: coins that come late are still seen.
         Status.EXPIRED: (_ON_THE_WAY | _ASIDE) - {"creating", "waiting", "expired"},
         # Coins can still arrive for a payment that has ended; then staff decide.
         Status.FAILED: frozenset({"review", "refunded"}),
@@ -201,6 +202,7 @@ class Payment(StatusRow, QueueRow):
         return self.reason == ReviewReason.CREATE_MISMATCH and self.actually_paid <= 0
 
     def lock(self) -> "Payment":
+        """Lock the row, after its order's, and return it as it is now."""
         return queries.get(Payment, self.pk, lock=True)
 
     @property

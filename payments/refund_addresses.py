@@ -44,6 +44,7 @@ def give_address(
     _check(refund.currency, address, extra_id)
     with transaction.atomic():
         order = order.lock()
+        # Read again under the lock: staff may have sent the coins while the patterns ran.
         refund = Refund.objects.select_for_update(of=("self",)).select_related("destination").get(pk=refund_id)
         if refund.status != Refund.Status.REQUESTED:
             raise AddressRefused(NOT_WAITING)

@@ -75,6 +75,7 @@ def request_refund(payment: Payment, *, actor: str, reason: str) -> Refund:
         order, payment = _locked(payment)
         demand(objection_to_refund(payment))
         refund = _open_refund(order, payment, kind=RefundKind.ALL, reason=reason, actor=actor)
+        # An order that another payment paid is delivered as if this one had never come.
         if Order.Status.REFUND_DUE in Order.TRANSITIONS[order.status] and not _other_money(order, payment):
             order.mark_refund_due(
                 reason=OrderReason.REFUND_REQUESTED, message=gettext_noop("The payment goes back."), actor=actor
@@ -127,6 +128,7 @@ def owe_back(order: Order) -> None:
     with transaction.atomic():
         delivered = delivered_worth(order)
         kind = RefundKind.SHARE if NOTHING < delivered < order.total else RefundKind.ALL
+        # In any order: nobody locks a payment without its order's lock, and the caller has that.
         for payment in order.payments.filter(_HAS_MONEY):
             locked = payment.lock()
             if _has_gone(locked) or not left_of(locked):
@@ -196,6 +198,7 @@ def _surplus_of(_: Order, payment: Payment) -> tuple[Decimal, Decimal]:
 def _share_of(order: Order, payment: Payment) -> tuple[Decimal, Decimal]:
     share = (order.total - delivered_worth(order)) / order.total
     surplus = surplus_of(payment)
+    # The surplus was never part of the price, so all of it goes back.
     coins = (left_of(payment) - surplus) * share
     return coins.quantize(SMALLEST, ROUND_DOWN) + surplus, (counted(payment) * share).quantize(CENT, ROUND_DOWN)
 
@@ -244,6 +247,7 @@ def mark_sent(refund: Refund, *, actor: str, transaction_id: str, destination: i
         refund.order.lock()
         # Compared under the lock: the customer may give another address while staff send the coins.
         current = Refund.objects.select_for_update(of=("self",)).select_related("destination").get(pk=refund.pk)
+        # Before the objection: the same form sent twice is no mistake.
         if current.destination_id == destination and current.transaction_id == transaction_id:
             return
         demand(objection_to_sending(current))

@@ -26,6 +26,7 @@ HAS_REFUND = "This payment already has a refund; look at that one."
 
 def objection_to_acceptance(payment: Payment) -> str | None:
     order = payment.order
+    # A word that we do not know moved nothing: such a payment may be accepted from where it stands.
     if payment.status not in ACCEPTABLE and is_known_word(payment.provider_status):
         return f"A payment in “{payment.status}” cannot be accepted."
     if payment.actually_paid <= 0:
@@ -111,6 +112,7 @@ def end(payment: Payment, *, actor: str, reason: str) -> None:
         held_for_it = order.status == Order.Status.HELD and order.reason == payment.reason
         payment.move(Payment.Status.CANCELLED, message=message, actor=actor, next_attempt_at=None)
         close_alert(AlertKind.PAYMENT_REVIEW, payment, by=actor)
+        # Another payment in review is a reason of its own to hold the order.
         if held_for_it and order.paid_at is None and not order.payments.filter(status=Payment.Status.REVIEW).exists():
             order.undo_hold(to=status_before_hold(order), actor=actor)
 

@@ -123,7 +123,8 @@ class Today:
 def apply(payment: Payment, facts: PaymentFacts, *, today: Today | None = None) -> str:
     """Move payment and order to what the provider says, only forwards; return a sentence for the log.
 
-    `today` is given for coins that came after the quote's end: they count with what they are worth then.
+    `today` is given for coins that came after the quote's end: they count with what they are worth then. Locks the
+    order, then the payment.
     """
     with transaction.atomic():
         # Order before payment, as everywhere: an IPN, the sweep and staff may settle the same order at once.
@@ -139,7 +140,9 @@ def apply(payment: Payment, facts: PaymentFacts, *, today: Today | None = None) 
             _pay(order, payment, facts)
             return "paid"
         # What they say is kept even where it moves nothing: staff decide on it.
+        # In the row only: the instance keeps what was known before, and what follows compares with that.
         queries.update(Payment, {"pk": payment.pk}, _seen(payment, facts))
+        # The provider calls it finished for good: it knows nothing of coins that staff send.
         if payment.status == Payment.Status.REFUNDED and payment.refunds.filter(status=Refund.Status.DONE).exists():
             return "staff sent this money back"
         if is_finished:
@@ -180,6 +183,7 @@ def _why_it_pays_nothing(
     order: Order, payment: Payment, facts: PaymentFacts, today: Today | None
 ) -> ReviewReason | None:
     """Return why a payment that is finished at the provider does not pay its order, or None if it does."""
+    # Staff read the first that applies: what the provider says of it, what it had become here, then its order.
     if reason := objection(payment, facts, tolerance=settings.PAYMENT_TOLERANCE):
         return reason
     if reason := _FINISHED_AFTER.get(payment.status):
@@ -281,6 +285,7 @@ def _alert_unknown_word(order: Order, payment: Payment, facts: PaymentFacts) -> 
 
 def _apply_end(order: Order, payment: Payment, facts: PaymentFacts) -> str:
     end = _ENDS[facts.status]
+    # A partial payment may still expire there; its money is counted already.
     known_already = end.to == Payment.Status.EXPIRED and payment.status == Payment.Status.PARTIALLY_PAID
     if facts.actually_paid > 0 and not known_already:
         return _to_review(order, payment, end.with_money)
@@ -301,6 +306,7 @@ def _apply_partial(order: Order, payment: Payment, facts: PaymentFacts, today: T
     if reason := _PARTIALLY_PAID_AFTER.get(payment.status):
         return _to_review(order, payment, reason)
     if payment.status == Payment.Status.FINISHED:
+        # They contradict themselves: staff hear of it, and the transitions below keep the payment as it is.
         alert(order, payment, ReviewReason.PARTIALLY_PAID_AFTER_FINISHED)
     known = payment.status == Payment.Status.PARTIALLY_PAID
     if not known and Payment.Status.PARTIALLY_PAID not in Payment.TRANSITIONS[payment.status]:
@@ -316,6 +322,7 @@ def _apply_partial(order: Order, payment: Payment, facts: PaymentFacts, today: T
         coins=_coins(payment, facts.actually_paid),
         missing=_coins(payment, max(missing, Decimal(0))),
     )
+    # False: more came to a payment that was partial before, which is no move but another credit.
     if not payment.move(Payment.Status.PARTIALLY_PAID, message=sentence, reason=ReviewReason.TOO_LITTLE, credit=credit):
         Payment.objects.filter(pk=payment.pk).update(credit=credit)
         order.note("payment", sentence)
@@ -361,6 +368,7 @@ def _ask_for_rest(order: Order, payment: Payment, sentence: str, *, arrived: Dec
 def _apply_refunded(order: Order, payment: Payment) -> str:
     if payment.status == Payment.Status.REFUNDED:
         return "already refunded"
+    # Asked before the move, which leaves no trace of it.
     counted = payment.status in (Payment.Status.FINISHED, Payment.Status.PARTIALLY_PAID)
     payment.move(Payment.Status.REFUNDED, message=gettext_noop("The provider sent the coins back."))
     for refund in payment.refunds.filter(status=Refund.Status.REQUESTED):

@@ -65,6 +65,7 @@ def handle_ipn(hint: IpnHint) -> Outcome:
 
 
 def _handle_known(payment: Payment, hint: IpnHint) -> Outcome:
+    # Staff hear of it; what counts is what the provider says when it is asked, below.
     if hint.order_id and hint.order_id != str(payment.order_id):
         _alert_other_order(payment, payment.order)
     urgency = _urgency(payment) if hint.status in WITHOUT_MONEY else Urgency.FIRST
@@ -95,6 +96,7 @@ def refresh(payment: Payment, *, urgency: Urgency = Urgency.FIRST) -> str:
     outcome = _settle(payment, facts)
     failpoint("payment.applied")
     note_success(payment)
+    # Last: trouble with a deposit beside it must not keep the payment itself waiting.
     for child in facts.payment_extra_ids:
         _notice_child(payment, child)
     return outcome
@@ -125,6 +127,7 @@ def watch(payment: Payment) -> None:
         # Staff must hear of it in time, not a backoff later.
         payment.release(min(pause, left) if left else pause, attempts=F("attempts") + 1)
     else:
+        # Read anew: `refresh` moved the row, not this instance.
         payment.release(next_look(queries.get(Payment, payment.pk)), attempts=0)
 
 
@@ -142,6 +145,7 @@ def give_up(payment: Payment) -> None:
 
 def next_look(payment: Payment) -> timedelta | None:
     """Return when to re-read, or None once nothing more can come of this payment."""
+    # Both by the database's clock: this process's may be off.
     age = payment.claimed_at - payment.created_at
     if payment.status in (Payment.Status.EXPIRED, Payment.Status.PARTIALLY_PAID):
         return delay(3600) if age < WATCHED_FOR else None
@@ -223,6 +227,7 @@ def _reread_parts(payment: Payment) -> None:
 
 def _settle(payment: Payment, facts: PaymentFacts) -> str:
     """Apply what the provider says, and before that ask what coins that came late are worth. Raises ProviderError."""
+    # Decided and asked before `apply`, whose transaction must not wait for a provider.
     asks = _changes_what_is_paid(payment, facts) and is_late(payment, facts)
     return apply(payment, facts, today=_today(payment, facts) if asks else None)
 
@@ -272,6 +277,7 @@ def _notice_child(payment: Payment, child: str) -> None:
     if Payment.objects.filter(external_id=child).exists():
         return
     try:
+        # Its parent is the payment that lists it, even if its own answer does not say so.
         facts = dataclasses.replace(_read(child), parent_payment_id=str(payment.external_id))
     except ProviderError as err:
         logger.warning("a deposit beside %s could not be read: %s", payment, err)
@@ -284,6 +290,7 @@ def _adopt(order: Order, facts: PaymentFacts) -> Payment:
     """Bind the payment to the creation that it answers, or open a row for staff if there is none."""
     with transaction.atomic():
         order = order.lock()
+        # Looked up again under the lock: its IPN, and the sweep that reads its parent, may both bring it in.
         bound = Payment.objects.filter(external_id=facts.payment_id).first()
         if bound is not None:
             return bound
@@ -313,6 +320,7 @@ def _adopt(order: Order, facts: PaymentFacts) -> Payment:
             price_currency=order.currency.lower(),
             pay_currency=facts.pay_currency,
             pay_amount=facts.pay_amount,
+            # Never empty: `acceptance` lets no payment count that we did not create.
             parent_external_id=facts.parent_payment_id or "unbound",
         )
 

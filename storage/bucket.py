@@ -9,6 +9,7 @@ from django.conf import settings
 from storage.objects import PROBES, ObjectUnavailable
 
 _OURS = "bitloot"
+# S3 answers an error instead of an empty list where no rule was ever set.
 _NOT_SET = ("NoSuchCORSConfiguration", "NoSuchLifecycleConfiguration")
 
 
@@ -36,6 +37,7 @@ def lifecycle_rules() -> list[dict[str, Any]]:
 
 def set_up(store: Any) -> None:
     """Set our rules, and leave the rules of others as they are. Raises ObjectUnavailable."""
+    # Each call below replaces the whole list, so the rules of others are sent back with ours.
     cors = _without_ours(_read_cors(store)) + cors_rules()
     lifecycle = _without_ours(_read_lifecycle(store)) + lifecycle_rules()
     client, bucket = store.client, store.bucket_name

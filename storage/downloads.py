@@ -70,4 +70,5 @@ def _alert_browser_download(key: Key) -> None:
 def _counts(key: Key) -> bool:
     """Claim the hour in which this key's trouble counts once."""
     is_new = Q(trouble_at=None) | Q(trouble_at__lte=Now() - TROUBLE_COUNTS_EVERY)
+    # One UPDATE: of two reports at the same moment only one counts.
     return KeyDeliveryLog.objects.filter(is_new, key=key).update(trouble_at=Now()) == 1

@@ -22,6 +22,7 @@ class SignedUrl:
 def sign_r2_url(store: KeyStore, name: str) -> SignedUrl | None:
     """Return R2's own link, or None if the store is not R2."""
     ttl = settings.SIGNED_URL_TTL_SECONDS
+    # Taken before R2 signs: what the page is told must not outlast the link.
     expires = int(time.time()) + ttl
     url = store.signed_url(name, ttl)
     return None if url is None else SignedUrl(url, _at(expires))

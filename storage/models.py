@@ -25,6 +25,7 @@ class Key(StatusRow, QueueRow):
 
     TIMELINE_KIND = "key"
     TRANSITIONS: ClassVar[dict[str, frozenset[str]]] = {
+        # Shredding is possible from everywhere: it does not wait for an upload.
         Status.RECEIVED: frozenset({"stored", "shredded"}),
         Status.STORED: frozenset({"shredded"}),
         Status.SHREDDED: frozenset(),
@@ -121,6 +122,7 @@ class DeliveryQuerySet(models.QuerySet["KeyDeliveryLog"]):
         # One UPDATE whose condition is `openable`: a key that is destroyed at this moment is not counted, and the
         # caller sees that by the number.
         Status = KeyDeliveryLog.Status
+        # What a browser once opened stays “opened” when it is handed out again.
         handed_out = Case(When(status=Status.OPENED, then=Value(Status.OPENED)), default=Value(Status.HANDED_OUT))
         return self.openable().update(status=handed_out, last_accessed_at=Now(), times_accessed=F("times_accessed") + 1)
 

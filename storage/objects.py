@@ -72,6 +72,7 @@ class EmbeddedStorage(KeyStore, FileSystemStorage):
     def delete(self, name: str) -> None:
         path = Path(self.path(name))
         with _answer_of("delete"), suppress(FileNotFoundError):
+            # Flushed as well, or a power cut could bring the file back.
             path.unlink()
             _flush_directory(path.parent)
 
@@ -89,6 +90,7 @@ class EmbeddedStorage(KeyStore, FileSystemStorage):
             with _answer_of("put"):
                 self._write(Path(self.path(name)), body)
         except ObjectConflict:
+            # Most often our own earlier write, after a crash.
             if self.get(name) != body:
                 raise
         return name
@@ -135,6 +137,7 @@ class EmbeddedFiles(AsFiles, EmbeddedStorage):
     """Files that are shown to everybody, beside the sealed keys."""
 
     def _write(self, path: Path, body: bytes) -> None:
+        # Replacing is harmless here, because the name stands for the content; it renews the file's time.
         _write_whole(path, body, appear=os.replace)
 
 
@@ -168,6 +171,7 @@ def read_body(source: IO[bytes]) -> bytes:
     while chunk := source.read(_CHUNK):
         size += len(chunk)
         chunks.append(chunk)
+        # Between the chunks: a read timeout alone lets a trickle go on for hours.
         if size > MAX_OBJECT_BYTES or time.monotonic() > deadline:
             raise ObjectUnavailable("get: the object is too large or too slow")
     return b"".join(chunks)
@@ -178,6 +182,7 @@ def _write_whole(path: Path, body: bytes, *, appear: Callable[[Path, Path], None
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
+        # On the disk before it has its name, and the name on the disk before we return: no crash leaves half a file.
         with open(draft, "xb", opener=_private) as file:
             file.write(body)
             file.flush()
@@ -189,6 +194,7 @@ def _write_whole(path: Path, body: bytes, *, appear: Callable[[Path, Path], None
 
 
 def _private(path: str, flags: int) -> int:
+    # Private from the first byte: a chmod would come a moment later.
     return os.open(path, flags, 0o600)
 
 

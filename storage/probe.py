@@ -30,6 +30,7 @@ def problems() -> list[str]:
         if store.get(name) != name.encode():
             found.append("The object store returned other bytes than were written.")
         found += _cors(store, name)
+        # Where this is not reached, a rule of the bucket removes the probe within a day (storage/bucket.py).
         store.delete(name)
     except (ObjectUnavailable, ObjectMissing, ObjectConflict) as err:
         found.append(f"The object store cannot be used: {err}. Check R2_ENDPOINT, R2_BUCKET and the token.")
@@ -58,6 +59,7 @@ def known_problems() -> list[str] | None:
 def _look() -> "Future[list[str]]":
     """Return the look that is under way, or begin one: a store that hangs has one thread waiting for it."""
     global _current
+    # Not locked: two callers at once begin two looks, which the one thread takes in turn.
     if _current is None or _current.done():
         _current = _looking.submit(_remember)
     return _current
@@ -76,6 +78,7 @@ def _cors(store: KeyStore, name: str) -> list[str]:
     with requests.Session() as session:
         session.trust_env = False
         try:
+            # As a browser would: none of our proxies (`trust_env`), and a preflight that is redirected has failed.
             answer = session.options(str(url), headers=asked, timeout=TIMEOUT, allow_redirects=False, stream=True)
         except requests.RequestException as err:
             return [f"The object store did not answer as a browser would ask: {type(err).__name__}."]

@@ -29,6 +29,7 @@ class R2Storage(KeyStore, S3Storage):
     """One bucket of R2 (or of any S3 server with conditional writes)."""
 
     signs_urls = True
+    # A second write of a name never replaces the first.
     only_if: ClassVar[dict[str, str]] = {"IfNoneMatch": "*"}
 
     def __init__(self, **options: Any) -> None:
@@ -65,6 +66,7 @@ class R2Storage(KeyStore, S3Storage):
         self._save(name, ContentFile(content))
 
     def get(self, name: str) -> bytes:
+        # Here and below: a slow object store must not hold one of four database connections.
         leave_connection()
         with _answer_of("get"):
             answer = self.client.get_object(Bucket=self.bucket_name, Key=name)
@@ -116,6 +118,7 @@ class R2Storage(KeyStore, S3Storage):
 class R2Files(AsFiles, R2Storage):
     """What is shown to everybody, in the same bucket; browsers get it from the shop, which may cache it."""
 
+    # Unconditional: the name stands for the content, and writing it again renews its time.
     only_if: ClassVar[dict[str, str]] = {}
 
     def listdir(self, path: str) -> tuple[list[str], list[str]]:
@@ -154,6 +157,7 @@ def _answer_of(call: str) -> Iterator[None]:
     except ClientError as err:
         code = err.response.get("Error", {}).get("Code", "")
         status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        # Precondition failed: IfNoneMatch found an object.
         if status == 412:
             raise ObjectConflict("another object has this name") from err
         if code in ("NoSuchKey", "404"):  # the answer to HEAD has no body, and so no name

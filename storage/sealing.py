@@ -118,6 +118,7 @@ class MasterKeys:
         return [self.primary.id, *(key.id for key in self.fallbacks)]
 
     def wrap(self, data_key: bytes, binding: Binding) -> WrappedKey:
+        # No nonce: RFC 3394 needs none, since what it wraps is random.
         wrapped = aes_key_wrap(self.primary.wrapping_key(binding), data_key)
         return WrappedKey(WRAPPING_FORMAT + wrapped, self.primary.id)
 
@@ -129,6 +130,7 @@ class MasterKeys:
         try:
             if data_key.is_bound:
                 return aes_key_unwrap(master.wrapping_key(binding), data_key.wrapped[1:])
+            # Format 1, until `rewrap_keys` has come to this row.
             return aes_key_unwrap(master.secret, data_key.wrapped)
         except (InvalidUnwrap, ValueError) as err:
             raise SealBroken("the wrapped data key was changed, or does not belong here") from err
@@ -144,6 +146,7 @@ class MasterKeys:
 
 
 def seal(plaintext: bytes, binding: Binding, *, keys: MasterKeys) -> Sealed:
+    # A fresh data key for each seal, so that a nonce can never meet the same key twice.
     data_key, nonce = os.urandom(DATA_KEY_BYTES), os.urandom(NONCE_BYTES)
     ciphertext = AESGCM(data_key).encrypt(nonce, plaintext, binding.aad)
     return Sealed(ciphertext, nonce, keys.wrap(data_key, binding))

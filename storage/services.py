@@ -161,6 +161,7 @@ def _sealed_row(item: OrderItem, supplier_key_id: str, plaintext: bytes, content
 
 
 def _insert(key: Key, item: OrderItem) -> bool:
+    # No savepoint: nothing in here is caught, so it stands or falls with the caller's transaction.
     with transaction.atomic(savepoint=False):
         if not queries.insert_if_unique(key):
             return False
@@ -176,6 +177,7 @@ def _insert(key: Key, item: OrderItem) -> bool:
         queries.insert(event)
         queries.insert(delivery)
         failpoint("key.inserted")
+        # A key that is born claimed is uploaded by its caller, right after the commit.
         if key.claim_token is None:
             wakeup.notify("storage")
     return True
@@ -199,6 +201,7 @@ def upload(key: Key) -> None:
     try:
         _copy_and_open(key)
     except (ObjectUnavailable, ObjectMissing) as err:
+        # A store that is away is every key's trouble; bytes that are wrong are this one's alone.
         _wait_for_store(key, err)
     except (ObjectConflict, SealBroken, MasterKeyMissing) as err:
         _distrust(key, err)
@@ -271,6 +274,7 @@ def ready_keys(order: Order) -> list[Key]:
     Raises KeyShredded if there were keys and none can be opened now.
     """
     mine = Key.objects.filter(item__order=order).select_related("item__order", "item__product", "delivery")
+    # By the time as well as by the status: a retention has ended when it ends, not when the sweep comes.
     ready = list(mine.filter(delivery__status__in=KeyDeliveryLog.OPENABLE, delivery__expires_at__gt=Now()))
     if not ready and mine.exists():
         raise KeyShredded(f"every key of {order} is gone")
@@ -303,6 +307,7 @@ def read_ciphertext(name: str) -> bytes:
     except ObjectMissing as err:
         _alert_integrity(key, "its object is gone from the store. Ask the supplier for the key once more.")
         raise KeyUnreadable(f"{key} is lost") from err
+    # A browser would refuse it too (GCM); checked here, staff hear of it.
     if hashlib.sha256(ciphertext).hexdigest() != key.ciphertext_sha256:
         _alert_integrity(key, "its object was changed. Restore it, or ask the supplier for the key once more.")
         raise KeyUnreadable(f"{key} was changed")
@@ -320,6 +325,7 @@ def reveal(*, order: Order, keys: list[Key], by: Opener) -> list[KeyMaterial]:
         keys_opened.inc(len(opened))
         return opened
     except (SealBroken, MasterKeyMissing) as err:
+        # Out here, where the transaction is undone: inside, the alert would go with it.
         logger.error("%s: a key cannot be opened: %s", order, err)
         message = f"A key of this order cannot be opened: {err}. Check KEY_ENCRYPTION_SECRET and its fallbacks."
         raise_alert(AlertKind.KEY_INTEGRITY, order, message, order=order)
@@ -397,6 +403,7 @@ def expire_deliveries(*, unviewed: bool = True) -> int:
     due = expired_deliveries(unviewed=unviewed).order_by("expires_at")
     batch = due.select_related("key__item__order")[:RETENTION_BATCH]
     message = gettext_noop("The key was destroyed: its retention has ended.")
+    # Two sweeps at once are harmless: the second one's move of each key is a repeat, and returns False.
     return sum(_shred(delivery.key, KeyDeliveryLog.Status.EXPIRED, message) for delivery in batch)
 
 
@@ -437,6 +444,7 @@ def rewrap_keys(*, batch: int = 500, step: Callable[[int], object] = bool) -> in
     master_keys = MasterKeys.from_settings()
     done, after = 0, UUID(int=0)
     due = _to_rewrap(master_keys).only(*_WRAPPING).order_by("pk")
+    # By pk, not by offset: rows leave the selection as they are wrapped, and one that cannot be is not met again.
     while rows := list(due.filter(pk__gt=after)[:batch]):
         done += _rewrap(rows, master_keys)
         after = rows[-1].pk

@@ -232,6 +232,7 @@ class WebhookLogAdmin(DecisionAdmin):
             "wanted": str(wanted),
             "count": replays.count(wanted),
             "objection": replays.objection_to_run(wanted),
+            # Made with the form: sent twice, it is one run all the same.
             "run": uuid.uuid4(),
             "may_replay": request.user.has_perm(MAY_REPLAY),
             "may_rehearse": request.user.has_perm(MAY_REHEARSE),
@@ -239,6 +240,7 @@ class WebhookLogAdmin(DecisionAdmin):
         return TemplateResponse(request, "admin/webhooks/replay.html", context)
 
     def _begin(self, request: HttpRequest, wanted: Chosen) -> HttpResponse:
+        # Anything else that is sent means the harmless one.
         is_dry = request.POST.get("do") != "replay"
         if not request.user.has_perm(MAY_REHEARSE if is_dry else MAY_REPLAY):
             label = "Dry run of all that match" if is_dry else "Replay all that match"

@@ -32,7 +32,7 @@ class UnknownFilter(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """Which webhooks are meant; what is empty chooses nothing out."""
+    """Which webhooks are meant; an empty field filters nothing."""
 
     ids: Sequence[int] = ()
     status: str = ""
@@ -73,6 +73,7 @@ class Chosen:
             return self
         names = set(names_of(_orders(self.search)))
         kept = names & set(self.external_ids) if self.external_ids else names
+        # Never an empty list: an empty filter filters nothing, and the run would replay every webhook there is.
         return replace(self, search="", external_ids=sorted(kept) or [NO_NAME])
 
     def as_json(self) -> dict[str, Any]:
@@ -114,6 +115,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE
 def found_by(term: str) -> Iterator[Q]:
     """Yield the conditions of which a webhook that this term finds meets one; each has an index."""
     term = term.replace("\x00", "").strip()
+    # The index is case-sensitive, and people paste ids in either case.
     texts = sorted({term, term.lower(), term.upper()})
     yield Q(external_id__in=texts)
     yield Q(event_type__in=texts)

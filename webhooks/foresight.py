@@ -53,6 +53,7 @@ def _handled(log: WebhookLog) -> Foreseen:
     try:
         outcome = HANDLERS[log.provider](log).text
     except OverBudget:
+        # Nothing was foreseen: the run waits for room, and rehearses this webhook then.
         raise
     except (ProviderError, UnknownPayment) as err:
         return Foreseen(Verdict.WAITING, f"It would wait and try again: {err}")

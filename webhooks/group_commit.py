@@ -47,14 +47,18 @@ class Group(Generic[Item]):
             mine.wait()
         if mine.leads:
             self._write_for_all()
+        # The write for all failed, perhaps because of another's item. Alone, this one is written or raises its own
+        # error.
         if not mine.written:
             self._write([item])
 
     def _write_for_all(self) -> None:
         with self._lock:
+            # The leader's own item is the first: it leads because nobody waits longer.
             batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
         try:
             self._write([place.item for place in batch])
+            # Before anybody is woken, below: the woken read it without the lock.
             for place in batch:
                 place.written = True
         except Exception:

@@ -15,6 +15,7 @@ def handle_nowpayments(log: WebhookLog) -> Outcome:
     try:
         hint = parse_ipn(bytes(log.body))
     except (MalformedJson, ValueError) as err:
+        # It was signed, so it is kept; but no later try would read more in it.
         return Outcome.ignored(str(err))
     if not hint.payment_id:
         return Outcome.ignored("no payment of ours, a payout perhaps")

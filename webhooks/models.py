@@ -50,6 +50,7 @@ class WebhookLog(QueueRow):
 
     class Meta(QueueRow.Meta):
         ordering = ["-id"]
+        # Over the digest: PostgreSQL's indexes take no entry as long as a body may be.
         constraints = [models.UniqueConstraint(fields=["provider", "body_sha256"], name="webhook_body_once")]
         indexes = [
             *QueueRow.Meta.indexes,
@@ -101,6 +102,7 @@ class WebhookLog(QueueRow):
 
     def mark_failed(self, *, outcome: str, retry_after: timedelta | None = None, **fields: Any) -> None:
         """Record a failure at once, even if it is tried again after `retry_after`. Raises LeaseLost."""
+        # While it is tried again, the replay that it is part of stays open: each attempt writes its verdict anew.
         ended = {"replay": None} if retry_after is None else {}
         self.release(retry_after, status=self.Status.FAILED, outcome=outcome[:300], **ended, **fields)
         handled.labels(self.provider, self.Status.FAILED.value).inc()

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
+# Nested deeper, a small body would become megabytes of blanks.
 DEEPEST_INDENT = 30
 BYTES_PER_LINE = 16
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
@@ -35,6 +36,7 @@ def indented(text: str) -> str:
         depth += part in "{["
         if part in "{[,":
             lines.append(_indent(depth))
+    # What is empty, {} or [], stays on one line.
     return re.sub(r"([{\[])\n\s*([}\]])", r"\1\2", "\n".join(line.rstrip() for line in lines))
 
 

@@ -17,6 +17,7 @@ TOO_MANY = 300
 TELL_STAFF_AT = 10
 PROVIDERS = ("nowpayments", "kinguin", "mail")
 _of = {name: Refusals(f"webhooks:{name}", TOO_MANY, WINDOW_SECONDS, count_here) for name in PROVIDERS}
+# Without a lock: adding and popping are one step each, and the same provider twice is still one alert.
 _to_report: set[str] = set()
 
 

@@ -34,10 +34,13 @@ NONE = "Nothing matches, so there is nothing to replay."
 
 def objection_to_run(wanted: Chosen) -> str | None:
     found = count(wanted)
-    return NONE if not found else TOO_MANY if found > MOST else None
+    if not found:
+        return NONE
+    return TOO_MANY if found > MOST else None
 
 
 def count(wanted: Chosen) -> int:
+    # Counted no further than matters: a filter may match millions.
     return chosen(wanted).order_by()[: MOST + 1].count()
 
 
@@ -55,6 +58,7 @@ def start_run(
         "user_id": user_id, "total": count(wanted), "ends_with": newest,
     }  # fmt: skip
     try:
+        # A savepoint, since `begin` is in a transaction: the constraint's error must not end that one as well.
         with transaction.atomic():
             run, is_new = ReplayRun.objects.get_or_create(pk=pk or uuid.uuid4(), defaults=fields)
     except IntegrityError:  # the constraint: the newest with this filter was open
@@ -87,8 +91,10 @@ def advance(run: ReplayRun) -> None:
             if time.monotonic() > until:
                 break
     except OverBudget as err:
+        # This webhook was not rehearsed; the next part begins with it.
         run.release(delay(err.seconds), done_to=done)
         return
+    # A run ends only with the last verdict: until then a handler still has some of its webhooks.
     if rows or _in_hand(run).exists():
         run.release(delay(0) if run.is_dry else delay(LOOK_AGAIN), done_to=done)
     else:
@@ -136,6 +142,7 @@ def objection_to_replaying(run: ReplayRun) -> str | None:
 def _next(run: ReplayRun) -> QuerySet[WebhookLog]:
     wanted = chosen(Chosen.from_json(run.wanted))
     most = PART if run.is_dry else max(IN_HAND - _in_hand(run).count(), 0)
+    # No further than what was there at the beginning: a run that follows new arrivals would never end.
     return wanted.filter(pk__gt=run.done_to, pk__lte=run.ends_with).order_by("pk")[:most]
 
 
@@ -145,6 +152,8 @@ def _in_hand(run: ReplayRun) -> QuerySet[Replay]:
 
 def _hand_over(run: ReplayRun, log: WebhookLog) -> None:
     with transaction.atomic():
+        # One transaction: the row that says “done in this run” must not exist without the hand-over, nor the other way
+        # round.
         if run.replays.filter(log=log).exists():
             return  # a worker that was killed had come so far
         try:
@@ -160,6 +169,8 @@ def _hand_over(run: ReplayRun, log: WebhookLog) -> None:
 def _rehearse(run: ReplayRun, log: WebhookLog) -> None:
     if run.replays.filter(log=log).exists():
         return
+    # Outside of a transaction, as providers are asked. If the worker dies before the row is there, it is rehearsed
+    # again.
     verdict, text = foreseen_or_left(log)
     Replay.objects.create(log=log, run=run, actor=run.actor, verdict=verdict, text=text)
 

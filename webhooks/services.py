@@ -93,11 +93,13 @@ def store(received: Received) -> None:
 
 def _insert(webhooks: Sequence[Received]) -> None:
     counted = Counter((sha256(webhook.body).digest(), webhook.provider) for webhook in webhooks)
+    # Each body once: ON CONFLICT refuses to touch a row twice in one statement.
     rows = {(sha256(webhook.body).digest(), webhook.provider): webhook for webhook in webhooks}
     params: list[Any] = []
     for (digest, provider), webhook in sorted(rows.items(), key=itemgetter(0)):  # all lock in one order
         headers, repeats = json.dumps(webhook.headers), counted[digest, provider] - 1
         request_id = WebhookLog._meta.get_field("request_id").get_db_prep_value(webhook.request_id, connection)
+        # Cut to the columns: a name that is too long is no reason to lose a webhook that was signed.
         params += (provider, webhook.body, digest, headers, webhook.external_id[:64], webhook.event_type[:64])
         params += (request_id, repeats)
     values = ", ".join([_ROW] * len(rows))
@@ -165,6 +167,7 @@ def replay(log: WebhookLog, *, actor: str = "", run: ReplayRun | None = None) ->
 
 def replay_each(wanted: Chosen, *, actor: str) -> Iterator[str | None]:
     """Replay the webhooks that are chosen now, oldest first; yield for each what stands against it, or None."""
+    # The list first: a row that was replayed may no longer match the filter.
     for pk in list(chosen(wanted).order_by("pk").values_list("pk", flat=True)):
         try:
             replay(WebhookLog.objects.get(pk=pk), actor=actor)
@@ -192,6 +195,7 @@ def _is_tampered(log: WebhookLog) -> bool:
 
 
 def _try_later(log: WebhookLog, err: Exception) -> None:
+    # No alert yet: nothing is wrong with the webhook, and a provider that is away has an alert of its own.
     if log.attempts + 1 < TRIES_WITHOUT_ANSWER:
         _note(log, Verdict.WAITING, str(err))
         log.retry(outcome=f"Waiting: {err}"[:300])
@@ -212,6 +216,7 @@ def _try_later(log: WebhookLog, err: Exception) -> None:
 def _fail(log: WebhookLog, err: Exception) -> None:
     """Show the failure at once, try a few times more, then wait until staff replay it."""
     last = log.attempts + 1 >= TRIES_AFTER_A_FAILURE
+    # Further apart than for a provider that is away: a bug does not go away within seconds.
     pause: timedelta | None = None if last else backoff(log.attempts + 3)
     outcome = f"{type(err).__name__}: {err}"
     with transaction.atomic():  # or nobody is told if the worker dies in between

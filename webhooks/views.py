@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 received = Counter("bitloot_webhooks", "Webhooks by provider and answer", ["provider", "answer"])
 
 
+# No CSRF token: providers send no cookie, and their signature proves more.
 @csrf_exempt
 @require_POST
 def nowpayments(request: HttpRequest) -> HttpResponse:
@@ -43,6 +44,7 @@ def nowpayments(request: HttpRequest) -> HttpResponse:
     except BadSignature:
         return _refuse(request, "nowpayments")
     except SignatureNotConfigured:
+        # Our mistake, not a forgery: it counts against nobody, and the provider sends it again.
         return _answer("nowpayments", 503)
     except UnstorableText:
         document = {}  # authentic: kept as bytes for staff to look at
@@ -69,6 +71,7 @@ def kinguin_webhook(request: HttpRequest) -> HttpResponse:
     event = client.parse_webhook(request.headers, body)
     if event.kind == "product":
         _expect_change(event.product_id)
+    # Not stored: updates cover the supplier's whole catalogue. docs/architecture.md, Deliberate choices.
     if event.kind in ("product", "ping"):
         return _answer("kinguin", *client.webhook_answer)
     kept = {"X-Event-Name": request.headers.get("X-Event-Name", "")[:64]}
@@ -122,6 +125,7 @@ def _too_many(provider: str) -> HttpResponse:
 
 def _body(request: HttpRequest, provider: str) -> bytes | HttpResponse:
     """Return what may be verified, or the answer to what is not looked at."""
+    # Before the body is read: a client that is refused that often costs one look into memory.
     if refusals.are_too_many(request, provider):
         return _too_many(provider)
     try:

@@ -27,7 +27,7 @@ from django.db.models.functions import Cast, Coalesce, Lower, Now, Replace
 from bitloot.accounting.ledger import COINS, IN_WORK, MONEY, OPEN_PURCHASE, Scope, given_back, value_of
 from bitloot.accounting.models import Acknowledgement
 from bitloot.core.money import cents
-from fulfillment.models import Reservation, ReservationAttempt
+from fulfillment.models import UNITS, Reservation, ReservationAttempt
 from orders.choices import AlertKind
 from orders.models import Alert, Order, OrderItem
 from payments.balance import LEAST_SURPLUS
@@ -282,7 +282,7 @@ def _payment_unread(scope: Scope) -> Rows:
 
 def _cost_above_cap(scope: Scope) -> Rows:
     permits = ReservationAttempt.objects.filter(reservation=OuterRef("pk")).order_by("-number")
-    most = ExpressionWrapper(Subquery(permits.values("price")[:1]) * F("item__quantity"), output_field=MONEY)
+    most = ExpressionWrapper(Subquery(permits.values("price")[:1]) * UNITS, output_field=MONEY)
     bought = _reservations(scope).filter(supplier_order_id__isnull=False).annotate(most=most)
     above = bought.filter(~_looked_at(AlertKind.COST_ABOVE_CAP, Reservation), cost__gt=F("most") + HALF_CENT)
     return above.values("external_id", "cost", "most", "item__order_id")

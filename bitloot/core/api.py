@@ -10,7 +10,6 @@ from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.cache import patch_cache_control
-from django.utils.http import quote_etag
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import condition
@@ -120,7 +119,7 @@ def public_answer(
 ) -> HttpResponse:
     """Return what is the same for everybody, with its ETag, or 304 to a client that has it."""
     # Not cache_page with conditional_page: the latter never answers 304 for what the former has rendered already.
-    answer = condition(etag_func=lambda _request: quote_etag(sha256(body).hexdigest()[:32]))(
+    answer = condition(etag_func=lambda _request: f'"{sha256(body).hexdigest()[:32]}"')(
         lambda _request: HttpResponse(body, content_type=content_type)
     )(request)
     patch_cache_control(answer, public=True, max_age=seconds)
@@ -224,6 +223,7 @@ def client_address(request: Any) -> str:
     """Return the address that the outermost of TRUSTED_PROXIES saw; X-Forwarded-For from strangers is ignored."""
     hops = settings.TRUSTED_PROXIES
     forwarded = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()]
+    # From the right: all that stands left of our own proxies' entries was written by the client.
     if hops and len(forwarded) >= hops:
         return str(forwarded[-hops])[:45]
     return str(request.META.get("REMOTE_ADDR") or "local")
@@ -235,20 +235,21 @@ def client_network(request: Any) -> str:
 
 def problem_handler(err: Exception, context: Mapping[str, Any]) -> HttpResponse | None:
     request = context.get("request")
-    plain = getattr(request, "_request", request)
+    # Along its bases: an error may be declared by its parent.
     for kind in type(err).__mro__:
         if answer := DOMAIN_ANSWERS.get(kind):
-            return _domain_problem(err, answer, plain)
+            return _domain_problem(err, answer, request)
     if isinstance(err, OperationalError | InterfaceError):
         logger.error("the database did not answer: %s", type(err).__name__)
-        return problem(503, "unavailable", BUSY, request=plain, retry_after=5)
+        return problem(503, "unavailable", BUSY, request=request, retry_after=5)
+    # A bug of ours, not a database that is away: Django answers 500 and reports it.
     if isinstance(err, DatabaseError):
         return None
     if isinstance(err, Http404):
         err = exceptions.NotFound()
     elif isinstance(err, PermissionDenied):
         err = exceptions.PermissionDenied()
-    return _api_problem(err, plain) if isinstance(err, exceptions.APIException) else None
+    return _api_problem(err, request) if isinstance(err, exceptions.APIException) else None
 
 
 def _domain_problem(err: Exception, answer: Answer, request: Any) -> HttpResponse:

@@ -56,6 +56,7 @@ class ForgivingRedisCache(RedisCache):
         self._try(lambda: super(ForgivingRedisCache, self).set(key, value, timeout, version), None)
 
     def add(self, key: Any, value: Any, timeout: Any = 300, version: int | None = None) -> bool:
+        # True: what only the first should do is better done twice than not at all.
         return self._try(lambda: bool(super(ForgivingRedisCache, self).add(key, value, timeout, version)), True)
 
     def delete(self, key: Any, version: int | None = None) -> bool:

@@ -32,6 +32,7 @@ class Later(Now):
     def as_sqlite(
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **context: Any
     ) -> tuple[str, tuple[Any, ...]]:
+        # Doubled twice: as_sql fills in a template, and the cursor fills in parameters.
         sql = f"STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'NOW', '+{self.seconds} seconds')"
         return self.as_sql(compiler, connection, template=sql, **context)
 

@@ -1,9 +1,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from typing import Any
 
+from django.conf import settings
+from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
-from django.db.migrations.executor import MigrationExecutor
 
 _ready = False
 
@@ -15,7 +17,7 @@ def leave_connection() -> None:
     the file open.
     """
     # Not close_old_connections(): that one also closes inside a transaction.
-    if connection.settings_dict["OPTIONS"].get("pool") and not connection.in_atomic_block:
+    if settings.DATABASES["default"]["OPTIONS"].get("pool") and not connection.in_atomic_block:
         connection.close()
 
 
@@ -24,13 +26,15 @@ def what_is_missing() -> str:
     global _ready
     if _ready:
         return ""
+    plan = StringIO()
     try:
-        executor = MigrationExecutor(connection)
-        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        call_command("showmigrations", plan=True, no_color=True, stdout=plan)
     except DatabaseError as err:
         return f"the database, which does not answer ({type(err).__name__})"
-    _ready = not plan
-    return f"{len(plan)} migrations of the database: run `manage.py migrate`" if plan else ""
+    missing = plan.getvalue().count("[ ]")
+    # From then on nobody asks again: migrations are not undone under a shop that runs.
+    _ready = not missing
+    return f"{missing} migrations of the database: run `manage.py migrate`" if missing else ""
 
 
 @contextmanager
@@ -42,9 +46,9 @@ def planned_by_values() -> Iterator[None]:
     """
     raw: Any = None
     if connection.vendor == "postgresql":
-        connection.ensure_connection()
-        raw, before = connection.connection, connection.connection.prepare_threshold
-        raw.prepare_threshold = None
+        with connection.cursor() as cursor:
+            raw = cursor.connection
+        before, raw.prepare_threshold = raw.prepare_threshold, None
     try:
         yield
     finally:

@@ -157,6 +157,7 @@ def _take_row(name: str, token: float, room: float) -> float:
     if _fetch(_TAKE_ROW, [name, token, token, token, room]):
         return 0.0
     missing = _fetch(_MISSING, [token, room, name])
+    # Never 0.0, which says “taken”: there may be room by now. Without a row it was reaped just now, and is made anew.
     return max(float(missing[0]), 0.001) if missing else token
 
 

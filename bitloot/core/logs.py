@@ -40,6 +40,7 @@ class Redactor:
     """Hides what must stand in no log and no report: our secrets by value, everything else by its shape."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        # The longest first: one secret may begin with another, and its end would stay.
         known = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 

@@ -116,12 +116,14 @@ def _limits(request: HttpRequest) -> tuple[int, str, Words] | None:
     length = request.META.get("CONTENT_LENGTH") or "0"
     if not (length.isascii() and length.isdigit()):
         return 400, "bad_request", _("The Content-Length is not a number.")
+    # Cut, because int() raises for thousands of digits.
     if int(length[:12]) > MAX_BODY_BYTES:
         return 413, "too_large", BODY_TOO_LARGE
     return None
 
 
 def _is_cross_site(request: HttpRequest) -> bool:
+    # Set by the browser, out of reach of scripts; `none` is an address that somebody typed.
     if request.META.get("HTTP_SEC_FETCH_SITE", "same-origin") not in ("same-origin", "none"):
         return True
     if "prefetch" in request.META.get("HTTP_SEC_PURPOSE", "") or "preview" in request.META.get("HTTP_PURPOSE", ""):

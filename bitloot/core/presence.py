@@ -53,6 +53,7 @@ class Presence:
             leave_connection()
 
     def _write(self) -> None:
+        # The row may be gone: after a day of silence another worker deletes it, and this one begins a new one.
         if self._row and WorkerSeen.objects.filter(pk=self._row.pk).update(seen_at=Now()):
             return
         WorkerSeen.objects.filter(seen_at__lt=Now() - delay(FORGOTTEN)).delete()

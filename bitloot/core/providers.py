@@ -38,6 +38,7 @@ seconds_of_calls = Histogram(
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "BitLoot"}
+# Raised before a byte of the request has left.
 _NEVER_CONNECTED = (
     NewConnectionError,
     ConnectTimeoutError,
@@ -238,6 +239,7 @@ class Transport:
         if 300 <= answer.status < 400:
             logger.error("%s answered with a redirect, which is never followed", self.provider)
             raise UnreadableAnswer(f"{self.provider} answered {answer.status}", status=answer.status, body=answer.body)
+        # 408 and 429 mean “not now”, not “no”: asking again later is right.
         if answer.status in (408, 429) or not (200 <= answer.status < 300 or 400 <= answer.status < 500):
             raise ProviderUnavailable(
                 f"{self.provider} answered {answer.status}", status=answer.status, body=answer.body
@@ -303,10 +305,12 @@ def _budget(provider: str) -> Bucket | None:
 
 
 def _adapter() -> HTTPAdapter:
+    # No retries: only the caller knows what may be sent twice.
     return HTTPAdapter(pool_connections=2, pool_maxsize=POOL_SIZE, max_retries=Retry(0, read=False))
 
 
 def _never_connected(err: BaseException) -> bool:
+    # requests wraps urllib3's error, and that the socket's: the one that tells may be at any depth.
     seen: BaseException | None = err
     while seen is not None:
         if isinstance(seen, _NEVER_CONNECTED):

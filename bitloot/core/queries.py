@@ -41,7 +41,7 @@ def select(model: type[Row], where: Where, *, join: tuple[str, ...] = (), lock: 
     """
     db = connections[DEFAULT_DB_ALIAS]
     condition, params = _condition(db, model, where)
-    end = " FOR NO KEY UPDATE" if lock and db.features.has_select_for_update else ""
+    end = " FOR NO KEY UPDATE" if lock and db.vendor == "postgresql" else ""
     parts = (model, *(_field(model, name).related_model for name in join))
     sql = f"SELECT {_joined_columns(parts)} FROM {_joined_tables(model, join)} WHERE {condition}{end}"  # noqa: S608
     found = []
@@ -142,6 +142,7 @@ def _insert(rows: Sequence[models.Model], end: str) -> int:
     sql = f"INSERT INTO {_table(model)} ({listed}) VALUES {', '.join(tuples)}"  # noqa: S608
     saved = execute(sql + end + _returning(model, made), params).fetchall()
     # The database returns the rows in the order of VALUES; Django's bulk_create relies on that as well.
+    # Not strict, since ON CONFLICT DO NOTHING brings back no row.
     for row, values in zip(rows, saved, strict=False):
         row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
         for name, value in zip(made, _converted(model, made, values), strict=True):
@@ -150,6 +151,7 @@ def _insert(rows: Sequence[models.Model], end: str) -> int:
 
 
 def _given(row: models.Model) -> dict[str, Any]:
+    # Not getattr, which would read a deferred column from the database.
     held, model = row.__dict__, type(row)
     given = {name: value for name in _attributes(model) if not isinstance(value := held[name], DatabaseDefault)}
     if row.pk is None:
@@ -214,7 +216,7 @@ def columns(model: type[models.Model]) -> str:
 @cache
 def _attributes(model: type[models.Model]) -> list[str]:
     """Return the attributes of the columns. Raises NotForThis for a model that needs `save()`."""
-    fields = model._meta.concrete_fields
+    fields = concrete_fields(model)
     for field in fields:
         # Loudly, because a forgotten auto_now would only show in wrong times, months later.
         if (
@@ -224,6 +226,11 @@ def _attributes(model: type[models.Model]) -> list[str]:
         ):
             raise NotForThis(f"{field} is filled by save(): use a queryset, or db_default=Now()")
     return [field.attname for field in fields]
+
+
+def concrete_fields(model: type[models.Model]) -> list[Any]:
+    """Return the fields that have a column in the model's own table, in the columns' order."""
+    return [field for field in model._meta.get_fields() if field.concrete and not field.many_to_many]
 
 
 @cache
@@ -285,6 +292,7 @@ def _values(
     pieces: list[str] = []
     params: list[Any] = []
     for name, value in values.items():
+        # Exactly Now: `Later` is one as well, with other SQL.
         if type(value) is Now:
             pieces.append(_now(model, db.vendor))
         elif hasattr(value, "resolve_expression"):

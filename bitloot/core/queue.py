@@ -220,6 +220,7 @@ def _run(row: Row, handle: Callable[[Row], None], give_up: Callable[[Row], None]
     except Exception:
         logger.exception("%s %s failed", row._meta.label, row.pk)
         leave_connection()  # it may be what failed; the pool replaces a broken one
+        # With the token: once the lease has lapsed, the row may be another worker's.
         type(row)._default_manager.filter(pk=row.pk, claim_token=token).update(
             claim_token=None, claimed_until=None, next_attempt_at=Now() + backoff(row.crashes)
         )

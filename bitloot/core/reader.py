@@ -122,4 +122,5 @@ class Fields:
 
 
 def _is_int(value: Any) -> TypeGuard[int]:
+    # True is an int to Python.
     return isinstance(value, int) and not isinstance(value, bool)

@@ -60,6 +60,7 @@ def rehearse(act: Callable[[], T]) -> T:
                 try:
                     return act()
                 finally:
+                    # However it ends: also what `act` wrote before it failed, or before it had to ask.
                     transaction.set_rollback(True)
         except AskFirst as asked:
             rehearsal.learn(asked)

@@ -14,6 +14,7 @@ class SessionStore(db.SessionStore):
     def _get_session_from_db(self) -> Any:
         row = self.model.objects.filter(session_key=at_rest(self.session_key), expire_date__gt=timezone.now()).first()
         if row is None:
+            # As Django does: the next save makes a new key, so that nobody can choose one (session fixation).
             self._session_key = None
         return row
 

@@ -20,6 +20,7 @@ def share() -> None:
     try:
         os.mkdir(folder, 0o700)
     except FileExistsError:
+        # lstat, so that a link that somebody else put there leads nowhere.
         found = os.lstat(folder)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             return  # somebody else's: each process keeps its own counters

@@ -45,6 +45,7 @@ def parse_any_text(raw: bytes, *, max_depth: int = 8, max_members: int = 200) ->
             parse_constant=_refuse_constant,
         )
     except MalformedJson:
+        # It is a ValueError as well, and its own sentence says more than the one below.
         raise
     except (UnicodeDecodeError, RecursionError, ValueError) as err:
         raise MalformedJson(_("The body is not valid JSON in UTF-8.")) from err
@@ -99,6 +100,7 @@ def dump_json(document: Any) -> bytes:
 def _number(value: Any) -> float:
     if not isinstance(value, Decimal):
         raise TypeError(f"{type(value).__name__} cannot be sent as JSON")
+    # A double prints as the shortest text that reads back: 9.99 leaves as 9.99.
     return float(value)
 
 
@@ -132,6 +134,7 @@ def _finite_decimal(token: str) -> Decimal:
         number = Decimal(token)
     except InvalidOperation as err:
         raise MalformedJson(_("A number is out of range.")) from err
+    # 1E999999 is short, until something writes it out.
     if abs(number.adjusted()) > 60:
         raise MalformedJson(_("A number is out of range."))
     return number
@@ -148,6 +151,7 @@ def _refuse_constant(_token: str) -> NoReturn:
 
 
 def _check_shape(document: Any, max_depth: int, max_members: int) -> None:
+    # Level by level, without recursion: depth is what this defends against.
     level, depth = [document], 0
     while level:
         nested: list[Any] = []

@@ -22,6 +22,7 @@ lost = Counter("bitloot_wakeups_lost", "Wake-ups the broker did not take", ["que
 
 def notify(queue: str) -> None:
     """Wake the drain of `queue` when the current transaction commits. Never blocks and never raises."""
+    # Robust: the work is committed, and a wake-up that fails must not look like work that failed.
     transaction.on_commit(partial(notify_now, queue), robust=True)
 
 

@@ -40,6 +40,7 @@ class Lane:
 
     def take_seats(self, most: int) -> int:
         """Wait for one seat and take more that are free, up to `most`; return how many."""
+        # `look` reads this without a lock: a wrong answer costs a message too many, or waits for the next sweep.
         if not self._seats.acquire(blocking=False):
             self.is_full = True
             self._seats.acquire()
@@ -119,10 +120,12 @@ class Worker:
                     rows = claim(seats * batch)
                     parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
             finally:
+                # Also if the claim failed: a seat that is not given back is lost until the process ends.
                 lane.leave_seats(seats - len(parts))
             for part in parts:
                 self._hand_over(lane, job, part)
             claimed += sum(map(len, parts))
+            # Free seats are left over, so nothing more is due.
             if len(parts) < seats:
                 return claimed
 

@@ -45,9 +45,11 @@ def readyz(request: HttpRequest) -> HttpResponse:
     except DatabaseError:
         # Without it nobody is known to be staff.
         missing, tells_all, degraded = "database", _has_metrics_token(request), []
-    word = "unavailable" if missing else "degraded" if degraded else "ok"
-    details = {"reason": missing} if missing else {"degraded": degraded}
-    return JsonResponse({"status": word, **(details if tells_all else {})}, status=503 if missing else 200)
+    details: dict[str, object] = {"reason": missing} if missing else {"degraded": degraded}
+    word, status = "degraded" if degraded else "ok", 200
+    if missing:
+        word, status = "unavailable", 503
+    return JsonResponse({"status": word, **(details if tells_all else {})}, status=status)
 
 
 @require_safe

@@ -47,10 +47,12 @@ class Rule:
 
     def prune(self, *, batch: int = BATCH) -> Iterator[int]:
         """Forget what is due; yield how many rows after each batch, once they are committed."""
+        # By primary key: a row that a rule leaves as it is must not come up again, or this would never end.
         due = self.rows().order_by("pk")
         last = None
         while pks := list((due if last is None else due.filter(pk__gt=last)).values_list("pk", flat=True)[:batch]):
             with transaction.atomic():
+                # Asked for again by the rule itself: since the list was read, some may have stopped being due.
                 forgotten = self.forget(self.rows().filter(pk__in=pks))
                 failpoint("prune.forgotten")
             last = pks[-1]

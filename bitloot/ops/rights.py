@@ -12,6 +12,8 @@ from django.apps import apps
 from django.db import connection, models, transaction
 from psycopg import sql
 
+from bitloot.core.queries import concrete_fields
+
 ADD_ONLY = frozenset({
     "orders.orderevent", "orders.orderitem", "payments.refundaddress", "fulfillment.suppliercall",
     "fulfillment.foreignpurchase", "fulfillment.pricechange", "storage.keyaccess", "accounting.acknowledgement",
@@ -74,7 +76,7 @@ def _right(model: type[models.Model]) -> Right:
         return Right(table, ("SELECT", "INSERT"))
     if label in FIXED:
         fixed = FIXED[label]
-        changing = tuple(str(field.column) for field in model._meta.concrete_fields if field.name not in fixed)
+        changing = tuple(str(field.column) for field in concrete_fields(model) if field.name not in fixed)
         return Right(table, ("SELECT", "INSERT", "UPDATE"), changing)
     if label in DELETES or model._meta.app_label in OTHERS_DELETE:
         return Right(table, ("SELECT", "INSERT", "UPDATE", "DELETE"))
@@ -111,8 +113,8 @@ def is_given(action: str, model: type[models.Model]) -> bool:
 
 def _verifier(role: str, password: str) -> str:
     """Return what PostgreSQL stores of a password: the password itself could end in its log."""
-    connection.ensure_connection()
-    server: Any = connection.connection.pgconn
+    with connection.cursor() as cursor:
+        server: Any = cursor.connection.pgconn
     return str(server.encrypt_password(password.encode(), role.encode()).decode())
 
 

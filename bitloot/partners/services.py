@@ -102,6 +102,7 @@ def create_key(
 def renew_key(key: ApiKey, *, overlap: timedelta) -> KeyText:
     """Give a key another secret and return it; the one so far works for `overlap` longer. Raises DecisionRefused."""
     with transaction.atomic():
+        # Locked: of two renewals at once, the later must keep the secret that the earlier gave out.
         locked = ApiKey.objects.select_for_update().get(pk=key.pk)
         demand(objection_to_ending(locked))
         text = new_key(locked.prefix)
@@ -155,6 +156,7 @@ def objection_to_another(key: ApiKey) -> str | None:
 def add_endpoint(key: ApiKey, *, url: str, events: Sequence[str], actor: str = "") -> Endpoint:
     """Send this key's events to an address. Raises DecisionRefused."""
     with transaction.atomic():
+        # Locked while counting: two at once would both find room for the last one.
         demand(objection_to_another(ApiKey.objects.select_for_update().get(pk=key.pk)))
         return Endpoint.objects.create(api_key=key, url=url, events=sorted(events))
 

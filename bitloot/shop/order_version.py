@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from django.db import connection
+from django.db.models import DateTimeField
 from django.utils import timezone
 
 from orders.models import Order
@@ -63,7 +64,7 @@ def version_of(order: Order, shown: object) -> Version:
     and a page that shows the figure of before is not wrong.
     """
     pk = Order._meta.pk.get_db_prep_value(order.pk, connection)
-    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    now = DateTimeField().get_db_prep_value(timezone.now(), connection)
     with connection.cursor() as cursor:
         cursor.execute(_VERSION, [pk, pk, pk, now, pk, pk])
         rows = sorted(cursor.fetchall(), key=repr)

@@ -11,13 +11,13 @@ from django.contrib import admin
 from django.contrib.auth.forms import SetPasswordForm
 from django.contrib.auth.models import Group, User
 from django.contrib.auth.tokens import default_token_generator
-from django.contrib.auth.views import INTERNAL_RESET_SESSION_TOKEN, PasswordResetConfirmView
+from django.contrib.auth.views import PasswordResetConfirmView
 from django.core.mail import send_mail
 from django.db import transaction
 from django.http import HttpResponse
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import reverse, reverse_lazy
 from django.utils import timezone
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
@@ -81,6 +81,7 @@ class JoinView(PasswordResetConfirmView):
     form_class = JoinForm
     template_name = "admin/bitloot/join.html"
     title = "Your staff account"
+    success_url = reverse_lazy("admin:login")
     user: Any
 
     def get_user(self, uidb64: str) -> Any:
@@ -103,8 +104,7 @@ class JoinView(PasswordResetConfirmView):
             if locked.has_usable_password():
                 self.validlink = False
                 return self.render_to_response(self.get_context_data(form=None))
-            form.save()
+            super().form_valid(form)  # saves the password and ends the link; the page below replaces its redirect
             codes = devices.confirm(devices.begin(self.user))
-        del self.request.session[INTERNAL_RESET_SESSION_TOKEN]
         context = {**admin.site.each_context(self.request), "title": self.title, "codes": codes, "name": locked}
         return TemplateResponse(self.request, "admin/bitloot/joined.html", context)

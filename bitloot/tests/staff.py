@@ -179,3 +179,7 @@ def do(client, name, action, *rows, **fields):
     answer = client.post(list_of(name), {**ticked, **fields}, follow=True)
     assert answer.status_code == 200, answer.content
     return [str(message) for message in answer.context["messages"]]
+
+
+def text(answer):
+    return answer.content.decode()

@@ -88,3 +88,9 @@ def test_the_worker_waits_for_its_tables_then_survives_its_broker(worker, enviro
     client.execute_command("REPLICAOF", "NO", "ONE")
     takes(client)
     assert worker.poll() is None
+
+
+def test_a_worker_that_waits_for_its_tables_can_be_stopped(worker, tmp_path):
+    wait_until(lambda: "waits for" in (tmp_path / "log").read_text(), seconds=60, what="the sentence about the tables")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout=30) == 0

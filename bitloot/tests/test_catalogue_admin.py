@@ -28,12 +28,6 @@ def files(settings, tmp_path):
     settings.STORAGES = {**settings.STORAGES, "covers": place}
 
 
-@pytest.fixture
-def boss(client):
-    client.force_login(make_staff(superuser=True))
-    return client
-
-
 def said(answer):
     return [str(message) for message in answer.context["messages"]]
 

@@ -17,7 +17,7 @@ from bitloot.core.decisions import DecisionRefused, Secret, SecretField
 from bitloot.partners.models import ApiKey, Endpoint, OutgoingWebhook
 from bitloot.partners.services import MOST_ENDPOINTS
 from bitloot.partners.tests.factories import make_endpoint
-from bitloot.tests.staff import LISTS, make_rows, make_staff, page_of
+from bitloot.tests.staff import LISTS, make_rows, page_of
 from fulfillment.by_hand import Code, deliver_by_hand, objection_to_delivery_by_hand, objection_to_typed_codes
 from fulfillment.models import Reservation, SupplierGate, SupplierStock
 from orders.models import Alert, Approval, Order, OrderEvent, OrderItem, Product
@@ -45,13 +45,6 @@ SOON = Now() + timedelta(minutes=5)
 
 class Undone(Exception):
     """Ends a transaction whose effect is not wanted."""
-
-
-@pytest.fixture
-def boss(client):
-    client.user = make_staff(superuser=True)
-    client.force_login(client.user)
-    return client
 
 
 def decisions_shown(client, row):

@@ -17,14 +17,6 @@ from webhooks.models import WebhookLog
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def boss(client):
-    user = make_staff(superuser=True)
-    client.force_login(user)
-    client.user = user
-    return client
-
-
 @pytest.fixture(autouse=True)
 def _nothing_else_waits(settings):
     settings.STAFF_EMAIL = []

@@ -18,14 +18,6 @@ from webhooks.models import WebhookLog
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def boss(client):
-    user = make_staff(superuser=True)
-    client.force_login(user)
-    client.user = user
-    return client
-
-
 def text(answer):
     return " ".join(answer.content.decode().split())
 

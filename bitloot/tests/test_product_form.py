@@ -3,17 +3,10 @@
 import pytest
 from django.urls import reverse
 
-from bitloot.tests.staff import make_staff
 from orders.models import Product
 
 pytestmark = pytest.mark.django_db
 KNOWN, UNKNOWN = "64b000000000000000000001", "64b0000000000000000000ff"
-
-
-@pytest.fixture
-def boss(client):
-    client.force_login(make_staff(superuser=True))
-    return client
 
 
 def filled(**fields):

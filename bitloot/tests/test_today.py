@@ -29,12 +29,6 @@ def _nothing_kept():
     caches["default"].clear()
 
 
-@pytest.fixture
-def boss(client):
-    client.force_login(make_staff(superuser=True))
-    return client
-
-
 def panel(client, title, **query):
     panels = client.get("/admin/", query).context["panels"]
     return next(panel for panel in panels if panel["title"] == title)

@@ -136,9 +136,11 @@ class EcommerceClient:
                 # The pages before it are whole, and their keys are somebody's.
                 rows[f"page {page}"] = err
                 return wire.read_keys(rows.items(), _key)
+            # A key without an id keeps its place, so that it is complained about instead of lost.
             named = [(_key_id(row) or f"{page}.{number}", row) for number, row in enumerate(found, 1)]
             fresh = {key_id: row for key_id, row in named if key_id not in rows}
             rows |= fresh
+            # Nothing new ends it as well: a server that ignores `page` would send the same keys forever.
             if len(found) < KEYS_PER_PAGE or not fresh:
                 return wire.read_keys(rows.items(), _key)
         raise UnreadableAnswer(f"The keys of order {order_id} do not end after {MAX_KEY_PAGES} pages")
@@ -169,6 +171,7 @@ class EcommerceClient:
             rows = self._search(createdAtFrom=since, page=str(page))
             orders = list(_readable(rows))
             odd += len(rows) - len(orders)
+            # Orders that are placed meanwhile move the pages, so one may come twice.
             fresh = [order for order in orders if order.order_id not in seen]
             yield from fresh
             seen.update(order.order_id for order in fresh)

@@ -67,6 +67,7 @@ class ReservationsClient(WithoutCatalogue):
         self, *, external_id: str, product_id: str, offer_id: str, quantity: int, price: Decimal, text_only: bool
     ) -> SupplierOrder:
         document = {"productId": wire.path_id(product_id, "product"), "quantity": quantity}
+        # Before one is fetched: only what we had before can have expired, see `_send`.
         kept = self._token
         try:
             token = self._bearer()
@@ -115,6 +116,7 @@ class ReservationsClient(WithoutCatalogue):
         except KinguinRejected as err:
             if err.status != 401:
                 raise
+            # Once more with a fresh token. A read may be repeated; a purchase may not, see `reserve`.
             document = self._send("GET", path, self._bearer(), None)
         if Fields(document, what="reservation").raw("reservationId") != order_id:
             raise UnreadableAnswer(f"The supplier answered with another reservation than {order_id}")
@@ -134,6 +136,7 @@ class ReservationsClient(WithoutCatalogue):
             raise
 
     def _bearer(self) -> str:
+        # Held while the token is fetched: threads that need one wait for it instead of fetching one each.
         with self._lock:
             if self._token is None or self._token.good_until <= time.monotonic():
                 self._token = self._fetch_token()
@@ -145,6 +148,7 @@ class ReservationsClient(WithoutCatalogue):
                 self._token = None
 
     def _fetch_token(self) -> _Token:
+        # From before the call: at their side the token's life begins before we hear of it.
         asked_at = time.monotonic()
         try:
             answer = Fields(self._endpoint.call("POST", "/auth/token", document=self._credentials), what="token")

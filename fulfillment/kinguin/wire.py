@@ -48,6 +48,7 @@ class Endpoint:
             if answer.ok:
                 return answer.json()
         except ProviderError as err:
+            # An answer that we could not read may hold a key, and errors end in logs.
             err.body = b""
             raise
         raise _refusal(answer)

@@ -43,6 +43,7 @@ REFUSALS = {
 def send(reservation: Reservation, client: KinguinClient, calls: CallLog) -> StepResult:
     """pending: look at price and stock, commit a permit, buy."""
     order, product = reservation.item.order, reservation.item.product
+    # First what costs nothing to ask, the order and the gate; then the supplier; our balance only if all else is well.
     if order.status in NOT_WANTED:
         reservation.record(Status.CANCELLED, message="Not bought: the order's money goes back.")
         return Next.NOTHING
@@ -109,10 +110,12 @@ def _commit_permit(reservation: Reservation, client: KinguinClient) -> Reservati
         order = reservation.item.order.lock()
         if not _may_be_bought_for(reservation, order):
             return None
+        # Nearly all are bought at the first attempt, and need no count.
         number = 1 if reservation.sent_at is None else reservation.permits.count() + 1
         message = f"Buying “{reservation.item.title}”, attempt {number}."
         if not reservation.begin_sending(message=message, host=client.host, **_asked(reservation)):
             return None
+        # In the transaction of the move: no row is ever “sending” without its permit, nor a permit open without that.
         permit = ReservationAttempt(reservation=reservation, number=number, price=price_cap(reservation))
         queries.insert(permit)
         if order.status != Order.Status.FULFILLING and not reservation.is_replacement:
@@ -169,6 +172,7 @@ def _record_refusal(
         become_unknown(reservation, str(err), ReservationAttempt.Outcome.DUPLICATE)
         return Next.STEP
     if outcome is Outcome.NOT_SENT:
+        # Outside of the transaction, since it may ask the supplier how it is.
         gate.failed(client, err)
         with transaction.atomic():
             _close_permit(permit, ReservationAttempt.Outcome.NOT_SENT, str(err))

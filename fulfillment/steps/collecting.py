@@ -107,6 +107,7 @@ def take_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -
     """Fetch and seal the keys that are there. Raises ProviderError."""
     fetched = _fetch(reservation, client, calls)
     failpoint("keys.fetched")
+    # Some dialects name no product with a key. Where one is named, it has to be what was bought.
     mine = [key for key in fetched.keys if key.product_id in ("", reservation.bought_product_id)]
     unusable = fetched.unreadable is not None or len(mine) != len(fetched.keys)
     if unusable:
@@ -120,6 +121,7 @@ def take_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -
             _keep(reservation, mine)
             failpoint("keys.kept")
     except KeyBelongsElsewhere as err:
+        # Out here the transaction that tried to store it is undone, so the alert stays.
         report_sold_twice(err)
         sentence = f"The supplier sent a key that was given to another unit before: {err}."[:300]
         hold(reservation, HoldReason.FOREIGN_KEY, sentence)
@@ -194,6 +196,7 @@ def finish_order(order: Order) -> None:
     found = queries.execute(_STATUSES, [Order._meta.pk.get_db_prep_value(order.pk, connection)]).fetchall()
     statuses = {status for (status,) in found}
     if statuses == {Status.DELIVERED}:
+        # Delivered by hand before a worker began: it takes the usual way, for the timeline's sake.
         if order.status == Order.Status.PAID:
             order.mark_fulfilling()
         if Order.Status.FULFILLED in Order.TRANSITIONS[order.status] and order.mark_fulfilled():
@@ -244,6 +247,7 @@ def _still_waiting(reservation: Reservation, taken: Taken, client: KinguinClient
         # Nothing more comes of it, so staff may type a code now instead of after a day.
         sentence = "The supplier sent every key, and one cannot be used. Type the missing codes, or ask for others."
         return hold(reservation, HoldReason.UNREADABLE_KEY, sentence)
+    # With the token: a worker that has lost its claim counts nothing.
     Reservation.objects.filter(pk=reservation.pk, claim_token=reservation.claim_token).update(
         polls=reservation.polls + 1
     )
@@ -280,10 +284,12 @@ def _return_keys(reservation: Reservation, client: KinguinClient, calls: CallLog
         try:
             returned = calls.ask("return", lambda: client.return_keys(_order_id(reservation)))
         except ProviderError as err:
+            # Our key was refused, not the return: it can still be given back.
             if err.cause is Cause.CREDENTIALS:
                 return later(reservation, err)
             sentence = f"Bought, but its money goes back; no return: {err}"[:300]
             return hold(reservation, HoldReason.BOUGHT_BUT_REFUNDED, sentence)
+        # They take keys back one by one: unless all of them went, it counts as bought.
         if returned and set(returned.values()) <= {"RETURNED", "REFUNDED", "CANCELED"}:
             reservation.record(
                 Status.CANCELLED,

@@ -106,9 +106,13 @@ def hold(
     until: datetime | None = None,
     **fields: Any,
 ) -> StepResult:
-    """Stop: reservation and order held, alert opened, customer told. The order of a replacement stays as it is."""
+    """Stop: reservation and order held, alert opened, customer told. The order of a replacement stays as it is.
+
+    Locks the order, then the reservation. Raises LeaseLost.
+    """
     with transaction.atomic():
         order = reservation.item.order.lock()
+        # Held before, it keeps the reason of then; the alert below tells of this one.
         if reservation.status != Status.HELD:
             reservation.record(Status.HELD, message=message, reason=reason, last_error=message[:300], **fields)
             failpoint("hold.recorded")
@@ -170,7 +174,9 @@ def _can_hold(order: Order) -> bool:
 
 def _tell_delayed(reservation: Reservation, order: Order, reason: HoldReason, until: datetime | None) -> None:
     """Mail the customer, once for each cause: an order may be held, bought again and held many times over."""
-    cause = "staff" if until is None else reason.value if reason in WHY_IT_WAITS else "supplier"
+    cause = "staff"
+    if until is not None:
+        cause = reason.value if reason in WHY_IT_WAITS else "supplier"
     if Email.objects.filter(order=order, kind=Email.Kind.DELAYED, facts__cause=cause).exists():
         return
     ends: dict[str, Any] = {} if until is None else {"until": until.isoformat()}

@@ -93,6 +93,7 @@ def _objection(reservation: Reservation, client: KinguinClient, calls: CallLog) 
 def _resume(reservation: Reservation) -> None:
     with transaction.atomic():
         order = reservation.item.order.lock()
+        # Asked before the next line empties the reason that it compares.
         resumes = waits_for_a_purchase(order)
         reservation.record(Status.PENDING, message="What held it is over; it is bought now.", reason="")
         if resumes:

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 Status = Reservation.Status
 HANDED_OVER = "The supplier hands the keys over."
+# Until so many seconds have passed, the next search is so many seconds away.
 SEARCHES = ((5, 5), (20, 15), (80, 60), (380, 300), (1280, 900))
 FIRST_SEARCH_SECONDS = SEARCHES[0][1]
 SEARCH_HOURLY = 3600
@@ -66,11 +67,13 @@ def find_out(reservation: Reservation, client: KinguinClient, calls: CallLog) ->
         sentence = f"The supplier has several orders for it: {err}"[:300]
         return hold(reservation, HoldReason.DOUBLE_PURCHASE, sentence)
     except ProviderError as err:
+        # No answer is neither “there” nor “not there”.
         logger.warning("%s: the search failed: %s", reservation, err)
         if err.cause is Cause.CREDENTIALS:
             return Wait(delay(REFUSED_SECONDS))
         return _next_search(reservation)
     failpoint("search.answered")
+    # No proof that nothing was bought: they may still be writing it down. So it is never sent again, only searched for.
     if found is None:
         return _next_search(reservation)
     with transaction.atomic():
@@ -107,7 +110,10 @@ def adopt(
     to: ReservationStatus = Status.RESERVED,
     cap: Decimal | None = None,
 ) -> None:
-    """Record the supplier's order as ours; `to` is `given` where the supplier hands the keys over unasked."""
+    """Record the supplier's order as ours; `to` is `given` where the supplier hands the keys over unasked.
+
+    Locks the order, then the reservation. `cap` is the price per key that was agreed, EUR. Raises LeaseLost.
+    """
     fields: dict[str, Any] = {
         "supplier_order_id": found.order_id,
         "reserved_at": Now(),
@@ -115,10 +121,12 @@ def adopt(
         "reason": "",
         "last_error": "",
     }
+    # Never overwritten with nothing: an earlier answer may have said it.
     if found.cost is not None:
         fields["cost"] = found.cost
     with transaction.atomic(savepoint=False):
         order = reservation.item.order = reservation.item.order.lock()
+        # Asked before the purchase is recorded, which empties the reason that it compares.
         resumes = waits_for_a_purchase(order)
         bought = f"Bought; the supplier's order is {found.order_id}."
         if to == Status.GIVEN:
@@ -138,12 +146,12 @@ def _check_cost(reservation: Reservation, cost: Decimal, cap: Decimal | None) ->
     """Tell staff at once if more was taken than we said that we would pay at most."""
     if cap is None:
         cap = reservation.permits.order_by("-number").values_list("price", flat=True).first()
-    if cap is None or cost <= cap * reservation.item.quantity:
+    if cap is None or cost <= cap * reservation.quantity:
         return
     raise_alert(
         AlertKind.COST_ABOVE_CAP,
         reservation,
-        f"The supplier took {plain(cost)} EUR for {reservation}, at most {plain(cap * reservation.item.quantity)} EUR"
+        f"The supplier took {plain(cost)} EUR for {reservation}, at most {plain(cap * reservation.quantity)} EUR"
         " were agreed. The order continues; ask the supplier for the difference.",
         order=reservation.item.order,
     )

@@ -1,4 +1,4 @@
-"""What only a race shows; the pages and buttons are tested in bitloot/tests/test_admin.py."""
+"""What only a race shows; the pages and buttons are tested in bitloot/tests/test_admin*.py."""
 
 import pytest
 

@@ -1,5 +1,6 @@
 """The supplier does not answer, for each of the four causes: the gate, the order, the alert, and how it ends."""
 
+import json
 from datetime import timedelta
 from decimal import Decimal
 
@@ -8,7 +9,7 @@ import responses
 from django.db.models import F
 from django.db.models.functions import Now
 
-from fulfillment import balance, gate, kinguin
+from fulfillment import balance, by_hand, gate, kinguin
 from fulfillment.models import Reservation, SupplierGate
 from fulfillment.tests.kinguin_wire import recorded
 from fulfillment.tests.world import HOUR, finish, paid, posts, run
@@ -174,21 +175,34 @@ def test_an_order_that_cannot_be_read_is_told_and_its_keys_come_when_it_can(rese
     assert alerts() == []
 
 
-def test_the_supplier_taking_more_than_agreed_is_told_at_once(reservation, wire, settings):
-    def bought(request):
-        import json
+def charge(wire, settings, price):
+    """Have the supplier take this for the next purchase, whatever was agreed."""
 
+    def bought(request):
         body = json.loads(request.body)
         row = {"productId": body["products"][0]["productId"], "qty": 1}
         answer = recorded("order_create_response_201") | {
-            "orderExternalId": body["orderExternalId"], "paymentPrice": 8.51, "products": [row],
+            "orderExternalId": body["orderExternalId"], "paymentPrice": price, "products": [row],
         }  # fmt: skip
         return 201, {}, json.dumps(answer)
 
     wire.add_callback("POST", f"{settings.KINGUIN_BASE_URL}/v2/order", bought)
+
+
+def test_the_supplier_taking_more_than_agreed_is_told_at_once(reservation, wire, settings):
+    charge(wire, settings, 8.51)
     run(reservation)
     alert = Alert.objects.get(kind="cost_above_cap")
     assert (alert.about_pk, alert.order) == (str(reservation.pk), reservation.item.order)
     assert "took 8.51 EUR" in alert.message
     assert "at most 8.5 EUR" in alert.message
     assert (reservation.supplier_order_id is not None, reservation.cost) == (True, Decimal("8.51"))
+
+
+def test_a_replacement_is_one_key_however_many_its_item_has(product, wire, settings):
+    bought = finish(Reservation.objects.get(item__order=paid((product, 2))))
+    old = bought.keys.select_related("item__order", "item__product").first()
+    by_hand.rebuy(old, actor="kim", reason="It was used.", old_key=by_hand.KEEP)
+    charge(wire, settings, 8.51)
+    run(Reservation.objects.get(replaces=old))
+    assert "at most 8.5 EUR" in Alert.objects.get(kind="cost_above_cap").message

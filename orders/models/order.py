@@ -197,6 +197,7 @@ class Order(StatusRow):
         )
         if changed and self.paid_at is not None and self.fulfilled_at is not None:
             seconds = (self.fulfilled_at - self.paid_at).total_seconds()
+            # After the commit, and robust: a figure must not turn a delivered order into an error.
             transaction.on_commit(partial(delivery_seconds.observe, seconds), robust=True)
         return changed
 

@@ -297,11 +297,24 @@ def cost_above_cap():
     return order
 
 
+def replacement_above_cap():
+    """Bought for one key of an item of two."""
+    order = delivered_order(quantity=2)
+    old = Key.objects.filter(item__order=order).first()
+    again = Reservation.objects.create(
+        item=old.item, external_id=str(old.pk), replaces=old, dialect="ecommerce", status="delivered",
+        supplier_order_id="REPLACEMENT", cost=Decimal("20.02"), next_attempt_at=None,
+    )  # fmt: skip
+    again.permits.create(number=1, price=Decimal("20.00"), outcome="placed")
+    return order
+
+
 BREAKS = [
     ("payment_unread", unread),
     ("accepted_below_price", accepted_below_price),
     ("surplus_kept", surplus_kept),
     ("cost_above_cap", cost_above_cap),
+    ("cost_above_cap", replacement_above_cap),
     ("paid_without_money", paid_without_money),
     ("paid_without_money", paid_by_another_currency),
     ("paid_without_money", paid_with_money_that_went_back),

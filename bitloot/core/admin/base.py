@@ -283,6 +283,7 @@ class NewestFormSet(BaseInlineFormSet):
     is_cut = False
 
     def get_queryset(self) -> list[Any]:  # type: ignore[override]
+        # Kept, because Django asks for it several times for a page.
         if not hasattr(self, "_newest"):
             rows = list(super().get_queryset().reverse()[: MAX_INLINES + 1])
             self.is_cut = len(rows) > MAX_INLINES

@@ -161,6 +161,7 @@ class DecisionAdmin(ReadOnlyAdmin):
             "form": form,
             "facts": self.facts(row),
             "concern": self.concern(row),
+            # After a mistake in the form it stays what was seen first: what changed since then has to be noticed.
             "seen": request.POST.get("seen") or self.seen(row),
         }
         return TemplateResponse(request, "admin/bitloot/decision.html", context)
@@ -245,6 +246,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         return {"label": decision.label, "consequence": decision.consequence, "url": url}
 
     def _forbid(self, request: HttpRequest, label: str, object_id: str, object_repr: str) -> None:
+        # Outside of any transaction, so that the line stays although the request ends in an error.
         LogEntry.objects.create(
             user_id=_user_id(request),
             content_type=ContentType.objects.get_for_model(self.model),

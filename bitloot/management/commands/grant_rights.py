@@ -21,7 +21,7 @@ class Command(OperatorCommand):
             self.stdout.write("SQLite has no roles: there is nothing to grant.")
             return
         role, password = _application()
-        if not settings.MIGRATE_DATABASE_URL or role == connection.settings_dict["USER"]:
+        if not settings.MIGRATE_DATABASE_URL or role == settings.DATABASES["default"]["USER"]:
             raise UsageError(
                 "Set MIGRATE_DATABASE_URL to the owner of the tables, and DATABASE_URL to the application's own role."
             )

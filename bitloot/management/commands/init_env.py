@@ -96,7 +96,10 @@ class Command(OperatorCommand):
     def _ask(self, variable: Variable, given: dict[str, str]) -> None:
         proposal = _proposal(variable.name, given)
         self.stdout.write(f"\n{variable.explanation}")
-        prompt = f"{variable.name}{f' [{proposal}]' if proposal else '' if variable.is_required else ' [none]'}: "
+        default = f" [{proposal}]" if proposal else ""
+        if not proposal and not variable.is_required:
+            default = " [none]"
+        prompt = f"{variable.name}{default}: "
         while True:
             try:
                 typed = (getpass(prompt) if variable.name in HIDDEN and sys.stdin.isatty() else input(prompt)).strip()

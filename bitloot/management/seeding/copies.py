@@ -17,6 +17,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection
 from django.db.models import Model, OuterRef, Subquery
 
+from bitloot.core.queries import concrete_fields
 from bitloot.management.seeding.stories import MODELS
 from fulfillment.models import Reservation
 from orders.models import Alert, Email, Order
@@ -150,7 +151,7 @@ def _made(row: Any, copy: Copy) -> Any:
 
 def _fields(model: type[Model], row: Any) -> list[Any]:
     """Return the fields that the row has a value for: not those that the database fills."""
-    fields: list[Any] = [field for field in model._meta.concrete_fields if field.get_internal_type() != "BigAutoField"]
+    fields: list[Any] = [field for field in concrete_fields(model) if field.get_internal_type() != "BigAutoField"]
     return [field for field in fields if not hasattr(getattr(row, field.attname), "resolve_expression")]
 
 

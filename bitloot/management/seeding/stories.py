@@ -90,8 +90,10 @@ class Stories:
         self._chance = random.Random(name)  # noqa: S311 - invented orders, not secrets
         for number in range(count):
             kind = kinds[number * 37 % len(kinds)]
-            # What expires needs a day for it.
-            ended = now - timedelta(hours=25 if kind in ("expired", "cancelled") else 1 if kinds is ENDED else 0)
+            hours = 1 if kinds is ENDED else 0
+            if kind in ("expired", "cancelled"):
+                hours = 25  # what expires needs a day for it
+            ended = now - timedelta(hours=hours)
             self._tell(number, kind, ended - span * (count - number) / count)
 
     def _add(self, *rows: Any) -> Any:

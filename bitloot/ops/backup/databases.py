@@ -101,7 +101,7 @@ def _run(command: list[str], *, stdin: BinaryIO | None = None, stdout: BinaryIO 
 
 def _environment() -> dict[str, str]:
     """The connection as PostgreSQL's programs read it: a password among their arguments would be seen by everybody."""
-    config = connection.settings_dict
+    config = settings.DATABASES["default"]
     names = {"PGDATABASE": "NAME", "PGUSER": "USER", "PGPASSWORD": "PASSWORD", "PGHOST": "HOST", "PGPORT": "PORT"}
     found = {variable: str(config[name]) for variable, name in names.items() if config.get(name)}
     options = config.get("OPTIONS", {})

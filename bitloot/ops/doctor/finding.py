@@ -37,6 +37,13 @@ def wrong(message: str, remedy: str) -> Finding:
     return Finding(Level.WRONG, message, remedy)
 
 
+def judged(message: str, remedy: str, *, is_wrong: bool, is_close: bool) -> Finding:
+    """Return what is wrong, or close to it, or else well."""
+    if is_wrong:
+        return wrong(message, remedy)
+    return look(message, remedy) if is_close else ok(message)
+
+
 def examine(looks: Mapping[str, Look]) -> Iterator[Finding]:
     """Yield the findings of each look; one that fails is a finding, too, and hides none of the others."""
     for about, take in looks.items():

@@ -20,7 +20,7 @@ from django.db import connection
 from packaging.requirements import Requirement
 
 from bitloot.core.database import what_is_missing
-from bitloot.ops.doctor.finding import Finding, look, ok, wrong
+from bitloot.ops.doctor.finding import Finding, judged, look, ok, wrong
 
 TIMEOUT = 5
 OFF, FAR_OFF = 5, 60  # seconds
@@ -88,7 +88,7 @@ def _clock(whose: str, theirs: float | None) -> Iterator[Finding]:
     remedy = (
         "Run an NTP service (chrony, systemd-timesyncd) on every machine: codes, links and tokens end by the clock."
     )
-    yield ok(sentence) if apart < OFF else wrong(sentence, remedy) if apart >= FAR_OFF else look(sentence, remedy)
+    yield judged(sentence, remedy, is_wrong=apart >= FAR_OFF, is_close=apart >= OFF)
 
 
 def _database_clock() -> float | None:
@@ -115,7 +115,7 @@ def disk() -> Iterator[Finding]:
     left = usage.free / usage.total
     sentence = f"{usage.free / 1024**3:.1f} GiB ({left:.0%}) are free at {settings.VAR_DIR}"
     remedy = "Delete old backups and logs, or give it more room, before nothing can be written."
-    yield wrong(sentence, remedy) if left < FULL else look(sentence, remedy) if left < SCARCE else ok(sentence)
+    yield judged(sentence, remedy, is_wrong=left < FULL, is_close=left < SCARCE)
 
 
 def static_files() -> Iterator[Finding]:
@@ -144,7 +144,7 @@ def certificate() -> Iterator[Finding]:
         yield look(sentence, "Look from outside as well; a firewall may keep the server from reaching itself.")
     else:
         sentence = f"the certificate of {site.hostname} ends in {days} days"
-        yield wrong(sentence, remedy) if days < EXPIRING else look(sentence, remedy) if days < RENEW else ok(sentence)
+        yield judged(sentence, remedy, is_wrong=days < EXPIRING, is_close=days < RENEW)
 
 
 def _days_left(host: str, port: int) -> int:

@@ -4,10 +4,9 @@ import ipaddress
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, connection, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections
 
 from bitloot.core.replica import ALIAS
 from bitloot.core.sentinel import hosts_of, is_sentinel
@@ -34,21 +33,21 @@ def _database() -> Iterator[Finding]:
     if connection.vendor != "postgresql":
         yield ok("the database is a file of this machine")
         return
-    yield _postgresql("PostgreSQL", connection, "DATABASE_URL")
+    yield _postgresql("PostgreSQL", DEFAULT_DB_ALIAS, "DATABASE_URL")
 
 
 def _replica() -> Iterator[Finding]:
     # One that is away is another look's finding.
     with suppress(DatabaseError):
-        yield _postgresql("The replica", connections[ALIAS], "DATABASE_REPLICA_URL")
+        yield _postgresql("The replica", ALIAS, "DATABASE_REPLICA_URL")
 
 
-def _postgresql(name: str, server: Any, variable: str) -> Finding:
-    with server.cursor() as cursor:
+def _postgresql(name: str, alias: str, variable: str) -> Finding:
+    with connections[alias].cursor() as cursor:
         cursor.execute("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
         row = cursor.fetchone()
     remedy = f"Add ?sslmode=verify-full&sslrootcert=/path to {variable}; sslmode=require at least."
-    return _judge(name, str(server.settings_dict["HOST"]), is_sealed=bool(row and row[0]), remedy=remedy)
+    return _judge(name, str(settings.DATABASES[alias]["HOST"]), is_sealed=bool(row and row[0]), remedy=remedy)
 
 
 def _judge(name: str, host: str, *, is_sealed: bool, remedy: str) -> Finding:

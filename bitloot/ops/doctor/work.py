@@ -13,7 +13,7 @@ from bitloot.core.clock import in_words
 from bitloot.core.presence import living
 from bitloot.core.queue import queues
 from bitloot.ops.backup.places import made_at, place
-from bitloot.ops.doctor.finding import Finding, look, ok, wrong
+from bitloot.ops.doctor.finding import Finding, judged, look, ok, wrong
 from fulfillment.models import Reservation, SupplierGate
 from orders.models import Alert
 from orders.notifications import LastDelivery, last_deliveries
@@ -155,6 +155,4 @@ def backup() -> Iterator[Finding]:
         return
     age = timezone.now() - made_at(names[0])
     sentence = f"the newest in {place()} is {in_words(age)} old"
-    yield (
-        wrong(sentence, remedy) if age > timedelta(days=2) else look(sentence, remedy) if age > A_DAY else ok(sentence)
-    )
+    yield judged(sentence, remedy, is_wrong=age > timedelta(days=2), is_close=age > A_DAY)
