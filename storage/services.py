@@ -480,9 +480,14 @@ def unknown_master_keys() -> list[str]:
 
 def missing_objects() -> list[UUID]:
     """Return the keys whose only copy should be in the object store and is not there. Raises ObjectUnavailable."""
+    only_there = Key.objects.filter(status=Key.Status.STORED, ciphertext=None)
+    expected = list(only_there.order_by("stored_at").values_list("pk", "object_name"))
+    # After the rows: a key that is uploaded while the bucket is listed would look lost.
     there = set(key_store().names())
-    only_there = Key.objects.filter(status=Key.Status.STORED, ciphertext=None).order_by("stored_at")
-    return [pk for pk, name in only_there.values_list("pk", "object_name").iterator() if name not in there]
+    absent = [pk for pk, name in expected if name not in there]
+    # What was shredded meanwhile had its object removed.
+    still_there = set(only_there.values_list("pk", flat=True)) if absent else set()
+    return [pk for pk in absent if pk in still_there]
 
 
 def _to_rewrap(master_keys: MasterKeys) -> QuerySet[Key]:
