@@ -1,5 +1,6 @@
 """The staff's API: lists with filters and pages, an order's fulfilment, replay."""
 
+import unicodedata
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -78,12 +79,13 @@ class FilteredList(StaffView, ListAPIView):
         params = self.request.query_params
         queryset = queryset.using(replica.for_lists())
         for name, field in self.filters.items():
-            if value := params.get(name):
+            if given := params.get(name):
+                value = unicodedata.normalize("NFC", given)  # as addresses are kept
                 _require_known(name, value, queryset.model._meta.get_field(field.partition("__")[0]))
                 queryset = _filtered(queryset, name, **{field: value})
         for name, lookup in _TIMES.items():
-            if value := params.get(name):
-                queryset = queryset.filter(**{f"{self.time_field}__{lookup}": _moment(name, value)})
+            if given := params.get(name):
+                queryset = queryset.filter(**{f"{self.time_field}__{lookup}": _moment(name, given)})
         return queryset
 
     @property
