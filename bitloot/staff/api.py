@@ -21,6 +21,7 @@ from rest_framework.response import Response
 from rest_framework.utils.urls import remove_query_param
 
 from bitloot.core import replica
+from bitloot.core.admin.base import MAX_COUNTED
 from bitloot.core.api import Pages, answers, json_body, may_answer, whole_number
 from bitloot.core.decisions import DecisionRefused
 from bitloot.core.staff_api import StaffView
@@ -51,7 +52,29 @@ def _one_of(model: Any, name: str = "status") -> OpenApiParameter:
     return OpenApiParameter(name, str, enum=[value for value, _ in model._meta.get_field(name).choices])
 
 
-class NumberedPages(Pages):
+class CappedPages(Pages):
+    """Counts no further than MAX_COUNTED rows, as the admin's lists do; the pages go on beyond."""
+
+    def get_count(self, queryset: QuerySet[Any]) -> int:
+        # Beyond the cap, only as far as this page and one row: whether there is a next page.
+        reach = max(MAX_COUNTED, self.get_offset(self.request) + self.get_limit(self.request))
+        return queryset[: reach + 1].count()
+
+    def get_paginated_response(self, data: Any) -> Response:
+        answer = super().get_paginated_response(data)
+        capped = {"count": min(self.count, MAX_COUNTED), "count_is_capped": self.count > MAX_COUNTED}
+        return Response(answer.data | capped)
+
+    def get_paginated_response_schema(self, schema: Any) -> dict[str, Any]:
+        page: dict[str, Any] = super().get_paginated_response_schema(schema)
+        page["required"] = ["count", "count_is_capped", "results"]
+        page["properties"]["count"]["description"] = f"At most {MAX_COUNTED}."
+        words = "Whether there are more rows than `count` says; follow `next` to see all."
+        page["properties"]["count_is_capped"] = {"type": "boolean", "example": False, "description": words}
+        return page
+
+
+class NumberedPages(CappedPages):
     """Takes `page` (from 1) as well as `offset`."""
 
     query_names = ("limit", "offset", "page")
@@ -71,7 +94,7 @@ class NumberedPages(Pages):
 class FilteredList(StaffView, ListAPIView):
     """A list filtered by the exact values of `filters` and by time; an unknown value is an error."""
 
-    pagination_class = Pages
+    pagination_class = CappedPages
     filters: dict[str, str] = {}
     time_field = "created_at"
 
