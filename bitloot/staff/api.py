@@ -3,7 +3,7 @@
 import unicodedata
 import uuid
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.core.exceptions import ValidationError as InvalidValue
@@ -55,15 +55,16 @@ def _one_of(model: Any, name: str = "status") -> OpenApiParameter:
 class CappedPages(Pages):
     """Counts no further than MAX_COUNTED rows, as the admin's lists do; the pages go on beyond."""
 
-    def get_count(self, queryset: QuerySet[Any]) -> int:
+    def get_count(self, queryset: Any) -> int:
+        request = cast(Request, self.request)
         # Beyond the cap, only as far as this page and one row: whether there is a next page.
-        reach = max(MAX_COUNTED, self.get_offset(self.request) + self.get_limit(self.request))
-        return queryset[: reach + 1].count()
+        reach = max(MAX_COUNTED, self.get_offset(request) + self.get_limit(request))
+        return int(queryset[: reach + 1].count())
 
     def get_paginated_response(self, data: Any) -> Response:
         answer = super().get_paginated_response(data)
-        capped = {"count": min(self.count, MAX_COUNTED), "count_is_capped": self.count > MAX_COUNTED}
-        return Response(answer.data | capped)
+        counted = cast(int, self.count)
+        return Response(answer.data | {"count": min(counted, MAX_COUNTED), "count_is_capped": counted > MAX_COUNTED})
 
     def get_paginated_response_schema(self, schema: Any) -> dict[str, Any]:
         page: dict[str, Any] = super().get_paginated_response_schema(schema)

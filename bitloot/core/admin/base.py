@@ -86,7 +86,7 @@ class BaseAdmin(admin.ModelAdmin):
     list_name = ""  # what the header calls the list, where that is not the plural of its rows
     counts_statuses = False
     is_live = False
-    in_finder = True
+    in_finder = True  # False where the page of the order, purchase or key shows the same rows
     # For the home page of staff.
     panels: tuple[Panel, ...] = ()
     waiting: tuple[Waiting, ...] = ()
