@@ -441,7 +441,7 @@ def mail_url(text: str, *, known: tuple[str, ...]) -> dict[str, Any]:
     if scheme in SMTP:
         split_url(text)  # django-environ would take one without a host
     config: dict[str, Any] = Env.email_url_config(text)
-    return config
+    return config | {"EMAIL_BACKEND": "bitloot.core.smtp.EmailBackend"} if scheme in SMTP else config
 
 
 def _provider_of_mail(provider: Provider, url: SplitResult) -> dict[str, Any]:

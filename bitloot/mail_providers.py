@@ -18,6 +18,7 @@ class Provider:
     user: str = ""  # if the key has two halves
     signing_key: str = ""  # if it signs its webhooks with a secret that it made
     shows_pictures: bool = True  # those that travel with a mail
+    takes_letters: bool = True  # beyond ASCII before the @, by anymail's documentation of each provider
 
     @property
     def backend(self) -> str:
@@ -50,7 +51,11 @@ PROVIDERS = {
     "anymail+mailjet": Provider(
         "mailjet", "MailjetTrackingWebhookView", "MAILJET_SECRET_KEY", "/v3.1/", user="MAILJET_API_KEY"
     ),
-    "anymail+postmark": Provider("postmark", "PostmarkTrackingWebhookView", "POSTMARK_SERVER_TOKEN"),
-    "anymail+resend": Provider("resend", "ResendTrackingWebhookView", "RESEND_API_KEY"),
-    "anymail+ses": Provider("amazon_ses", "AmazonSESTrackingWebhookView", user="aws_access_key_id"),
+    "anymail+postmark": Provider(
+        "postmark", "PostmarkTrackingWebhookView", "POSTMARK_SERVER_TOKEN", takes_letters=False
+    ),
+    "anymail+resend": Provider("resend", "ResendTrackingWebhookView", "RESEND_API_KEY", takes_letters=False),
+    "anymail+ses": Provider(
+        "amazon_ses", "AmazonSESTrackingWebhookView", user="aws_access_key_id", takes_letters=False
+    ),
 }

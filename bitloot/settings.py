@@ -298,6 +298,8 @@ _mail_provider = _mail.get("PROVIDER")
 EMAIL_WEBHOOK_SECRET = env.their_secret("EMAIL_WEBHOOK_SECRET", required=_mail_provider is not None)
 # What a provider says of a mail later: that it arrived, came back, or was reported as spam.
 EMAIL_WEBHOOK_VIEW = _mail_provider.webhook if _mail_provider else ""
+# Letters beyond ASCII before the @. A mail server is asked with the mail.
+EMAIL_TAKES_LETTERS = _mail_provider.takes_letters if _mail_provider else True
 MAIL_SHOWS_PICTURES = _mail_provider is None or _mail_provider.shows_pictures
 ANYMAIL = {"REQUESTS_TIMEOUT": EMAIL_TIMEOUT, **_mail.get("ANYMAIL", {})}
 if _mail_provider:

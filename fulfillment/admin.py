@@ -176,6 +176,7 @@ class ReservationAdmin(DecisionAdmin):
 
 @admin.register(ReservationAttempt)
 class ReservationAttemptAdmin(ReadOnlyAdmin):
+    in_finder = False
     list_display = ("__str__", "reservation_link", "result", "price", "permitted", "detail")
     list_filter = ("outcome", "permitted_at")
     search_fields = ("reservation__supplier_order_id", "reservation__external_id")
@@ -199,6 +200,7 @@ class CallFilter(OneOf):
 
 @admin.register(SupplierCall)
 class SupplierCallAdmin(ReadOnlyAdmin):
+    in_finder = False
     list_display = ("call", "result", "status_code", "milliseconds", "moment", "reservation_link", "detail")
     list_filter = (CallFilter, "at")
     search_fields = ("reservation__supplier_order_id", "reservation__external_id")
@@ -260,6 +262,7 @@ def call_badge(call: SupplierCall) -> str:
 
 @admin.register(SupplierStock)
 class SupplierStockAdmin(ReadOnlyAdmin):
+    in_finder = False
     list_display = ("product", "price", "quantity", "text_quantity", "asked", "seen", "due", "gone")
     search_fields = ("product__title", "product__slug")
     list_select_related = ("product",)

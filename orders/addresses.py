@@ -5,7 +5,7 @@ from django.utils.translation import gettext as _
 
 from orders.access import Purpose
 from orders.exceptions import AddressStays
-from orders.mailboxes import TOO_MANY_ORDERS, is_mailed_too_often
+from orders.mailboxes import TOO_MANY_ORDERS, is_mailed_too_often, tidy
 from orders.models import Email, Order
 from orders.services import correct_address
 
@@ -25,7 +25,7 @@ def objection_to_changing(order: Order, purpose: Purpose) -> str | None:
 
 def change_address(order: Order, *, email: str, purpose: Purpose) -> None:
     """Give the order another address, as `correct_address` does. Raises AddressStays, or OrderRefused for a bad one."""
-    if is_mailed_too_often(email.strip()):
+    if is_mailed_too_often(email):
         raise AddressStays(TOO_MANY_ORDERS)
     with transaction.atomic():
         # Under the lock: a payment that is recorded at the same moment comes before or after.
@@ -37,7 +37,7 @@ def change_address(order: Order, *, email: str, purpose: Purpose) -> None:
 
 
 def _objection_to(order: Order, email: str) -> str | None:
-    if email.strip().lower() == order.email.lower():
+    if tidy(email).lower() == order.email.lower():
         return _("The order has this address already.")
     if order.emails.filter(kind=Email.Kind.ADDRESS_CORRECTED).count() >= CHANGES:
         return _("This address was changed too often. Write to us and we'll sort it out with you.")

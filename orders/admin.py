@@ -91,7 +91,7 @@ class OrderAdmin(SecondedAdmin):
     )
     list_filter = ("status", "created_at")
     search_fields = ("email__icontains",)
-    search_ids = ("id",)
+    search_ids = ("id", "items__id")
     linked_by = ("placed_with",)
     placed = age_of("created_at", "placed")
 
@@ -126,6 +126,7 @@ class OrderAdmin(SecondedAdmin):
 
 @admin.register(OrderItem)
 class OrderItemAdmin(ReadOnlyAdmin):
+    in_finder = False  # its id finds the order
     list_display = ("__str__", "order_link", "product_link", "unit_price")
     search_fields = ("order__email__iexact",)
     search_ids = ("id", "order_id")
@@ -148,6 +149,7 @@ class EventKindFilter(OneOf):
 
 @admin.register(OrderEvent)
 class OrderEventAdmin(ReadOnlyAdmin):
+    in_finder = False
     list_display = ("message", "moment", "order_link", "kind", "change", "actor")
     list_filter = (EventKindFilter, "at")
     search_fields = ("actor",)
@@ -344,6 +346,7 @@ class AlertChannelAdmin(ReadOnlyAdmin):
 class IdempotencyRecordAdmin(ReadOnlyAdmin):
     """The whole Idempotency-Key is not shown: with the body it was sent with, it brings the order's token again."""
 
+    in_finder = False
     list_display = ("start", "route", "made", "created")
     list_filter = ("created_at",)
     search_ids = ("object_id",)

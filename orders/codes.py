@@ -16,6 +16,7 @@ from bitloot.core import queries, wakeup
 from bitloot.core.signing import is_signed, keyed_digest, sign
 from orders.access import make_token
 from orders.exceptions import CodeRefused
+from orders.mailboxes import tidy
 from orders.models import CODE_LIVES_FOR, AccessCode, Email, Order
 
 CODES_PER_HOUR = 3
@@ -50,7 +51,7 @@ def mail_code(*, order_id: uuid.UUID, email: str) -> None:
         recent = Email.objects.filter(
             order_id=order_id, kind=Email.Kind.ACCESS_CODE, created_at__gt=Now() - timedelta(hours=1)
         ).count()
-        matches = order is not None and order.email.lower() == email.strip().lower()
+        matches = order is not None and order.email.lower() == tidy(email).lower()
         # The nil id belongs to no order: a stranger's guess runs the same statements and changes nothing.
         pk = order_id if matches and recent < CODES_PER_HOUR else uuid.UUID(int=0)
         end_codes(pk)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from django import forms
 from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext_noop
@@ -13,6 +12,7 @@ from bitloot.core.decisions import Decision, DecisionRefused, ReasonForm, demand
 from orders.alerts import STAFF_MAIL, close_alert, raise_alert
 from orders.choices import AlertKind, OrderReason
 from orders.exceptions import OrderRefused
+from orders.mailboxes import MailboxField, tidy
 from orders.models import Alert, Email, Order
 from orders.services import correct_address, queue_email, renew_link
 
@@ -26,7 +26,7 @@ ON_ITS_WAY = "It has not left yet. BitLoot keeps trying for a day."
 
 
 class CorrectionForm(ReasonForm):
-    email = forms.EmailField(max_length=254, label="Correct e-mail address")
+    email = MailboxField(max_length=254, label="Correct e-mail address")
     field_order = ("email", "reason")
 
 
@@ -84,7 +84,7 @@ def correct_email(order: Order, *, actor: str, email: str, reason: str) -> None:
     with transaction.atomic():
         order = order.lock()
         # Under the lock: of two who make the same correction at once only one mails the new link.
-        demand(SAME_ADDRESS if email.strip().lower() == order.email.lower() else None)
+        demand(SAME_ADDRESS if tidy(email).lower() == order.email.lower() else None)
         try:
             correct_address(order, email=email, actor=actor, reason=reason)
         except OrderRefused as err:

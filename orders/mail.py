@@ -25,13 +25,14 @@ from bitloot.core.clock import GIVE_UP_AFTER
 from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
 from bitloot.core.signing import keyed_digest
+from bitloot.core.smtp import NoSMTPUTF8, has_plain_name
 from orders import mail_letters, notifications
 from orders.access import order_link
 from orders.alerts import MAIL_SERVER, STAFF_MAIL, close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.codes import digits_of, latest_code
 from orders.erasure import is_erased
-from orders.mailboxes import deliverable
+from orders.mailboxes import NO_LETTERS, deliverable
 from orders.models import Email, Order, OrderItem
 
 logger = logging.getLogger(__name__)
@@ -74,9 +75,8 @@ def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None
             mail.to = mail.order.email
         if mail.is_overtaken:
             return mail.mark_overtaken()
-        if is_erased(mail.to):
-            # Some mail servers take it and send a bounce to nobody who reads it.
-            return _give_up(mail, "The customer's address was erased.")
+        if hopeless := _why_hopeless(mail.to):
+            return _give_up(mail, hopeless)
         message = _message(mail, items)
         failpoint("mail.rendered")
         leave_connection()
@@ -95,12 +95,21 @@ def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None
             close_alert(AlertKind.MAIL_FAILED, MAIL_SERVER, by="automatic: a mail was sent")
 
 
+def _why_hopeless(address: str) -> str | None:
+    if is_erased(address):
+        # Some mail servers take it and send a bounce to nobody who reads it.
+        return "The customer's address was erased."
+    return None if settings.EMAIL_TAKES_LETTERS or has_plain_name(address) else NO_LETTERS
+
+
 def _record_failure(mail: Email, err: Exception) -> None:
     """Try again later, for a day, unless the mail server refused this mail for good."""
     name = _in_words(err)
     logger.warning("mail %s of %s failed: %s", mail.pk, mail.order_id, name)
     about_us = isinstance(err, _ABOUT_US) or _status(err) in _KEY_REFUSED
-    if _is_final(err) and not about_us:
+    if isinstance(err, NoSMTPUTF8):
+        _give_up(mail, NO_LETTERS)  # it would say the same all day
+    elif _is_final(err) and not about_us:
         _give_up(mail, f"The mail server refused it for good: {name}.")
     elif mail.attempts + 1 >= MAX_ATTEMPTS:
         _give_up(mail, f"The mail server did not take it for a day: {name}.")

@@ -1,15 +1,23 @@
 """Which addresses we write to, and how many orders may mail one mailbox or one domain."""
 
 import re
+import unicodedata
+from datetime import timedelta
 from email.utils import quote
+from typing import Any
 
+from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import EmailValidator
+from django.db.models.functions import Now
+from django.utils.encoding import punycode
 from django.utils.translation import gettext_lazy as _
 
 from bitloot.core.limits import count
 from bitloot.core.signing import keyed_digest
+from bitloot.core.smtp import has_plain_name
+from orders.models import Email
 
 HOUR = 3600
 ORDERS_PER_MAILBOX = 40
@@ -25,9 +33,9 @@ LARGE_DOMAINS = frozenset(
 )  # fmt: skip
 # Japanese carriers gave out addresses with dots in a row and at the end.
 _DOTTED = re.compile(r"[-!#$%&'*+/=?^_`{}|~0-9A-Za-z.]+")
+_LETTER = re.compile(r"[^\x00-\x7f]")
 
-
-LETTERS = "letters"
+NO_LETTERS = "Our mail server does not take addresses with letters such as é or 用 before the @."  # of the failed mail
 LETTERS_SENTENCE = _(
     "We cannot write to an address with letters such as é or 用 before the @. Please give another one: the link to your"
     " key goes there."
@@ -42,13 +50,53 @@ class MailboxValidator(EmailValidator):
     literal_regex = re.compile(r"(?!)")  # no address literal: root@[10.0.0.1] would be mailed inside our network
 
     def __call__(self, value: str | None) -> None:
-        # Such mailboxes exist, but Django writes the name in another form, which a mail server takes for another one.
-        if not str(value or "").rpartition("@")[0].isascii():
-            raise ValidationError(LETTERS_SENTENCE, code=LETTERS)
-        super().__call__(value)
+        local, at, host = str(value or "").rpartition("@")
+        if not local.isprintable():  # no-break spaces, marks that turn the direction of writing
+            raise ValidationError(self.message, code=self.code, params={"value": value})
+        # Django knows ASCII only. Any other letter stands where one of those may.
+        super().__call__(_LETTER.sub("x", local) + at + host)
 
 
 validate_mailbox = MailboxValidator(allowlist=[])  # Django's list has localhost
+
+
+class MailboxInput(forms.TextInput):
+    """Not type=email: with that, browsers refuse letters beyond ASCII before the @."""
+
+    def __init__(self, attrs: dict[str, Any] | None = None) -> None:
+        keyboard = {"inputmode": "email", "autocomplete": "email", "autocapitalize": "none", "spellcheck": "false"}
+        # The title is what browsers say of an address that is cut off.
+        shape = {"pattern": r".+@.+\..+", "title": _("you@example.org")}
+        super().__init__({**keyboard, **shape, **(attrs or {})})
+
+
+class MailboxField(forms.EmailField):
+    default_validators = [validate_mailbox]
+    widget = MailboxInput
+
+    def to_python(self, value: Any) -> Any:
+        return tidy(super().to_python(value) or "")
+
+
+def tidy(address: str) -> str:
+    """Return the address as it is kept and compared: a letter with an accent can be typed as one sign or as two."""
+    return unicodedata.normalize("NFC", address.strip())
+
+
+def letters_are_taken() -> bool:
+    """Return whether our mail reaches names with such letters, as far as is known.
+
+    What a provider's API takes is documented. What a mail server takes is seen when the first such mail leaves; for a
+    day after one that failed, customers are asked for another address at once.
+    """
+    if not settings.EMAIL_TAKES_LETTERS:
+        return False
+    day_ago = Now() - timedelta(days=1)
+    return not Email.objects.filter(status=Email.Status.FAILED, error=NO_LETTERS, created_at__gt=day_ago).exists()
+
+
+def is_beyond_us(address: str) -> bool:
+    return not has_plain_name(address) and not letters_are_taken()
 
 
 def deliverable(address: str) -> str:
@@ -62,11 +110,19 @@ def is_mailed_too_often(address: str) -> bool:
     """Count one more order for this mailbox and domain; return whether one of them has had too many in an hour."""
     if not settings.THROTTLE_SCALE:
         return False
-    local, _, host = address.lower().rpartition("@")
-    mailbox = f"{local.partition('+')[0]}@{host}"  # kim+1@ and kim+2@ arrive in one mailbox
+    local, _, host = tidy(address).lower().rpartition("@")
+    mailbox = f"{local.partition('+')[0]}@{_in_ascii(host)}"  # kim+1@ and kim+2@ arrive in one mailbox
     limits = [(mailbox, ORDERS_PER_MAILBOX)]
     if host not in LARGE_DOMAINS:
-        limits.append((host, ORDERS_PER_DOMAIN))
+        limits.append((_in_ascii(host), ORDERS_PER_DOMAIN))
     # The cache holds no addresses. Each is counted, also if the first is over its limit already.
     counts = [count(f"orders:{keyed_digest('orders.mailboxes', name)}", seconds=HOUR) for name, _ in limits]
     return any(n > most * settings.THROTTLE_SCALE for n, (_, most) in zip(counts, limits, strict=True))
+
+
+def _in_ascii(host: str) -> str:
+    """Return one spelling for bücher.example and xn--bcher-kva.example."""
+    try:
+        return punycode(host)
+    except UnicodeError:
+        return host

@@ -41,7 +41,7 @@ class IdField(TextField):
         super().__init__(max_length=36, **options)
 
 
-@extend_schema_field({"type": "string", "format": "email", "maxLength": 254})
+@extend_schema_field({"type": "string", "format": "idn-email", "maxLength": 254})
 class AddressField(TextField):
     def __init__(self, **options: Any) -> None:
         super().__init__(max_length=254, **options)

@@ -22,7 +22,14 @@ from orders.alerts import close_alert
 from orders.choices import AlertKind
 from orders.codes import end_codes, owe_mail
 from orders.exceptions import KeySpent, OrderRefused, TooManyUnpaid
-from orders.mailboxes import LETTERS, LETTERS_SENTENCE, TOO_MANY_ORDERS, is_mailed_too_often, validate_mailbox
+from orders.mailboxes import (
+    LETTERS_SENTENCE,
+    TOO_MANY_ORDERS,
+    is_beyond_us,
+    is_mailed_too_often,
+    tidy,
+    validate_mailbox,
+)
 from orders.models import MAX_LINES, MAX_QUANTITY, Email, Order, OrderEvent, OrderItem, Product
 
 UNPAID_PER_HOUR = 20
@@ -130,7 +137,7 @@ def send_fresh_link(*, order_id: uuid.UUID, email: str) -> None:
         order = Order.objects.select_for_update().filter(pk=order_id).first()
         hour_ago = Now() - timedelta(hours=1)
         recent = Email.objects.filter(order_id=order_id, kind=Email.Kind.FRESH_LINK, created_at__gt=hour_ago).count()
-        matches = order is not None and order.email.lower() == email.strip().lower()
+        matches = order is not None and order.email.lower() == tidy(email).lower()
         is_allowed = matches and recent < FRESH_LINKS_PER_HOUR
         # The nil id belongs to no order, so a stranger's guess runs the same statements and changes nothing.
         _renew(order_id if is_allowed else uuid.UUID(int=0))
@@ -139,7 +146,7 @@ def send_fresh_link(*, order_id: uuid.UUID, email: str) -> None:
 def id_of(number: str, *, email: str) -> uuid.UUID:
     """Return the id of the address's newest order that begins with these digits; one of no order if there is none."""
     lowest, highest = uuid.UUID(number.ljust(32, "0")), uuid.UUID(number.ljust(32, "f"))
-    found = Order.objects.filter(email__iexact=email.strip(), pk__range=(lowest, highest)).order_by("-created_at")
+    found = Order.objects.filter(email__iexact=tidy(email), pk__range=(lowest, highest)).order_by("-created_at")
     return found.values_list("pk", flat=True).first() or uuid.UUID(int=0)
 
 
@@ -150,7 +157,7 @@ def look_up(*, order_id: uuid.UUID | None, email: str) -> None:
     """
     if order_id is not None:
         return send_fresh_link(order_id=order_id, email=email)
-    address = email.strip()
+    address = tidy(email)
     asked = count(f"find:{keyed_digest('orders.find', address.lower())}", seconds=3600)
     is_allowed = asked <= LISTS_PER_HOUR * settings.THROTTLE_SCALE or not settings.THROTTLE_SCALE
     # The same statement for everybody: no order has an empty address.
@@ -216,12 +223,14 @@ def _renew(order_id: uuid.UUID, *, actor: str = "", mails: bool = True) -> None:
 
 
 def _clean_email(email: str) -> str:
-    address = email.strip()
+    address = tidy(email)
     try:
         validate_mailbox(address)
     except ValidationError as err:
         sentence = _("This is not an e-mail address. Check it: we send the link to your key there.")
-        raise OrderRefused({"email": [str(LETTERS_SENTENCE) if err.code == LETTERS else sentence]}) from err
+        raise OrderRefused({"email": [sentence]}) from err
+    if is_beyond_us(address):
+        raise OrderRefused({"email": [str(LETTERS_SENTENCE)]})
     if len(address) > 254:
         raise OrderRefused({"email": [_("This address is too long.")]})
     name, at, host = address.rpartition("@")

@@ -112,6 +112,7 @@ class KeyAdmin(SecondedAdmin):
 
 @admin.register(KeyDeliveryLog)
 class KeyDeliveryLogAdmin(ReadOnlyAdmin):
+    in_finder = False
     list_display = (
         "reference",
         "state",

@@ -10,6 +10,7 @@ from django.db.models import Q, QuerySet
 from bitloot.core.decisions import DecisionRefused
 from bitloot.ops.retention import ENDED
 from orders.erasure import erase_address, pseudonym, replace_text
+from orders.mailboxes import tidy
 from orders.models import Email, Order
 from payments.models import Payment, Refund, RefundAddress
 from storage.models import Key, KeyAccess, KeyDeliveryLog
@@ -31,14 +32,14 @@ ACCESS = ("key_id", "at", "network", "agent")
 
 
 def orders_of(email: str) -> QuerySet[Order]:
-    return Order.objects.filter(email__iexact=email.strip()).order_by("created_at", "pk")
+    return Order.objects.filter(email__iexact=tidy(email)).order_by("created_at", "pk")
 
 
 def export_customer(email: str) -> dict[str, Any]:
     """Return everything we keep about this address, as JSON would have it; no key and no link is in it."""
-    elsewhere = Email.objects.filter(to__iexact=email.strip()).exclude(order__in=orders_of(email))
+    elsewhere = Email.objects.filter(to__iexact=tidy(email)).exclude(order__in=orders_of(email))
     return {
-        "email": email.strip(),
+        "email": tidy(email),
         "orders": [export_order(order) for order in orders_of(email)],
         # Of orders whose address was corrected since: only what was written there.
         "other_mails": list(elsewhere.exclude(kind=Email.Kind.ALERT).order_by("pk").values(*MAIL)),
@@ -79,7 +80,7 @@ def erase_customer(email: str, *, actor: str) -> int:
 
     All or nothing. Raises DecisionRefused while one of the orders is open.
     """
-    email, stand_in = email.strip(), pseudonym()
+    email, stand_in = tidy(email), pseudonym()
     orders = list(orders_of(email).order_by("pk").select_for_update())
     if objections := [objection for order in orders if (objection := objection_to_erasing(order))]:
         raise DecisionRefused(" ".join(objections))

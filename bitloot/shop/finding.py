@@ -10,9 +10,10 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from bitloot.shop.forms import NOT_AN_ADDRESS, MailboxField
+from bitloot.shop.forms import NOT_AN_ADDRESS
 from bitloot.shop.throttling import too_often
 from orders import services
+from orders.mailboxes import MailboxField
 
 # The whole one, or the eight characters that the order's page shows.
 _NUMBER = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}|\b[0-9a-f]{8}\b", re.IGNORECASE)
@@ -22,7 +23,6 @@ class FindForm(forms.Form):
     email = MailboxField(
         max_length=254,
         label=_("The e-mail address you ordered with"),
-        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
         error_messages={
             "required": _("Please enter the address you ordered with: the link goes there."),
             "invalid": NOT_AN_ADDRESS,

@@ -8,14 +8,10 @@ from django.utils.translation import ngettext
 
 from bitloot.core.money import money
 from bitloot.shop.sale import payable_quantities, quantities
-from orders.mailboxes import validate_mailbox
+from orders.mailboxes import MailboxField, MailboxInput
 from orders.models import MAX_QUANTITY, Product
 
 NOT_AN_ADDRESS = _("This does not look like an e-mail address. Please check it: is an @ or a dot missing?")
-
-
-class MailboxField(forms.EmailField):
-    default_validators = [validate_mailbox]
 
 
 class CheckoutForm(forms.Form):
@@ -31,7 +27,7 @@ class CheckoutForm(forms.Form):
     email = MailboxField(
         max_length=254,
         help_text=_("We'll e-mail your order link and updates. No account needed."),
-        widget=forms.EmailInput(attrs={"autocomplete": "email", "placeholder": _("you@example.org")}),
+        widget=MailboxInput(attrs={"placeholder": _("you@example.org")}),
         error_messages={
             "required": _("Please enter your e-mail address: the link to your key goes there."),
             "invalid": NOT_AN_ADDRESS,

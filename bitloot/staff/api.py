@@ -1,8 +1,9 @@
 """The staff's API: lists with filters and pages, an order's fulfilment, replay."""
 
+import unicodedata
 import uuid
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.core.exceptions import ValidationError as InvalidValue
@@ -20,6 +21,7 @@ from rest_framework.response import Response
 from rest_framework.utils.urls import remove_query_param
 
 from bitloot.core import replica
+from bitloot.core.admin.base import MAX_COUNTED
 from bitloot.core.api import Pages, answers, json_body, may_answer, whole_number
 from bitloot.core.decisions import DecisionRefused
 from bitloot.core.staff_api import StaffView
@@ -50,7 +52,30 @@ def _one_of(model: Any, name: str = "status") -> OpenApiParameter:
     return OpenApiParameter(name, str, enum=[value for value, _ in model._meta.get_field(name).choices])
 
 
-class NumberedPages(Pages):
+class CappedPages(Pages):
+    """Counts no further than MAX_COUNTED rows, as the admin's lists do; the pages go on beyond."""
+
+    def get_count(self, queryset: Any) -> int:
+        request = cast(Request, self.request)
+        # Beyond the cap, only as far as this page and one row: whether there is a next page.
+        reach = max(MAX_COUNTED, self.get_offset(request) + self.get_limit(request))
+        return int(queryset[: reach + 1].count())
+
+    def get_paginated_response(self, data: Any) -> Response:
+        answer = super().get_paginated_response(data)
+        counted = cast(int, self.count)
+        return Response(answer.data | {"count": min(counted, MAX_COUNTED), "count_is_capped": counted > MAX_COUNTED})
+
+    def get_paginated_response_schema(self, schema: Any) -> dict[str, Any]:
+        page: dict[str, Any] = super().get_paginated_response_schema(schema)
+        page["required"] = ["count", "count_is_capped", "results"]
+        page["properties"]["count"]["description"] = f"At most {MAX_COUNTED}."
+        words = "Whether there are more rows than `count` says; follow `next` to see all."
+        page["properties"]["count_is_capped"] = {"type": "boolean", "example": False, "description": words}
+        return page
+
+
+class NumberedPages(CappedPages):
     """Takes `page` (from 1) as well as `offset`."""
 
     query_names = ("limit", "offset", "page")
@@ -70,7 +95,7 @@ class NumberedPages(Pages):
 class FilteredList(StaffView, ListAPIView):
     """A list filtered by the exact values of `filters` and by time; an unknown value is an error."""
 
-    pagination_class = Pages
+    pagination_class = CappedPages
     filters: dict[str, str] = {}
     time_field = "created_at"
 
@@ -78,12 +103,13 @@ class FilteredList(StaffView, ListAPIView):
         params = self.request.query_params
         queryset = queryset.using(replica.for_lists())
         for name, field in self.filters.items():
-            if value := params.get(name):
+            if given := params.get(name):
+                value = unicodedata.normalize("NFC", given)  # as addresses are kept
                 _require_known(name, value, queryset.model._meta.get_field(field.partition("__")[0]))
                 queryset = _filtered(queryset, name, **{field: value})
         for name, lookup in _TIMES.items():
-            if value := params.get(name):
-                queryset = queryset.filter(**{f"{self.time_field}__{lookup}": _moment(name, value)})
+            if given := params.get(name):
+                queryset = queryset.filter(**{f"{self.time_field}__{lookup}": _moment(name, given)})
         return queryset
 
     @property

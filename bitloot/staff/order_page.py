@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, cast
 
@@ -34,12 +34,14 @@ from storage.models import Key
 
 MAY_EXPORT = "orders.export_evidence"
 MOST = 20  # rows in a card; the lists have all
+NEWEST_MAILS = 5  # the others are folded away
 
 
 @dataclass(frozen=True)
 class Card:
     title: str
     rows: list[dict[str, Any]]
+    older: list[dict[str, Any]] = field(default_factory=list)  # shown when somebody opens them
 
 
 @admin.register(Order)
@@ -102,7 +104,6 @@ class OrderPage(OrderAdmin):
         for row in (*payments, *refunds):
             row.order = order  # the objections look at it
         around = Around(order, payments, purchases, [order, *payments, *purchases, *keys, *refunds])
-        mails = order.emails.order_by("-pk")[:MOST]
         alerts = order.alerts.filter(status=Alert.Status.OPEN)[:MOST]
         cards = [
             Card("Customer", [_customer(self, order)]),
@@ -111,7 +112,7 @@ class OrderPage(OrderAdmin):
             _card(request, "Purchases", Reservation, purchases, order),
             _card(request, "Keys", Key, keys, order),
             _card(request, "Refunds", Refund, refunds, order),
-            _card(request, "Mails", Email, mails, order),
+            _mails(request, order),
         ]
         return {
             "title": f"{order.total} {order.currency} · {order.product_names}",
@@ -146,6 +147,17 @@ def _card(request: HttpRequest, title: str, model: type[Model], rows: Iterable[A
     page: Any = admin.site.get_model_admin(model)
     back = reverse("admin:orders_order_change", args=[order.pk])
     return Card(title, [_row(request, page, row, back) for row in rows])
+
+
+def _mails(request: HttpRequest, order: Order) -> Card | None:
+    mails = list(order.emails.order_by("-pk")[:MOST])
+    # What failed waits for somebody, however old it is.
+    shown = [mail for at, mail in enumerate(mails) if at < NEWEST_MAILS or mail.status == Email.Status.FAILED]
+    card = _card(request, "Mails", Email, mails, order)
+    if card is None:
+        return None
+    rows = dict(zip(mails, card.rows, strict=True))
+    return Card(card.title, [rows.pop(mail) for mail in shown], list(rows.values()))
 
 
 def _row(request: HttpRequest, page: DecisionAdmin, row: Any, back: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from rest_framework import serializers
 
 from bitloot.core.decisions import Decision
 from bitloot.staff.waits import WaitsFor
-from orders.serializers import OrderItemSerializer, StrictSerializer, TextField
+from orders.serializers import AddressField, OrderItemSerializer, StrictSerializer, TextField
 from webhooks.models import WebhookLog
 from webhooks.replays import progress
 
@@ -119,7 +119,7 @@ class OrderRowSerializer(serializers.Serializer):
     status = serializers.CharField()
     reason = serializers.CharField()
     waits_for = serializers.SerializerMethodField(help_text="null if nothing more has to happen.")
-    email = serializers.EmailField()
+    email = AddressField()
     total = MoneyField()
     currency = serializers.CharField()
     created_at = serializers.DateTimeField()
@@ -264,7 +264,7 @@ class KeyObjectSerializer(serializers.Serializer):
 
 class DeliverySerializer(serializers.Serializer):
     status = serializers.CharField()
-    customer_email = serializers.EmailField()
+    customer_email = AddressField()
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField()
     times_accessed = serializers.IntegerField()
@@ -412,7 +412,7 @@ class MailRowSerializer(serializers.Serializer):
     id = serializers.IntegerField()
     order = serializers.UUIDField(source="order_id", allow_null=True)
     kind = serializers.CharField()
-    to = serializers.EmailField()
+    to = AddressField()
     status = serializers.CharField()
     reason = serializers.CharField()
     error = serializers.CharField()

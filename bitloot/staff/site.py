@@ -92,9 +92,22 @@ class BitLootAdminSite(AdminSite):
         return {**context, "header": self._header(request) if context["has_permission"] else []}
 
     def admin_view(self, view: Any, cacheable: bool = False) -> Any:
-        checked = _planned_by_values(super().admin_view(view, cacheable))
+        # Inside of Django's check: strangers are asked to sign in, whatever is or is not at an address.
+        checked = _planned_by_values(super().admin_view(self._or_not_found(view), cacheable))
         # Django's lists and forms load jQuery, which makes markup as soon as it is loaded; the site's own pages do not.
         return checked if getattr(view, "__self__", None) is self else without_trusted_types(checked)
+
+    def _or_not_found(self, view: Any) -> Any:
+        @wraps(view)
+        def shown(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            try:
+                answer: HttpResponseBase = view(request, *args, **kwargs)
+            except Http404:
+                context = {**self.each_context(request), "title": "There is nothing here"}
+                return TemplateResponse(request, "admin/bitloot/not_found.html", context, status=404)
+            return answer
+
+        return shown
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """Return the lists that they may see in sections instead of apps; those of one app as Django does."""

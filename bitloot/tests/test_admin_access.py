@@ -123,3 +123,27 @@ def test_unknown_buttons_and_rows_are_not_found(boss, rows):
     assert boss.post(button_of(rows.order, "get_queryset")).status_code == 404
     assert boss.post(button_of(Order(pk=uuid.uuid4()), "run_delivery")).status_code == 404
     assert boss.post("/admin/orders/order/garbage/decide/run_delivery/").status_code == 404
+
+
+NOWHERE = ("/admin/nowhere/", "/admin/orders/nowhere/7", f"/admin/orders/order/{uuid.UUID(int=7)}/decide/hold/")
+
+
+@pytest.mark.parametrize("path", NOWHERE)
+def test_staff_who_come_to_nothing_are_led_home(boss, path):
+    answer = boss.get(path)
+    page = text(answer)
+    assert answer.status_code == 404
+    assert "<h1>There is nothing here</h1>" in page
+    assert '<input id="finder"' in page
+    assert '<a class="choice" href="/admin/">Home</a>' in page
+    assert 'href="/admin/orders/order/"' in page
+
+
+@pytest.mark.parametrize("path", [*NOWHERE, "/admin/system/"])
+def test_strangers_and_customers_learn_nothing_of_what_is_there(client, path):
+    assert client.get(path)["Location"] == f"/admin/login/?next={path}"
+    user = make_staff()
+    user.is_staff = False
+    user.save()
+    client.force_login(user)
+    assert client.get(path)["Location"] == f"/admin/login/?next={path}"

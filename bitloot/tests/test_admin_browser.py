@@ -96,6 +96,25 @@ def test_list_freshens_itself_and_rests_when_told(staff, store):
     assert complaints(staff) == []
 
 
+def test_older_mails_stay_unfolded_when_the_page_freshens_itself(staff, store):
+    order = buy(store)
+    send = f"""
+from orders.models import Email, Order
+order = Order.objects.get(pk="{order["id"]}")
+Email.objects.bulk_create(Email(order=order, kind="fresh_link", to=order.email, status="sent") for _ in range(6))
+"""
+    shell(store, send)
+    staff.get(f"{store.url}/admin/orders/order/{order['id']}/change/")
+    summary = one(staff, "#older-mails > summary")
+    before = summary.text
+    summary.click()
+    staff.execute_script("document.activeElement.blur()")
+    shell(store, send)
+    wait(staff, lambda page: one(page, "#older-mails > summary").text != before, "the mails that came meanwhile")
+    assert one(staff, "#older-mails").get_attribute("open") is not None
+    assert complaints(staff) == []
+
+
 def test_webhook_is_replayed_from_the_list_and_from_its_page(staff, store):
     buy(store)
     staff.get(f"{store.url}/admin/webhooks/webhooklog/?provider__exact=kinguin")

@@ -26,7 +26,9 @@ def test_address_that_leads_nowhere_or_inside_is_refused(client, email):
     assert Order.objects.exclude(email="a@b.example").count() == 0
 
 
-@pytest.mark.parametrize("email", ["a..b@docomo.ne.jp", "kim.@ezweb.ne.jp", '"kim,o"@c.example', "kim@bücher.example"])
+@pytest.mark.parametrize(
+    "email", ["a..b@docomo.ne.jp", "kim.@ezweb.ne.jp", '"kim,o"@c.example', "kim@bücher.example", "用户@例え.jp"]
+)
 def test_address_that_mail_servers_take_is_written_to(client, email):
     product = make_product()
     assert place(client, email, product).status_code == 201
@@ -37,18 +39,6 @@ def test_address_that_mail_servers_take_is_written_to(client, email):
     assert set(Email.objects.values_list("status", flat=True)) == {"sent"}
     assert len(outbox.outbox) == 2
     assert outbox.outbox[0].message()["To"]
-
-
-@pytest.mark.parametrize("email", ["é@c.example", "用户@例え.jp", "kim.ü+a@c.example"])
-def test_name_that_django_would_write_as_another_is_refused_with_the_reason(client, email):
-    product = make_product()
-    answer = place(client, email, product)
-    assert answer.status_code == 422
-    (sentence,) = answer.json()["errors"]["email"]
-    assert "letters such as é" in sentence
-    sent = {"product": product.slug, "quantity": "1", "email": email}
-    assert sentence in client.post("/checkout", sent).content.decode()
-    assert not Order.objects.exists()
 
 
 def test_plus_addresses_are_one_mailbox(client, settings):

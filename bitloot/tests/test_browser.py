@@ -233,6 +233,25 @@ def test_code_by_mail_opens_a_link_that_lost_its_end_and_other_links_can_be_clos
     wait_for_headline(browser, "This link has been replaced")
 
 
+def test_address_with_letters_before_the_at_is_typed_and_corrected(browser, store):
+    browser.get(f"{store.url}/checkout?product=saltmarsh-signals")
+    field = one(browser, "#id_email")
+    field.send_keys("山田@customer")
+    one(browser, ".checkout form button").click()
+    assert field.get_property("validity")["patternMismatch"] is True  # said by the browser, before anything is sent
+    field.send_keys(".example")
+    one(browser, ".checkout form button").click()
+    wait_for_headline(browser, "Choose how to pay")
+    assert one(browser, "[data-email]").text == "山田@customer.example"
+    one(browser, "[data-wrong-address]").click()
+    field = one(browser, "#new-email")
+    field.clear()
+    field.send_keys("jürgen@customer.example")
+    one(browser, "[data-address-form] button").click()
+    wait(browser, lambda page: one(page, "[data-email]").text == "jürgen@customer.example", "the new address")
+    assert complaints(browser) == []
+
+
 def underpay(browser: WebDriver, store: Store) -> str:
     """Order for 9.99 EUR and pay half of it in BTC; return the order's id."""
     order_id = order(browser, store, "ember-drift")

@@ -18,6 +18,7 @@ import dns.rcode
 import dns.resolver
 import dns.rrset
 import pytest
+from aiosmtpd.controller import Controller
 from django.conf import settings as store_settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -37,6 +38,7 @@ from orders.tests.factories import make_email, make_order
 from payments import coins
 from payments.models import Coin
 from payments.tests.factories import make_payment
+from sandbox.mailbox import Mailbox
 from storage.models import Key
 from storage.objects import key_store
 from storage.services import upload
@@ -164,7 +166,7 @@ def test_a_broker_that_does_not_answer(settings):
 
 def test_a_mail_server_that_cannot_be_reached(settings):
     settings.EMAIL_FILE_PATH = None
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_BACKEND = "bitloot.core.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
     settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
     assert seen("mail") == [("wrong", "the mail server refuses us, or cannot be reached (ConnectionRefusedError)")]
@@ -173,7 +175,29 @@ def test_a_mail_server_that_cannot_be_reached(settings):
 def test_a_provider_of_mail_is_named(settings):
     settings.EMAIL_FILE_PATH = None
     bounces.use_postmark(settings)
-    assert seen("mail") == [("ok", "mails leave over the API of postmark")]
+    assert seen("mail") == [
+        ("ok", "mails leave over the API of postmark"),
+        ("ok", "postmark takes no addresses with letters such as é before the @"),
+    ]
+    bounces.use(settings, "anymail+mailjet://public:K@api.mailjet.com")
+    assert seen("mail") == [("ok", "mails leave over the API of mailjet")]
+
+
+@pytest.mark.parametrize("smtputf8", [True, False])
+def test_a_mail_server_is_asked_whether_it_takes_letters(settings, smtputf8):
+    settings.EMAIL_FILE_PATH = None
+    settings.EMAIL_BACKEND = "bitloot.core.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
+    settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
+    server = Controller(Mailbox(), hostname="127.0.0.1", port=settings.EMAIL_PORT, enable_SMTPUTF8=smtputf8)
+    server.start()
+    try:
+        findings = seen("mail")
+    finally:
+        server.stop()
+    refusal = "the mail server takes no addresses with letters such as é before the @: it does not announce SMTPUTF8"
+    well = ("ok", "127.0.0.1 takes our name and password")
+    assert findings == ([well] if smtputf8 else [well, ("look", refusal)])
 
 
 def test_providers_and_their_clocks(sandbox):

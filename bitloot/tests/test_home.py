@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from bitloot.tests.staff import button_of, list_of, make_rows, make_staff, page_of
 from fulfillment.models import Reservation
 from orders.alerts import raise_alert
-from orders.models import Approval, Email, Order
+from orders.models import Approval, Email, IdempotencyRecord, Order
 from payments.models import Payment, Refund
 from webhooks.models import WebhookLog
 
@@ -217,6 +217,7 @@ FOUND_BY = {
     "the supplier's order": lambda rows: rows.reservation.supplier_order_id.lower(),
     "our id of the purchase": lambda rows: rows.reservation.external_id.upper(),
     "the key": lambda rows: str(rows.key.pk),
+    "the order's item": lambda rows: str(rows.item.pk),
 }
 
 
@@ -229,6 +230,19 @@ def test_finder_leads_to_the_order_whatever_is_typed(boss, number):
     first = re.search(r'href="([^"]*)"', found)
     assert first[1] == page_of(rows.order)
     assert found.index(page_of(rows.order)) < found.index('class="places"')
+
+
+def test_finder_names_only_places_that_help_a_person(boss):
+    rows = make_rows()
+    IdempotencyRecord.objects.create(key="a" * 64, route="orders", object_id=rows.order.pk)
+    for term in (str(rows.order.pk), rows.order.email, rows.reservation.external_id, boss.user.username):
+        page = boss.get("/admin/", {"q": term}).content.decode().partition('class="places"')[2].partition("</dl>")[0]
+        named = set(re.findall(r"<dt>([^<]*)</dt>", page))
+        assert named <= {
+            "Orders", "Alerts", "Approvals", "Mails", "Payments", "Refunds", "Purchases", "Keys", "Webhooks",
+            "Outgoing webhooks",
+        }, term  # fmt: skip
+    assert len(named) <= 1
 
 
 def test_finder_stands_in_the_header_of_every_page(boss):

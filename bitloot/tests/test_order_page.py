@@ -7,10 +7,11 @@ from decimal import Decimal
 import pytest
 from django.db.models.functions import Now
 
+from bitloot.core.admin.formatting import link
 from bitloot.tests.staff import button_of, make_rows, make_staff, page_of
 from fulfillment.models import Reservation, SupplierCall
 from orders.models import Email, Order, OrderEvent
-from orders.tests.factories import make_order
+from orders.tests.factories import make_email, make_order
 from payments.models import Payment
 from storage.models import KeyAccess
 from webhooks.models import WebhookLog
@@ -84,6 +85,25 @@ def test_every_decision_is_taken_from_here_and_leads_back(boss):
     (mails,) = [card for card in answer.context["cards"] if card.title == "Mails"]
     again = next(choice for row in mails.rows for choice in row["choices"] if choice["label"] == "Send again")
     assert boss.post(again["url"])["Location"] == page_of(rows.order)
+
+
+def test_older_mails_are_folded_away_but_for_those_that_failed(boss):
+    order = make_rows().order
+    Email.objects.all().delete()
+    mails = [make_email("fresh_link", order=order, status="sent", sent_at=Now()) for _ in range(9)]
+    Email.objects.filter(pk=mails[1].pk).update(status="failed", sent_at=None, error="It came back.")
+    answer = boss.get(page_of(order))
+    (card,) = [card for card in answer.context["cards"] if card.title == "Mails"]
+    assert [row["name"] for row in card.rows] == [link(mail, mail.title) for mail in [*mails[:3:-1], mails[1]]]
+    assert [row["name"] for row in card.older] == [link(mails[at], mails[at].title) for at in (3, 2, 0)]
+    folded = text(answer).partition('<details id="older-mails" class="older"><summary>3 older</summary>')[2]
+    inside = folded.partition("</details>")[0]
+    assert [page_of(mail) in inside for mail in mails] == [at in (0, 2, 3) for at in range(9)]
+
+
+def test_few_mails_are_not_folded(boss):
+    order = make_rows().order
+    assert "<details" not in text(boss.get(page_of(order)))
 
 
 def test_impossible_decisions_are_not_shown(boss):

@@ -254,6 +254,85 @@ def test_bodies_of_webhooks_are_smaller_than_those_of_the_shop(client):
     assert client.send("POST", "/admin/orders/product/add/", data=b"x" * 5_500_000).status_code == 200  # a cover
 
 
+# --- Who reads a refusal
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+HEADLINES = {
+    (413, "en"): "That was too large",
+    (413, "de"): "Das war zu groß",
+    (429, "en"): "A little too fast",
+    (429, "de"): "Etwas zu schnell",
+    (503, "en"): "We will be right back",
+    (503, "de"): "Wir sind gleich wieder da",
+}
+
+
+def refused(client: Client, status: int, path: str, **headers: str) -> requests.Response:
+    """Return the first answer with this status."""
+    method, body = ("POST", b"x" * 300_000) if status == 413 else ("GET", None)
+    for _ in range(40):
+        answer = client.send(method, path, data=body, headers=headers)
+        if answer.status_code == status:
+            return answer
+    raise AssertionError(f"never {status}")
+
+
+@pytest.fixture(scope="module")
+def away() -> Iterator[Proxy]:
+    with running(f"127.0.0.1:{free_port()}") as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize(
+    ("languages", "language"),
+    [
+        ({}, "en"),
+        ({"Accept-Language": "de-AT,de;q=0.9,en;q=0.8"}, "de"),
+        ({"Accept-Language": "en-GB,de;q=0.7"}, "en"),
+        ({"Accept-Language": "den,fr"}, "en"),
+        ({"Accept-Language": "en", "Cookie": "a=b; language=de"}, "de"),
+        ({"Accept-Language": "de", "Cookie": "language=en"}, "en"),
+    ],
+)
+@pytest.mark.parametrize("status", [413, 429, 503])
+def test_people_get_a_page_in_their_language(proxy, away, status, languages, language):
+    client = Client(away if status == 503 else proxy, new_address())
+    answer = refused(client, status, "/admin/login/", Accept=BROWSER, **languages)
+    answer.encoding = "utf-8"
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert f"<h1>{HEADLINES[status, language]}</h1>" in answer.text
+    assert f'<html lang="{language}">' in answer.text
+    assert answer.headers.get("Retry-After") == (None if status == 413 else "5")
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("path", "accept"),
+    [
+        ("/admin/login/", "application/json"),
+        ("/admin/login/", "*/*"),
+        ("/api/admin/login", BROWSER),
+        ("/api/admin/login", "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"),  # Java's own, whoever asks
+    ],
+)
+@pytest.mark.parametrize("status", [413, 429, 503])
+def test_programs_get_a_problem(proxy, away, status, path, accept):
+    answer = refused(Client(away if status == 503 else proxy, new_address()), status, path, Accept=accept)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+    assert answer.headers.get("Retry-After") == (None if status == 413 else "5")
+
+
+def test_pages_need_nothing_from_elsewhere_and_cannot_be_asked_for(client):
+    pages = sorted((ROOT / "deploy" / "nginx" / "pages").iterdir())
+    assert {(int(page.name[:3]), page.name[4:6]) for page in pages} == set(HEADLINES)
+    for page in pages:
+        text = page.read_text()
+        assert re.findall(r"(?:href|src|url\(|@import)[^>]*", text) == ['href="/"'], page
+        assert "prefers-color-scheme: dark" in text
+        assert client.send("GET", f"/nginx-pages/{page.name}").status_code == 404
+
+
 def test_full_shop_turns_customers_away_and_still_takes_webhooks(web):
     with running(web, changes={"shop_at_once 2000": "shop_at_once 3"}) as proxy, ExitStack() as stack:
         for _ in range(3):
@@ -368,7 +447,11 @@ def test_log_holds_no_query_and_no_referer_whatever_goes_wrong(web):
                 answer_to(
                     connection, f"GET /objects/a?signature={mark} HTTP/1.1\r\nHost: evil.example\r\n\r\n".encode()
                 )
-            wait_until(lambda proxy=proxy: " 444 " in proxy.logged(), seconds=5, what="the last line in the log")
+            client.send("POST", f"/admin/%3Fa={mark}", headers=referer | {"Accept": BROWSER}, data=b"x" * 300_000)
+            client.session.close()  # until then, nginx waits for the rest of the body before it writes the line
+            for line in (" 444 ", '"POST /admin/" 413'):
+                wait_until(lambda proxy=proxy, line=line: line in proxy.logged(), seconds=5, what=f"{line} in the log")
+            assert "nginx-pages" not in proxy.logged()
             assert '"GET /objects/a"' in proxy.logged()
             assert mark not in proxy.logged()
 

@@ -13,6 +13,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from knox.models import AuthToken
 
+from bitloot.staff import api
 from fulfillment.models import Reservation
 from orders.tests.factories import make_order, make_paid_order
 from payments.models import Payment
@@ -296,6 +297,30 @@ def test_pages_follow_each_other_without_gap_or_repeat(desk, route):
         seen += [row["id"] for row in page["results"]]
         query = page["next"] and page["next"].partition("?")[2]
     assert len(seen) == len(set(seen)) == 5
+
+
+@pytest.mark.parametrize("route", LISTS)
+def test_count_is_capped_and_the_pages_go_on(desk, route, monkeypatch):
+    make_rows(route, 5)
+    monkeypatch.setattr(api, "MAX_COUNTED", 6)
+    page = desk.ask(route, query="limit=2").json()
+    assert [page["count"], page["count_is_capped"]] == [6, False]
+    monkeypatch.setattr(api, "MAX_COUNTED", 3)
+    seen, query = [], "limit=2"
+    while query:
+        page = desk.ask(route, query=query).json()
+        assert [page["count"], page["count_is_capped"]] == [3, True]
+        seen += [row["id"] for row in page["results"]]
+        query = page["next"] and page["next"].partition("?")[2]
+    assert len(seen) == len(set(seen)) == 6
+
+
+def test_counting_reads_no_further_than_the_cap(desk, monkeypatch):
+    monkeypatch.setattr(api, "MAX_COUNTED", 3)
+    with CaptureQueriesContext(connection) as queries:
+        desk.ask("webhook-logs", query="limit=2")
+    (count,) = (query["sql"] for query in queries if "COUNT(" in query["sql"] and "webhooks_webhooklog" in query["sql"])
+    assert "LIMIT 4" in count
 
 
 def test_payments_also_take_a_page(desk):

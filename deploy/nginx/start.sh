@@ -15,6 +15,7 @@ site=${SITE_CONF:-/tmp/site.conf}
     echo "resolver ${RESOLVER:-127.0.0.11} valid=5s ipv6=off;"
     echo "resolver_timeout 3s;"
     echo "set \$bitloot http://${WEB:-web:8000};"
+    echo "set \$bitloot_pages $folder/pages;"
     case "${BEHIND:-}" in
         "") ;;
         cloudflare) echo "include $folder/cloudflare.conf;" ;;

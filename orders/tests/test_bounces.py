@@ -5,7 +5,7 @@ import hmac
 import json
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 import boto3
 import pytest
@@ -51,7 +51,7 @@ def use(settings, email_url):
     """Send mail as this EMAIL_URL says."""
     url = urlsplit(email_url)
     provider = PROVIDERS[url.scheme]
-    settings.MAIL_SHOWS_PICTURES = provider.shows_pictures
+    settings.MAIL_SHOWS_PICTURES, settings.EMAIL_TAKES_LETTERS = provider.shows_pictures, provider.takes_letters
     settings.EMAIL_BACKEND, settings.EMAIL_WEBHOOK_VIEW = provider.backend, provider.webhook
     settings.ANYMAIL = provider.settings(url) | provider.webhook_settings(SECRET)
 
@@ -141,6 +141,20 @@ def test_every_provider_takes_a_whole_mail_with_its_picture(settings, postmark, 
     body = body if isinstance(body, bytes) else body.encode()
     assert str(order.id).encode() in body
     assert (base64_of(b"\x89PNG") in body or b"\x89PNG" in body) == settings.MAIL_SHOWS_PICTURES
+
+
+@pytest.mark.parametrize("email_url", ["anymail+brevo://key:K@api.brevo.com", "anymail+mailgun://api:K@api.eu.mailgun.net",
+                                       "anymail+mailjet://public:K@api.mailjet.com"])  # fmt: skip
+def test_letters_before_the_at_reach_the_providers_that_take_them(settings, postmark, email_url):
+    use(settings, email_url)
+    settings.DEFAULT_FROM_EMAIL = "shop@shop.example"
+    address, answer = TAKEN[email_url]
+    postmark.post(address, json=answer)
+    assert sent(make_order(email="山田@例え.jp").emails.get()).status == "sent"
+    body = postmark.calls[0].request.body
+    body = body if isinstance(body, bytes) else body.encode()
+    to = "山田@xn--r8jz45g.jp"
+    assert any(form in body for form in (to.encode(), to.encode("unicode-escape"), quote_plus(to).encode()))
 
 
 def base64_of(data):

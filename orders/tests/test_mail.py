@@ -202,7 +202,7 @@ class CountingMailbox(Mailbox):
 
 @pytest.fixture
 def mailbox(settings, monkeypatch):
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_BACKEND = "bitloot.core.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
     mailbox = CountingMailbox()
     mailbox.listen(settings.EMAIL_HOST, settings.EMAIL_PORT)
@@ -262,7 +262,7 @@ def moody(settings):
     servers = []
 
     def listen(*mood):
-        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_BACKEND = "bitloot.core.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port()
         servers.append(Moody(*mood))
         servers[-1].listen(settings.EMAIL_HOST, settings.EMAIL_PORT)

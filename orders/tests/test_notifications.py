@@ -208,7 +208,7 @@ def test_a_test_alert_goes_through_every_channel(receiver, settings):
 
 
 def test_a_test_alert_names_the_channels_that_failed(receiver, settings):
-    settings.EMAIL_BACKEND, settings.EMAIL_HOST = "django.core.mail.backends.smtp.EmailBackend", "127.0.0.1"
+    settings.EMAIL_BACKEND, settings.EMAIL_HOST = "bitloot.core.smtp.EmailBackend", "127.0.0.1"
     settings.EMAIL_PORT = 9
     receiver.status = 500
     (channel,) = notifications.url_channels()

@@ -16,7 +16,7 @@ LANGUAGES = ("en", "de")
 NAMES = ("ada.lovelace", "grace", "linus", "margaret.hamilton", "radia", "barbara", "donald.knuth")
 LOOKUPS_A_MINUTE = 20
 STRANGER = "5e0a3c39-7a3d-4b0e-9f55-0d8f6a1c2b3d"
-FILL = "document.querySelector('[type=email]').value = 'ada@customer.example';"
+FILL = "document.querySelector('[name=email]').value = 'ada@customer.example';"
 FORGE = "document.querySelector('[name=csrfmiddlewaretoken]').value = 'a'.repeat(64);"
 SEND = "const form = document.querySelector('main form'); form.noValidate = true; form.requestSubmit();"
 REVEAL = "document.querySelectorAll('[data-reveal]').forEach((button) => button.click());"

@@ -1,6 +1,7 @@
 """What the apps' admin pages share: read-only pages, search by any id, counts per status, live parts, extension."""
 
 import re
+import unicodedata
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
@@ -85,7 +86,7 @@ class BaseAdmin(admin.ModelAdmin):
     list_name = ""  # what the header calls the list, where that is not the plural of its rows
     counts_statuses = False
     is_live = False
-    in_finder = True
+    in_finder = True  # False where the page of the order, purchase or key shows the same rows
     # For the home page of staff.
     panels: tuple[Panel, ...] = ()
     waiting: tuple[Waiting, ...] = ()
@@ -172,7 +173,8 @@ class BaseAdmin(admin.ModelAdmin):
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         """Search by each condition separately, so that every one can use its own index."""
-        term = search_term.replace("\x00", "").strip()[:MAX_TERM]
+        # As addresses are kept: a letter with an accent may be typed as one sign or as two.
+        term = unicodedata.normalize("NFC", search_term.replace("\x00", "").strip()[:MAX_TERM])
         if not term:
             return queryset, False
         found: set[Any] = set()

@@ -14,6 +14,7 @@ from redis.sentinel import Sentinel
 from bitloot.core import replica
 from bitloot.core.cache import redis_client
 from bitloot.core.sentinel import Sentinels, is_sentinel
+from bitloot.core.smtp import EmailBackend
 from bitloot.ops import partitions, rights
 from bitloot.ops.doctor.finding import Finding, look, ok, wrong
 from bitloot.ops.provider_health import ask_providers
@@ -156,11 +157,15 @@ def mail() -> Iterator[Finding]:
         return
     if settings.EMAIL_WEBHOOK_VIEW:
         # Nothing asks whether it takes our key but a mail: a refusal of it is an open alert.
-        yield ok(f"mails leave over the API of {settings.EMAIL_BACKEND.split('.')[-2]}")
+        name = settings.EMAIL_BACKEND.split(".")[-2]
+        yield ok(f"mails leave over the API of {name}")
+        if not settings.EMAIL_TAKES_LETTERS:  # customers hear it as they order: nothing to mend
+            yield ok(f"{name} takes no addresses with letters such as é before the @")
         return
     server = get_connection()
     try:
         server.open()
+        takes_letters = not isinstance(server, EmailBackend) or server.takes_letters()
         server.close()
     except NOT_SENT as err:
         yield wrong(
@@ -169,6 +174,11 @@ def mail() -> Iterator[Finding]:
         )
     else:
         yield ok(f"{settings.EMAIL_HOST or 'the mail server'} takes our name and password")
+        if not takes_letters:
+            yield look(
+                "the mail server takes no addresses with letters such as é before the @: it does not announce SMTPUTF8",
+                "Customers with such an address have to give another one. docs/mail.md has what to do about it.",
+            )
 
 
 def providers() -> Iterator[Finding]:

@@ -72,8 +72,10 @@ function swap(page) {
     const part = document.getElementById(fresh.id);
     if (!part || isInUse(part) || lastSeen.get(part.id) === fresh.innerHTML) continue;
     const before = new Set(rows(part).map(looksOf));
+    const unfolded = [...part.querySelectorAll("details[id][open]")].map((details) => details.id);
     lastSeen.set(part.id, fresh.innerHTML);
     part.replaceChildren(...fresh.childNodes);
+    for (const id of unfolded) document.getElementById(id)?.setAttribute("open", "");
     for (const row of rows(part)) row.classList.toggle("is-new", !before.has(looksOf(row)));
     part.dataset.unbound = "";
   }
