@@ -46,7 +46,7 @@ def test_order_page_comes_in_few_and_small_answers(browser, store):
     assert complaints(browser) == []
 
 
-@pytest.mark.parametrize("path", [f"/orders/{STRANGER}", "/orders/find", "/pages/terms"])
+@pytest.mark.parametrize("path", [f"/orders/{STRANGER}", f"/orders/{STRANGER}/receipt", "/orders/find", "/pages/terms"])
 def test_pages_without_pictures_come_in_few_and_small_answers(browser, store, path):
     browser.get(f"{store.url}{path}")
     wait(browser, lambda page: page.execute_script("return document.fonts.status") == "loaded", "the font")

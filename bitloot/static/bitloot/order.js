@@ -1,6 +1,7 @@
 // The order's page. The HTML is the same for everybody: this script takes the token from the link, asks the API for
 // the order, again and again while something can still change, and has the other modules show it.
 
+import { keepAccess, offerAccess } from "./access.js";
 import { keepToken, OrderApi, Pace, takeToken } from "./api.js";
 import { renderFacts } from "./facts.js";
 import { copy, copyAll, forgetKeys, renderKeys, reveal, revealAll } from "./keys.js";
@@ -15,7 +16,7 @@ const ADDRESS_PAUSE = 5000;
 learn(JSON.parse(document.getElementById("words").textContent));
 
 const { lang: language } = document.documentElement;
-const api = new OrderApi(location.pathname.split("/").filter(Boolean).at(-1), { language });
+const api = new OrderApi(location.pathname.split("/")[2], { language });
 const page = {
   order: null,
   coins: null,
@@ -242,38 +243,7 @@ async function changeEmail(event) {
   await look();
 }
 
-// --- A new link ---
-
-const ASK_FOR = { link: ["/api/orders/lookup", "link_coming"], code: ["/api/orders/code", "code_coming"] };
-
-async function askForAccess(event) {
-  event.preventDefault();
-  const answer = part("lookup-answer");
-  const email = new FormData(event.target).get("email");
-  const wanted = event.submitter?.value === "code" ? "code" : "link";
-  const [path, coming] = ASK_FOR[wanted];
-  try {
-    await api.post(path, { order_id: api.orderId, email });
-    write(answer, word(coming));
-    if (wanted === "code") show(part("code"), true);
-  } catch (error) {
-    write(answer, error.status === 429 ? word("asked_too_often") : error.message || word("no_answer"));
-  }
-}
-
-async function typeCode(event) {
-  event.preventDefault();
-  tellError(part("code-error"), "");
-  try {
-    api.token = await api.redeem(new FormData(event.target).get("code"));
-    keepToken(api.orderId, api.token);
-    event.target.reset();
-    api.forget();
-    await look();
-  } catch (error) {
-    tellError(part("code-error"), (error.status && error.message) || word("no_answer"));
-  }
-}
+// --- Closing other links ---
 
 async function closeOtherLinks() {
   const answer = part("close-answer");
@@ -288,17 +258,11 @@ async function closeOtherLinks() {
   }
 }
 
-// The page comes anew in the other language; the order's mails shall follow.
-function changeLanguage(link) {
-  link.hash = location.hash; // where the browser keeps nothing, the token stands in the address
-  if (api.token) api.chooseLanguage(link.lang).catch(() => {}); // then they stay as they are: no reason to stay here
-}
-
 // --- Start ---
 
+offerAccess(api, look);
+keepAccess(api);
 part("coin-list").addEventListener("click", startPayment);
-part("lookup").addEventListener("submit", askForAccess);
-part("code").addEventListener("submit", typeCode);
 part("close-links").addEventListener("click", closeOtherLinks);
 part("coin-search").addEventListener("input", ({ target }) => searchCoins(page, target.value));
 part("surplus-back").addEventListener("click", askForSurplus);
@@ -314,7 +278,6 @@ part("money-back-button").addEventListener("click", askForMoneyBack);
 part("wrong-address").addEventListener("click", () => editEmail(true));
 part("address-leave").addEventListener("click", () => editEmail(false));
 part("address-form").addEventListener("submit", changeEmail);
-part("print").addEventListener("click", () => print());
 part("refunds").addEventListener("submit", giveAddress);
 part("refunds").addEventListener("click", ({ target }) => {
   const row = target.closest("[data-refund]");
@@ -324,7 +287,6 @@ part("refunds").addEventListener("click", ({ target }) => {
 all("[data-copy]").forEach((button) => {
   button.addEventListener("click", () => copy(button, part(button.dataset.copy)));
 });
-all("[data-language]", document).forEach((link) => link.addEventListener("click", () => changeLanguage(link)));
 addEventListener("hashchange", () => location.hash && start());
 addEventListener("pagehide", forgetKeys);
 addEventListener("pageshow", ({ persisted }) => persisted && start());
