@@ -56,7 +56,7 @@ async function look() {
   if (!api.token) return renderLost(lostStory(401));
   const turn = (page.turn += 1); // a newer look makes this one's answer old
   try {
-    const order = await api.order();
+    const order = await api.order({ withCoins: !page.order });
     if (turn !== page.turn) return undefined;
     tellError(part("trouble"), "");
     update(order);
@@ -75,6 +75,7 @@ function update(order) {
   if (order === page.order) page.pace.unchanged();
   else page.pace.moved();
   page.order = order;
+  if (!page.coins && order.coins) offer(order.coins);
   render(); // also if nothing changed: some words grow with the time
 }
 
@@ -107,13 +108,17 @@ async function loadCoins() {
   page.loadingCoins = true;
   try {
     const { currencies } = await api.get("/api/payments/currencies");
-    page.coins = currencies.length ? currencies : null;
-    tellError(part("coins-error"), page.coins ? "" : word("no_coins"));
+    offer(currencies);
   } catch {
     tellError(part("coins-error"), word("coins_unread"));
   }
   page.loadingCoins = false;
   if (page.coins) render(); // otherwise the next look asks again
+}
+
+function offer(coins) {
+  page.coins = coins.length ? coins : null;
+  tellError(part("coins-error"), page.coins ? "" : word("no_coins"));
 }
 
 async function startPayment({ target }) {
