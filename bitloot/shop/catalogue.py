@@ -153,7 +153,7 @@ class ProductFilter(forms.Form):
         asked = self.asked
         chosen: dict[str, str] = {field: asked[field] for field in ("platform", "region") if field in asked}
         groups = self.products(leave_out=("platform", "region")).order_by().values_list("platform", "region")
-        return Counts(list(groups.annotate(number=Count("pk"))), chosen)
+        return Counts(list(groups.annotate(number=Count("*"))), chosen)
 
     @property
     def orderings(self) -> list[tuple[str, Any]]:
