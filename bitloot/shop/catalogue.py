@@ -162,7 +162,7 @@ class ProductFilter(forms.Form):
 
     def chips(self) -> list[tuple[str, str]]:
         """Return the filters in words, each with the end of the address that goes without it."""
-        words = {"q": "“%s”", "min_price": _("from %s EUR"), "max_price": _("up to %s EUR")}
+        words = {"q": _("“%s”"), "min_price": _("from %s EUR"), "max_price": _("up to %s EUR")}
         filters = {name: value for name, value in self.asked.items() if name != "ordering"}
         if "in_stock" in filters:
             filters["in_stock"] = _("In stock") if filters["in_stock"] else _("Sold out")
