@@ -91,5 +91,7 @@ class OrderSerializer(serializers.Serializer):
     refunds = RefundSerializer(many=True)
     timeline = TimelineSerializer(many=True)
     coins = CoinSerializer(
-        many=True, required=False, help_text="As in /api/payments/currencies; with `include=coins` and while it is unpaid."
+        many=True,
+        required=False,
+        help_text="As in /api/payments/currencies; with `include=coins` and while it is unpaid.",
     )

@@ -133,6 +133,7 @@ WORDS: "dict[str, Words | dict[str, Words]]" = {
     "receipt_ordered": _("Ordered"),
     "receipt_total": _("Total"),
     "receipt_paid": _("Paid"),
+    "receipt_earlier": _("Paid before"),
     "receipt_unpaid": _("Nothing yet"),
     "receipt_network": _("Network"),
     "receipt_our_address": _("To our address"),

@@ -303,11 +303,19 @@ function paidLines({ payment, ...order }) {
   const coins = `${paid} ${coin.toUpperCase()}`;
   const at = lastLine(order, "order", "paid")?.at; // not while a part of it is missing
   return [
+    ...earlierLines(order, payment),
     { name: word("receipt_paid"), value: at ? `${coins}, ${exact(at)}` : coins },
     { name: word("receipt_network"), value: network },
     { name: word("receipt_our_address"), value: address },
     ...transactionLines(payment),
   ];
+}
+
+// The order shows one payment, the last. If that one was for the rest only, the sum before it is known all the same.
+function earlierLines({ total, currency }, { status, price_amount: price }) {
+  const earlier = Number(total) - Number(price);
+  if (status !== "finished" || earlier < 0.01) return [];
+  return [{ name: word("receipt_earlier"), value: money(earlier, currency) }];
 }
 
 function refundLines(refund) {

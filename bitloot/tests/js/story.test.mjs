@@ -226,6 +226,14 @@ test("the receipt names what was bought, what was paid, and what went back", () 
   assert.equal(parts[2].at(-1).link, "https://etherscan.io/tx/0xab");
 });
 
+test("the receipt of an order that was paid in two parts adds up to its total", () => {
+  const rest = payment({ status: "finished", actually_paid: "0.0001", price_amount: "4.99" });
+  const [, , paid] = receipt(order({ payment: rest }));
+  assert.deepEqual(paid.slice(0, 2).map(({ name, value }) => `${name}: ${value}`), [
+    "Paid before: 5.00 EUR", "Paid: 0.0001 BTC",
+  ]);
+});
+
 test("an unpaid order's receipt says that nothing is paid", () => {
   const [, , paid, ...rest] = receipt(order({ payment: payment() }));
   assert.deepEqual([paid, rest], [[{ name: "Paid", value: "Nothing yet" }], []]);
