@@ -6,7 +6,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import InMemoryStorage, Storage
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
-SCRIPT, SHEET = "bitloot/order.js", "bitloot/site.css"
+SCRIPTS, SHEET = ("bitloot/order.js", "bitloot/receipt.js"), "bitloot/site.css"
 _IMPORT = re.compile(r'^import (\{\s*\w+(?:,\s*\w+)*,?\s*\}) from "\./(\w+)\.js";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*(?://[^\n]*|/\*\*.*?\*/)\n", re.MULTILINE | re.DOTALL)
@@ -19,14 +19,15 @@ Found = dict[str, tuple[Storage, str]]
 class ModuleStaticFilesStorage(CompressedManifestStaticFilesStorage):
     """Static files under the names of their content, and compressed.
 
-    The order page's script and its modules are one file, and neither it nor the sheet brings our comments along.
+    The script of an order's page and its modules are one file, and neither it nor the sheet brings our comments along.
     """
 
     def post_process(self, paths: Found, dry_run: bool = False, **options: Any) -> Iterator[Any]:
         made = InMemoryStorage()
-        for name, text in ((SCRIPT, bundle(paths, SCRIPT)), (SHEET, _NOTE_IN_SHEET.sub("", _read(paths, SHEET)))):
+        texts = {name: bundle(paths, name) for name in SCRIPTS} | {SHEET: _NOTE_IN_SHEET.sub("", _read(paths, SHEET))}
+        for name, text in texts.items():
             made.save(name, ContentFile(text.encode()))
-        own = {name: (made, name) for name in (SCRIPT, SHEET)}
+        own = {name: (made, name) for name in texts}
         yield from super().post_process({**paths, **own}, dry_run, **options)
 
 

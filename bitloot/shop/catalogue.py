@@ -153,7 +153,7 @@ class ProductFilter(forms.Form):
         asked = self.asked
         chosen: dict[str, str] = {field: asked[field] for field in ("platform", "region") if field in asked}
         groups = self.products(leave_out=("platform", "region")).order_by().values_list("platform", "region")
-        return Counts(list(groups.annotate(number=Count("pk"))), chosen)
+        return Counts(list(groups.annotate(number=Count("*"))), chosen)
 
     @property
     def orderings(self) -> list[tuple[str, Any]]:
@@ -162,7 +162,7 @@ class ProductFilter(forms.Form):
 
     def chips(self) -> list[tuple[str, str]]:
         """Return the filters in words, each with the end of the address that goes without it."""
-        words = {"q": "“%s”", "min_price": _("from %s EUR"), "max_price": _("up to %s EUR")}
+        words = {"q": _("“%s”"), "min_price": _("from %s EUR"), "max_price": _("up to %s EUR")}
         filters = {name: value for name, value in self.asked.items() if name != "ordering"}
         if "in_stock" in filters:
             filters["in_stock"] = _("In stock") if filters["in_stock"] else _("Sold out")

@@ -19,7 +19,7 @@ from bitloot.core import queries
 from bitloot.core.api import may_answer
 from bitloot.core.clients import Scope
 from bitloot.shop.order_version import Version, version_of
-from bitloot.shop.outlook import is_overdue, outlook_of
+from bitloot.shop.outlook import UNPAID, is_overdue, outlook_of
 from bitloot.shop.serializers import OrderSerializer
 from bitloot.shop.words import region_name
 from orders.access import TOKEN_PROBLEMS, Purpose, order_and_way_for
@@ -27,8 +27,9 @@ from orders.addresses import objection_to_changing
 from orders.models import Order, OrderItem
 from orders.state import OrderEvent
 from payments.balance import left_to_pay
+from payments.coins import offered
 from payments.models import Payment, Refund
-from payments.serializers import RefundSerializer, extra_body, payment_body
+from payments.serializers import CoinSerializer, RefundSerializer, extra_body, payment_body
 from payments.sync import note_look
 from storage.models import Key
 
@@ -52,6 +53,9 @@ _IF_NONE_MATCH = OpenApiParameter(
     "If-None-Match", str, OpenApiParameter.HEADER, description="The ETag of the last answer; 304 if nothing changed."
 )
 _ETAG = OpenApiParameter("ETag", str, OpenApiParameter.HEADER, description="For If-None-Match.", response=[200, 304])
+_INCLUDE = OpenApiParameter(
+    "include", str, enum=["coins"], description="`coins` brings the coins on offer along while the order is unpaid."
+)
 
 
 class OrderRead(APIView):
@@ -61,7 +65,7 @@ class OrderRead(APIView):
     @may_answer(*TOKEN_PROBLEMS)
     @extend_schema(
         responses={200: OrderSerializer, 304: OpenApiResponse(description="Nothing changed.")},
-        parameters=[_IF_NONE_MATCH, _ETAG],
+        parameters=[_IF_NONE_MATCH, _ETAG, _INCLUDE],
     )
     def get(self, request: Request, order_id: str) -> HttpResponseBase:
         """Show the order, its payment, its items' delivery and its timeline."""
@@ -74,9 +78,16 @@ class OrderRead(APIView):
 
         @condition(etag_func=lambda _request: version.etag)
         def answer(_request: Request) -> Response:
-            return Response(order_body(order, version, way.purpose))
+            # Not in the ETag, which is the order's: polls need no coins, and one statement stays enough for them.
+            return Response(order_body(order, version, way.purpose) | _coins(order, request))
 
         return answer(request)
+
+
+def _coins(order: Order, request: Request) -> dict[str, Any]:
+    if order.status not in UNPAID or request.query_params.get("include") != "coins":
+        return {}
+    return {"coins": CoinSerializer(offered(), many=True).data}
 
 
 def order_body(order: Order, version: Version, purpose: Purpose) -> dict[str, Any]:

@@ -29,7 +29,7 @@ STAFF_TAKE_OVER = timedelta(days=1)
 LEAST_PATIENCE = timedelta(minutes=5)
 USUAL_DELIVERY, USUAL_NETWORK = timedelta(minutes=10), timedelta(hours=1)
 _MOVING = frozenset({Order.Status.PAID, Order.Status.FULFILLING, Order.Status.PARTIALLY_FULFILLED})
-_UNPAID = frozenset({Order.Status.PENDING, Order.Status.UNDERPAID})
+UNPAID = frozenset({Order.Status.PENDING, Order.Status.UNDERPAID})
 _ON_ITS_WAY = frozenset({Payment.Status.CONFIRMING, Payment.Status.CONFIRMED, Payment.Status.SENDING})
 _UNCLEAR = gettext_lazy(
     "Our supplier has not told us clearly whether your key was bought, and we never buy one twice. Our staff are"
@@ -81,7 +81,7 @@ def outlook_of(order: Order, payment: Payment | None, *, ready: int, has_failed:
         return _delivery(order, ready=ready, has_failed=has_failed)
     if payment is not None and payment.status in _ON_ITS_WAY:
         return _network(payment)
-    if order.status in _UNPAID:
+    if order.status in UNPAID:
         return _unpaid(order, payment)
     if order.status == Order.Status.REFUND_DUE:
         return Outlook("customer" if asks_address else "staff")

@@ -116,6 +116,13 @@ def order_page(request: HttpRequest, order_id: uuid.UUID) -> HttpResponse:
 
 
 @require_safe
+@gzip_page
+def receipt_page(request: HttpRequest, order_id: uuid.UUID) -> HttpResponse:
+    """Answer the same bytes for every id, as the order's page does."""
+    return render(request, "shop/receipt.html", {"words": WORDS})
+
+
+@require_safe
 def text_page(request: HttpRequest, url: str) -> HttpResponse:
     """Show a page that staff wrote: `/de/terms` to Germans if there is one, otherwise `/terms`."""
     translated = FlatPage.objects.filter(url=f"/{get_language()}/{url}", sites=settings.SITE_ID)

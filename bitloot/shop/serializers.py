@@ -2,7 +2,7 @@ from rest_framework import serializers
 
 from fulfillment.availability import is_sold_out
 from orders.models import Product
-from payments.serializers import ExtraPaymentSerializer, PaymentSerializer, RefundSerializer
+from payments.serializers import CoinSerializer, ExtraPaymentSerializer, PaymentSerializer, RefundSerializer
 
 
 class ProductSerializer(serializers.ModelSerializer):
@@ -90,3 +90,8 @@ class OrderSerializer(serializers.Serializer):
     )
     refunds = RefundSerializer(many=True)
     timeline = TimelineSerializer(many=True)
+    coins = CoinSerializer(
+        many=True,
+        required=False,
+        help_text="As in /api/payments/currencies; with `include=coins` and while it is unpaid.",
+    )

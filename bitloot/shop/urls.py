@@ -19,6 +19,7 @@ urlpatterns = [
     path("checkout", pages.checkout, name="checkout"),
     path("orders/find", finding.find_order, name="find-order"),
     path("orders/<uuid:order_id>", pages.order_page, name="order-page"),
+    path("orders/<uuid:order_id>/receipt", pages.receipt_page, name="receipt"),
     # What mail programs and people make of the address: capitals, a slash at the end, a `#` that came encoded.
     re_path(
         r"^orders/(?P<order_id>[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})(?P<rest>/|/?#[\w.~-]*)?$",

@@ -1,5 +1,6 @@
 """The customer's way through the shop, in a real Chromium against a whole running store."""
 
+import base64
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -171,6 +172,50 @@ def test_the_mails_of_an_order_follow_the_language_chosen_on_its_page(browser, s
         return any(order_id in mail and "\nSubject: Ein neuer Link zu Ihrer Bestellung" in mail for mail in mails)
 
     wait(browser, lambda page: written(), "the German mail")
+
+
+def test_receipt_is_a_page_of_its_own_that_opens_with_the_orders_token(browser, store):
+    order_id = order(browser, store, "ember-drift", quantity="2")
+    choose_coin(browser, "btc")
+    wait_for_headline(browser, "Waiting for your payment")
+    assert shown(browser, "[data-way]") == []  # nothing is paid that it could show
+    Sandbox(store.sandbox_url).pay(one(browser, "[data-address]").text)
+    wait_for_headline(browser, "Your keys are ready")
+    one(browser, "[data-way]").click()
+    wait_for_headline(browser, "Receipt")
+    assert browser.current_url == f"{store.url}/orders/{order_id}/receipt"
+    receipt = one(browser, ".receipt").text
+    for told in (order_id, "Ember Drift\n2 × 9.99 EUR", "Total\n19.98 EUR", " BTC, ", "Bitcoin", "BitLoot"):
+        assert told in receipt, told
+    assert len(shown(browser, "[data-print]")) == 1
+    assert printed_pages(browser) == 1
+    one(browser, "[data-way]").click()
+    wait_for_headline(browser, "Your keys are ready")
+    assert complaints(browser) == []
+
+
+def printed_pages(browser: WebDriver) -> int:
+    paper = browser.execute_cdp_cmd("Page.printToPDF", {"paperWidth": 8.27, "paperHeight": 11.69})  # A4
+    return len(re.findall(rb"/Type\s*/Page\b", base64.b64decode(paper["data"])))
+
+
+def test_receipt_without_the_token_asks_for_a_new_link_like_the_orders_page(browser, store):
+    order_id = order(browser, store, "tiny-orchard-tycoon")
+    wait_for_headline(browser, "Choose how to pay")
+    browser.switch_to.new_window("tab")  # which knows nothing of the first one
+    browser.get(f"{store.url}/orders/{order_id}/receipt")
+    wait_for_headline(browser, "This link does not open an order")
+    assert shown(browser, ".receipt") == []
+    one(browser, "#lookup-email").send_keys("ada@customer.example")
+    one(browser, "[data-lookup] button[value=code]").click()
+    code = wait(browser, lambda page: mailed_codes(store, order_id), "the mail with the code").pop()
+    one(browser, "#lookup-code").send_keys(code)
+    one(browser, "[data-code] button").click()
+    wait_for_headline(browser, "Receipt")
+    assert "Paid\nNothing yet" in one(browser, "[data-receipt]").text
+    one(browser, "[data-language][lang=de]").click()
+    wait_for_headline(browser, "Beleg")
+    assert not re.search(r"\b(the|your|you|and|is|was|of)\b", one(browser, "body").text)
 
 
 def test_picture_key_is_shown_as_a_picture_and_forgotten_when_the_page_is_left(browser, store):

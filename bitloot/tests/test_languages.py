@@ -95,7 +95,7 @@ def english_in(answer) -> list[str]:
     ("path", "headline"),
     [
         ("/", "Spiel aussuchen."), ("/products/ember-drift", "Vor dem Kauf"),
-        ("/checkout?product=ember-drift", "Zahlungspflichtig bestellen"), ("/orders/find", "Meine Bestellung finden"),
+        ("/checkout?product=ember-drift", "Zahlungspflichtig bestellen"), ("/orders/find", "Bestellung finden"),
         (f"/orders/{UNKNOWN}", "Ihre Bestellung wird geöffnet…"), ("/nowhere", "Diese Seite gibt es nicht"),
         ("/pages/terms", "Einen Key, den Sie noch nicht geöffnet haben"), ("/pages/imprint", "Das ist ein Entwurf."),
     ],

@@ -26,11 +26,11 @@ pytestmark = pytest.mark.django_db
 PATH = "/api/orders/{}"
 
 
-def read(client, order, etag=None, **headers):
+def read(client, order, etag=None, *, query="", **headers):
     headers = {"Authorization": f"Bearer {make_token(order, 'api')}", **headers}
     if etag is not None:
         headers["If-None-Match"] = etag
-    return client.get(PATH.format(order.id), headers=headers)
+    return client.get(PATH.format(order.id) + query, headers=headers)
 
 
 def make_reservation(item, **fields):
@@ -159,6 +159,28 @@ def test_an_unchanged_order_costs_two_statements(client, order, django_assert_nu
         assert [answer["Cache-Control"], answer["X-Robots-Tag"]] == ["no-store", "noindex"]
 
 
+def test_coins_come_along_when_an_unpaid_order_is_asked_for_them(client, order):
+    offered = client.get("/api/payments/currencies").json()["currencies"]
+    assert len(offered) == 1
+    for status, query, coins in (
+        ("pending", "?include=coins", offered),
+        ("underpaid", "?include=coins", offered),
+        ("underpaid", "", None),
+        ("underpaid", "?include=keys", None),
+        ("paid", "?include=coins", None),
+    ):
+        Order.objects.filter(pk=order.pk).update(status=status)
+        assert read(client, order, query=query).json().get("coins") == coins, (status, query)
+
+
+def test_the_coins_are_not_in_the_etag_so_polls_need_none(client, order, django_assert_num_queries):
+    etag = read(client, order, query="?include=coins")["ETag"]
+    Coin.objects.update(rate=F("rate") * 2)
+    for query in ("", "?include=coins"):
+        with django_assert_num_queries(2):
+            assert read(client, order, etag, query=query).status_code == 304
+
+
 @pytest.mark.parametrize("known", ['"other"', "", '"', "W/", "nonsense", '"a", "b"', "x" * 4000])
 def test_another_etag_gets_the_whole_answer(client, order, known):
     answer = read(client, order, known)
@@ -223,7 +245,7 @@ def test_the_answer_is_the_documented_one(client, order):
 
 
 def test_bodies_made_by_hand_have_the_documented_members(client, order):
-    body = read(client, order).json()
+    body = read(client, order, query="?include=coins").json()
     assert list(body) == list(OrderSerializer().fields)
     assert list(body["payment"]) == list(PaymentSerializer().fields)
     assert list(body["items"][0]) == list(ItemSerializer().fields)

@@ -250,15 +250,20 @@ def test_checkout_keeps_the_origin_that_the_csrf_check_needs(client):
     assert client.get("/checkout", {"product": "ember-drift"})["Referrer-Policy"] == "same-origin"
 
 
-def test_order_page_is_the_same_for_every_order_and_asks_the_database_nothing(client, django_assert_num_queries):
+@pytest.mark.parametrize("ending", ["", "/receipt"])
+def test_order_pages_are_the_same_for_every_order_and_ask_the_database_nothing(
+    client, ending, django_assert_num_queries
+):
     make_product()
     order = place_order(email="buyer@example.test", lines=[Line("ember-drift", 1)]).order
     with django_assert_num_queries(0):
-        known, unknown = client.get(f"/orders/{order.id}"), client.get(f"/orders/{UNKNOWN}")
+        known, unknown = (client.get(f"/orders/{pk}{ending}") for pk in (order.id, UNKNOWN))
     assert known.status_code == unknown.status_code == 200
     assert known.content == unknown.content
     assert not known.cookies
     assert "no-store" in known["Cache-Control"]
+    assert known["X-Robots-Tag"] == "noindex"
+    assert '<meta name="referrer" content="no-referrer">' in known.content.decode()
     assert "This page needs JavaScript." in known.content.decode()
 
 

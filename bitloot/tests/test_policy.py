@@ -20,6 +20,7 @@ def test_every_page_of_the_shop_demands_trusted_types(client):
         f"/products/{product.slug}",
         f"/checkout?product={product.slug}",
         f"/orders/{order.pk}",
+        f"/orders/{order.pk}/receipt",
         "/nowhere",
     ):
         assert DEMANDED in policy(client, path), path

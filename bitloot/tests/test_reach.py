@@ -81,11 +81,7 @@ def test_one_click_opens_one_key_and_the_focus_goes_with_it(browser, store):
     assert one(browser, "[data-copy-all]").text == "Copy all 2"
     saved = shown(browser, ".key-value a[download]")[0]
     assert saved.get_property("download").endswith(".txt")
-    for fold in (".receipt summary", ".history summary"):
-        one(browser, fold).click()
-    receipt = one(browser, "[data-receipt]").text
-    assert "19.98 EUR" in receipt
-    assert "BTC" in receipt
+    one(browser, ".history summary").click()
     browser.execute_script("dispatchEvent(new PageTransitionEvent('pagehide'))")
     assert shown(browser, ".key-value code") == []
     assert len(shown(browser, ".key-mask")) == 2

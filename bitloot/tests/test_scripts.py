@@ -1,4 +1,4 @@
-"""The order page's scripts: their own tests under node, their rules, and their names in production."""
+"""The order pages' scripts: their own tests under node, their rules, and their names in production."""
 
 import json
 import os
@@ -19,7 +19,11 @@ from bitloot.shop.words import WORDS
 from tools.dev.services import find_program
 
 SCRIPTS = Path(settings.BASE_DIR) / "bitloot" / "static" / "bitloot"
-ORDER_PAGE = [SCRIPTS / f"{name}.js" for name in ("api", "facts", "keys", "order", "pay", "render", "story")]
+MODULES = {
+    "order": ["access", "api", "facts", "keys", "order", "pay", "render", "story"],
+    "receipt": ["access", "api", "facts", "receipt", "render", "story"],
+}
+ORDER_PAGES = [SCRIPTS / f"{name}.js" for name in sorted({name for names in MODULES.values() for name in names})]
 TESTS = sorted((Path(settings.BASE_DIR) / "bitloot" / "tests" / "js").glob("*.test.mjs"))
 WORD = re.compile(r'\bword\((?:[^"()]*\? )?"(\w+)"')
 # A capital, and another word after it: nothing that a selector, a path or a name looks like.
@@ -42,7 +46,7 @@ def words_in(language: str) -> object:
         return json.loads(json.dumps(WORDS, cls=DjangoJSONEncoder))
 
 
-@pytest.mark.parametrize("script", ORDER_PAGE, ids=lambda path: path.name)
+@pytest.mark.parametrize("script", ORDER_PAGES, ids=lambda path: path.name)
 def test_script_is_readable_and_never_writes_html(script):
     source = script.read_text()
     assert max(map(len, source.splitlines())) <= 120
@@ -56,12 +60,12 @@ def test_story_knows_no_page():
 
 
 def test_scripts_use_just_the_words_that_the_page_brings():
-    source = "".join(script.read_text() for script in ORDER_PAGE)
+    source = "".join(script.read_text() for script in ORDER_PAGES)
     assert set(WORD.findall(source)) <= set(WORDS)
     assert [name for name in WORDS if f'"{name}"' not in source and f"words.{name}" not in source] == []
 
 
-@pytest.mark.parametrize("script", ORDER_PAGE, ids=lambda path: path.name)
+@pytest.mark.parametrize("script", ORDER_PAGES, ids=lambda path: path.name)
 def test_script_has_no_words_of_its_own(script):
     source = re.sub(
         r"^\s*(//|/?\*).*$|import [^;]*;| // .*$|throw new Error.*", "", script.read_text(), flags=re.MULTILINE
@@ -81,11 +85,12 @@ def collected(settings, tmp_path) -> Path:
     return tmp_path
 
 
-def test_page_asks_for_one_script_that_holds_every_module(collected):
-    joined = (collected / staticfiles_storage.stored_name("bitloot/order.js")).read_text()
+@pytest.mark.parametrize("page", MODULES)
+def test_page_asks_for_one_script_that_holds_every_module(collected, page):
+    joined = (collected / staticfiles_storage.stored_name(f"bitloot/{page}.js")).read_text()
     assert not re.search(r"^(import|export)\b", joined, re.MULTILINE)
     modules = re.findall(r"^const \$(\w+) = ", joined, re.MULTILINE)
-    assert (sorted(modules), modules[-1]) == ([path.stem for path in ORDER_PAGE], "order")
+    assert (sorted(modules), modules[-1]) == (MODULES[page], page)
     assert modules.index("render") < modules.index("facts")  # what is imported comes first
 
 

@@ -147,7 +147,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['title'],
-                'indexes': [models.Index(fields=['supplier_product_id'], name='product_by_supplier_id'), models.Index(condition=models.Q(('is_active', True)), fields=['title', 'id'], name='product_by_title'), models.Index(fields=['picture'], name='product_by_picture')],
+                'indexes': [models.Index(fields=['supplier_product_id'], name='product_by_supplier_id'), models.Index(condition=models.Q(('is_active', True)), fields=['title', 'id'], name='product_by_title'), models.Index(condition=models.Q(('is_active', True)), fields=['platform', 'region'], name='product_by_platform'), models.Index(fields=['picture'], name='product_by_picture')],
                 'constraints': [models.CheckConstraint(condition=models.Q(('price__gt', 0)), name='product_price_positive'), models.CheckConstraint(condition=models.Q(('max_cost__gt', 0)), name='product_max_cost_positive')],
             },
         ),

@@ -65,6 +65,8 @@ class Product(models.Model):
             models.Index(fields=["supplier_product_id"], name="product_by_supplier_id"),
             # The shop window, in its usual order.
             models.Index(fields=["title", "id"], name="product_by_title", condition=Q(is_active=True)),
+            # How many games each platform and region has: no other column is read.
+            models.Index(fields=["platform", "region"], name="product_by_platform", condition=Q(is_active=True)),
             # Whether a cover that is asked for is one of ours.
             models.Index(fields=["picture"], name="product_by_picture"),
         ]

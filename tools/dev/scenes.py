@@ -100,6 +100,7 @@ class Scene:
         yield Page("lost-link", f"/orders/{STRANGER}", headline)
         code = f"{FILL} document.querySelector('[value=code]').click();"
         yield Page("lost-link-code", f"/orders/{STRANGER}", headline, act=code, until="[data-code]")
+        yield Page("receipt-lost-link", f"/orders/{STRANGER}/receipt", headline)
 
     def _before_payment(self) -> Page:
         return self._page("choose", self._order(), "Choose how to pay")
@@ -169,18 +170,23 @@ class Scene:
         yield self._page("refund-address", given, "We owe you a refund")
         self._shell(sent, RETURN)
         yield self._page("refunded", sent, "Your money was returned")
+        yield self._receipt("receipt-refunded", sent)
 
     def _fulfilled(self) -> Iterator[Page]:
         text, picture = self._paid("ember-drift", quantity=2), self._paid("nightline-courier")
         for order in (text, picture):
             self.shopper.wait_fulfilled(order)
         yield self._page("fulfilled", text, "Your keys are ready")
+        yield self._receipt("receipt", text)
         yield self._page("opened", text, "Your keys are ready", act=REVEAL, until=".key-value code")
         unfolded = f"{REVEAL} document.querySelectorAll('summary').forEach((fold) => fold.click());"
         yield self._page("opened-details", picture, "Your key is ready", act=unfolded, until=".key-value img")
 
     def _page(self, name: str, order: dict[str, Any], headline: str, *, act: str = "", until: str = "") -> Page:
         return Page(name, f"/orders/{order['id']}#{order['access_token']}", headline, act, until)
+
+    def _receipt(self, name: str, order: dict[str, Any]) -> Page:
+        return Page(name, f"/orders/{order['id']}/receipt#{order['access_token']}", "Receipt")
 
     def _order(self, product: str = "ember-drift", *, quantity: int = 1) -> dict[str, Any]:
         self._customers += 1

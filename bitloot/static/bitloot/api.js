@@ -30,11 +30,11 @@ export class OrderApi {
     return Date.now() - this.clockAhead;
   }
 
-  /** Read the order; the same object as before if nothing changed. */
-  async order() {
+  /** Read the order; the same object as before if nothing changed. An unpaid one can bring the coins along. */
+  async order({ withCoins = false } = {}) {
     const { etag } = this.#latest;
     const headers = etag ? { "If-None-Match": etag } : {};
-    const response = await this.#send(`/api/orders/${this.orderId}`, { headers });
+    const response = await this.#send(`/api/orders/${this.orderId}${withCoins ? "?include=coins" : ""}`, { headers });
     if (response.status !== 304) this.#keep(await answerOf(response), response.headers.get("ETag"));
     return this.#latest.order;
   }

@@ -12,6 +12,7 @@ export function renderFacts(order, now) {
 function renderSummary(order) {
   write(part("total"), money(order.total, order.currency));
   write(part("email"), order.email);
+  show(part("paid-only"), Number(order.payment?.actually_paid) > 0);
   show(part("wrong-address"), order.can_change_email);
   if (!order.can_change_email) show(part("address-form"), false);
   write(part("due"), money(order.amount_due, order.currency));
@@ -54,17 +55,24 @@ function historyLine({ at, message }) {
   return entry;
 }
 
-function renderReceipt(order) {
-  const lines = receipt(order);
-  const list = part("receipt");
-  const wanted = JSON.stringify(lines);
-  if (list.dataset.shown === wanted) return; // somebody may be selecting it
-  list.dataset.shown = wanted;
-  list.replaceChildren(...lines.map(receiptLine));
+export function renderReceipt(order) {
+  const parts = receipt(order);
+  const place = part("receipt");
+  const wanted = JSON.stringify(parts);
+  if (place.dataset.shown === wanted) return; // somebody may be selecting it
+  place.dataset.shown = wanted;
+  place.replaceChildren(...parts.map(receiptPart));
 }
 
-function receiptLine({ name, value, link }) {
+function receiptPart(lines) {
+  const list = document.createElement("dl");
+  list.append(...lines.map(receiptLine));
+  return list;
+}
+
+function receiptLine({ name, value, link, isTotal }) {
   const line = copyOf("receipt-line");
+  line.classList.toggle("receipt-total", Boolean(isTotal));
   write(one("dt", line), name);
   const place = one("dd", line);
   if (!link) write(place, value);

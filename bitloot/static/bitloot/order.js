@@ -1,6 +1,7 @@
 // The order's page. The HTML is the same for everybody: this script takes the token from the link, asks the API for
 // the order, again and again while something can still change, and has the other modules show it.
 
+import { keepAccess, offerAccess } from "./access.js";
 import { keepToken, OrderApi, Pace, takeToken } from "./api.js";
 import { renderFacts } from "./facts.js";
 import { copy, copyAll, forgetKeys, renderKeys, reveal, revealAll } from "./keys.js";
@@ -15,7 +16,7 @@ const ADDRESS_PAUSE = 5000;
 learn(JSON.parse(document.getElementById("words").textContent));
 
 const { lang: language } = document.documentElement;
-const api = new OrderApi(location.pathname.split("/").filter(Boolean).at(-1), { language });
+const api = new OrderApi(location.pathname.split("/")[2], { language });
 const page = {
   order: null,
   coins: null,
@@ -55,7 +56,7 @@ async function look() {
   if (!api.token) return renderLost(lostStory(401));
   const turn = (page.turn += 1); // a newer look makes this one's answer old
   try {
-    const order = await api.order();
+    const order = await api.order({ withCoins: !page.order });
     if (turn !== page.turn) return undefined;
     tellError(part("trouble"), "");
     update(order);
@@ -74,6 +75,7 @@ function update(order) {
   if (order === page.order) page.pace.unchanged();
   else page.pace.moved();
   page.order = order;
+  if (!page.coins && order.coins) offer(order.coins);
   render(); // also if nothing changed: some words grow with the time
 }
 
@@ -106,13 +108,17 @@ async function loadCoins() {
   page.loadingCoins = true;
   try {
     const { currencies } = await api.get("/api/payments/currencies");
-    page.coins = currencies.length ? currencies : null;
-    tellError(part("coins-error"), page.coins ? "" : word("no_coins"));
+    offer(currencies);
   } catch {
     tellError(part("coins-error"), word("coins_unread"));
   }
   page.loadingCoins = false;
   if (page.coins) render(); // otherwise the next look asks again
+}
+
+function offer(coins) {
+  page.coins = coins.length ? coins : null;
+  tellError(part("coins-error"), page.coins ? "" : word("no_coins"));
 }
 
 async function startPayment({ target }) {
@@ -242,38 +248,7 @@ async function changeEmail(event) {
   await look();
 }
 
-// --- A new link ---
-
-const ASK_FOR = { link: ["/api/orders/lookup", "link_coming"], code: ["/api/orders/code", "code_coming"] };
-
-async function askForAccess(event) {
-  event.preventDefault();
-  const answer = part("lookup-answer");
-  const email = new FormData(event.target).get("email");
-  const wanted = event.submitter?.value === "code" ? "code" : "link";
-  const [path, coming] = ASK_FOR[wanted];
-  try {
-    await api.post(path, { order_id: api.orderId, email });
-    write(answer, word(coming));
-    if (wanted === "code") show(part("code"), true);
-  } catch (error) {
-    write(answer, error.status === 429 ? word("asked_too_often") : error.message || word("no_answer"));
-  }
-}
-
-async function typeCode(event) {
-  event.preventDefault();
-  tellError(part("code-error"), "");
-  try {
-    api.token = await api.redeem(new FormData(event.target).get("code"));
-    keepToken(api.orderId, api.token);
-    event.target.reset();
-    api.forget();
-    await look();
-  } catch (error) {
-    tellError(part("code-error"), (error.status && error.message) || word("no_answer"));
-  }
-}
+// --- Closing other links ---
 
 async function closeOtherLinks() {
   const answer = part("close-answer");
@@ -288,17 +263,11 @@ async function closeOtherLinks() {
   }
 }
 
-// The page comes anew in the other language; the order's mails shall follow.
-function changeLanguage(link) {
-  link.hash = location.hash; // where the browser keeps nothing, the token stands in the address
-  if (api.token) api.chooseLanguage(link.lang).catch(() => {}); // then they stay as they are: no reason to stay here
-}
-
 // --- Start ---
 
+offerAccess(api, look);
+keepAccess(api);
 part("coin-list").addEventListener("click", startPayment);
-part("lookup").addEventListener("submit", askForAccess);
-part("code").addEventListener("submit", typeCode);
 part("close-links").addEventListener("click", closeOtherLinks);
 part("coin-search").addEventListener("input", ({ target }) => searchCoins(page, target.value));
 part("surplus-back").addEventListener("click", askForSurplus);
@@ -314,7 +283,6 @@ part("money-back-button").addEventListener("click", askForMoneyBack);
 part("wrong-address").addEventListener("click", () => editEmail(true));
 part("address-leave").addEventListener("click", () => editEmail(false));
 part("address-form").addEventListener("submit", changeEmail);
-part("print").addEventListener("click", () => print());
 part("refunds").addEventListener("submit", giveAddress);
 part("refunds").addEventListener("click", ({ target }) => {
   const row = target.closest("[data-refund]");
@@ -324,7 +292,6 @@ part("refunds").addEventListener("click", ({ target }) => {
 all("[data-copy]").forEach((button) => {
   button.addEventListener("click", () => copy(button, part(button.dataset.copy)));
 });
-all("[data-language]", document).forEach((link) => link.addEventListener("click", () => changeLanguage(link)));
 addEventListener("hashchange", () => location.hash && start());
 addEventListener("pagehide", forgetKeys);
 addEventListener("pageshow", ({ persisted }) => persisted && start());

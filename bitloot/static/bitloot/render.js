@@ -51,8 +51,7 @@ export function renderHeadline({ tone = "", headline, lead }) {
 export function renderLost(story) {
   renderHeadline(story);
   tellError(part("trouble"), "");
-  show(part("steps"), false);
-  show(part("body"), false);
+  for (const node of all("[data-steps], [data-body]")) show(node, false); // a receipt has no steps
   show(panel("lookup"), true);
 }
 

@@ -283,27 +283,39 @@ export function days(timeline) {
   return found;
 }
 
-/** The lines of the receipt: what was ordered, what was paid with what, and what went back. */
+/** The receipt, in parts of lines: the order, what was ordered, what was paid with what, and what went back. */
 export function receipt(order) {
-  const { payment, currency } = order;
-  const lines = [
+  const { currency } = order;
+  const ordered = [
     { name: word("receipt_order"), value: order.id },
     { name: word("receipt_ordered"), value: exact(order.created_at) },
-    ...order.items.map(({ product, quantity, unit_price: price }) => ({
-      name: product.title, value: `${quantity} × ${money(price, currency)}`,
-    })),
-    { name: word("receipt_total"), value: money(order.total, currency) },
   ];
-  if (Number(payment?.actually_paid) > 0) lines.push(...paidLines(payment));
-  return [...lines, ...order.refunds.flatMap(refundLines)];
+  const items = order.items.map(({ product, quantity, unit_price: price }) => ({
+    name: product.title, value: `${quantity} × ${money(price, currency)}`,
+  }));
+  const total = { name: word("receipt_total"), value: money(order.total, currency), isTotal: true };
+  return [ordered, [...items, total], paidLines(order), ...order.refunds.map(refundLines)];
 }
 
-function paidLines({ actually_paid: paid, pay_currency: coin, pay_address: address, ...rest }) {
+function paidLines({ payment, ...order }) {
+  if (!(Number(payment?.actually_paid) > 0)) return [{ name: word("receipt_paid"), value: word("receipt_unpaid") }];
+  const { actually_paid: paid, pay_currency: coin, network_name: network, pay_address: address } = payment;
+  const coins = `${paid} ${coin.toUpperCase()}`;
+  const at = lastLine(order, "order", "paid")?.at; // not while a part of it is missing
   return [
-    { name: word("receipt_paid"), value: `${paid} ${coin.toUpperCase()}` },
+    ...earlierLines(order, payment),
+    { name: word("receipt_paid"), value: at ? `${coins}, ${exact(at)}` : coins },
+    { name: word("receipt_network"), value: network },
     { name: word("receipt_our_address"), value: address },
-    ...transactionLines(rest),
+    ...transactionLines(payment),
   ];
+}
+
+// The order shows one payment, the last. If that one was for the rest only, the sum before it is known all the same.
+function earlierLines({ total, currency }, { status, price_amount: price }) {
+  const earlier = Number(total) - Number(price);
+  if (status !== "finished" || earlier < 0.01) return [];
+  return [{ name: word("receipt_earlier"), value: money(earlier, currency) }];
 }
 
 function refundLines(refund) {

@@ -26,6 +26,14 @@ test("the second look sends the ETag of the first, and 304 keeps the order", asy
   assert.deepEqual(asked.map(({ headers }) => headers["If-None-Match"]), [undefined, '"one"', '"one"']);
 });
 
+test("the coins come along when they are asked for, and a poll asks for none", async () => {
+  const asked = [];
+  const api = apiWith([json({ id: 1, coins: [] }, { headers: { ETag: '"one"' } }), unchanged()], asked);
+  assert.deepEqual(await api.order({ withCoins: true }), { id: 1, coins: [] });
+  await api.order();
+  assert.deepEqual(asked.map(({ path }) => path), ["/api/orders/o1?include=coins", "/api/orders/o1"]);
+});
+
 test("an equal order is the same object also without an ETag", async () => {
   const api = apiWith([json({ id: 1 }), json({ id: 1 })]);
   assert.equal(await api.order(), await api.order());

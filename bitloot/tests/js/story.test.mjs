@@ -213,20 +213,30 @@ test("the history goes by day, is newest first and says a sentence once", () => 
 test("the receipt names what was bought, what was paid, and what went back", () => {
   const transaction = { transaction_id: "0xab", transaction_url: "https://etherscan.io/tx/0xab" };
   const paid = payment({ status: "finished", actually_paid: "0.0002", ...transaction });
+  const timeline = [line("order", "paid", { minutesAgo: 5 })];
   const sent = { transaction_id: "f4", sent_at: at(2), done_at: at(1) };
   const back = { status: "done", amount: "1", currency: "btc", address: "bc1qmine", ...sent };
-  const lines = receipt(order({ payment: paid, refunds: [back] }));
-  assert.deepEqual(lines.map(({ name, value }) => `${name}: ${value}`), [
-    "Order: o1", `Ordered: ${exact(at(60))}`, "Ember Drift: 1 × 9.99 EUR", "Total: 9.99 EUR", "Paid: 0.0002 BTC",
-    "To our address: bc1qx", "Transaction: 0xab", `Sent back: 1 BTC, ${exact(at(2))}`, "To your address: bc1qmine",
-    "Transaction: f4", `Arrived: ${exact(at(1))}`,
+  const parts = receipt(order({ payment: paid, refunds: [back], timeline }));
+  assert.deepEqual(parts.map((lines) => lines.map(({ name, value }) => `${name}: ${value}`)), [
+    ["Order: o1", `Ordered: ${exact(at(60))}`],
+    ["Ember Drift: 1 × 9.99 EUR", "Total: 9.99 EUR"],
+    [`Paid: 0.0002 BTC, ${exact(at(5))}`, "Network: Bitcoin", "To our address: bc1qx", "Transaction: 0xab"],
+    [`Sent back: 1 BTC, ${exact(at(2))}`, "To your address: bc1qmine", "Transaction: f4", `Arrived: ${exact(at(1))}`],
   ]);
-  assert.equal(lines.find(({ name }) => name === "Transaction").link, "https://etherscan.io/tx/0xab");
+  assert.equal(parts[2].at(-1).link, "https://etherscan.io/tx/0xab");
 });
 
-test("an unpaid order's receipt names no payment", () => {
-  const names = receipt(order({ payment: payment() })).map(({ name }) => name);
-  assert.deepEqual(names, ["Order", "Ordered", "Ember Drift", "Total"]);
+test("the receipt of an order that was paid in two parts adds up to its total", () => {
+  const rest = payment({ status: "finished", actually_paid: "0.0001", price_amount: "4.99" });
+  const [, , paid] = receipt(order({ payment: rest }));
+  assert.deepEqual(paid.slice(0, 2).map(({ name, value }) => `${name}: ${value}`), [
+    "Paid before: 5.00 EUR", "Paid: 0.0001 BTC",
+  ]);
+});
+
+test("an unpaid order's receipt says that nothing is paid", () => {
+  const [, , paid, ...rest] = receipt(order({ payment: payment() }));
+  assert.deepEqual([paid, rest], [[{ name: "Paid", value: "Nothing yet" }], []]);
 });
 
 test("times are said in words", () => {

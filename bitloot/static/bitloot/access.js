@@ -1,0 +1,63 @@
+// What opens an order, shared by its page and its receipt: the form that asks for a new link, and the way of the token
+// where the browser keeps nothing.
+
+import { keepToken } from "./api.js";
+import { all, part, show, tellError, write } from "./render.js";
+import { word } from "./story.js";
+
+const ASK_FOR = { link: ["/api/orders/lookup", "link_coming"], code: ["/api/orders/code", "code_coming"] };
+
+/** Listen to the forms of a page that a link did not open; `opened` is called once a code did. */
+export function offerAccess(api, opened) {
+  part("lookup").addEventListener("submit", (event) => askForAccess(event, api));
+  part("code").addEventListener("submit", (event) => typeCode(event, api, opened));
+}
+
+/** Have links to the order's other page, and to this one in another language, bring the token along. */
+export function keepAccess(api) {
+  for (const link of all("[data-language]", document)) {
+    link.addEventListener("click", () => changeLanguage(link, api));
+  }
+  const way = part("way");
+  way.href = way.dataset.way.replace("ID", api.orderId);
+  way.addEventListener("click", () => bringToken(way));
+}
+
+async function askForAccess(event, api) {
+  event.preventDefault();
+  const answer = part("lookup-answer");
+  const email = new FormData(event.target).get("email");
+  const wanted = event.submitter?.value === "code" ? "code" : "link";
+  const [path, coming] = ASK_FOR[wanted];
+  try {
+    await api.post(path, { order_id: api.orderId, email });
+    write(answer, word(coming));
+    if (wanted === "code") show(part("code"), true);
+  } catch (error) {
+    write(answer, error.status === 429 ? word("asked_too_often") : error.message || word("no_answer"));
+  }
+}
+
+async function typeCode(event, api, opened) {
+  event.preventDefault();
+  tellError(part("code-error"), "");
+  try {
+    api.token = await api.redeem(new FormData(event.target).get("code"));
+    keepToken(api.orderId, api.token);
+    event.target.reset();
+    api.forget();
+    await opened();
+  } catch (error) {
+    tellError(part("code-error"), (error.status && error.message) || word("no_answer"));
+  }
+}
+
+// The page comes anew in the other language; the order's mails shall follow.
+function changeLanguage(link, api) {
+  bringToken(link);
+  if (api.token) api.chooseLanguage(link.lang).catch(() => {}); // then they stay as they are: no reason to stay here
+}
+
+function bringToken(link) {
+  link.hash = location.hash; // where the browser keeps nothing, the token stands in the address
+}
