@@ -8,6 +8,7 @@ import functools
 import json
 import re
 import secrets
+import shlex
 import shutil
 import socket
 import ssl
@@ -29,7 +30,7 @@ from bitloot.tests.s3server import S3Server, running_s3
 from bitloot.tests.services import Postgres, Process, Redis, Sandbox, Store, free_port, wait_until
 from bitloot.tests.shipped import build, command_of, compose
 from bitloot.tests.shopper import Shopper, bearer
-from tools.dev.devenv import write_environment
+from tools.dev.devenv import ROOT, write_environment
 from tools.dev.services import find_program
 from tools.dev.supervise import answers
 
@@ -229,6 +230,36 @@ def test_shop_writes_only_where_compose_lets_it(site):
     for name in ("web", "worker", "beat"):
         assert re.search(r" / / ro\b", Path(f"/proc/{site.store.parts[name].pid}/mountinfo").read_text()), name
         assert "Read-only file system" not in site.store.parts[name].log.read_text()
+
+
+def test_commands_of_the_page_run_where_compose_lets_them_write(site):
+    """Each `manage.py` line of docs/deploy.md, in its order, against the running shop; without a terminal."""
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    lines = re.findall(r"docker compose (?:exec|run --rm) (\w+) python manage\.py ([^`\n]+)", page)
+    ran = []
+    for service, line in dict.fromkeys(lines):
+        # Not beside a running shop: test_restore_drill.py restores.
+        if line.startswith("restore"):
+            continue
+        done = run_in_container(site, service, line)
+        # `doctor` misses what this place has not: DNS, a certificate that browsers believe.
+        fine = (0, 1, 2) if line == "doctor" else (0,)
+        assert done.returncode in fine, f"{line}: {done.stdout}{done.stderr}"
+        assert "Traceback" not in done.stderr, line
+        assert "Read-only file system" not in done.stdout + done.stderr, line
+        ran.append(line.split()[0])
+    assert {"createsuperuser", "staff_device", "doctor", "reconcile", "backup", "erase_customer"} <= set(ran)
+    assert ran[-1] == "safe_mode", "the last line lets purchases leave again"
+
+
+def run_in_container(site: Site, service: str, line: str) -> "subprocess.CompletedProcess[str]":
+    asked = {"createsuperuser": "createsuperuser --no-input --username ada --email ada@shop.example"}
+    words = shlex.split(asked.get(line, line.replace("NAME", "ada").replace("…", "a drill")))
+    owner = {"MIGRATE_DATABASE_URL": site.postgres.url} if service == "migrate" else {}
+    given = {**site.store.env, **owner, "DJANGO_SUPERUSER_PASSWORD": "a-long-way-to-the-harbour"}
+    command = site.store._confined([sys.executable, "manage.py", *words])
+    options: dict[str, Any] = {"cwd": site.store.image, "env": given, "stdin": subprocess.DEVNULL}
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
 def test_logs_of_a_purchase_name_order_and_request_and_hold_nothing_that_opens(site):
