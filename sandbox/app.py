@@ -1,6 +1,7 @@
 """The sandbox as a WSGI application."""
 
 import logging
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ class Sandbox:
         call.world = self.world
         try:
             endpoint, args = URLS.bind_to_environ(environ).match()
+            if endpoint.family is not control.FAMILY:
+                call.world.calls.append((time.time(), call.method, call.path))
             return answer(call, endpoint, args)
         except HTTPException as err:
             return respond({"error": err.description or err.name}, err.code or 500)

@@ -45,6 +45,12 @@ def show_ledger(call: Call) -> Response:
     return respond({"ledger": [{**dict(row), "detail": json.loads(row["detail"])} for row in rows]})
 
 
+def show_calls(call: Call) -> Response:
+    """List when each call to a provider came, oldest first; the newest are kept, in memory."""
+    calls = list(call.world.calls)
+    return respond({"calls": [{"at": at, "method": method, "path": path} for at, method, path in calls]})
+
+
 def show_sold(call: Call) -> Response:
     """List every key handed out, with whose order it was for."""
     rows = call.world.store.read(
@@ -331,6 +337,7 @@ RULES = [
     _rule("GET", "/", show_page),
     _rule("GET", "/control/state", show_state),
     _rule("GET", "/control/ledger", show_ledger),
+    _rule("GET", "/control/calls", show_calls),
     _rule("GET", "/control/sold", show_sold),
     _rule("GET", "/control/mails", show_mails),
     _rule("POST", "/control/payments/<ref>/pay", pay),

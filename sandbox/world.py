@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from sandbox.mailbox import Mailbox
 from sandbox.store import Store, Tx
 
 T = TypeVar("T")
+CALLS_KEPT = 20_000
 
 
 class World:
@@ -21,6 +23,8 @@ class World:
         self.config = self.store.write(lambda tx: _open(tx, config))
         self.faults = Faults(self.store)
         self.mailbox = Mailbox()
+        # When each call to a provider came, and what it asked for: how often a shop asks is read from these.
+        self.calls: deque[tuple[float, str, str]] = deque(maxlen=CALLS_KEPT)
 
     def write(self, run: Callable[[Tx], T]) -> T:
         return self.store.write(run)

@@ -263,6 +263,46 @@ def test_unit_reads_its_settings_as_the_documents_say():
         assert "BITLOOT_VAR=/var/lib/bitloot" in text
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two other users")
+def test_shop_and_owner_of_the_tables_share_folders_without_docker(tmp_path):
+    """Fails if one of the two cannot do with its folders what its commands do, or the shop can touch a backup."""
+    shop, owner, var = 64_001, 64_002, tmp_path / "lib"
+    page = (ROOT / "docs" / "deploy-without-docker.md").read_text()
+    for line in re.findall(r"^install -d .* /var/lib/bitloot.*$", page, re.MULTILINE):
+        words = {"bitloot": str(shop), "bitloot_owner": str(owner)}
+        command = [words.get(word, word).replace("/var/lib/bitloot", str(var)) for word in line.split()]
+        subprocess.run(command, check=True)
+    for above in (tmp_path, *tmp_path.parents[:2]):
+        above.chmod(0o711)
+    (mode,) = {re.search(r"^StateDirectoryMode=(\d+)$", unit.read_text(), re.MULTILINE)[1] for unit in UNITS}
+    assert var.stat().st_mode & 0o777 == int(mode, 8), "systemd sets this mode at each start"
+    covers, objects, backups = var / "objects/covers", var / "objects", var / "backups"
+
+    assert does(shop, f"echo x > {covers}/old && echo x > {objects}/key")
+    assert does(owner, f"ls {objects} && rm -f {covers}/old && echo x > {backups}/newest")
+    assert does(shop, f"ls -l {backups}/newest")
+    assert not does(shop, f"cat {backups}/newest")
+    assert not does(shop, f"rm -f {backups}/newest")
+    assert not does(owner, f"cat {objects}/key")
+    assert not does(64_003, f"ls {objects}", group=64_003)
+
+
+def does(user, command, *, group=64_001):
+    """Return whether this user may do that; files are made as our processes make them."""
+    alone = {"user": user, "group": group, "extra_groups": [], "umask": 0o077}
+    return subprocess.run(["sh", "-c", command], check=False, capture_output=True, **alone).returncode == 0
+
+
+def test_commands_without_docker_use_the_folder_of_the_units():
+    page = (ROOT / "docs" / "deploy-without-docker.md").read_text()
+    assert re.findall(r"exec sudo -u (\w+) .*BITLOOT_VAR=(\S+)", page) == [
+        ("bitloot", "/var/lib/bitloot"), ("bitloot_owner", "/var/lib/bitloot"),
+    ]  # fmt: skip
+    used = set(re.findall(r"^(?:sudo|make|git|nginx|certbot)\b", page, re.MULTILINE)) | {"sudo", "cron"}
+    (installed,) = re.findall(r"^apt-get install (.*)$", page, re.MULTILINE)
+    assert used <= set(installed.split())
+
+
 # --- Documents and the scripts they name
 
 

@@ -432,7 +432,7 @@ def test_redis_over_a_public_network_needs_tls(settings):
 def test_every_sentinel_is_looked_at(settings):
     settings.REDIS_URL = "sentinel://:word@127.0.0.1,8.8.8.8:5/0?master=shop"
     assert seen("wire")[-2:] == [
-        ("ok", "Redis is reached in clear text, inside of a private network"),
+        ("ok", "Redis is reached in clear text, on this machine or inside of a private network"),
         ("wrong", "Redis at 8.8.8.8 is reached in clear text over a public network"),
     ]
 

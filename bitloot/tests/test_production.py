@@ -4,9 +4,12 @@ Its processes are the image's files, started by compose's commands with compose'
 are this machine's.
 """
 
+import functools
 import json
 import re
 import secrets
+import shlex
+import shutil
 import socket
 import ssl
 import subprocess
@@ -27,11 +30,15 @@ from bitloot.tests.s3server import S3Server, running_s3
 from bitloot.tests.services import Postgres, Process, Redis, Sandbox, Store, free_port, wait_until
 from bitloot.tests.shipped import build, command_of, compose
 from bitloot.tests.shopper import Shopper, bearer
-from tools.dev.devenv import write_environment
+from tools.dev.devenv import ROOT, write_environment
 from tools.dev.services import find_program
 from tools.dev.supervise import answers
 
 pytestmark = [pytest.mark.production, pytest.mark.nginx, pytest.mark.timeout(600)]
+
+
+# Under /var/lib/bitloot the volumes of compose, /tmp, and where the tests' mails are files.
+WRITABLE = ("objects", "backups", "tmp", "mail")
 
 
 class Production(Store):
@@ -41,18 +48,43 @@ class Production(Store):
         return {name: self._here(command_of(name)) for name in ("web", "worker", "beat")}
 
     def _here(self, command: list[str]) -> list[str]:
-        places = {"0.0.0.0": "127.0.0.1", "8000": str(self.port), "/tmp/beat-schedule": str(self.var / "schedule")}
+        places = {
+            "0.0.0.0": "127.0.0.1",
+            "8000": str(self.port),
+            "/tmp/beat-schedule": str(self.var / "tmp" / "schedule"),
+        }
         program, *options = (places.get(word, word) for word in command)
-        return ["env", "-C", str(self.image), sys.executable, "-m", program, *options]
+        return self._confined(["env", "-C", str(self.image), sys.executable, "-m", program, *options])
+
+    def _confined(self, command: list[str]) -> list[str]:
+        """Leave what compose mounts as the only places to write to, where this user may do such a thing."""
+        if not can_mount():
+            return command
+        places = [self.var / name for name in WRITABLE]
+        for place in places:
+            place.mkdir(parents=True, exist_ok=True)
+        script = "".join(f"mount --bind {place} {place}; " for place in places)
+        script += f"mount -o remount,bind,ro $(findmnt -n -o TARGET -T {self.var}); mount -o remount,bind,ro / ; exec "
+        return ["unshare", "--mount", "sh", "-ec", f'{script} "$@"', "sh", *command]
 
     @property
     def image(self) -> Path:
         return self.var / "image"
 
-    def manage(self, *arguments: str, **overrides: str) -> str:
+    def manage(self, *arguments: str, confined: bool = False, **overrides: str) -> str:
         command, environment = [sys.executable, "manage.py", *arguments], {**self.env, **overrides}
+        command = self._confined(command) if confined else command
         done = subprocess.run(command, cwd=self.image, env=environment, check=True, capture_output=True, text=True)
         return done.stdout
+
+
+@functools.cache
+def can_mount() -> bool:
+    """Return whether we may have mounts of our own; in a container even root mostly may not."""
+    if not shutil.which("unshare") or not shutil.which("findmnt"):
+        return False
+    tried = ["unshare", "--mount", "mount", "-o", "remount,bind,ro", "/"]
+    return subprocess.run(tried, check=False, capture_output=True).returncode == 0
 
 
 def variables_of_compose(var: Path, **values: str) -> dict[str, str]:
@@ -105,6 +137,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "BACKUP_SECRET": secrets.token_urlsafe(32),
             "LOG_LEVEL": "INFO",
             "KEY_ENVIRONMENT": "production-test",
+            "TMPDIR": str(var / "tmp"),
             **s3.environment,
         }
         environment = variables_of_compose(var, **environment)
@@ -173,6 +206,60 @@ def test_purchase_with_debug_off_leaves_no_key_in_any_answer_log_mail_or_databas
     assert len(texts) == 1
     assert set(texts) <= serials
     assert places_that_hold(serials, site, customer) == []
+
+
+def test_shop_writes_only_where_compose_lets_it(site):
+    if not can_mount():
+        pytest.skip("no mounts of our own here: the shop ran with a file system that it may write to")
+    worker = compose()["services"]["worker"]
+    mounted = {volume.rpartition("/")[2] for volume in worker["volumes"]} | {"tmp"}
+    assert (set(WRITABLE) - {"mail"}, worker["tmpfs"]) == (mounted, ["/tmp"])
+    customer = Shopper(site.url, ca=str(site.ca))
+    order = customer.order("ember-drift")
+    site.sandbox.pay(customer.payment(order)["payment_id"])
+    customer.wait_fulfilled(order)
+
+    owner = {"confined": True, "MIGRATE_DATABASE_URL": site.postgres.url}
+    site.store.manage("prune", **owner)
+    site.store.manage("backup", **owner)
+    assert len(list((site.store.var / "backups").iterdir())) == 1
+    site.store.manage("grant_rights", **owner)
+    for place, code in ((site.store.image, 1), (site.store.var, 1), (site.store.var / "tmp", 0)):
+        touched = subprocess.run(site.store._confined(["touch", str(place / "x")]), check=False, capture_output=True)
+        assert touched.returncode == code, place
+    for name in ("web", "worker", "beat"):
+        assert re.search(r" / / ro\b", Path(f"/proc/{site.store.parts[name].pid}/mountinfo").read_text()), name
+        assert "Read-only file system" not in site.store.parts[name].log.read_text()
+
+
+def test_commands_of_the_page_run_where_compose_lets_them_write(site):
+    """Each `manage.py` line of docs/deploy.md, in its order, against the running shop; without a terminal."""
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    lines = re.findall(r"docker compose (?:exec|run --rm) (\w+) python manage\.py ([^`\n]+)", page)
+    ran = []
+    for service, line in dict.fromkeys(lines):
+        # Not beside a running shop: test_restore_drill.py restores.
+        if line.startswith("restore"):
+            continue
+        done = run_in_container(site, service, line)
+        # `doctor` misses what this place has not: DNS, a certificate that browsers believe.
+        fine = (0, 1, 2) if line == "doctor" else (0,)
+        assert done.returncode in fine, f"{line}: {done.stdout}{done.stderr}"
+        assert "Traceback" not in done.stderr, line
+        assert "Read-only file system" not in done.stdout + done.stderr, line
+        ran.append(line.split()[0])
+    assert {"createsuperuser", "staff_device", "doctor", "reconcile", "backup", "erase_customer"} <= set(ran)
+    assert ran[-1] == "safe_mode", "the last line lets purchases leave again"
+
+
+def run_in_container(site: Site, service: str, line: str) -> "subprocess.CompletedProcess[str]":
+    asked = {"createsuperuser": "createsuperuser --no-input --username ada --email ada@shop.example"}
+    words = shlex.split(asked.get(line, line.replace("NAME", "ada").replace("…", "a drill")))
+    owner = {"MIGRATE_DATABASE_URL": site.postgres.url} if service == "migrate" else {}
+    given = {**site.store.env, **owner, "DJANGO_SUPERUSER_PASSWORD": "a-long-way-to-the-harbour"}
+    command = site.store._confined([sys.executable, "manage.py", *words])
+    options: dict[str, Any] = {"cwd": site.store.image, "env": given, "stdin": subprocess.DEVNULL}
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
 def test_logs_of_a_purchase_name_order_and_request_and_hold_nothing_that_opens(site):

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 EMBER = "64b000000000000000000001"
@@ -34,6 +36,18 @@ def test_sold_lists_each_key_with_its_order(sandbox):
             "status": "DELIVERED",
         }
     ]
+
+
+def test_calls_lists_what_the_shop_asked_and_not_the_control_page(sandbox):
+    before = time.time()
+    sandbox.order("ext-1")
+    sandbox.payment()
+    calls = sandbox.http.get("/control/calls").json["calls"]
+
+    assert [(call["method"], call["path"].rpartition("/")[2]) for call in calls] == [
+        ("POST", "order"), ("POST", "payment"),
+    ]  # fmt: skip
+    assert before <= calls[0]["at"] <= calls[1]["at"] <= time.time()
 
 
 def test_ledger_is_read_from_where_one_was(sandbox):

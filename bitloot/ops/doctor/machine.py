@@ -132,7 +132,10 @@ def certificate() -> Iterator[Finding]:
     if site.scheme != "https":
         yield ok("the shop is on loopback and needs none")
         return
-    remedy = "See the certificate's part of docs/deploy.md; `docker compose logs certbot` says why it was not renewed."
+    remedy = (
+        "See the certificate's part of docs/deploy.md or docs/deploy-without-docker.md; `docker compose logs certbot`,"
+        " or `certbot renew`, says why it was not renewed."
+    )
     try:
         days = _days_left(str(site.hostname), site.port or 443)
     except ssl.SSLCertVerificationError as err:

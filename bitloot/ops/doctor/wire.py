@@ -54,7 +54,7 @@ def _judge(name: str, host: str, *, is_sealed: bool, remedy: str) -> Finding:
     if is_sealed:
         return ok(f"{name} is reached over TLS")
     if is_near(host):
-        return ok(f"{name} is reached in clear text, inside of a private network")
+        return ok(f"{name} is reached in clear text, on this machine or inside of a private network")
     return wrong(f"{name} at {host} is reached in clear text over a public network", remedy)
 
 
