@@ -119,6 +119,13 @@ def test_german_forms_say_in_german_what_has_to_change(client, product):
     assert [english_in(checkout), english_in(found)] == [[], []]
 
 
+def test_shop_window_names_regions_and_quotes_in_the_readers_language(client):
+    make_product(title="Ember Drift", region="Region free")
+    page = client.get("/?q=ember", headers=GERMAN).content.decode()
+    assert ">Weltweit</span>" in page
+    assert ">„ember“ <" in page
+
+
 def test_switch_is_a_link_that_is_remembered(client, product):
     page = client.get("/products/ember-drift?quantity=2").content.decode()
     assert 'href="?quantity=2&amp;language=de"' in page
