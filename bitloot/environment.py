@@ -261,7 +261,8 @@ def backup_target(text: str) -> str:
 
 def quiet_hours(text: str) -> QuietHours:
     """Check `22:00-07:00 Europe/Berlin`; without a place it is UTC."""
-    hours = re.fullmatch(r"(\d\d:\d\d)-(\d\d:\d\d)(?:\s+([A-Za-z0-9_+/-]+))?", text)
+    hour = r"((?:[01]\d|2[0-3]):[0-5]\d)"  # Python 3.14 would take 24:00 for midnight
+    hours = re.fullmatch(rf"{hour}-{hour}(?:\s+([A-Za-z0-9_+/-]+))?", text)
     try:
         if hours is None or hours[1] == hours[2]:
             raise ValueError

@@ -183,7 +183,7 @@ class Store:
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._lock_file = lock(self._path)
-        self._local = threading.local()
+        self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()  # for reads; threads come and go
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self.on_jobs: Callable[[list[Job]], None] = lambda jobs: None
         self._connection = self._connect()
@@ -192,11 +192,14 @@ class Store:
         self._thread.start()
 
     def read(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._connect()
-        rows: list[sqlite3.Row] = connection.execute(sql, values).fetchall()
-        return rows
+        try:
+            connection = self._idle.get_nowait()
+        except queue.Empty:
+            connection = self._connect()
+        try:
+            return connection.execute(sql, values).fetchall()
+        finally:
+            self._idle.put(connection)
 
     def read_one(self, sql: str, *values: Any) -> sqlite3.Row | None:
         return next(iter(self.read(sql, *values)), None)
@@ -220,6 +223,8 @@ class Store:
         self._waiting.put(None)
         self._thread.join()
         self._connection.close()
+        while not self._idle.empty():
+            self._idle.get_nowait().close()
         self._lock_file.close()
 
     def _connect(self) -> sqlite3.Connection:

@@ -249,8 +249,9 @@ def test_every_process_exports_its_counters_to_those_who_have_the_token(tmp_path
         for at, name in ((port, "bitloot_delivery_seconds_bucket"), (port + 1, "bitloot_beat_sent_total")):
             wait_until(lambda at=at: reachable(at), seconds=60, what="a metrics page")
             assert name in sample_names(ask(at))
-            with pytest.raises(urllib.error.HTTPError, match="404"):
+            with pytest.raises(urllib.error.HTTPError, match="404") as refused:
                 ask(at, headers={})
+            refused.value.close()
     finally:
         for process in (*others, *web):
             process.kill()

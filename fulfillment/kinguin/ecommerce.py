@@ -328,8 +328,8 @@ def _genres(product: Fields) -> tuple[str, ...]:
 
 def _day(value: Any) -> date | None:
     try:
-        return date.fromisoformat(value[:10])
-    except (TypeError, ValueError):
+        return date.fromisoformat(value[:10]) if isinstance(value, str) else None
+    except ValueError:
         return None
 
 

@@ -1,7 +1,8 @@
 import json
 import uuid
-from argparse import ArgumentParser, FileType
-from typing import Any, TextIO
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
 
 from django.core.management.base import CommandError
 
@@ -22,10 +23,10 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("order", type=uuid.UUID, nargs="?", help="the order's id")
-        parser.add_argument("--pdf", type=FileType("wb"), metavar="FILE", help="write a PDF instead")
-        parser.add_argument("--verify", type=FileType(), metavar="FILE", help="check a pack of this command's JSON")
+        parser.add_argument("--pdf", type=Path, metavar="FILE", help="write a PDF instead")
+        parser.add_argument("--verify", type=Path, metavar="FILE", help="check a pack of this command's JSON")
 
-    def handle(self, *, order: uuid.UUID | None, pdf: Any, verify: TextIO | None, **options: Any) -> None:
+    def handle(self, *, order: uuid.UUID | None, pdf: Path | None, verify: Path | None, **options: Any) -> None:
         if verify is not None:
             self._verify(verify)
             return
@@ -36,14 +37,17 @@ class Command(OperatorCommand):
         if pdf is None:
             self.write_json(pack)
             return
-        with pdf:
-            pdf.write(pdf_of(pack))
+        try:
+            pdf.write_bytes(pdf_of(pack))
+        except OSError as err:
+            raise UsageError(f"{pdf} cannot be written: {err.strerror}.") from err
         self.stdout.write(f"Final digest: {pack['digest']}")
 
-    def _verify(self, file: TextIO) -> None:
+    def _verify(self, file: Path) -> None:
         try:
-            with file:
-                pack = json.load(file)
+            pack = json.loads(file.read_text())
+        except OSError as err:
+            raise UsageError(f"{file} cannot be read: {err.strerror}.") from err
         except ValueError:
             raise CommandError("The file is not JSON.") from None
         for problem in problems(pack):
