@@ -310,5 +310,5 @@ def test_webhooks_of_one_order_keep_their_order_without_a_fault(start, store):
 
     for order_id in ids:
         assert [body["status"] for body in bodies if body["orderId"] == order_id] == ["processing", "completed"]
-    sandbox.until(lambda: sandbox.http.get("/control/state").json["webhooks_waiting"] == 0)
-    assert sandbox.app._dispatcher._lines == {}
+    # A line is dropped by its own thread, a moment after its last webhook is answered.
+    sandbox.until(lambda: sandbox.app._dispatcher._lines == {})
