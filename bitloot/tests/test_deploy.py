@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import sys
 import time
 from pathlib import Path
@@ -263,17 +264,23 @@ def test_unit_reads_its_settings_as_the_documents_say():
         assert "BITLOOT_VAR=/var/lib/bitloot" in text
 
 
+@pytest.fixture
+def open_path():
+    """A folder that other users may pass through; those of pytest are closed to them."""
+    with tempfile.TemporaryDirectory(prefix="bitloot-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two other users")
-def test_shop_and_owner_of_the_tables_share_folders_without_docker(tmp_path):
+def test_shop_and_owner_of_the_tables_share_folders_without_docker(open_path):
     """Fails if one of the two cannot do with its folders what its commands do, or the shop can touch a backup."""
-    shop, owner, var = 64_001, 64_002, tmp_path / "lib"
+    shop, owner, var = 64_001, 64_002, open_path / "lib"
     page = (ROOT / "docs" / "deploy-without-docker.md").read_text()
     for line in re.findall(r"^install -d .* /var/lib/bitloot.*$", page, re.MULTILINE):
         words = {"bitloot": str(shop), "bitloot_owner": str(owner)}
         command = [words.get(word, word).replace("/var/lib/bitloot", str(var)) for word in line.split()]
         subprocess.run(command, check=True)
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o711)
     (mode,) = {re.search(r"^StateDirectoryMode=(\d+)$", unit.read_text(), re.MULTILINE)[1] for unit in UNITS}
     assert var.stat().st_mode & 0o777 == int(mode, 8), "systemd sets this mode at each start"
     covers, objects, backups = var / "objects/covers", var / "objects", var / "backups"
