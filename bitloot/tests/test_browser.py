@@ -37,7 +37,8 @@ FIRST_ADDRESS, SECOND_ADDRESS = "bc1q" + "a" * 38, "bc1q" + "z" * 38
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Iterator[Store]:
-    with own_store(tmp_path_factory.mktemp("store")) as running:
+    # All customers of these tests come from one address.
+    with own_store(tmp_path_factory.mktemp("store"), THROTTLE_SCALE="10") as running:
         yield running
 
 
