@@ -14,7 +14,7 @@ from tools.dev.supervise import Store
 from tools.dev.testenv import PROFILE
 
 __all__ = ["browser"]  # a fixture
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200), pytest.mark.first]
 
 MOST_SHIFT = 0.02
 IS_NIGHTLY = PROFILE == "nightly"
