@@ -6,7 +6,6 @@ from typing import Any
 
 from celery import Celery, bootsteps
 from celery.concurrency import get_implementation
-from celery.exceptions import WorkerShutdown
 from celery.signals import celeryd_init, setup_logging, task_success, worker_shutting_down
 from django.conf import settings
 
@@ -56,8 +55,8 @@ def note_end(**_: Any) -> None:
     _is_ending = True
 
 
-def wait_for_tables() -> None:
-    """Return once the database answers and has every table. Raises WorkerShutdown if the worker is told to end."""
+def wait_for_tables() -> bool:
+    """Return True once the database answers and has every table, or False once the worker is told to end."""
     said = ""
     while missing := what_is_missing():
         if missing != said:
@@ -65,11 +64,11 @@ def wait_for_tables() -> None:
             said = missing
         leave_connection()
         time.sleep(WAIT_SECONDS)
-        # Celery acts on SIGTERM in its loop of messages, which begins after this.
         if _is_ending:
-            raise WorkerShutdown
+            return False
     if said:
         logger.warning("The database is ready; the worker starts its work.")
+    return True
 
 
 class Drains(bootsteps.StartStopStep):
@@ -77,11 +76,15 @@ class Drains(bootsteps.StartStopStep):
 
     # After Beat, which forks a process: that one must not inherit threads or locks.
     requires = ("celery.worker.components:Pool", "celery.worker.components:Beat")
+    presence: Any = None
 
     def start(self, parent: Any) -> None:
         if settings.METRICS_PORT:
             exporter.start(settings.METRICS_PORT)
-        wait_for_tables()
+        # Celery acts on SIGTERM in its loop of messages, which begins after this. To end the worker in this step would
+        # leave an embedded beat behind: Celery stops only a worker that has started all its steps.
+        if not wait_for_tables():
+            return
         # Here: models can be imported only once Django is set up, and Celery reads this module before that.
         from bitloot.core.presence import Presence
 
@@ -90,7 +93,8 @@ class Drains(bootsteps.StartStopStep):
 
     def stop(self, parent: Any) -> None:
         this_process.stop()
-        self.presence.end()
+        if self.presence is not None:
+            self.presence.end()
 
 
 app.steps["worker"].add(Drains)

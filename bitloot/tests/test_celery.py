@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import redis
@@ -32,13 +34,29 @@ def test_another_pool_is_refused_with_a_sentence(tmp_path):
     assert "pool “threads” only: start it without -P" in (tmp_path / "log").read_text()
 
 
+def running():
+    """Return the parent of each process that runs, by its id; not of those that ended and nobody has asked for."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                parents[int(stat.parent.name)] = int(parent)
+    return parents
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
 def test_worker_with_embedded_beat_starts_and_ends(tmp_path):
     schedule = tmp_path / "schedule"
     with (tmp_path / "log").open("w") as log, run_celery("worker", "-B", "--schedule", schedule, log=log) as process:
         try:
             wait_until(lambda: [*tmp_path.glob("schedule*")], seconds=60, what="beat's first look")
+            beat = {pid for pid, parent in running().items() if parent == process.pid}
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=60) == 0
+            # Its tables are missing here, so it ends while it waits for them; beat must not go on without it.
+            assert beat
+            wait_until(lambda: not beat & running().keys(), seconds=30, what="the end of beat")
         finally:
             process.kill()
 
