@@ -302,6 +302,8 @@ def test_people_get_a_page_in_their_language(proxy, away, status, languages, lan
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     assert f"<h1>{HEADLINES[status, language]}</h1>" in answer.text
     assert f'<html lang="{language}">' in answer.text
+    assert "prefers-color-scheme: dark" in answer.text
+    assert "<!--#" not in answer.text
     assert answer.headers.get("Retry-After") == (None if status == 413 else "5")
     assert answer.headers["Cache-Control"] == "no-store"
 
@@ -325,11 +327,12 @@ def test_programs_get_a_problem(proxy, away, status, path, accept):
 
 def test_pages_need_nothing_from_elsewhere_and_cannot_be_asked_for(client):
     pages = sorted((ROOT / "deploy" / "nginx" / "pages").iterdir())
-    assert {(int(page.name[:3]), page.name[4:6]) for page in pages} == set(HEADLINES)
+    assert {page.name for page in pages} == {f"{status}.{language}.html" for status, language in HEADLINES} | {
+        "head.html"
+    }
     for page in pages:
-        text = page.read_text()
-        assert re.findall(r"(?:href|src|url\(|@import)[^>]*", text) == ['href="/"'], page
-        assert "prefers-color-scheme: dark" in text
+        loaded = [] if page.name == "head.html" else ['href="/"']
+        assert re.findall(r"(?:href|src|url\(|@import)[^>]*", page.read_text()) == loaded, page
         assert client.send("GET", f"/nginx-pages/{page.name}").status_code == 404
 
 
