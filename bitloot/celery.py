@@ -1,6 +1,7 @@
 import logging
 import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -18,7 +19,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bitloot.settings")
 logger = logging.getLogger(__name__)
 
 WAIT_SECONDS = 1
-_is_ending = False
+# Asked, but never waited for: set() in a signal's handler would wait for a lock that wait() in the same thread holds.
+_ending = threading.Event()
 
 broker.install()
 app = Celery("bitloot")
@@ -50,9 +52,7 @@ def note_sweep(sender: Any, **_: Any) -> None:
 
 @worker_shutting_down.connect
 def note_end(**_: Any) -> None:
-    # A plain flag, not an Event: this runs in a signal's handler, perhaps while the same thread holds the Event's lock.
-    global _is_ending
-    _is_ending = True
+    _ending.set()
 
 
 def wait_for_tables() -> bool:
@@ -64,7 +64,7 @@ def wait_for_tables() -> bool:
             said = missing
         leave_connection()
         time.sleep(WAIT_SECONDS)
-        if _is_ending:
+        if _ending.is_set():
             return False
     if said:
         logger.warning("The database is ready; the worker starts its work.")

@@ -171,7 +171,7 @@ def read_body(source: IO[bytes]) -> bytes:
     while chunk := source.read(_CHUNK):
         size += len(chunk)
         chunks.append(chunk)
-        # Between the chunks: a read timeout alone lets a trickle go on for hours.
+        # Checked between chunks: with a read timeout alone, a trickle could go on for hours.
         if size > MAX_OBJECT_BYTES or time.monotonic() > deadline:
             raise ObjectUnavailable("get: the object is too large or too slow")
     return b"".join(chunks)

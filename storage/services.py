@@ -353,7 +353,8 @@ def _reveal(order: Order, keys: list[Key], by: Opener) -> list[KeyMaterial]:
 def _count_access(keys: Collection[Key]) -> None:
     if KeyDeliveryLog.objects.filter(key__in=keys).count_access() != len(keys):
         raise KeyShredded("a key was destroyed, or its retention has ended")
-    if unseen := [key.pk for key in keys if key.viewed_at is None]:  # under their locks, so no other request marks them
+    # Under their locks, so no other request marks them meanwhile.
+    if unseen := [key.pk for key in keys if key.viewed_at is None]:
         Key.objects.filter(pk__in=unseen).update(viewed_at=Now())
 
 

@@ -53,7 +53,7 @@ def _one_of(model: Any, name: str = "status") -> OpenApiParameter:
 
 
 class CappedPages(Pages):
-    """Counts no further than MAX_COUNTED rows, as the admin's lists do; the pages go on beyond."""
+    """Counts at most MAX_COUNTED rows, as the admin's lists do; `next` still leads to every row."""
 
     def get_count(self, queryset: Any) -> int:
         request = cast(Request, self.request)

@@ -54,7 +54,7 @@ def test_worker_with_embedded_beat_starts_and_ends(tmp_path):
             beat = {pid for pid, parent in running().items() if parent == process.pid}
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=60) == 0
-            # Its tables are missing here, so it ends while it waits for them; beat must not go on without it.
+            # There are no tables here, so it is stopped while it waits for them; beat must stop with it.
             assert beat
             wait_until(lambda: not beat & running().keys(), seconds=30, what="the end of beat")
         finally:

@@ -1,6 +1,5 @@
 """Each rule of deploy/nginx.conf, with the real nginx in front of an application that only says what it was asked."""
 
-import json
 import os
 import re
 import secrets
@@ -16,98 +15,22 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import requests
 
+from bitloot.tests.proxied import BROWSER, Client, application, client, new_address, proxy, running, web
 from bitloot.tests.proxy import Proxy, write_certificate
 from bitloot.tests.services import free_port, wait_until
 from bitloot.tests.shipped import compose
 from tools.dev.devenv import ROOT
 
+__all__ = ["client", "proxy", "web"]  # fixtures
 pytestmark = [pytest.mark.nginx, pytest.mark.timeout(120)]
 
 IPN = "/api/payments/ipn"
 SIGN_IN, PLACE = "/admin/login/", "/api/orders"
-
-
-class Echo(BaseHTTPRequestHandler):
-    def answer(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = json.dumps({"path": self.path, "headers": dict(self.headers), "filling": "a" * 4000}).encode()
-        self.send_response(200)
-        html = self.path.startswith(("/products/", "/orders/")) or self.path == "/"
-        self.send_header("Content-Type", "text/html" if html else "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST = answer
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-class Application(ThreadingHTTPServer):
-    request_queue_size, daemon_threads = 512, True
-
-
-@contextmanager
-def application(host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    with Application((host, port), Echo) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        yield f"{host}:{server.server_port}"
-        server.shutdown()
-
-
-class Client:
-    """One customer at an address of his own, as Cloudflare would name it."""
-
-    def __init__(self, proxy: Proxy, address: str) -> None:
-        self.proxy, self.address = proxy, address
-        self.session = requests.Session()
-        self.session.trust_env, self.session.verify = False, str(proxy.ca)
-
-    def send(self, method: str, path: str, **options) -> requests.Response:
-        headers = {"CF-Connecting-IP": self.address, **options.pop("headers", {})}
-        url = self.proxy.url + path
-        return self.session.request(method, url, headers=headers, allow_redirects=False, timeout=30, **options)
-
-    def statuses(self, method: str, path: str, times: int, **options) -> Counter[int]:
-        return Counter(self.send(method, path, **options).status_code for _ in range(times))
-
-
-@pytest.fixture(scope="module")
-def web() -> Iterator[str]:
-    with application() as address:
-        yield address
-
-
-@contextmanager
-def running(web: str, **options) -> Iterator[Proxy]:
-    """Start the proxy as behind Cloudflare, with this machine as one of Cloudflare's."""
-    proxy = Proxy(web=web, BEHIND="cloudflare", **options)
-    with (proxy.scripts / "cloudflare.conf").open("a") as file:
-        file.write("set_real_ip_from 127.0.0.1;\n")
-    with proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="module")
-def proxy(web) -> Iterator[Proxy]:
-    with running(web) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def client(proxy) -> Client:
-    return Client(proxy, new_address())
-
-
-def new_address() -> str:
-    return "10." + ".".join(str(secrets.randbelow(250) + 1) for _ in range(3))
 
 
 def open_tls(proxy: Proxy, *, name: str = "127.0.0.1") -> ssl.SSLSocket:
@@ -252,88 +175,6 @@ def test_bodies_of_webhooks_are_smaller_than_those_of_the_shop(client):
     assert client.send("POST", "/api/fulfillment/x/reveal", data=b"x" * (64 * 1024 + 1)).status_code == 413
     assert client.send("POST", "/admin/orders/", data=b"x" * 256 * 1024).status_code == 200
     assert client.send("POST", "/admin/orders/product/add/", data=b"x" * 5_500_000).status_code == 200  # a cover
-
-
-# --- Who reads a refusal
-
-BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
-HEADLINES = {
-    (413, "en"): "That was too large",
-    (413, "de"): "Das war zu groß",
-    (429, "en"): "A little too fast",
-    (429, "de"): "Etwas zu schnell",
-    (503, "en"): "We will be right back",
-    (503, "de"): "Wir sind gleich wieder da",
-}
-
-
-def refused(client: Client, status: int, path: str, **headers: str) -> requests.Response:
-    """Return the first answer with this status."""
-    method, body = ("POST", b"x" * 300_000) if status == 413 else ("GET", None)
-    for _ in range(40):
-        answer = client.send(method, path, data=body, headers=headers)
-        if answer.status_code == status:
-            return answer
-    raise AssertionError(f"never {status}")
-
-
-@pytest.fixture(scope="module")
-def away() -> Iterator[Proxy]:
-    with running(f"127.0.0.1:{free_port()}") as proxy:
-        yield proxy
-
-
-@pytest.mark.parametrize(
-    ("languages", "language"),
-    [
-        ({}, "en"),
-        ({"Accept-Language": "de-AT,de;q=0.9,en;q=0.8"}, "de"),
-        ({"Accept-Language": "en-GB,de;q=0.7"}, "en"),
-        ({"Accept-Language": "den,fr"}, "en"),
-        ({"Accept-Language": "en", "Cookie": "a=b; language=de"}, "de"),
-        ({"Accept-Language": "de", "Cookie": "language=en"}, "en"),
-    ],
-)
-@pytest.mark.parametrize("status", [413, 429, 503])
-def test_people_get_a_page_in_their_language(proxy, away, status, languages, language):
-    client = Client(away if status == 503 else proxy, new_address())
-    answer = refused(client, status, "/admin/login/", Accept=BROWSER, **languages)
-    answer.encoding = "utf-8"
-    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert f"<h1>{HEADLINES[status, language]}</h1>" in answer.text
-    assert f'<html lang="{language}">' in answer.text
-    assert "prefers-color-scheme: dark" in answer.text
-    assert "<!--#" not in answer.text
-    assert answer.headers.get("Retry-After") == (None if status == 413 else "5")
-    assert answer.headers["Cache-Control"] == "no-store"
-
-
-@pytest.mark.parametrize(
-    ("path", "accept"),
-    [
-        ("/admin/login/", "application/json"),
-        ("/admin/login/", "*/*"),
-        ("/api/admin/login", BROWSER),
-        ("/api/admin/login", "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"),  # Java's own, whoever asks
-    ],
-)
-@pytest.mark.parametrize("status", [413, 429, 503])
-def test_programs_get_a_problem(proxy, away, status, path, accept):
-    answer = refused(Client(away if status == 503 else proxy, new_address()), status, path, Accept=accept)
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert answer.json()["status"] == status
-    assert answer.headers.get("Retry-After") == (None if status == 413 else "5")
-
-
-def test_pages_need_nothing_from_elsewhere_and_cannot_be_asked_for(client):
-    pages = sorted((ROOT / "deploy" / "nginx" / "pages").iterdir())
-    assert {page.name for page in pages} == {f"{status}.{language}.html" for status, language in HEADLINES} | {
-        "head.html"
-    }
-    for page in pages:
-        loaded = [] if page.name == "head.html" else ['href="/"']
-        assert re.findall(r"(?:href|src|url\(|@import)[^>]*", page.read_text()) == loaded, page
-        assert client.send("GET", f"/nginx-pages/{page.name}").status_code == 404
 
 
 def test_full_shop_turns_customers_away_and_still_takes_webhooks(web):

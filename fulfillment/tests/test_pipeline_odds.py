@@ -109,7 +109,7 @@ def test_purchase_whose_worker_was_killed_again_and_again_is_found_without_a_per
     reservation.refresh_from_db()
     assert (reservation.status, reservation.reason) == ("held", "poison")
     assert timezone.now() < reservation.next_attempt_at < timezone.now() + HOUR
-    finish(reservation)  # the sandbox delivers by itself, but not always before it is asked for the first time
+    finish(reservation)  # at the first look the sandbox may not have delivered yet
     assert (reservation.status, reservation.supplier_order_id is None) == ("delivered", False)
     assert len(posts(sandbox, reservation)) == 1
 

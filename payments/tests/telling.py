@@ -139,8 +139,10 @@ def ends(name, end, *events, told, inbox=None, **more):
         ),
         **more,
     )
+    if inbox is not None:
+        return replace(story, inbox=_texts(inbox))
     heard = sum(event.is_heard for event in (*story.before, *happened, *story.after))
-    return replace(story, inbox=("processed",) * heard if inbox is None else _texts(inbox))
+    return replace(story, inbox=("processed",) * heard)
 
 
 def pays(name, *events, told="waiting, finished, order paid", **more):
