@@ -1,6 +1,7 @@
 from decimal import Decimal
 
 import pytest
+import responses
 
 from fulfillment.models import Reservation
 from fulfillment.tests.world import paid
@@ -13,6 +14,12 @@ def supplier(sandbox):
     sandbox.control("config", {"deliver": "auto", "deliver_after_ms": 0, "hold_s": 0.1})
     sandbox.control("balance", {"balance": 100000})
     return sandbox
+
+
+@pytest.fixture
+def wire():
+    with responses.RequestsMock() as mock:
+        yield mock
 
 
 @pytest.fixture

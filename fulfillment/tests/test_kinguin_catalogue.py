@@ -4,7 +4,6 @@ from datetime import date
 from decimal import Decimal
 
 import pytest
-import responses
 from responses.matchers import query_param_matcher
 
 from bitloot.core.providers import ProviderUnavailable, Transport, UnreadableAnswer
@@ -20,12 +19,6 @@ OTHER_ID = "6a1f0c2b9d3e4f5061728395"
 @pytest.fixture
 def client():
     return EcommerceClient(Transport(provider="kinguin", base_url=BASE, headers={}))
-
-
-@pytest.fixture
-def wire():
-    with responses.RequestsMock() as mock:
-        yield mock
 
 
 def page_of(*rows, **members):

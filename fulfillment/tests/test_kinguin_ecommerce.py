@@ -6,10 +6,9 @@ import pytest
 import responses
 from responses.matchers import query_param_matcher
 
-from bitloot.core.providers import Cause, ProviderUnavailable, Transport, UnreadableAnswer
+from bitloot.core.providers import Cause, ProviderUnavailable, UnreadableAnswer
 from fulfillment.kinguin import (
     AmbiguousSearch,
-    EcommerceClient,
     KinguinRejected,
     NotSupported,
     Outcome,
@@ -25,27 +24,20 @@ from fulfillment.tests.kinguin_wire import (
     BASE,
     EXTERNAL_ID,
     GARBAGE,
+    KEYS,
     NO_ANSWER,
     OFFER_ID,
+    ORDER,
+    ORDER_ID,
+    ORDERS,
     PRODUCT_ID,
     UNUSABLE,
     changed,
+    client,
     recorded,
 )
 
-ORDER_ID = "TSTORD1A2B3"
-ORDERS, ORDER, KEYS = f"{BASE}/v1/order", f"{BASE}/v1/order/{ORDER_ID}", f"{BASE}/v2/order/{ORDER_ID}/keys"
-
-
-@pytest.fixture
-def client():
-    return EcommerceClient(Transport(provider="kinguin", base_url=BASE, headers={"X-Api-Key": "the-api-key"}))
-
-
-@pytest.fixture
-def wire():
-    with responses.RequestsMock() as mock:
-        yield mock
+__all__ = ["client"]  # a fixture
 
 
 def reserve(client, **changes):

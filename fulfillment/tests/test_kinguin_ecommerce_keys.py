@@ -8,37 +8,25 @@ import pytest
 import responses
 from responses.matchers import query_param_matcher
 
-from bitloot.core.providers import ProviderUnavailable, Transport
+from bitloot.core.providers import ProviderUnavailable
 from fulfillment.kinguin import (
-    EcommerceClient,
     KinguinRejected,
     SupplierKey,
     UnreadableKey,
 )
 from fulfillment.tests.kinguin_wire import (
-    BASE,
+    KEYS,
+    ORDER_ID,
     PRODUCT_ID,
+    client,
     recorded,
 )
 
-ORDER_ID = "TSTORD1A2B3"
-
-ORDERS, ORDER, KEYS = f"{BASE}/v1/order", f"{BASE}/v1/order/{ORDER_ID}", f"{BASE}/v2/order/{ORDER_ID}/keys"
+__all__ = ["client"]  # a fixture
 
 KEY = recorded("keys_text")[0]
 
 PNG = recorded("keys_image")[0]
-
-
-@pytest.fixture
-def client():
-    return EcommerceClient(Transport(provider="kinguin", base_url=BASE, headers={"X-Api-Key": "the-api-key"}))
-
-
-@pytest.fixture
-def wire():
-    with responses.RequestsMock() as mock:
-        yield mock
 
 
 def test_key_text(client, wire):

@@ -4,27 +4,21 @@ import json
 
 import pytest
 
-from bitloot.core.providers import Transport
 from fulfillment.kinguin import (
     BadWebhook,
-    EcommerceClient,
     SupplierEvent,
     WebhookNotConfigured,
 )
 from fulfillment.tests.kinguin_wire import (
-    BASE,
     EXTERNAL_ID,
+    ORDER_ID,
     PRODUCT_ID,
     SECRET,
+    client,
     recorded,
 )
 
-ORDER_ID = "TSTORD1A2B3"
-
-
-@pytest.fixture
-def client():
-    return EcommerceClient(Transport(provider="kinguin", base_url=BASE, headers={"X-Api-Key": "the-api-key"}))
+__all__ = ["client"]  # a fixture
 
 
 @pytest.mark.parametrize("name", ["X-Event-Secret", "x-event-secret", "X-EVENT-SECRET"])

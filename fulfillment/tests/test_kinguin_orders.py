@@ -38,12 +38,6 @@ def client():
     return OrdersClient(transport)
 
 
-@pytest.fixture
-def wire():
-    with responses.RequestsMock() as mock:
-        yield mock
-
-
 def reserve(client, offer_id=OFFER_ID):
     return client.reserve(
         external_id=EXTERNAL_ID, product_id="", offer_id=offer_id, quantity=2, price=Decimal("5.49"), text_only=True

@@ -36,12 +36,6 @@ def client():
 
 
 @pytest.fixture
-def wire():
-    with responses.RequestsMock() as mock:
-        yield mock
-
-
-@pytest.fixture
 def token(wire):
     return wire.post(TOKEN, json={"access_token": "token-1", "expires_in": 3600, "token_type": "bearer", "scope": None})
 
