@@ -17,6 +17,9 @@ PIP := $(VENV_PYTHON) -m pip install --quiet --no-input --require-hashes --disab
 COMPILE := $(VENV_PYTHON) -m uv pip compile --upgrade --universal --generate-hashes --no-strip-extras --python-version 3.11 \
 	--quiet --no-header --no-annotate --no-emit-index-url
 
+# Images set it. Each of the many processes of a test run would compile our modules, and pytest's asserts, anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: FORCE help install install-dev demo run test check openapi openapi-changes sdk docs test-matrix drawing lock digests bench chaos nightly screenshots
 
