@@ -1,6 +1,5 @@
 """The admin site: who gets in, the order of its lists, the home page with its panels, and the finder."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.contrib.admin import AdminSite
+from django.db.models import Model
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
@@ -151,16 +151,18 @@ class BitLootAdminSite(AdminSite):
         context = {**self.each_context(request), "title": "Runbook", "runbook": known}
         return TemplateResponse(request, "admin/bitloot/runbook.html", context)
 
-    def pages(self, request: HttpRequest) -> Iterator[BaseAdmin]:
-        """Yield our model admins whose list they may view, in the order of the sections."""
-        for section in self.get_app_list(request):
-            for entry in section["models"]:
-                page = self.get_model_admin(entry["model"])
-                if entry["perms"]["view"] and isinstance(page, BaseAdmin):
-                    yield page
+    def pages(self, request: HttpRequest) -> list[BaseAdmin]:
+        """Return our model admins whose list they may view, in the order of the sections."""
+        pages = [self.get_model_admin(model) for model in self._models()]
+        return [page for page in pages if isinstance(page, BaseAdmin) and page.has_view_permission(request)]
+
+    def _models(self) -> list[type[Model]]:
+        named = [apps.get_model(label) for section in SECTIONS for label in section.models]
+        models = [model for model in apps.get_models() if self.is_registered(model)]
+        return [*named, *(model for model in models if model not in named)]
 
     def panels(self, request: HttpRequest) -> list[Panel]:
-        cases = partial(open_cases, pages=list(self.pages(request)))
+        cases = partial(open_cases, pages=self.pages(request))
         own = [Panel(title="Decide now", template="admin/bitloot/cases.html", query=cases, place=10)]
         added = [panel for page in self.pages(request) for panel in page.panels if panel.is_for(request)]
         return sorted((*own, *added), key=lambda panel: panel.place)
@@ -195,7 +197,7 @@ class BitLootAdminSite(AdminSite):
         return hits
 
     def _tools(self, request: HttpRequest) -> list[dict[str, str]]:
-        pages = [self.get_model_admin(model) for model in apps.get_models() if self.is_registered(model)]
+        pages = [self.get_model_admin(model) for model in self._models()]
         tools = [tool for page in pages for tool in getattr(page, "tools", ())]
         own = [{"label": "Runbook", "url": reverse("admin:runbook")}] if runbook() else []
         return own + [
