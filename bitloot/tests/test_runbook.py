@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from django.contrib import admin
 
-from bitloot.tests.runbook import SCENARIOS, Operator, found, open_alerts, rows
+from bitloot.tests.runbook import SCENARIOS, Operator, open_alerts, open_differences, rows
 from bitloot.tests.scenarios import differences, keys_and_machines, provider_differences, purchases  # noqa: F401
 from bitloot.tests.scenarios.money import accept_what_is_in_review
 from bitloot.tests.test_doctor import tls  # noqa: F401
@@ -48,10 +48,10 @@ def test_each_button_that_the_runbook_names_exists():
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_remedy_closes_the_alert_and_ends_the_order(name, request):
-    staff = Operator(request)
+    staff = Operator(request, row=name)
     ended = SCENARIOS[name](staff)
     assert name in staff.seen
-    assert {*open_alerts(), *(f"difference:{kind}" for kind in found())} <= LEFT.get(SCENARIOS[name], set())
+    assert {*open_alerts(), *open_differences()} <= LEFT.get(SCENARIOS[name], set())
     if ended is not None:
         order, status = ended
         order.refresh_from_db()
