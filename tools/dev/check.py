@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tools.dev import node
@@ -38,7 +39,7 @@ def _settings_explained() -> bool:
 
 def _style() -> bool:
     environment = process_environment(ROOT / "var" / "check", port=8000, sandbox_port=8001)
-    return _all(
+    return _all_at_once(
         {
             "style": [str(BIN / "ruff"), "check", "."],
             "format": [str(BIN / "ruff"), "format", "--check", "."],
@@ -92,6 +93,11 @@ def _production_settings() -> dict[str, str]:
 
 def _all(steps: Mapping[str, list[str]], environment: Mapping[str, str]) -> bool:
     return all([_step(name, command, environment) for name, command in steps.items()])
+
+
+def _all_at_once(steps: Mapping[str, list[str]], environment: Mapping[str, str]) -> bool:
+    with ThreadPoolExecutor(len(steps)) as pool:
+        return all(list(pool.map(lambda name: _step(name, steps[name], environment), steps)))
 
 
 def _step(name: str, command: list[str], environment: Mapping[str, str]) -> bool:
