@@ -83,8 +83,9 @@ def _run(
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-m", marks, f"--junitxml={report}"]
     command += [f"--cov={package}" for package in MEASURED] + ["--cov-report="] if measured else ["--no-cov"]
     # Whole files for what starts a store of its own: its tests share it. In their order, not those with most tests
-    # first: the longest file has two, and nobody would be left to run beside it.
-    command += ["-n", "2", *(("--dist", "loadfile", "--no-loadscope-reorder") if beside else ("--dist", "worksteal"))]
+    # first: the longest file has two, and nobody would be left to run beside it. Three at a time, as they mostly wait.
+    whole_files = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
+    command += whole_files if beside else ("-n", "2", "--dist", "worksteal")
     outside = {name: value for name, value in os.environ.items() if not name.startswith("TEST_")}
     environment = outside | (services or {}) | {"COVERAGE_FILE": str(REPORTS / ".coverage")}
     started = time.monotonic()
