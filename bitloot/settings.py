@@ -521,6 +521,8 @@ SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = LANGUAGE_COOKIE_HTTPONLY = True
 LANGUAGE_COOKIE_NAME, LANGUAGE_COOKIE_AGE = "language", 365 * 24 * 3600
 # Every staff account needs a one-time code to sign in; without DEBUG there is no way around it.
 STAFF_OTP_REQUIRED = not DEBUG
+if env.flag("CHECK_STOLEN_PASSWORDS", default=True):
+    AUTH_PASSWORD_VALIDATORS += [{"NAME": "bitloot.staff.passwords.RefusesStolen"}]
 OTP_TOTP_ISSUER = "BitLoot staff"
 SESSION_ENGINE = "bitloot.core.sessions"
 SESSION_COOKIE_AGE = 30 * 60  # from the last page that was opened, see bitloot.staff.site

@@ -1,14 +1,19 @@
+import logging
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django_pwned.api import PwnedRequestError, get_pwned_count
 from knox.models import AuthToken
 
 from bitloot.staff.audit import record
 from bitloot.staff.notices import notify
 
+logger = logging.getLogger(__name__)
+
 LEAST_SCORE = 3  # of 4: about a hundred million guesses and more
 READ = 72  # characters; the library reads no more
+PATIENCE = 2.0  # seconds
 
 
 class RefusesGuessable:
@@ -31,6 +36,31 @@ class RefusesGuessable:
 
     def get_help_text(self) -> str:
         return "Neither a common password nor one made of names, dates and a few words."
+
+
+class RefusesStolen:
+    """For AUTH_PASSWORD_VALIDATORS: refuses what Have I Been Pwned knows from leaks of other sites.
+
+    It is sent the first five of the forty digits of the password's SHA-1 and answers with all it knows of these. While
+    it is away the other validators judge alone: nobody is kept from setting a password.
+    """
+
+    def validate(self, password: str, user: Any = None) -> None:
+        try:
+            is_stolen = get_pwned_count(password, PATIENCE) > 0
+        except PwnedRequestError:
+            # The error's text has the digits.
+            logger.warning("api.pwnedpasswords.com did not answer; a password was judged by our own lists alone")
+            return
+        if is_stolen:
+            raise ValidationError(
+                "This password was stolen from another site and stands in lists that attackers try. Choose another one"
+                " here, and wherever else you use it.",
+                code="password_stolen",
+            )
+
+    def get_help_text(self) -> str:
+        return "Not one that was stolen from another site."
 
 
 class EndsTokens:

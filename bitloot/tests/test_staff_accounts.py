@@ -1,8 +1,12 @@
 """What staff see of their own account, who else may end their sessions, and the trace that changed rights leave."""
 
+import hashlib
+import re
 from contextlib import nullcontext
 
 import pytest
+import requests
+import responses
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
@@ -214,3 +218,39 @@ def test_a_password_that_lists_lead_to_is_refused(password, is_taken):
     user = get_user_model()(username="adalovelace", email="adalovelace@staff.example")
     with nullcontext() if is_taken else pytest.raises(ValidationError):
         validate_password(password, user)
+
+
+STOLEN = "tugboat quartz lemming ferry"
+
+
+@pytest.fixture
+def have_i_been_pwned(settings):
+    settings.AUTH_PASSWORD_VALIDATORS = [{"NAME": "bitloot.staff.passwords.RefusesStolen"}]
+    with responses.RequestsMock() as wire:
+        yield wire
+
+
+@pytest.mark.once
+def test_a_stolen_password_is_refused_and_five_digits_are_sent(have_i_been_pwned):
+    digest = hashlib.sha1(STOLEN.encode()).hexdigest().upper()
+    known = f"{'0' * 35}:7\r\n{digest[5:]}:3\r\n"
+    asked = have_i_been_pwned.get(f"https://api.pwnedpasswords.com/range/{digest[:5]}", body=known)
+    with pytest.raises(ValidationError, match="stolen from another site"):
+        validate_password(STOLEN)
+    assert asked.call_count == 1
+    assert digest[5:] not in repr([(call.request.url, call.request.headers) for call in asked.calls])
+
+
+@pytest.mark.once
+def test_another_password_with_these_digits_is_taken(have_i_been_pwned):
+    have_i_been_pwned.get(re.compile("https://api.pwnedpasswords.com/range/"), body=f"{'0' * 35}:7")
+    validate_password(STOLEN)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("answer", [{"status": 503}, {"body": requests.ConnectTimeout("…/range/ABCDE timed out")}])
+def test_a_password_can_be_set_while_nobody_knows_the_stolen_ones(have_i_been_pwned, caplog, answer):
+    have_i_been_pwned.get(re.compile("https://api.pwnedpasswords.com/range/"), **answer)
+    validate_password(STOLEN)
+    assert "judged by our own lists alone" in caplog.text
+    assert "/range/" not in caplog.text
