@@ -48,7 +48,7 @@ class Command(OperatorCommand):
             pack = json.loads(file.read_text())
         except OSError as err:
             raise UsageError(f"{file} cannot be read: {err.strerror}.") from err
-        except ValueError:
+        except (ValueError, RecursionError):
             raise CommandError("The file is not JSON.") from None
         for problem in problems(pack):
             raise CommandError(problem)
