@@ -26,6 +26,7 @@ OWNERS = (
 )
 # Of sysexits.h. argparse's own 2 is taken: reconcile could not ask a provider.
 USAGE, UNAVAILABLE = 64, 69
+INTERRUPTED = 130  # as shells say it of Ctrl-C
 
 
 class UsageError(CommandError):
@@ -93,6 +94,8 @@ class OperatorCommand(BaseCommand):
         except OSError as err:
             _give_up_output()
             raise Unavailable(_about_file(err)) from err
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted. It may be run again.", returncode=INTERRUPTED) from None
         return output
 
     def write_json(self, document: Any) -> None:

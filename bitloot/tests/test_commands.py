@@ -12,7 +12,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command, get_commands, load_command_class
+from django.core.management import CommandError, call_command, get_commands, load_command_class
 from django.db import ProgrammingError
 from django.db.models.functions import Now
 from psycopg.errors import UndefinedTable
@@ -390,6 +390,12 @@ def test_a_table_that_postgresql_does_not_have_is_a_sentence(monkeypatch):
 def test_a_fault_of_ours_keeps_its_traceback():
     with pytest.raises(ProgrammingError):
         ends_with(ProgrammingError("syntax error"))
+
+
+def test_control_c_is_no_traceback():
+    with pytest.raises(CommandError, match="Interrupted. It may be run again.") as ended:
+        ends_with(KeyboardInterrupt())
+    assert ended.value.returncode == 130
 
 
 def ends_with(err):
