@@ -406,6 +406,11 @@ def ends_with(err):
     call_command(Ends())
 
 
+def test_a_pdf_that_has_no_room_is_a_sentence():
+    sentence = "It could not be finished: No space left on device."
+    assert run("export_order", make_paid_order().pk, "--pdf", "/dev/full") == (69, "", sentence)
+
+
 def test_output_that_has_no_room_is_a_sentence(tmp_path):
     with Path("/dev/full").open("w") as full:
         done = at_the_shell(tmp_path, "generate_encryption_key", stdout=full)
@@ -424,6 +429,7 @@ def test_output_that_nobody_reads_is_a_sentence(tmp_path):
     ("arguments", "sentence"),
     [
         (("preview_emails", __file__), f"{__file__} cannot be used: File exists."),
+        (("export_order", "--verify", "/nowhere"), "/nowhere cannot be used: No such file or directory."),
         (("init_env", "--path", "/dev/null/.env", "--non-interactive"), "There is no folder /dev/null."),
         (("init_env", "--path", "/tmp", "--non-interactive"), "/tmp is a folder; name the file in it."),
     ],
