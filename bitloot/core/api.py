@@ -142,6 +142,10 @@ class Pages(LimitOffsetPagination):
 
     default_limit = 50
     max_limit = 100
+    limit_query_description = (
+        f"How many rows to return, from 1 on; {default_limit} without it, never more than {max_limit}."
+    )
+    offset_query_description = "How many rows to leave out before the first."
     query_names: tuple[str, ...] = ("limit", "offset")
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:

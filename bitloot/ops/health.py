@@ -56,16 +56,22 @@ def readyz(request: HttpRequest) -> HttpResponse:
 def metrics(request: HttpRequest) -> HttpResponse:
     if not _has_metrics_token(request):
         return HttpResponse(status=404)
-    return HttpResponse(generate_latest(_registry()), content_type=CONTENT_TYPE_LATEST)
+    return HttpResponse(generate_latest(_rows()) + generate_latest(_counters()), content_type=CONTENT_TYPE_LATEST)
 
 
-def _registry() -> CollectorRegistry:
-    """Return what is exported: the rows, and the counters of all processes of this web server if they are shared."""
+def _rows() -> CollectorRegistry:
+    """Return what the rows say. Not in REGISTRY: on the pages of worker and beat it would hide that no web answers."""
+    registry = CollectorRegistry()
+    registry.register(RowsCollector())
+    return registry
+
+
+def _counters() -> CollectorRegistry:
+    """Return the counters of all processes of this web server if they are shared, else those of this one."""
     if shared_metrics.FOLDER not in os.environ:
         return REGISTRY
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
-    registry.register(RowsCollector())
     return registry
 
 

@@ -15,7 +15,6 @@ from django.core.cache import cache
 from django.db.models import Count, Min, Model, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
-from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -168,7 +167,7 @@ GAUGES: tuple[tuple[str, str, tuple[str, ...], Read], ...] = (
 
 class RowsCollector(Collector):
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Name the gauges without reading a row: this is asked when the module is imported."""
+        """Name the gauges without reading a row: this is asked when the collector is registered."""
         return [GaugeMetricFamily(name, text, labels=labels) for name, text, labels, _ in GAUGES]
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
@@ -181,6 +180,3 @@ class RowsCollector(Collector):
             for values, number in read[name]:
                 family.add_metric(values, number)
             yield family
-
-
-REGISTRY.register(RowsCollector())

@@ -64,6 +64,9 @@ _PARAMETERS = {
     "order": "Only rows of this order.",
     "payment": "Only rows of this payment.",
     "page": "The page, from 1 on; instead of `offset`.",
+    "slug": "The product's slug.",
+    "min_price": "Only products that cost this much or more.",
+    "max_price": "Only products that cost this much or less.",
 }
 _STAFF_VERBS = {"list": "list", "retrieve": "read", "decisions_create": "decide"}
 _TAGS = {"products": "Products", "orders": "Orders", "payments": "Payments", "fulfillment": "Keys"}

@@ -158,7 +158,7 @@ def add_endpoint(key: ApiKey, *, url: str, events: Sequence[str], actor: str = "
     with transaction.atomic():
         # Locked while counting: two at once would both find room for the last one.
         demand(objection_to_another(ApiKey.objects.select_for_update().get(pk=key.pk)))
-        return Endpoint.objects.create(api_key=key, url=url, events=sorted(events))
+        return Endpoint.objects.create(api_key=key, url=url, events=sorted(set(events)))
 
 
 def objection_to_changing(endpoint: Endpoint) -> str | None:

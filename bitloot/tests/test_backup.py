@@ -7,6 +7,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import boto3
@@ -139,6 +141,37 @@ def test_what_a_killed_backup_left_is_no_backup_and_goes(folder):
     assert places.place().names() == []
     places.place().put("bitloot-20260302T000000Z.backup", io.BytesIO(b"whole"))
     assert [path.name for path in folder.iterdir()] == ["bitloot-20260302T000000Z.backup"]
+
+
+def test_two_backups_at_once_wait_for_each_other(folder):
+    """The file that one is writing looks like what a killed one left, which the other would remove."""
+    is_reading, may_end = threading.Event(), threading.Event()
+
+    class Slow(io.BytesIO):
+        def read(self, *size):
+            is_reading.set()
+            may_end.wait(10)
+            return super().read(*size)
+
+    first, second = (f"bitloot-2026030{day}T000000Z.backup" for day in (1, 2))
+    with ThreadPoolExecutor(2) as threads:
+        slow = threads.submit(places.place().put, first, Slow(b"first"))
+        is_reading.wait(10)
+        quick = threads.submit(places.place().put, second, io.BytesIO(b"second"))
+        with pytest.raises(TimeoutError):
+            quick.result(0.3)
+        may_end.set()
+        slow.result(10)
+        quick.result(10)
+    assert places.place().names() == [second, first]
+
+
+def test_a_backup_of_the_same_second_replaces_none(folder):
+    name = places.new_name()
+    places.place().put(name, io.BytesIO(b"first"))
+    with pytest.raises(FileExistsError, match="was begun in the same second"):
+        places.place().put(name, io.BytesIO(b"second"))
+    assert [path.read_bytes() for path in folder.iterdir()] == [b"first"]
 
 
 def test_a_backup_is_for_its_owner_alone(folder):

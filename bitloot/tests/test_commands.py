@@ -2,21 +2,25 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
 from datetime import timedelta
 from decimal import Decimal
 from io import StringIO
+from pathlib import Path
 
 import pytest
-from django.core.management import get_commands, load_command_class
+from django.core.management import CommandError, call_command, get_commands, load_command_class
+from django.db import ProgrammingError
 from django.db.models.functions import Now
+from psycopg.errors import UndefinedTable
 
 from bitloot import environment
 from bitloot.accounting.spreadsheet import safe
 from bitloot.management import overview
-from bitloot.management.operator import OperatorCommand
+from bitloot.management.operator import OperatorCommand, Unavailable
 from bitloot.management.overview import GROUPS
 from bitloot.tests.commands import run
 from fulfillment.models import Reservation
@@ -27,7 +31,7 @@ from payments.models import Refund
 from payments.tests.factories import make_payment
 from storage.models import Key, KeyDeliveryLog
 from storage.tests.factories import SERIAL, make_item, make_key
-from tools.dev.devenv import ROOT
+from tools.dev.devenv import ROOT, process_environment
 from webhooks.models import WebhookLog
 from webhooks.tests.factories import ipn, make_log
 
@@ -49,14 +53,15 @@ def document(*arguments):
 # --- every command ---
 
 OURS = sorted(name for name, app in get_commands().items() if app == "bitloot")
-OPERATOR = [name for name in OURS if isinstance(load_command_class("bitloot", name), OperatorCommand)]
 
 
-@pytest.mark.parametrize("name", OPERATOR)
+@pytest.mark.parametrize("name", OURS)
 def test_help_explains_the_command_and_its_exit_codes(name):
     text = load_command_class("bitloot", name).create_parser("manage.py", name).format_help()
     assert len(load_command_class("bitloot", name).help) > 40
-    assert re.search(r"exit codes:\n  0   \S.*\n(  [12]   \S.*\n)*  64  called wrongly; nothing was done\n", text)
+    assert re.search(
+        r"exit codes:\n  0   \S.*\n(  [12]   \S.*\n)*  64  called wrongly; nothing was done\n  69  \S", text
+    )
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -170,7 +175,10 @@ def test_failed_webhooks_are_replayed():
     assert [each["verdict"] for each in rehearsed.pop("foreseen")] == ["no_change"] * 3
     assert rehearsed == {"dry_run": True, "chosen": 3, "replayed": 0, "left": {}}
     assert "Nothing would change. Its handler says: neither payment" in run("replay_webhooks", "--dry-run")[1]
-    assert document("replay_webhooks") == (0, {"dry_run": False, "chosen": 3, "replayed": 3, "left": {}})
+    assert document("replay_webhooks") == (
+        0,
+        {"dry_run": False, "chosen": 3, "replayed": 3, "left": {}, "foreseen": []},
+    )
     assert set(WebhookLog.objects.filter(replays=1, status="received").values_list("pk", flat=True)) == {
         log.pk for log in logs
     }
@@ -351,3 +359,128 @@ def test_accounting_for_machines(sales):
 @pytest.mark.parametrize("span", [("2026-03-02", "2026-03-01"), ("March", "2026-03-01")])
 def test_a_wrong_span_exits_64(span):
     assert run("export_accounting", "--since", span[0], "--until", span[1])[0] == 64
+
+
+# --- what cannot be used ---
+
+
+def at_the_shell(tmp_path, *arguments, **options):
+    environment = process_environment(tmp_path, port=8000, sandbox_port=8001, DATABASE_URL="", REDIS_URL="")
+    environment.pop("PYTHONUNBUFFERED")  # as from cron, where what is printed waits in a buffer
+    command = [sys.executable, "manage.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=False, **options)
+
+
+def test_a_database_that_cannot_be_used_is_a_sentence(tmp_path):
+    done = at_the_shell(tmp_path, "reconcile", stdout=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (
+        69,
+        "Unavailable: The database cannot be used: no such table: orders_order. `manage.py doctor --only database"
+        " --only migrations` says what to do; then run this again.\n",
+    )
+
+
+def test_a_table_that_postgresql_does_not_have_is_a_sentence(monkeypatch):
+    missing = ProgrammingError('relation "orders_order" does not exist\nLINE 1: SELECT')
+    missing.__cause__ = UndefinedTable()
+    with pytest.raises(Unavailable, match='The database cannot be used: relation "orders_order" does not exist. `man'):
+        ends_with(missing)
+
+
+def test_a_fault_of_ours_keeps_its_traceback():
+    with pytest.raises(ProgrammingError):
+        ends_with(ProgrammingError("syntax error"))
+
+
+def test_control_c_is_no_traceback():
+    with pytest.raises(CommandError, match="Interrupted. It may be run again.") as ended:
+        ends_with(KeyboardInterrupt())
+    assert ended.value.returncode == 130
+
+
+def ends_with(err):
+    class Ends(OperatorCommand):
+        def handle(self, **options):
+            raise err
+
+    call_command(Ends())
+
+
+def test_a_pdf_that_has_no_room_is_a_sentence():
+    sentence = "It could not be finished: No space left on device."
+    assert run("export_order", make_paid_order().pk, "--pdf", "/dev/full") == (69, "", sentence)
+
+
+def test_output_that_has_no_room_is_a_sentence(tmp_path):
+    with Path("/dev/full").open("w") as full:
+        done = at_the_shell(tmp_path, "generate_encryption_key", stdout=full)
+    assert (done.returncode, done.stderr) == (69, "Unavailable: It could not be finished: No space left on device.\n")
+
+
+def test_output_that_nobody_reads_is_a_sentence(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = at_the_shell(tmp_path, "generate_encryption_key", stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (69, "Unavailable: It could not be finished: Broken pipe.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("preview_emails", __file__), f"{__file__} cannot be used: File exists."),
+        (("export_order", "--verify", "/nowhere"), "/nowhere cannot be used: No such file or directory."),
+        (("init_env", "--path", "/dev/null/.env", "--non-interactive"), "There is no folder /dev/null."),
+        (("init_env", "--path", "/tmp", "--non-interactive"), "/tmp is a folder; name the file in it."),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_a_sentence(arguments, sentence):
+    code, _, complaint = run(*arguments)
+    assert (code in (64, 69), complaint) == (True, sentence)
+
+
+def test_a_place_of_backups_that_does_not_answer_is_a_sentence(settings):
+    settings.BACKUP_TARGET = "s3://backups"
+    settings.R2_ENDPOINT, settings.R2_ACCESS_KEY_ID, settings.R2_SECRET_ACCESS_KEY = (
+        "http://127.0.0.1:1",
+        "id",
+        "secret",
+    )
+    sentence = "It could not be finished: The bucket cannot be used: EndpointConnectionError."
+    assert run("backup", "--list") == (69, "", sentence)
+    assert run("restore", "latest", "--yes") == (69, "", sentence)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("replay_webhooks", "--id", 2**63), "--id: has to be a whole number from 1 to 9223372036854775807"),
+        (("replay_webhooks", "--since", "0001-01-01T00:00+14:00"), "has to be a date or a time like 2026-03-01T12:00"),
+        (("export_accounting", "--since", "2026-01-01", "--until", "9999-12-31"), "has to be a date like 2026-03-01"),
+        (("rotate_keys", "--batch", 2**70), "--batch: has to be a whole number from 1 to 100000"),
+        (("prune", "--batch", "x"), "--batch: has to be a whole number from 1 to 100000"),
+        (("import_product", "--search", "Ember", "--page", 0), "--page: has to be a whole number from 1 to 1000000"),
+        (("reconcile", "--since", "abc"), "--since: has to be more than 0 and at most 36500 days"),
+        (("setup_bucket", "--nope"), "unrecognized arguments: --nope"),
+        (("staff_device",), "the following arguments are required: name"),
+        (("init_env", "--set", "STORE_NAME"), "--set STORE_NAME has no value: write STORE_NAME=VALUE."),
+        (("create_api_key", "x", "--email", "nope"), "email: Enter a valid email address."),
+        (("create_api_key", "x", "--email", "a@b.example", "--event", "order.paid"), "--event needs --webhook"),
+        (("create_api_key", "x", "--email", "a@b.example", "--webhook", "ftp://x"), "--webhook: It has to begin"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_exits_64_and_is_named(arguments, sentence):
+    code, _, complaint = run(*arguments)
+    assert code == 64
+    assert sentence in complaint
+
+
+def test_an_event_named_twice_is_kept_once():
+    code, key = document("create_api_key", "x", "--email", "a@b.example", "--webhook", "https://b.example/",
+                         "--event", "order.paid", "--event", "order.paid")  # fmt: skip
+    assert (code, key["webhook"]["events"]) == (0, ["order.paid"])
+
+
+def test_a_pack_nested_without_end_is_a_sentence(tmp_path):
+    (tmp_path / "pack.json").write_text("[" * 200_000)
+    assert run("export_order", "--verify", tmp_path / "pack.json") == (1, "", "The file is not JSON.")

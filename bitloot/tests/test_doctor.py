@@ -125,8 +125,33 @@ def test_it_runs_as_a_process_and_changes_nothing(tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     found = {each["about"]: each for each in json.loads(done.stdout)["findings"]}
     assert done.returncode == 1
-    assert (found["migrations"]["level"], found["migrations"]["remedy"]) == ("wrong", "Run `manage.py migrate`.")
+    assert (found["migrations"]["level"], found["migrations"]["remedy"]) == (
+        "wrong",
+        "Run `manage.py migrate`, once the database answers.",
+    )
+    assert found["alerts"]["message"] == "could not be looked at: no such table: orders_alertchannel"
+    assert "Traceback" not in done.stderr
     assert found["disk"]["level"] == "ok" or found["disk"]["remedy"]
+
+
+def test_a_database_that_does_not_answer_is_named_with_its_reason(tmp_path):
+    (tmp_path / "bitloot.sqlite3").write_text("This is no database, and never was one.")
+    environment = process_environment(
+        tmp_path, port=free_port(), sandbox_port=free_port(), DATABASE_URL="", REDIS_URL=""
+    )
+    command = [sys.executable, "manage.py", "doctor", "--only", "database", "--only", "purchases"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "database: it cannot be used: file is not a database\n      → Start it; check DATABASE_URL" in done.stdout
+    assert "purchases: could not be looked at: file is not a database\n" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_place_of_backups_that_does_not_answer_is_named(settings):
+    settings.BACKUP_SECRET, settings.BACKUP_TARGET = "secret", "s3://backups"
+    settings.R2_ENDPOINT, settings.R2_ACCESS_KEY_ID, settings.R2_SECRET_ACCESS_KEY = "http://127.0.0.1:1", "id", "key"
+    sentence = "s3://backups/ cannot be looked into: The bucket cannot be used: EndpointConnectionError"
+    assert seen("backup") == [("wrong", sentence)]
 
 
 # --- the looks ---

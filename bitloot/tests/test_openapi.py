@@ -27,7 +27,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from bitloot.core.api import DOMAIN_ANSWERS
+from bitloot.core.api import DOMAIN_ANSWERS, Pages
 from bitloot.ops import documentation
 from bitloot.ops.schema import make_document, problem_name
 from bitloot.partners.events import Event, order_facts, payload
@@ -242,3 +242,12 @@ def test_no_input_breaks_an_operation(shop, label):
 def test_the_documentation_takes_no_other_method(client, method):
     answer = client.generic(method, "/api/docs")
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+
+
+def test_every_parameter_is_described_in_words_of_its_own():
+    operations = [operation for methods in DOCUMENT["paths"].values() for operation in methods.values()]
+    words = {each["name"]: each["description"] for one in operations for each in one.get("parameters", [])}
+    assert f"{Pages.default_limit} without it, never more than {Pages.max_limit}" in words["limit"]
+    assert words["offset"] == "How many rows to leave out before the first."
+    assert words["min_price"] == "Only products that cost this much or more."
+    assert not [name for name, text in words.items() if text.startswith("Only rows with this m")]

@@ -9,7 +9,7 @@ from django.utils import timezone
 from bitloot.core import logs
 from bitloot.core.clients import Scope
 from bitloot.management.commands.replay_webhooks import moment
-from bitloot.management.operator import OperatorCommand, UsageError
+from bitloot.management.operator import OperatorCommand, UsageError, named
 from bitloot.ops.operator import whoami
 from bitloot.partners import services
 from bitloot.partners.events import Event
@@ -39,10 +39,8 @@ class Command(OperatorCommand):
         parser.add_argument("--event", action="append", choices=Event.values, help="may be repeated; without it: all")
 
     def handle(self, **options: Any) -> None:
-        _check(options["expires"])
+        _check(**{name: options[name] for name in ("expires", "webhook", "event")})
         try:
-            if options["webhook"]:
-                services.validate_url(options["webhook"])
             with logs.about(staff=whoami()), transaction.atomic():
                 key, text = services.create_key(
                     name=options["name"],
@@ -54,7 +52,7 @@ class Command(OperatorCommand):
                 )
                 endpoint = self._endpoint(key, options["webhook"], options["event"])
         except ValidationError as err:
-            raise UsageError(" ".join(err.messages)) from err
+            raise UsageError(named(err)) from err
         self._print(key, str(text), endpoint, options["json"])
 
     def _endpoint(self, key: ApiKey, url: str, events: list[str] | None) -> Endpoint | None:
@@ -74,6 +72,13 @@ class Command(OperatorCommand):
             self.stdout.write(f"Webhook secret: {secret}")
 
 
-def _check(expires: datetime | None) -> None:
+def _check(*, expires: datetime | None, webhook: str, event: list[str] | None) -> None:
     if expires is not None and expires <= timezone.now():
         raise UsageError("--expires has to be a time to come.")
+    if event and not webhook:
+        raise UsageError("--event needs --webhook: where do the events go?")
+    try:
+        if webhook:
+            services.validate_url(webhook)
+    except ValidationError as err:
+        raise UsageError(f"--webhook: {' '.join(err.messages)}") from err

@@ -5,7 +5,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 
 from bitloot.core import logs
-from bitloot.management.operator import OperatorCommand, UsageError
+from bitloot.management.operator import OperatorCommand, UsageError, named
 from bitloot.ops.operator import whoami
 from bitloot.staff.joining import AlreadyStaff, invite, mail_link
 from orders.mail import NOT_SENT
@@ -54,7 +54,7 @@ def _check(name: str, email: str) -> None:
     try:
         User(username=name, email=email).clean_fields(exclude=["password"])
     except ValidationError as err:
-        raise UsageError(" ".join(f"{field}: {texts[0]}" for field, texts in err.message_dict.items())) from err
+        raise UsageError(named(err)) from err
     if not email:
         raise UsageError("email: the link has to go somewhere.")
 

@@ -1,5 +1,5 @@
 from argparse import ArgumentParser, ArgumentTypeError
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from bitloot.accounting.journal import KINDS, journal
@@ -34,6 +34,8 @@ class Command(OperatorCommand):
 
 def day(text: str) -> date:
     try:
-        return date.fromisoformat(text)
-    except ValueError:
+        found = date.fromisoformat(text)
+        found + timedelta(days=1)  # the midnight that ends it
+    except (ValueError, OverflowError):
         raise ArgumentTypeError("has to be a date like 2026-03-01") from None
+    return found

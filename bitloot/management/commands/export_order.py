@@ -37,18 +37,13 @@ class Command(OperatorCommand):
         if pdf is None:
             self.write_json(pack)
             return
-        try:
-            pdf.write_bytes(pdf_of(pack))
-        except OSError as err:
-            raise UsageError(f"{pdf} cannot be written: {err.strerror}.") from err
+        pdf.write_bytes(pdf_of(pack))
         self.stdout.write(f"Final digest: {pack['digest']}")
 
     def _verify(self, file: Path) -> None:
         try:
             pack = json.loads(file.read_text())
-        except OSError as err:
-            raise UsageError(f"{file} cannot be read: {err.strerror}.") from err
-        except ValueError:
+        except (ValueError, RecursionError):
             raise CommandError("The file is not JSON.") from None
         for problem in problems(pack):
             raise CommandError(problem)

@@ -6,7 +6,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 
 from bitloot.core.providers import ProviderError
-from bitloot.management.operator import OperatorCommand, UsageError
+from bitloot.management.operator import OperatorCommand, UsageError, whole
 from bitloot.ops.operator import whoami
 from fulfillment import catalogue
 from fulfillment.catalogue import NotImported
@@ -29,8 +29,10 @@ class Command(OperatorCommand):
             "--search", metavar="NAME", help="show the products with this name, three characters or more"
         )
         parser.add_argument("--platform", default="", help="of the search, as Kinguin names it: PC Steam")
-        parser.add_argument("--region", type=int, help="of the search, by Kinguin's number: 3 is region free")
-        parser.add_argument("--page", type=int, default=1, help="of what the search finds")
+        parser.add_argument(
+            "--region", type=whole(0, 1_000_000), help="of the search, by Kinguin's number: 3 is region free"
+        )
+        parser.add_argument("--page", type=whole(1, 1_000_000), default=1, help="of what the search finds")
         parser.add_argument("--all", action="store_true", help="import every product on that page of the search")
         parser.add_argument(
             "--refresh", action="store_true", help="take texts, facts and cover anew if it is ours, never its price"
@@ -82,13 +84,20 @@ class Command(OperatorCommand):
             raise CommandError(f"{failed} of {len(rows)} products were not imported.")
 
     def _one(self, product_id: str, options: dict[str, Any]) -> dict[str, Any]:
+        nothing = {"slug": None, "price": None}
         try:
             if options["dry_run"]:
                 described = catalogue.describe(product_id)
-                return {"product_id": product_id, "outcome": "possible", "title": described.name, "notes": []}
+                return {
+                    "product_id": product_id,
+                    "outcome": "possible",
+                    "title": described.name,
+                    "notes": [],
+                    **nothing,
+                }
             done = catalogue.import_product(product_id, actor=whoami(), refresh=options["refresh"])
         except (NotImported, ProviderError, ImproperlyConfigured) as err:
-            return {"product_id": product_id, "outcome": "failed", "title": "", "notes": [str(err)]}
+            return {"product_id": product_id, "outcome": "failed", "title": "", "notes": [str(err)], **nothing}
         outcome = "imported" if done.is_new else "ours"
         facts = {"slug": done.product.slug, "price": done.product.price}
         return {

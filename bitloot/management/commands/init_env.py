@@ -56,6 +56,8 @@ class Command(OperatorCommand):
     def handle(self, *, path: Path, example: Path | None, non_interactive: bool, **options: Any) -> None:
         if not path.parent.is_dir():
             raise UsageError(f"There is no folder {path.parent}.")
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder; name the file in it.")
         files = set(AS_FILES) if options["secrets_as_files"] else set()
         template = self._template(path, example)
         known = [each for each in env_file.variables(template) if each.name not in files]
@@ -85,6 +87,8 @@ class Command(OperatorCommand):
         raise UsageError("There is no .env.example; name it with --example.")
 
     def _given(self, settings: list[str], known: set[str]) -> dict[str, str]:
+        if incomplete := [entry for entry in settings if "=" not in entry]:
+            raise UsageError(f"--set {incomplete[0]} has no value: write {incomplete[0]}=VALUE.")
         given = dict(entry.partition("=")[::2] for entry in settings)
         if unknown := sorted(given.keys() - known):
             raise UsageError(f"{', '.join(unknown)} cannot be set here; .env.example has every name.")

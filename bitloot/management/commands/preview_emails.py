@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,20 @@ class Command(OperatorCommand):
         "Write every mail that the shop sends, in every language, as text and HTML files, to be looked at in a browser."
         " The order in them is made up; nothing is read from the database and nothing is sent."
     )
+    exit_codes = {0: "written"}
+    has_json = True
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("folder", nargs="?", default="var/mails", help="Where to; var/mails unless you say so.")
-        parser.add_argument("--json", action="store_true", help="Print the list of mails with their subjects as JSON.")
+        parser.add_argument("folder", nargs="?", default="var/mails", help="where to (var/mails)")
 
-    def handle(self, *, folder: str, json: bool, **options: Any) -> None:
+    def handle(self, *, folder: str, **options: Any) -> None:
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         written = [_write(target, sample) for sample in samples()]
-        self.stdout.write(_as_json(written) if json else f"{len(written)} mails are in {target}.")
+        if options["json"]:
+            self.write_json(written)
+        else:
+            self.stdout.write(f"{len(written)} mails are in {target}.")
 
 
 def _write(folder: Path, sample: Sample) -> dict[str, str]:
@@ -31,7 +34,3 @@ def _write(folder: Path, sample: Sample) -> dict[str, str]:
     (folder / f"{stem}.txt").write_text(text, "utf-8")
     (folder / f"{stem}.html").write_text(sample.letter.html, "utf-8")
     return {"mail": sample.name, "language": sample.language, "subject": sample.letter.subject, "file": stem}
-
-
-def _as_json(written: list[dict[str, str]]) -> str:
-    return json.dumps(written, indent=2, ensure_ascii=False)

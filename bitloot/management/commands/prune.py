@@ -4,9 +4,11 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.utils import timezone
 
-from bitloot.management.operator import OperatorCommand, UsageError
+from bitloot.management.operator import OperatorCommand, whole
 from bitloot.ops import partitions
 from bitloot.ops.retention import BATCH, RULES, Covers, Rule
+
+MOST_BATCH = 100_000
 
 
 class Command(OperatorCommand):
@@ -20,11 +22,11 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--only", choices=[rule.name for rule in RULES], help="only this kind")
-        parser.add_argument("--batch", type=int, default=BATCH, help=f"rows in one transaction ({BATCH})")
+        parser.add_argument(
+            "--batch", type=whole(1, MOST_BATCH), default=BATCH, help=f"rows in one transaction ({BATCH})"
+        )
 
     def handle(self, *, only: str | None, batch: int, dry_run: bool, **options: Any) -> None:
-        if batch < 1:
-            raise UsageError("--batch has to be at least 1.")
         rules = [rule for rule in RULES if only in (None, rule.name)]
         counted: dict[Rule | Covers, int] = {}
         troubles, months = [], []

@@ -104,7 +104,10 @@ class Command(OperatorCommand):
 
 
 def _days(text: str) -> timedelta:
-    days = float(text)
+    try:
+        days = float(text)
+    except ValueError:
+        days = 0
     if not 0 < days <= LONGEST_DAYS:  # not a number is refused here as well
         raise ArgumentTypeError(f"has to be more than 0 and at most {LONGEST_DAYS} days")
     return timedelta(days=days)

@@ -7,12 +7,14 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from bitloot.core.providers import OverBudget
-from bitloot.management.operator import OperatorCommand
+from bitloot.management.operator import OperatorCommand, whole
 from bitloot.ops.operator import whoami
 from webhooks.choosing import Chosen, chosen
 from webhooks.foresight import foreseen_or_left
 from webhooks.models import WebhookLog
 from webhooks.services import replay_each
+
+MOST_ID = 2**63 - 1
 
 
 class Command(OperatorCommand):
@@ -25,7 +27,7 @@ class Command(OperatorCommand):
     has_json = has_dry_run = True
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--id", type=int, nargs="+", default=[], help="these rows only")
+        parser.add_argument("--id", type=whole(1, MOST_ID), nargs="+", default=[], help="these rows only")
         parser.add_argument("--status", choices=WebhookLog.Status.values, help="failed, unless --id is given")
         parser.add_argument("--provider", choices=WebhookLog.Provider.values)
         parser.add_argument("--event-type", default="", help="as the provider names it: finished, order.status")
@@ -53,8 +55,8 @@ class Command(OperatorCommand):
         foreseen = list(self._foresee(wanted, count)) if dry_run else []
         replayed, left = (0, {}) if dry_run else self._replay(wanted, count)
         if options["json"]:
-            document = {"dry_run": dry_run, "chosen": count, "replayed": replayed, "left": left}
-            self.write_json(document | ({"foreseen": foreseen} if dry_run else {}))
+            self.write_json({"dry_run": dry_run, "chosen": count, "replayed": replayed, "left": left,
+                             "foreseen": foreseen})  # fmt: skip
         else:
             for each in foreseen:
                 self.stdout.write(f"{each['id']} {each['webhook']}: {each['verdict']}. {each['text']}")
@@ -91,6 +93,6 @@ def patiently(log: WebhookLog) -> tuple[str, str]:
 def moment(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ArgumentTypeError("has to be a date or a time like 2026-03-01T12:00") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

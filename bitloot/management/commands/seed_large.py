@@ -10,7 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import connection, transaction
 from django.utils import timezone
 
-from bitloot.management.operator import OperatorCommand, UsageError
+from bitloot.management.operator import OperatorCommand, whole
 from bitloot.management.seeding.copies import Copier, Copy
 from bitloot.management.seeding.stories import ENDED, MODELS, OPEN, Stories
 from orders.models import Product
@@ -32,15 +32,13 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--orders", type=int, default=1_000_000, metavar="N",
+            "--orders", type=whole(1, 100_000_000), default=1_000_000, metavar="N",
             help=f"how many there are in the end, in batches of {BATCH} (default: 1000000); some more are open",
         )  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.DEBUG:
             raise CommandError("seed_large is for development: it fills the database with invented orders.")
-        if options["orders"] < 1:
-            raise UsageError("--orders has to be at least 1.")
         batches = math.ceil(options["orders"] / BATCH)
         made = self._fill(batches, timezone.now())
         with connection.cursor() as cursor:

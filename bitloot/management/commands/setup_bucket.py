@@ -1,16 +1,18 @@
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from bitloot.management.operator import OperatorCommand
 from storage import bucket, probe
 from storage.objects import ObjectUnavailable, key_store
 
 
-class Command(BaseCommand):
+class Command(OperatorCommand):
     help = (
         "Set the CORS and lifecycle rules of the bucket; rules of others stay. Needs a token with Admin Read & Write,"
-        " for this command only. Exits 1 if something is wrong afterwards."
+        " for this command only."
     )
+    exit_codes = {0: "the bucket is set up", 1: "something is wrong, or no bucket is set; the text says what"}
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--check", action="store_true", help="only report, and change nothing")

@@ -1,5 +1,6 @@
 """Where backups lie: a folder, or a bucket beside the one of the keys. A name is there only once its file is whole."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -17,7 +18,8 @@ _NAME = re.compile(r"bitloot-(\d{8}T\d{6}Z)\.backup")
 
 class Place(ABC):
     @abstractmethod
-    def put(self, name: str, content: BinaryIO) -> None: ...
+    def put(self, name: str, content: BinaryIO) -> None:
+        """Store it whole or not at all."""
 
     @abstractmethod
     def fetch(self, name: str, target: BinaryIO) -> None:
@@ -50,15 +52,28 @@ class Folder(Place):
         return str(self._path)
 
     def put(self, name: str, content: BinaryIO) -> None:
+        with self._alone():
+            for left in self._path.glob("*.part"):  # of a backup that was killed
+                left.unlink(missing_ok=True)
+            if (self._path / name).exists():
+                raise FileExistsError(f"Another one, {name}, was begun in the same second.")
+            part = self._path / f"{name}.part"
+            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                shutil.copyfileobj(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self._path / name)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let another process that stores one finish first: its unfinished file looks like that of a killed one."""
         self.room()
-        for left in self._path.glob("*.part"):  # of a backup that was killed
-            left.unlink(missing_ok=True)
-        part = self._path / f"{name}.part"
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            shutil.copyfileobj(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self._path / name)
+        folder = os.open(self._path, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     def fetch(self, name: str, target: BinaryIO) -> None:
         with (self._path / name).open("rb") as file:

@@ -69,7 +69,8 @@ def _differs(line: str) -> str:
 
 def migrations() -> Iterator[Finding]:
     if missing := what_is_missing():
-        yield wrong(f"this version waits for {missing}", "Run `manage.py migrate`.")
+        remedy = "Run `manage.py migrate`, once the database answers."
+        yield wrong(f"this version waits for {missing}", remedy)
     else:
         yield ok("the database has every migration")
 

@@ -7,7 +7,7 @@ from typing import Any
 import redis
 from django.conf import settings
 from django.core.mail import get_connection
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.utils import timezone
 from redis.sentinel import Sentinel
 
@@ -16,7 +16,7 @@ from bitloot.core.cache import redis_client
 from bitloot.core.sentinel import Sentinels, is_sentinel
 from bitloot.core.smtp import EmailBackend
 from bitloot.ops import partitions, rights
-from bitloot.ops.doctor.finding import Finding, look, ok, wrong
+from bitloot.ops.doctor.finding import Finding, look, ok, reason_of, wrong
 from bitloot.ops.provider_health import ask_providers
 from orders.mail import NOT_SENT
 from orders.models import OrderEvent
@@ -30,6 +30,17 @@ DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 
 
 def database() -> Iterator[Finding]:
+    try:
+        yield from _database()
+    except DatabaseError as err:
+        yield wrong(
+            f"it cannot be used: {reason_of(err)}",
+            "Start it; check DATABASE_URL, and with SQLite the rights and the room of var/. A damaged one comes from a"
+            " backup (docs/runbook.md).",
+        )
+
+
+def _database() -> Iterator[Finding]:
     with connection.cursor() as cursor:
         latency = min(_milliseconds(cursor) for _ in range(SAMPLES))
         sentence = f"{connection.vendor} answers in {latency:.1f} ms"

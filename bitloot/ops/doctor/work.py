@@ -13,7 +13,7 @@ from bitloot.core.clock import in_words
 from bitloot.core.presence import living
 from bitloot.core.queue import queues
 from bitloot.ops.backup.places import made_at, place
-from bitloot.ops.doctor.finding import Finding, judged, look, ok, wrong
+from bitloot.ops.doctor.finding import Finding, judged, look, ok, reason_of, wrong
 from fulfillment.models import Reservation, SupplierGate
 from orders.models import Alert
 from orders.notifications import LastDelivery, last_deliveries
@@ -150,7 +150,12 @@ def backup() -> Iterator[Finding]:
         yield look("no backups are made by BitLoot", remedy)
         return
     remedy = "Run `manage.py backup` from cron each day, and read what it prints."
-    if not (names := place().names()):
+    try:
+        names = place().names()
+    except OSError as err:
+        yield wrong(f"{place()} cannot be looked into: {reason_of(err)}", "Correct BACKUP_TARGET, or the rights to it.")
+        return
+    if not names:
         yield wrong(f"there is none in {place()}", remedy)
         return
     age = timezone.now() - made_at(names[0])
