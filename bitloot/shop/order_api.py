@@ -11,6 +11,7 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import condition
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -53,8 +54,9 @@ _IF_NONE_MATCH = OpenApiParameter(
     "If-None-Match", str, OpenApiParameter.HEADER, description="The ETag of the last answer; 304 if nothing changed."
 )
 _ETAG = OpenApiParameter("ETag", str, OpenApiParameter.HEADER, description="For If-None-Match.", response=[200, 304])
+_COINS = "coins"
 _INCLUDE = OpenApiParameter(
-    "include", str, enum=["coins"], description="`coins` brings the coins on offer along while the order is unpaid."
+    "include", str, enum=[_COINS], description="`coins` brings the coins on offer along while the order is unpaid."
 )
 
 
@@ -70,6 +72,8 @@ class OrderRead(APIView):
     def get(self, request: Request, order_id: str) -> HttpResponseBase:
         """Show the order, its payment, its items' delivery and its timeline."""
         order, way = order_and_way_for(request, order_id)
+        if request.query_params.get("include", _COINS) != _COINS:
+            raise ValidationError({"include": [_("Only “coins” can be included.")]})
         # Before the rest is read: what changes in between is shown with the older ETag, so the next poll sees it again.
         hold = order.reason if order.status == Order.Status.HELD else ""
         version = version_of(order, (way.purpose, hold, is_overdue(order), get_language()))
@@ -85,7 +89,7 @@ class OrderRead(APIView):
 
 
 def _coins(order: Order, request: Request) -> dict[str, Any]:
-    if order.status not in UNPAID or request.query_params.get("include") != "coins":
+    if order.status not in UNPAID or "include" not in request.query_params:
         return {}
     return {"coins": CoinSerializer(offered(), many=True).data}
 

@@ -184,6 +184,13 @@ def test_safe_mode_on_stops_purchases_and_tells_staff(well, host):
     assert (reservation.status, reservation.permits.count()) == ("pending", 0)
 
 
+def test_safe_mode_on_once_more_keeps_the_reason_unless_it_is_given_another(host):
+    run("safe_mode", "on", "--reason", "restoring a backup")
+    assert "restoring a backup" in run("safe_mode", "on")[0]
+    assert "moving house" in run("safe_mode", "on", "--reason", "moving house")[0]
+    assert Alert.objects.filter(kind="safe_mode", message__contains="moving house").count() == 1
+
+
 def test_safe_mode_off_lets_purchases_leave_and_says_who(host):
     run("safe_mode", "on")
     assert run("safe_mode", "off") == (f"The gate to {host} is open.\n", "")

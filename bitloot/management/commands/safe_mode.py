@@ -27,7 +27,7 @@ class Command(OperatorCommand):
     def handle(self, *, switch: str | None, reason: str, **options: Any) -> None:
         host = kinguin.client().host
         if switch == "on":
-            self._stop(host, reason.strip() or "no reason given")
+            self._stop(host, reason.strip())
         elif switch == "off":
             self._open(host)
         self.stdout.write(state_of(host))
@@ -38,6 +38,9 @@ class Command(OperatorCommand):
 
     def _stop(self, host: str, reason: str) -> None:
         who = whoami()
+        if not reason and SupplierGate.objects.filter(pk=host, status=SupplierGate.Status.STOPPED).exists():
+            return  # why it was stopped says more
+        reason = reason or "no reason given"
         with transaction.atomic():
             gate.stop(host, reason=f"safe mode by {who}: {reason}"[:200])
             raise_alert(
