@@ -282,6 +282,13 @@ def test_malformed_order_id_is_not_found(client, path):
     assert client.get(path).status_code == 404
 
 
+@pytest.mark.parametrize("path", ["/checkout?product=%00", "/checkout?product=ember-drift%00", "/pages/%00"])
+def test_text_that_no_column_holds_is_not_found(client, path):
+    make_product()
+    assert client.get(path).status_code == 404
+    assert client.post("/checkout", {"product": "ember-drift\x00"}).status_code == 404
+
+
 @pytest.mark.parametrize("path", ["/", "/products/ember-drift", f"/orders/{UNKNOWN}"])
 def test_pages_that_are_only_read_take_no_post(client, path):
     make_product()
