@@ -236,7 +236,7 @@ else:
     CELERY_BROKER_TRANSPORT_OPTIONS = {}
     CELERY_TASK_ALWAYS_EAGER = True
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-# Who was refused too often, and what is counted in this process: Django's 300 entries are fewer than an attack's clients.
+# Who was refused too often, and what this process counts: an attack has more clients than Django's 300 entries.
 CACHES["local"] = {
     "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
     "LOCATION": "local",
