@@ -39,14 +39,15 @@ _SAME_FOR_ALL = {"page", PARAMETER}
 
 @require_safe
 def shop_window(request: HttpRequest) -> HttpResponse:
-    if request.GET.keys() <= _SAME_FOR_ALL:
-        # What everybody sees first is made once in a few seconds by each process, as the API's list is.
-        name = f"{get_language()} {request.get_full_path()}"
-        return HttpResponse(kept_page(name, lambda: _window(request, ProductFilter(request.GET)).content))
-    asked = ProductFilter(request.GET)
-    # To look for something costs more the more there is.
-    if asked.asked and (refusal := too_often(request, "read")):
+    is_first = request.GET.keys() <= {PARAMETER}
+    # What everybody sees first is kept. All else may be made up: a page that nobody asked for before, or a new search.
+    if not is_first and (refusal := too_often(request, "read")):
         return refusal
+    asked = ProductFilter(request.GET)
+    if request.GET.keys() <= _SAME_FOR_ALL:
+        # Made once in a few seconds by each process, as the API's list is. A language that there is not is none.
+        name = f"{get_language()} {'first' if is_first else request.get_full_path()}"
+        return HttpResponse(kept_page(name, lambda: _window(request, asked).content))
     return _window(request, asked)
 
 
