@@ -236,7 +236,12 @@ else:
     CELERY_BROKER_TRANSPORT_OPTIONS = {}
     CELERY_TASK_ALWAYS_EAGER = True
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-CACHES["local"] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "local"}
+# Who was refused too often, and what this process counts: an attack has more clients than Django's 300 entries.
+CACHES["local"] = {
+    "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+    "LOCATION": "local",
+    "OPTIONS": {"MAX_ENTRIES": 20_000},
+}
 # Apart, so that somebody who asks for many pages cannot push anything else out.
 # Each search is a page, and a hundred products are 300 KB.
 CACHES["pages"] = {

@@ -8,7 +8,9 @@ shared_metrics.share()
 
 from django.core.wsgi import get_wsgi_application  # noqa: E402 - it loads what decides how counters are kept
 
-application = get_wsgi_application()
+from bitloot.core.charset import readable_only  # noqa: E402
+
+application = readable_only(get_wsgi_application())
 
 from bitloot.ops import watchdog  # noqa: E402 - its models are there only now
 

@@ -153,11 +153,12 @@ def _region(name: str) -> str:
 
 def _create(described: SupplierProduct, facts: dict[str, object], *, actor: str) -> tuple[Product, str]:
     """Create it with a rule's price, or else at cost, which nobody can put on sale unseen."""
-    title = _one_line(described.name, 120)
+    # Of a name that is nothing but markup or invisible signs, nothing is left.
+    title = _one_line(described.name, 120) or f"Kinguin {described.product_id}"
     cost = max(described.price.quantize(CENT, ROUND_UP), CENT)
     product = Product(
         title=title,
-        slug=_free_slug(title, described.number),
+        slug=_free_slug(title, described),
         price=cost,
         max_cost=cost,
         key_type=Product.KeyType.IMAGE if described.qty and not described.text_qty else Product.KeyType.TEXT,
@@ -202,11 +203,12 @@ def _picture(described: SupplierProduct) -> tuple[str, tuple[str, ...]]:
         return "", (f"Its cover could not be fetched ({err}); upload one.",)
 
 
-def _free_slug(title: str, number: int) -> str:
-    wanted = slugify(title)[:80].strip("-") or f"game-{number}"
-    if not Product.objects.filter(slug=wanted).exists():
-        return wanted
-    return f"{wanted[:66].rstrip('-')}-{number}"
+def _free_slug(title: str, described: SupplierProduct) -> str:
+    wanted = slugify(title)[:80].strip("-") or f"game-{described.number}"
+    # The short number first; where they name none, several products of one title would share it.
+    numbered = (f"{wanted[:54].rstrip('-')}-{number}" for number in (described.number, described.product_id))
+    taken = set(Product.objects.filter(slug__startswith=wanted[:54]).values_list("slug", flat=True))
+    return next(slug for slug in (wanted, *numbered) if slug not in taken)
 
 
 def _one_line(text: str, most: int) -> str:

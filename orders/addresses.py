@@ -4,7 +4,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from orders.access import Purpose
-from orders.exceptions import AddressStays
+from orders.exceptions import AddressStays, LinkReplaced
 from orders.mailboxes import TOO_MANY_ORDERS, is_mailed_too_often, tidy
 from orders.models import Email, Order
 from orders.services import correct_address
@@ -24,12 +24,18 @@ def objection_to_changing(order: Order, purpose: Purpose) -> str | None:
 
 
 def change_address(order: Order, *, email: str, purpose: Purpose) -> None:
-    """Give the order another address, as `correct_address` does. Raises AddressStays, or OrderRefused for a bad one."""
+    """Give the order another address, as `correct_address` does.
+
+    Raises AddressStays, OrderRefused for a bad one, and LinkReplaced if the links were ended since `order` was read.
+    """
     if is_mailed_too_often(email):
         raise AddressStays(TOO_MANY_ORDERS)
     with transaction.atomic():
         # Under the lock: a payment that is recorded at the same moment comes before or after.
         locked = order.lock()
+        # Of two at once that hold the same token, the first ended it.
+        if locked.link_generation != order.link_generation:
+            raise LinkReplaced
         if objection := objection_to_changing(locked, purpose) or _objection_to(locked, email):
             raise AddressStays(objection)
         correct_address(locked, email=email, actor="", reason="the customer corrected it")

@@ -34,6 +34,10 @@ LARGE_DOMAINS = frozenset(
 # Japanese carriers gave out addresses with dots in a row and at the end.
 _DOTTED = re.compile(r"[-!#$%&'*+/=?^_`{}|~0-9A-Za-z.]+")
 _LETTER = re.compile(r"[^\x00-\x7f]")
+# How one mailbox may be spelled: to many mail servers "kim"@, k.im@ and kim@ are the same.
+_DECORATION = str.maketrans("", "", '".\\')
+# Ends of names that mean something inside of a network only.
+_INSIDE = (".local", ".localdomain", ".localhost", ".internal")
 
 NO_LETTERS = "Our mail server does not take addresses with letters such as é or 用 before the @."  # of the failed mail
 LETTERS_SENTENCE = _(
@@ -51,10 +55,23 @@ class MailboxValidator(EmailValidator):
 
     def __call__(self, value: str | None) -> None:
         local, at, host = str(value or "").rpartition("@")
-        if not local.isprintable():  # no-break spaces, marks that turn the direction of writing
+        # No-break spaces, marks that turn the direction of writing.
+        if not local.isprintable() or not _is_written_as_it_is_read(host) or host.lower().endswith(_INSIDE):
             raise ValidationError(self.message, code=self.code, params={"value": value})
         # Django knows ASCII only. Any other letter stands where one of those may.
         super().__call__(_LETTER.sub("x", local) + at + host)
+
+
+def _is_written_as_it_is_read(host: str) -> bool:
+    """Return whether mail goes to the host that stands there.
+
+    The IDNA that Django writes makes strasse.de of straße.de, which may be somebody else's, and passes over signs that
+    nobody sees, so that one mailbox would have many spellings.
+    """
+    try:
+        return host.isascii() or punycode(host).encode().decode("idna") == host.lower()
+    except UnicodeError:
+        return False
 
 
 validate_mailbox = MailboxValidator(allowlist=[])  # Django's list has localhost
@@ -111,7 +128,8 @@ def is_mailed_too_often(address: str) -> bool:
     if not settings.THROTTLE_SCALE:
         return False
     local, _, host = tidy(address).lower().rpartition("@")
-    mailbox = f"{local.partition('+')[0]}@{_in_ascii(host)}"  # kim+1@ and kim+2@ arrive in one mailbox
+    plain = local.translate(_DECORATION).partition("+")[0]  # kim+1@ and kim+2@ arrive in one mailbox
+    mailbox = f"{plain}@{_in_ascii(host)}"
     limits = [(mailbox, ORDERS_PER_MAILBOX)]
     if host not in LARGE_DOMAINS:
         limits.append((_in_ascii(host), ORDERS_PER_DOMAIN))

@@ -159,8 +159,12 @@ def _payment_id(value: Any) -> str:
 
 
 def _parent_id(value: Any) -> str:
-    """Return the payment this one is a repeated or wrong-coin deposit of, "" for each way of saying none."""
-    return "" if value in (None, "", "0", 0) else _payment_id(value)
+    """Return the payment this one is a repeated or wrong-coin deposit of; "" for none, and for what cannot be one.
+
+    It is no reason to pass the IPN over: the payment is read again, and there it decides.
+    """
+    text = str(value)
+    return text if _PAYMENT_ID.fullmatch(text) and text.strip("0") else ""
 
 
 def _text(value: Any) -> str:

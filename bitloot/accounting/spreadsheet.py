@@ -6,6 +6,9 @@ from typing import Any
 
 from bitloot.accounting.journal import COLUMNS
 
+# Each sign in its wide form as well, which spreadsheets in East Asia read alike.
+_BEGINS_A_FORMULA = (*"=+-@＝＋－＠", "\t", "\r", "\n")
+
 
 class _Echo:
     def write(self, row: str) -> str:
@@ -23,4 +26,4 @@ def spreadsheet(lines: Iterable[dict[str, Any]]) -> Iterator[str]:
 def safe(value: Any) -> str:
     """Return a cell that no spreadsheet takes for a formula (OWASP, CSV injection)."""
     text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return f"'{text}" if text.startswith(_BEGINS_A_FORMULA) else text

@@ -30,7 +30,7 @@ _SECRET_SHAPES = re.compile(
     | blk_[0-9a-f]{8}_[\w-]+ | whsec_[\w+/=]+              # an API key, a webhook's secret
     | (?<=bearer\s)\S+ | (?<=token\s)\S{40,} | (?<=basic\s)\S{8,}  # the Authorization header
     | (?<![\w-])[a-z0-9]{4,6}(?:-[a-z0-9]{4,6}){2,}(?![\w-])   # a licence key's usual shape, which no UUID has
-    | [^\s@<>"'=:,;()\[\]{}]+(?=@[\w-]+\.[\w.-]+)          # an e-mail address, but for its domain
+    | (?:"[^"\s]+"|[^\s@<>"'=:,;()\[\]{}]+)(?=@[\w-]+\.[\w.-]+)   # an e-mail address, but for its domain
     """,
     re.VERBOSE | re.IGNORECASE,
 )

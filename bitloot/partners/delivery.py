@@ -110,7 +110,7 @@ def signed(webhook: OutgoingWebhook, endpoint: Endpoint, *, at: datetime | None 
 def post(url: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
     """Post once and return the status and the beginning of the answer. Raises NotDelivered unless it is a 2xx."""
     sent = {"Content-Type": "application/json", "User-Agent": "BitLoot", "Accept-Encoding": "identity", **headers}
-    if not (url.startswith("https://") or settings.WEBHOOKS_TO_LOOPBACK):
+    if not (url.lower().startswith("https://") or settings.WEBHOOKS_TO_LOOPBACK):
         raise NotDelivered("Its address has to begin with https://; nothing was sent.")
     request = requests.Request("POST", url, data=body, headers=sent)
     try:

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.contrib.flatpages.models import FlatPage
 from django.contrib.flatpages.views import flatpage
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import get_language
@@ -16,6 +16,7 @@ from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods, require_safe
 
 from bitloot.core.languages import PARAMETER
+from bitloot.core.strict_json import is_storable
 from bitloot.shop.catalogue import ProductFilter, for_sale, kept_page, read
 from bitloot.shop.crawlers import preview, structured
 from bitloot.shop.forms import CheckoutForm
@@ -38,14 +39,15 @@ _SAME_FOR_ALL = {"page", PARAMETER}
 
 @require_safe
 def shop_window(request: HttpRequest) -> HttpResponse:
-    if request.GET.keys() <= _SAME_FOR_ALL:
-        # What everybody sees first is made once in a few seconds by each process, as the API's list is.
-        name = f"{get_language()} {request.get_full_path()}"
-        return HttpResponse(kept_page(name, lambda: _window(request, ProductFilter(request.GET)).content))
-    asked = ProductFilter(request.GET)
-    # To look for something costs more the more there is.
-    if asked.asked and (refusal := too_often(request, "read")):
+    is_first = request.GET.keys() <= {PARAMETER}
+    # What everybody sees first is kept. All else may be made up: a page that nobody asked for before, or a new search.
+    if not is_first and (refusal := too_often(request, "read")):
         return refusal
+    asked = ProductFilter(request.GET)
+    if request.GET.keys() <= _SAME_FOR_ALL:
+        # Made once in a few seconds by each process, as the API's list is. A language that there is not is none.
+        name = f"{get_language()} {'first' if is_first else request.get_full_path()}"
+        return HttpResponse(kept_page(name, lambda: _window(request, asked).content))
     return _window(request, asked)
 
 
@@ -88,7 +90,7 @@ def checkout(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and (refusal := too_often(request, "orders")):
         return refusal
     asked = request.POST if request.method == "POST" else request.GET
-    product = get_object_or_404(for_sale(), slug=asked.get("product", ""))
+    product = get_object_or_404(for_sale(), slug=_storable(asked.get("product", "")))
     least = least_price()
     if request.method != "POST" and why_not_sold(product, least):
         return redirect("product", product.slug)  # which says why
@@ -125,8 +127,15 @@ def receipt_page(request: HttpRequest, order_id: uuid.UUID) -> HttpResponse:
 @require_safe
 def text_page(request: HttpRequest, url: str) -> HttpResponse:
     """Show a page that staff wrote: `/de/terms` to Germans if there is one, otherwise `/terms`."""
-    translated = FlatPage.objects.filter(url=f"/{get_language()}/{url}", sites=settings.SITE_ID)
+    translated = FlatPage.objects.filter(url=f"/{get_language()}/{_storable(url)}", sites=settings.SITE_ID)
     return flatpage(request, f"{get_language()}/{url}" if translated.exists() else url)
+
+
+def _storable(text: str) -> str:
+    """Return a text to look for, or raise Http404: PostgreSQL would crash over a NUL, which no row has."""
+    if not is_storable(text):
+        raise Http404
+    return text
 
 
 def _new_key() -> str:

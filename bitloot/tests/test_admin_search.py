@@ -117,3 +117,10 @@ def test_filters_survive_nonsense(boss, rows, query):
 def test_pages_of_rows_that_do_not_exist_lead_back(boss, name, pk):
     answer = boss.get(f"{list_of(name)}{pk}/change/")
     assert answer.status_code == 302
+
+
+@pytest.mark.parametrize("page", ["change", "history", "delete"])
+def test_an_id_that_no_row_can_have_leads_back_to_the_home_page(boss, page):
+    paths = [f"/admin/{name.replace('.', '/')}/{pk}/{page}/" for name in LISTS for pk in ("%00", "_00")]
+    answers = {path: boss.get(path).status_code for path in paths}
+    assert set(answers.values()) <= {302, 403}, answers

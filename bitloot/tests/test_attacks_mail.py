@@ -18,7 +18,9 @@ def place(client, email, product):
 @pytest.mark.parametrize(
     "email",
     ["root@localhost", "a@[10.0.0.1]", "a@[IPv6:::1]", "a@127.0.0.1", "a@intranet", "a@b.example\n", "a b@c.example",
-     "a@b@c.example", "@c.example", '"a"b@c.example', '"a\nb"@c.example'],
+     "a@b@c.example", "@c.example", '"a"b@c.example', '"a\nb"@c.example',
+     "root@localhost.localdomain", "root@db.Internal", "root@printer.local", "a@straße.example", "a@c.example\u200b",
+     "a@c\u00ad.example", "a@c.exa\ufe0fmple", "a@ｃ.example"],
 )  # fmt: skip
 def test_address_that_leads_nowhere_or_inside_is_refused(client, email):
     answer = place(client, email, make_product())
@@ -48,6 +50,20 @@ def test_plus_addresses_are_one_mailbox(client, settings):
     assert answers == [201] * 40 + [422] * 3
     assert place(client, "kim@gmail.com", product).status_code == 422
     assert place(client, "lee@gmail.com", product).status_code == 201
+
+
+def test_spellings_of_one_mailbox_are_counted_as_one(client, settings):
+    settings.THROTTLE_SCALE = 0.1  # four an hour for a mailbox
+    spellings = [
+        "kim@gmail.com",
+        "k.im@gmail.com",
+        '"kim"@gmail.com',
+        '"k\\im"@gmail.com',
+        "KI.M+x@gmail.com",
+        '"kim+y"@gmail.com',
+    ]
+    product = make_product()
+    assert [place(client, spelling, product).status_code for spelling in spellings] == [201] * 4 + [422] * 2
 
 
 def test_domain_has_a_limit_and_the_large_ones_have_none(client, settings):

@@ -347,7 +347,7 @@ def test_accounting_may_show_one_kind(sales):
 
 def test_a_spreadsheet_takes_no_cell_for_a_formula(sales):
     assert [line["reference"] for line in lines()][2:] == ["'+tx", "'=1+1"]
-    for start in "=+-@\t\r":
+    for start in "=+-@＝＋－＠\t\r\n":
         assert safe(f"{start}x") == f"'{start}x"
 
 

@@ -2,7 +2,9 @@
 
 import json
 import re
+import time
 import uuid
+from functools import partial
 from itertools import cycle
 
 import jsonschema
@@ -33,6 +35,7 @@ from bitloot.ops.schema import make_document, problem_name
 from bitloot.partners.events import Event, order_facts, payload
 from bitloot.partners.tests.factories import make_key as make_api_key
 from bitloot.tests.documented import documented_codes
+from bitloot.tests.parallel import at_once
 from orders.access import make_token
 from orders.models import Order
 from orders.tests.factories import make_paid_order
@@ -72,6 +75,21 @@ UNDOCUMENTED = {
 
 def test_the_document_has_no_warnings(tmp_path):
     call_command("spectacular", "--validate", "--fail-on-warn", "--file", str(tmp_path / "schema.yml"))
+
+
+def test_document_is_made_by_one_thread(monkeypatch):
+    made = []
+
+    def make():
+        made.append(1)
+        time.sleep(0.1)
+        return {}
+
+    documentation._made.cache_clear()
+    monkeypatch.setattr(documentation, "make_document", make)
+    at_once(*[partial(documentation._document, "application/vnd.oai.openapi+json")] * 4)
+    documentation._made.cache_clear()
+    assert made == [1]
 
 
 def test_every_route_is_documented():

@@ -96,6 +96,21 @@ def test_shop_window_is_kept_for_everybody_for_seconds_in_each_language(client, 
     assert "A later one" in client.get("/").content.decode()
 
 
+@pytest.mark.parametrize("asked", ["?page={}", "?x={}", "?q=a{}", "?page={}&language=de"])
+def test_pages_that_nobody_asked_for_before_are_limited(client, settings, asked):
+    settings.THROTTLE_SCALE = 3 / 600
+    assert [client.get(f"/{asked.format(number)}").status_code for number in range(4)] == [200, 200, 200, 429]
+    assert [client.get(path).status_code for path in ("/", "/?language=de", "/?language=xx")] == [200] * 3
+    caches["pages"].clear()
+    assert client.get("/").status_code == 200
+
+
+def test_a_language_that_there_is_not_is_no_page_of_its_own(client, django_assert_num_queries):
+    client.get("/")
+    with django_assert_num_queries(0):
+        assert [client.get(f"/?language={number}").status_code for number in range(3)] == [200] * 3
+
+
 def test_shop_window_comes_in_pages(client):
     for number in range(PRODUCTS_PER_PAGE + 1):
         make_product(f"game-{number:02}", title=f"Game {number:02}")
@@ -280,6 +295,13 @@ def test_timeline_names_what_each_line_is_about(client):
 @pytest.mark.parametrize("path", ["/orders/1", "/orders/not-an-order", f"/orders/{UNKNOWN}x"])
 def test_malformed_order_id_is_not_found(client, path):
     assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/checkout?product=%00", "/checkout?product=ember-drift%00", "/pages/%00"])
+def test_text_that_no_column_holds_is_not_found(client, path):
+    make_product()
+    assert client.get(path).status_code == 404
+    assert client.post("/checkout", {"product": "ember-drift\x00"}).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/", "/products/ember-drift", f"/orders/{UNKNOWN}"])

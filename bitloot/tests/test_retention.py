@@ -26,8 +26,8 @@ from bitloot.tests.services import Missing, in_ci
 from orders import covers
 from orders.choices import AlertKind
 from orders.decisions import correct_email
-from orders.erasure import is_erased
-from orders.models import Alert, Email, Order, OrderEvent, Product
+from orders.erasure import erase_address, is_erased
+from orders.models import Alert, Approval, Email, Order, OrderEvent, Product
 from orders.tasks import drain_mails
 from orders.tests.factories import make_email, make_order, make_product
 from payments.models import Payment, Refund
@@ -446,3 +446,23 @@ def test_a_dry_run_erases_nothing(customer):
     before = everything()
     assert run("erase_customer", ADDRESS, "--dry-run")[1] == "To be erased: the address of 1 orders.\n"
     assert everything() == before
+
+
+def test_erasing_an_address_leaves_others_that_hold_it_in_one_piece():
+    order = make_order(email="ada@example.org", status="expired")
+    others = "nada@example.org, ada@example.org.uk, x-ada@example.org"
+    order.note("staff", f"To {others}, ADA@example.org and <ada@example.org>.")
+    erase_address(order, stand_in="gone@erased.invalid")
+    said = order.events.get(kind="staff").message
+    assert said == f"To {others}, gone@erased.invalid and <gone@erased.invalid>."
+
+
+def test_an_address_is_erased_in_what_was_typed_however_it_is_written():
+    order = make_order(email='"ada"@example.org', status="expired")
+    typed = {"reason": 'She wrote:\n"ada"@example.org', "amount": "5", "sure": True}
+    user = get_user_model().objects.create(username="kim")
+    about = {"order": order, "about_model": "orders.order", "about_pk": str(order.pk), "decision": "cancel"}
+    approval = Approval.objects.create(**about, label="Cancel", fields=typed, digest="", requested_by=user)
+    erase_address(order, stand_in="gone@erased.invalid")
+    approval.refresh_from_db()
+    assert approval.fields == {"reason": "She wrote:\ngone@erased.invalid", "amount": "5", "sure": True}

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from bitloot.core.providers import Transport, UnreadableAnswer, Urgency
 from bitloot.core.reader import MAX_TEXT, Fields
+from bitloot.core.strict_json import is_storable
 from fulfillment.kinguin import wire
 from fulfillment.kinguin.protocol import (
     AmbiguousSearch,
@@ -97,7 +98,7 @@ class EcommerceClient:
         platforms = _list(self._endpoint.call("GET", "/v1/platforms", urgency=Urgency.CATALOGUE), "platforms")
         regions = _list(self._endpoint.call("GET", "/v1/regions", urgency=Urgency.CATALOGUE), "regions")
         return Lookups(
-            tuple(one for one in platforms if isinstance(one, str) and one),
+            tuple(one for one in platforms if isinstance(one, str) and one and is_storable(one)),
             tuple((row["id"], wire.word(row, "name").strip()) for row in _rows(regions) if type(row.get("id")) is int),
         )
 
@@ -323,7 +324,8 @@ def _said(product: Fields, name: str, *, limit: int = MAX_TEXT) -> str:
 
 def _genres(product: Fields) -> tuple[str, ...]:
     said: list[Any] = product.aside(product.items, "genres", [])
-    return tuple(genre for genre in said if isinstance(genre, str) and 0 < len(genre) <= MAX_GENRE)[:MAX_GENRES]
+    words = (genre for genre in said if isinstance(genre, str) and is_storable(genre))
+    return tuple(word for word in words if 0 < len(word) <= MAX_GENRE)[:MAX_GENRES]
 
 
 def _day(value: Any) -> date | None:

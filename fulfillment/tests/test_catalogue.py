@@ -118,6 +118,26 @@ def test_a_taken_address_gets_the_suppliers_number(sandbox):
     assert catalogue.import_product(HARBOUR, actor="kim").product.slug == "harbour-of-glass-910002"
 
 
+@pytest.mark.parametrize(
+    ("name", "title", "slugs"),
+    [
+        ("Odd Game", "Odd Game", ["odd-game", "odd-game-0", f"odd-game-{PRODUCT_ID[:-1]}2"]),
+        ("<script>x</script>", f"Kinguin {PRODUCT_ID[:-1]}2", [f"kinguin-{PRODUCT_ID[:-1]}{n}" for n in range(3)]),
+    ],
+)
+def test_products_of_one_name_or_none_have_an_address_each(name, title, slugs):
+    with responses.RequestsMock() as mock:
+        for number in range(3):
+            product_id = f"{PRODUCT_ID[:-1]}{number}"
+            url = f"{kinguin.client()._endpoint._transport.base_url}/v2/products/{product_id}"
+            own = {"productId": product_id, "name": name, "kinguinId": None, "genres": ["\ud800", "a\x00", "Racing"]}
+            mock.get(url, json=changed("product_v2", images=None, **own))
+            product = catalogue.import_product(product_id, actor="kim").product
+            assert (product.slug, product.genres) == (slugs[number], ["Racing"])
+            product.full_clean()
+    assert product.title == title
+
+
 def test_a_button_that_is_pressed_twice_imports_once(sandbox):
     catalogue.import_product(HARBOUR, actor="kim")
     Product.objects.all().delete()  # as if the first had not finished yet

@@ -113,7 +113,7 @@ def test_their_sandbox_is_not_searched_by_name(wire):
 
 
 def test_lookups_name_platforms_and_regions(client, wire):
-    wire.get(f"{BASE}/v1/platforms", json=[*recorded("platforms"), 7, ""])
+    wire.get(f"{BASE}/v1/platforms", json=[*recorded("platforms"), 7, "", "\ud800"])
     wire.get(f"{BASE}/v1/regions", json=[*recorded("regions"), {"id": "x"}, None])
     found = client.lookups()
     assert found.platforms == ("PC Steam", "PC GOG", "EA App")

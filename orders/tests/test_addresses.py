@@ -3,6 +3,7 @@
 import pytest
 
 from orders.access import make_token, open_order
+from orders.addresses import change_address
 from orders.exceptions import LinkReplaced
 from orders.models import Order
 from orders.tests.factories import make_order
@@ -62,6 +63,14 @@ def test_address_stays_once_the_order_is_not_unpaid(client, order, fields):
 
 def test_reader_of_a_mailed_link_cannot_take_the_order_over(client, order):
     assert _stays(client, order, purpose="mail")
+
+
+def test_of_two_changes_with_one_token_the_first_ends_it(order):
+    same = Order.objects.get(pk=order.pk)
+    change_address(order, email=NEW, purpose="api")
+    with pytest.raises(LinkReplaced):
+        change_address(same, email="thief@customer.example", purpose="api")
+    assert Order.objects.get(pk=order.pk).email == NEW
 
 
 def test_same_address_is_no_change(client, order):

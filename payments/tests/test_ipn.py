@@ -250,7 +250,9 @@ def test_parse_reads_the_hint():
     assert parse_ipn((FIXTURES / "ipn_payout.json").read_bytes()) == IpnHint("", "FINISHED", "", "")
 
 
-@pytest.mark.parametrize("none", ["null", '""', "0", '"0"'])
+@pytest.mark.parametrize(
+    "none", ["null", '""', "0", '"0"', "[]", "false", '"null"', '"None"', "-1", "1.5", "0.0", "1" * 20]
+)
 def test_parse_takes_every_way_of_saying_that_there_is_no_parent(none):
     assert parse_ipn(b'{"payment_id":1,"parent_payment_id":%s}' % none.encode()).parent_payment_id == ""
 

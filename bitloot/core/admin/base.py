@@ -206,6 +206,10 @@ class BaseAdmin(admin.ModelAdmin):
 
     # --- pages ---
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        # Where ids are text, PostgreSQL would crash over a NUL, which no id has.
+        return None if "\x00" in object_id else super().get_object(request, object_id, from_field)
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return ReadList
 

@@ -8,7 +8,7 @@ from django.db import connection
 from django.db.models import F
 
 from bitloot.core import limits
-from bitloot.core.limits import Bucket, count, count_here, reap
+from bitloot.core.limits import Bucket, Refusals, count, count_here, reap
 from bitloot.core.models import Allowance
 
 LOCAL_MEMORY = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
@@ -136,3 +136,12 @@ def test_rows_that_limit_nobody_any_more_are_deleted(name, settings):
     count(f"{name}2", seconds=60)
     assert reap() == 1
     assert Allowance.objects.get().name == f"{name}2"
+
+
+def test_many_clients_that_are_refused_do_not_set_each_other_free(settings):
+    settings.THROTTLE_SCALE = 1
+    refusals = Refusals("test", most=1, counted=lambda _name, seconds: 2)
+    clients = [f"10.0.{number // 250}.{number % 250}" for number in range(2000)]
+    for client in clients:
+        refusals.add(client)
+    assert all(refusals.are_too_many(client) for client in clients)

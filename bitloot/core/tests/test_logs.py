@@ -92,6 +92,7 @@ def test_a_traceback_keeps_its_lines_and_loses_its_secrets():
         ("sold AAAAA-BBBBB-CCCCC to nobody", f"sold {HIDDEN} to nobody"),
         ("sold 4f9a2-0c1de-77aab-9q8w7", f"sold {HIDDEN}"),
         ("to ada.lovelace+games@example.org: 550", f"to {HIDDEN}@example.org: 550"),
+        ('to "ada.lovelace"@example.org', f"to {HIDDEN}@example.org"),
     ],
 )  # fmt: skip
 def test_what_opens_something_or_names_someone_is_hidden(text, shown):

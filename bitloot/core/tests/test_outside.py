@@ -1,14 +1,17 @@
 """Requests to addresses of strangers reach the public internet only, and the host that they name."""
 
+import contextlib
 import socket
 import ssl
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
 
-from bitloot.core.outside import InvalidIPAddress, PortRefused, answer_to
+from bitloot.core import outside
+from bitloot.core.outside import FAILURES, InvalidIPAddress, PortRefused, answer_to
 from bitloot.tests.proxy import write_certificate
 
 pytestmark = pytest.mark.once
@@ -65,10 +68,22 @@ def test_a_public_address_is_called_at_a_port_of_web_servers(monkeypatch, addres
 
 
 class Handler(BaseHTTPRequestHandler):
+    trickles = b""  # what is sent before headers that never end
+
     def do_GET(self):
+        if self.trickles:
+            self.trickle()
+            return
         self.send_response(200)
         self.end_headers()
         self.wfile.write(self.headers["Host"].encode())
+
+    def trickle(self):
+        self.wfile.write(self.trickles)
+        with contextlib.suppress(OSError):
+            while True:
+                time.sleep(0.1)
+                self.wfile.write(b"a")
 
     def log_message(self, *args):
         pass
@@ -82,6 +97,7 @@ def https_server(tmp_path):
     context.load_cert_chain(file, tmp_path / "privkey.pem")
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.daemon_threads, server.block_on_close = True, False
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server.server_port, str(file)
         server.shutdown()
@@ -99,3 +115,16 @@ def test_the_certificate_has_to_be_the_hosts(https_server, monkeypatch):
     assert get("shop.example") == f"shop.example:{port}"
     with pytest.raises(requests.exceptions.SSLError):
         get("other.example")
+
+
+@pytest.mark.parametrize("trickles", [b"HTTP", b"HTTP/1.1 200 OK\r\nX-Slow: "])
+def test_headers_that_never_end_are_cut_off(https_server, monkeypatch, trickles):
+    port, trusted = https_server
+    resolve_to(monkeypatch, "127.0.0.1")
+    monkeypatch.setattr(outside, "HEADER_SECONDS", 0.5)
+    monkeypatch.setattr(Handler, "trickles", trickles)
+    request, started = requests.Request("GET", f"https://shop.example:{port}/"), time.monotonic()
+    # What had begun with a status is an answer that breaks off.
+    with contextlib.suppress(*FAILURES), answer_to(request, timeout=TIMEOUT, allow_loopback=True, verify=trusted):
+        pass
+    assert time.monotonic() - started < 5

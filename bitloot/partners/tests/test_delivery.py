@@ -317,6 +317,15 @@ def test_without_debug_only_https_leaves(receiver, endpoint, settings):
     assert [row.error, receiver.posted] == ["Its address has to begin with https://; nothing was sent.", []]
 
 
+def test_an_address_in_capitals_is_called(endpoint, settings, monkeypatch):
+    settings.WEBHOOKS_TO_LOOPBACK = False
+    called = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_, **__: called.append(host) or [])
+    Endpoint.objects.filter(pk=endpoint.pk).update(url="HTTPS://Hooks.Partner.Example/")
+    assert "https" not in drained(owed(endpoint)).error
+    assert called == ["hooks.partner.example"]
+
+
 @pytest.mark.once
 @pytest.mark.parametrize(
     "url",
@@ -324,14 +333,17 @@ def test_without_debug_only_https_leaves(receiver, endpoint, settings):
         "http://hooks.partner.example/", "https://127.0.0.1/", "https://[::1]/", "https://10.1.2.3/", "https://localhost/",
         "https://intranet/", "https://user:word@hooks.partner.example/", "https://hooks.partner.example/#x", "https://",
         "ftp://hooks.partner.example/", "https://hooks.partner.example:99999/", "hooks.partner.example",
-        "https://hooks.partner.example:6379/", "https://hooks.partner.example:80/", "https://[fec0::1]/", "https://[::a00:1]/",
+        "https://hooks partner.example/", "https://*.partner.example/", "https://.partner.example/", "https://１２７.０.０.１/",
+        "https://[v1.x]/", "https://hooks.partner.example:6379/", "https://hooks.partner.example:80/",
+        "https://[fec0::1]/", "https://[::a00:1]/",
     ],
 )  # fmt: skip
 def test_an_address_that_could_never_do_is_refused(url, settings):
     settings.WEBHOOKS_TO_LOOPBACK = False
     with pytest.raises(ValidationError):
         services.validate_url(url)
-    services.validate_url("https://hooks.partner.example:8443/x?token=y")
+    for url in ("https://hooks.partner.example:8443/x?token=y", "HTTPS://Hooks.Partner.Example/", "https://例え.jp/é"):
+        services.validate_url(url)
 
 
 # --- what is kept ---

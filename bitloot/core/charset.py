@@ -1,0 +1,36 @@
+"""The charset that a request names, judged before Django reads the request with it."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from django.utils.http import parse_header_parameters
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+def readable_only(application: "WSGIApplication") -> "WSGIApplication":
+    """Answer 415 where a Content-Type names what no text can be read with.
+
+    Python knows “hex” and “undefined” as codecs, and Django would read address and form with them: it would crash, over
+    an address before any middleware or handler of errors.
+    """
+
+    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if _is_readable(environ.get("CONTENT_TYPE", "")):
+            return application(environ, start_response)
+        start_response("415 Unsupported Media Type", [("Content-Length", "0")])
+        return [b""]
+
+    return answer
+
+
+def _is_readable(content_type: str) -> bool:
+    if ";" not in content_type:
+        return True
+    try:
+        _, parameters = parse_header_parameters(content_type)
+        b"x".decode(parameters.get("charset", "utf-8"), "replace")
+    except (LookupError, ValueError):
+        return False
+    return True
