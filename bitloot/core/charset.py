@@ -8,6 +8,8 @@ from django.utils.http import parse_header_parameters
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+_SENTENCE = b"Content-Type names a charset that no text can be read with. Send UTF-8."
+
 
 def readable_only(application: "WSGIApplication") -> "WSGIApplication":
     """Answer 415 where a Content-Type names what no text can be read with.
@@ -19,8 +21,10 @@ def readable_only(application: "WSGIApplication") -> "WSGIApplication":
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if _is_readable(environ.get("CONTENT_TYPE", "")):
             return application(environ, start_response)
-        start_response("415 Unsupported Media Type", [("Content-Length", "0")])
-        return [b""]
+        start_response(
+            "415 Unsupported Media Type", [("Content-Type", "text/plain"), ("Content-Length", str(len(_SENTENCE)))]
+        )
+        return [_SENTENCE]
 
     return answer
 

@@ -28,3 +28,9 @@ def test_what_no_text_can_be_read_with_is_refused(parameter):
 ])  # fmt: skip
 def test_other_requests_are_answered(content_type):
     assert status_of(content_type).startswith("200")
+
+
+def test_who_is_refused_reads_why():
+    answer = readable_only(lambda *_: pytest.fail("it went on"))
+    sent = b"".join(answer({"CONTENT_TYPE": "text/plain; charset=hex"}, lambda *_: None))
+    assert sent.endswith(b"Send UTF-8.")
