@@ -7,6 +7,7 @@ from typing import Any
 from bitloot.accounting.journal import COLUMNS
 
 
+# csv's writer returns what `write` returns, so each row can be sent on as it is made.
 class _Echo:
     def write(self, row: str) -> str:
         return row

@@ -57,6 +57,7 @@ def _find(text: str, client: str) -> ApiKey:
 
 
 def _live_key(text: str) -> ApiKey:
+    # By a prefix that is no secret: lists and log lines show it. What opens is compared below.
     read = read_key(text)
     key = None if read is None else ApiKey.objects.live().filter(prefix=read.prefix).first()
     if read is None or key is None:

@@ -139,6 +139,7 @@ def objection_to_ending(key: ApiKey) -> str | None:
 def end_key(key: ApiKey, *, actor: str, reason: str) -> None:
     """End a key for good; its orders stay. Raises DecisionRefused."""
     with transaction.atomic():
+        # Compare-and-set: of two who end it at once, one is told so, and one line is written.
         rows = ApiKey.objects.filter(pk=key.pk, ended_at=None)
         demand(None if rows.update(ended_at=Now(), earlier_until=None) else "It has ended already.")
         rights_changed.send(sender=ApiKey, about=key, what=f"ended: {reason}")
@@ -190,6 +191,7 @@ def switch_on(endpoint: Endpoint, *, actor: str) -> None:
     with transaction.atomic():
         demand(objection_to_switching_on(endpoint))
         demand(None if endpoint.switch_on() else "It is on already.")
+        # Not one that a worker has: its outcome says when it is due.
         endpoint.webhooks.filter(status=OutgoingWebhook.Status.QUEUED, claim_token=None).update(next_attempt_at=Now())
         wakeup.notify("partners")
         close_alert(AlertKind.ENDPOINT_OFF, endpoint, by=actor)

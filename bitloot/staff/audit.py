@@ -94,6 +94,7 @@ def account_changed(instance: User, raw: bool = False, update_fields: Any = None
         changes.append("e-mail address changed")
     if changes:
         record(instance, ", ".join(changes))
+        # To the address that it had: a new one may be a thief's.
         notify(before, f"Your account {before.get_username()} has changed: {', '.join(changes)}.")
 
 

@@ -61,6 +61,7 @@ class ProductForm(forms.ModelForm):
         if file is None:
             return None
         try:
+            # Stored before the other fields are judged; `prune` removes a cover that no product names in the end.
             self.instance.picture = covers.keep(file.read())
         except covers.BadPicture as err:
             raise ValidationError(str(err)) from err
