@@ -169,7 +169,9 @@ def objection_to_changing(endpoint: Endpoint) -> str | None:
 def change_endpoint(endpoint: Endpoint, *, url: str, events: Sequence[str], actor: str = "") -> None:
     """Send the events elsewhere, or others. Raises DecisionRefused."""
     demand(objection_to_changing(endpoint))
-    Endpoint.objects.filter(pk=endpoint.pk).update(url=url, events=sorted(events))
+    # Days in which the earlier address failed do not count against another one: it would be off at its first failure.
+    anew = {"failing_since": None, "paused_until": None} if url != endpoint.url else {}
+    Endpoint.objects.filter(pk=endpoint.pk).update(url=url, events=sorted(events), **anew)
 
 
 def objection_to_switching_off(endpoint: Endpoint) -> str | None:
