@@ -46,6 +46,7 @@ class ApiKeyAuthentication(BaseAuthentication):
 
 
 def _find(text: str, client: str) -> ApiKey:
+    # Only what is refused is counted: a right key asks Redis nothing.
     if _refusals.are_too_many(client):
         throttled.labels("api-keys").inc()
         raise Throttled(_refusals.seconds)

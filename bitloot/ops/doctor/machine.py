@@ -102,6 +102,7 @@ def _database_clock() -> float | None:
 def _provider_clock(url: str) -> float | None:
     """Read the time that a provider writes into any answer, to the second; whether it is well is not asked here."""
     with requests.Session() as session:
+        # As our clients ask: by no proxy, and with no .netrc, of this shell's environment.
         session.trust_env = False
         try:
             date = session.get(url, timeout=TIMEOUT, allow_redirects=False, stream=True).headers.get("Date")
