@@ -37,6 +37,7 @@ from storage.models import Key
 
 # SQLite adds decimals up as floating point numbers.
 HALF_CENT = Decimal("0.005")
+ROUNDING = Decimal("1.000000001")  # a factor for coins, which have no smallest unit in common
 PATIENCE_WITH_PARTS = timedelta(days=7)
 PATIENCE_WITH_ANSWERS = timedelta(minutes=15)
 UNPAID = (Order.Status.PENDING, Order.Status.UNDERPAID, Order.Status.EXPIRED, Order.Status.CANCELLED)
@@ -45,7 +46,6 @@ TELL_OF_NO_TROUBLE = (
     AlertKind.MAIL_FAILED, AlertKind.MAIL_BOUNCED, AlertKind.OVERPAID, AlertKind.ACCEPTED_BELOW_PRICE,
     AlertKind.REFUND_OF_DELIVERED,
 )  # fmt: skip
-ROUNDING = Decimal("1.000000001")
 NOT_SERVED = (*UNPAID, Order.Status.FAILED)
 
 Rows = QuerySet[Any, Any]
@@ -126,6 +126,7 @@ def _paid_without_money(scope: Scope) -> Rows:
         came=Coalesce(Sum(value_of("payments__"), filter=same_currency & (settled | ~went_back)), Decimal(0)),
         accepted=Count("payments", filter=Q(payments__reason=ReviewReason.ACCEPTED)),
     )
+    # What staff accepted with too little is `accepted_below_price`.
     return sums.filter(accepted=0, came__lt=F("total") - HALF_CENT)
 
 
@@ -167,10 +168,10 @@ def _delivered_without_purchase(scope: Scope) -> Rows:
 def _key_for_unpaid_order(scope: Scope) -> Rows:
     # A shredded key opens for nobody: staff took care of it.
     keys = Key.objects.filter(scope.of("item__order__")).exclude(status=Key.Status.SHREDDED)
-    never_paid = Q(item__order__status__in=UNPAID) | Q(item__order__paid_at__isnull=True) & ~Q(
-        item__order__status__in=[*IN_WORK, Order.Status.FULFILLED]
-    )
-    unpaid = keys.filter(never_paid).order_by()
+    # What is served without money is `paid_without_money`.
+    is_served = Q(item__order__status__in=[*IN_WORK, Order.Status.FULFILLED])
+    never_paid = Q(item__order__paid_at__isnull=True) & ~is_served
+    unpaid = keys.filter(never_paid | Q(item__order__status__in=UNPAID)).order_by()
     return unpaid.values("item__order_id", "item__order__status").annotate(count=Count("pk"))
 
 
@@ -200,6 +201,7 @@ def _permit_open(scope: Scope) -> Rows:
     permits = ReservationAttempt.objects.filter(
         scope.of("reservation__item__order__"), outcome=ReservationAttempt.Outcome.OPEN
     )
+    # While it is being sent, a permit has no outcome yet.
     left = permits.exclude(reservation__status=Reservation.Status.SENDING).order_by("pk")
     return left.values("number", "reservation__external_id", "reservation__status", "reservation__item__order_id")
 

@@ -193,6 +193,7 @@ def _whereabouts() -> Case:
     refunds = Refund.objects.filter(payment=OuterRef("pk")).exclude(kind=Refund.Kind.SURPLUS)
     returned = [Order.Status.REFUND_DUE, Order.Status.REFUNDED]
     return Case(
+        # First: what the provider gave back is gone, whatever the order says.
         When(status=Payment.Status.REFUNDED, then=Value("went_back")),
         # What its refund does not take is the price of what was delivered.
         When(Exists(refunds), order__status__in=returned, then=Value("delivered")),
@@ -216,6 +217,7 @@ def _purchases(scope: Scope) -> Any:
     where = Case(
         When(given_back(), then=Value("given_back")),
         When(status=Reservation.Status.DELIVERED, then=Value("delivered")),
+        # After “delivered”: a key that was handed out is no surplus, even if the money went back.
         When(item__order__status__in=NO_SALE, then=Value("surplus")),
         When(status=Reservation.Status.HELD, then=Value("held")),
         When(status__in=OPEN_PURCHASE, then=Value("open")),

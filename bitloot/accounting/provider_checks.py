@@ -186,6 +186,7 @@ def ask_supplier(scope: Scope) -> Answers:
         reservations = reservations.filter(supplier_order_id__isnull=False)
     rows = reservations.select_related("item").order_by("-created_at")
     answers = _ask_each("Kinguin", rows, lambda reservation: _look(client, reservation), _reservation_state)
+    # Only this dialect lists orders; and one that just failed is not asked for all of them.
     if isinstance(client, EcommerceClient) and scope.order is None and not answers.complaints:
         _look_for_strangers(client, timezone.now() - (scope.since or WINDOW), answers)
     return answers
@@ -386,6 +387,7 @@ def _in_batches(orders: Iterable[SupplierOrder]) -> Iterator[list[SupplierOrder]
 def _is_ours(order: SupplierOrder) -> bool:
     """Tell our purchases from others on the same account: ours are named after an order item, so by a UUID."""
     try:
+        # Compared as text: UUID() also takes braces and capitals, which we never send.
         return not order.status.is_ended and str(uuid.UUID(order.external_id)) == order.external_id
     except ValueError:
         return False

@@ -10,6 +10,7 @@ from bitloot.accounting.journal import COLUMNS
 _BEGINS_A_FORMULA = (*"=+-@＝＋－＠", "\t", "\r", "\n")
 
 
+# csv's writer returns what `write` returns, so each row can be sent on as it is made.
 class _Echo:
     def write(self, row: str) -> str:
         return row

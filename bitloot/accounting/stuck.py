@@ -14,6 +14,7 @@ def look() -> None:
     for difference in found_by(check, Scope()):
         order = Order.objects.get(pk=difference.order)
         raise_alert(AlertKind.ORDER_STUCK, order, difference.message, order=order)
+    # Looked at one by one: the check above leaves out orders that have an open alert, so not to be found says nothing.
     for alert in Alert.objects.filter(kind=AlertKind.ORDER_STUCK, status=Alert.Status.OPEN).select_related("order"):
         if alert.order is not None and _moves(alert.order):
             close_alert(AlertKind.ORDER_STUCK, alert.order, by="automatic: it moves again")

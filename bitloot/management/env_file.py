@@ -25,6 +25,7 @@ class Variable:
 
 def variables(example: str) -> list[Variable]:
     found, comment = list[Variable](), list[str]()
+    # The head, up to the first empty line, is about the file itself.
     for line in example.partition("\n\n")[2].splitlines():
         if match := _LINE.fullmatch(line):
             text = " ".join(comment)
@@ -62,10 +63,12 @@ def wrong(text: str, *, elsewhere: Mapping[str, str]) -> list[str]:
     with tempfile.TemporaryDirectory() as var:
         draft = Path(var, "draft.env")
         draft.write_text(text)
+        # What the file names is judged by the file alone, without what this process has in its environment.
         ours = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", text, re.MULTILINE))
         inherited = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in ours}
-        inherited.pop("BITLOOT_BUILDING", None)
+        inherited.pop("BITLOOT_BUILDING", None)  # with it the settings demand no secret
         env = inherited | dict(elsewhere) | {"BITLOOT_ENV_FILE": str(draft), "BITLOOT_VAR": var}
+        # A process of its own: the settings are read once in each, when they are imported.
         check = [sys.executable, "-c", "import bitloot.settings"]
         done = subprocess.run(check, cwd=ROOT, env=env, capture_output=True, text=True, check=False)  # noqa: S603
     return (_WRONG.findall(done.stderr) or [done.stderr.strip()]) if done.returncode else []

@@ -33,7 +33,7 @@ GROUPS = {
 def execute(argv: Sequence[str]) -> None:
     """Run `manage.py` with these arguments."""
     if argv[1:] in ([], ["help"], ["--help"], ["-h"]):
-        django.setup()
+        django.setup()  # the commands, whose sentences are shown, import models
         print("\n".join(lines()))  # noqa: T201 - what was asked for
     else:
         execute_from_command_line(list(argv))

@@ -173,6 +173,7 @@ class RowsCollector(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         read: dict[str, list[Any]] | None = cache.get("metrics")
         if read is None:
+            # As lists: the cache writes JSON.
             read = {name: [[list(labels), value] for labels, value in rows()] for name, _, _, rows in GAUGES}
             cache.set("metrics", read, KEPT_SECONDS)
         for name, text, labels, _ in GAUGES:

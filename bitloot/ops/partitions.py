@@ -26,7 +26,7 @@ MONTHS_AHEAD = 3
 NOTICE = timedelta(days=2)
 # Shorter than PostgreSQL's deadlock_timeout: what holds a lock that is wanted here is never ended for it.
 LOCK_WAIT = "500ms"
-TRIES = 40
+TRIES = 40  # with that wait and the pause after it, 40 seconds
 
 
 class CannotPartition(Exception):
@@ -127,10 +127,13 @@ def _swap(begins: date) -> None:
         " WHERE conrelid = to_regclass(%s) AND contype IN ('c', 'f') AND conname <> %s",
         TABLE, OLD_ENDS,
     )  # fmt: skip
+    # Asked before: the sequence goes with the column's identity.
     continues = _next_id()
     _run("ALTER TABLE {table} ALTER COLUMN id DROP IDENTITY")
+    # The key of a partitioned table has to hold `at`. This index is built, so attaching the table builds none.
     _run("ALTER TABLE {table} DROP CONSTRAINT {key}", key=key)
     _run("ALTER TABLE {table} ADD CONSTRAINT {by_month} PRIMARY KEY USING INDEX {by_month}", by_month=BY_MONTH)
+    # Out of the way: the new table's indexes get the names that Django knows.
     for name, _ in indexes:
         _run("ALTER INDEX {name} RENAME TO {old}", name=name, old=f"{name}_before")
     _run("ALTER TABLE {table} RENAME TO {before}")
@@ -143,6 +146,7 @@ def _swap(begins: date) -> None:
     for _, definition in indexes:
         _run("{definition}", definition=sql.SQL(definition))
     _give_rights(BEFORE, TABLE)
+    # The constraint that was checked before proves the bound: PostgreSQL reads no row for it.
     _run("ALTER TABLE {table} ATTACH PARTITION {before} FOR VALUES FROM (MINVALUE) TO ({begins})", begins=begins)
     _run("ALTER TABLE {before} DROP CONSTRAINT {ends}", ends=OLD_ENDS)
     _run("CREATE TABLE {rest} PARTITION OF {table} DEFAULT")
@@ -194,7 +198,7 @@ def _make_month(month: date) -> None:
     """Attach a table instead of making it in its place: readers of the others do not wait."""
     name, ends = _name_of(month), next_month(month)
     _run("CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING STORAGE)", name=name)
-    # What came while nobody had made the month.
+    # What came while nobody had made the month; with such rows elsewhere, the partition would be refused.
     _run(
         "WITH late AS (DELETE FROM {rest} WHERE at >= {month} AND at < {ends} RETURNING *)"
         " INSERT INTO {name} SELECT * FROM late",
@@ -235,6 +239,7 @@ def _join() -> None:
     )
     _run("ALTER TABLE {table} DETACH PARTITION {before}")
     _run("INSERT INTO {before} SELECT * FROM {table}")
+    # Before the table goes: its rights go with it.
     _give_rights(TABLE, BEFORE)
     _run("DROP TABLE {table}")
     _run("ALTER TABLE {before} RENAME TO {table}")

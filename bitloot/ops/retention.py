@@ -48,14 +48,13 @@ class Rule:
     def prune(self, *, batch: int = BATCH) -> Iterator[int]:
         """Forget what is due; yield how many rows after each batch, once they are committed."""
         # By primary key: a row that a rule leaves as it is must not come up again, or this would never end.
-        due = self.rows().order_by("pk")
-        last = None
-        while pks := list((due if last is None else due.filter(pk__gt=last)).values_list("pk", flat=True)[:batch]):
+        rest = due = self.rows().order_by("pk")
+        while pks := list(rest.values_list("pk", flat=True)[:batch]):
             with transaction.atomic():
                 # Asked for again by the rule itself: since the list was read, some may have stopped being due.
                 forgotten = self.forget(self.rows().filter(pk__in=pks))
                 failpoint("prune.forgotten")
-            last = pks[-1]
+            rest = due.filter(pk__gt=pks[-1])
             yield forgotten
 
     def rows(self) -> QuerySet[Any]:
@@ -128,6 +127,7 @@ def _forget_addresses(rows: QuerySet[Order]) -> int:
 
 
 def _mails(before: Any) -> QuerySet[Email]:
+    # While its alert is open, staff may still send a failed mail again.
     waiting = Alert.objects.filter(kind=AlertKind.MAIL_FAILED, status=Alert.Status.OPEN, about_model="orders.email")
     over = (Email.Status.SENT, Email.Status.FAILED)
     mails = Email.objects.filter(status__in=over, created_at__lt=before, next_attempt_at=None, claim_token=None)

@@ -88,6 +88,7 @@ def grant(role: str, *, password: str = "") -> None:
 
     Runs as the owner. Raises NotASmallRole.
     """
+    # In one transaction, so that a running shop misses no right between REVOKE and GRANT.
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = %s", [role])
         found = cursor.fetchone()

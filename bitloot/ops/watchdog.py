@@ -40,6 +40,7 @@ def _look_forever() -> None:
     while True:
         time.sleep(LOOK_SECONDS)
         try:
+            # Before `migrate` the tables are not those of this code.
             if not what_is_missing():
                 look()
         except Exception:

@@ -46,6 +46,7 @@ class ApiKeyAuthentication(BaseAuthentication):
 
 
 def _find(text: str, client: str) -> ApiKey:
+    # Only what is refused is counted: a right key asks Redis nothing.
     if _refusals.are_too_many(client):
         throttled.labels("api-keys").inc()
         raise Throttled(_refusals.seconds)
@@ -57,6 +58,7 @@ def _find(text: str, client: str) -> ApiKey:
 
 
 def _live_key(text: str) -> ApiKey:
+    # By a prefix that is no secret: lists and log lines show it. What opens is compared below.
     read = read_key(text)
     key = None if read is None else ApiKey.objects.live().filter(prefix=read.prefix).first()
     if read is None or key is None:

@@ -47,5 +47,6 @@ def webhook_secrets(endpoint_id: object, generations: list[int]) -> list[str]:
 
 
 def _derived(master: str, name: str) -> str:
+    # First under a salt: receivers hold these secrets, which must say nothing of the order tokens that it signs.
     secret = hmac.digest(hmac.digest(master.encode(), _SALT, "sha256"), name.encode(), "sha256")
     return f"whsec_{base64.b64encode(secret).decode()}"

@@ -109,7 +109,9 @@ def signed(webhook: OutgoingWebhook, endpoint: Endpoint, *, at: datetime | None 
 
 def post(url: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
     """Post once and return the status and the beginning of the answer. Raises NotDelivered unless it is a 2xx."""
+    # `identity`: the beginning of the answer is shown as it comes, not unpacked.
     sent = {"Content-Type": "application/json", "User-Agent": "BitLoot", "Accept-Encoding": "identity", **headers}
+    # Asked again: the endpoint may be from a time when WEBHOOKS_TO_LOOPBACK was set.
     if not (url.lower().startswith("https://") or settings.WEBHOOKS_TO_LOOPBACK):
         raise NotDelivered("Its address has to begin with https://; nothing was sent.")
     request = requests.Request("POST", url, data=body, headers=sent)
@@ -129,6 +131,7 @@ def _beginning(response: requests.Response) -> str:
     """Return how the answer begins, in one line and without what looks like a secret."""
     raw, deadline = b"", time.monotonic() + READ_SECONDS
     with suppress(HTTPError, OSError):  # its status has come, and that is what counts
+        # read1 returns what is there; read would wait for all of it, past the deadline.
         while len(raw) < READ_BYTES and time.monotonic() < deadline and (piece := response.raw.read1(READ_BYTES)):
             raw += piece
     text = raw[:READ_BYTES].decode("utf-8", "replace")
@@ -148,6 +151,7 @@ def _in_words(err: Exception) -> str:
 
 
 def _record_failure(webhook: OutgoingWebhook, endpoint: Endpoint, err: NotDelivered) -> None:
+    # The webhook first, and together: if its lease was lost this raises, and nothing counts against the endpoint.
     with transaction.atomic():
         if isinstance(err, Gone) or webhook.attempts >= len(RETRIES):
             error = str(err) if isinstance(err, Gone) else f"{err} It was tried for three days."

@@ -164,6 +164,7 @@ class OutgoingWebhook(QueueRow):
     endpoint = models.ForeignKey(Endpoint, on_delete=models.PROTECT, related_name="webhooks", editable=False)
     order = models.ForeignKey(Order, null=True, on_delete=models.PROTECT, related_name="+", editable=False)
     event = models.CharField(max_length=40, editable=False)
+    # As it was owed: each try says the same, however the order has moved since.
     body = models.TextField(editable=False)
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED, editable=False)
     response_status = models.PositiveSmallIntegerField(null=True, editable=False)

@@ -141,6 +141,7 @@ def objection_to_ending(key: ApiKey) -> str | None:
 def end_key(key: ApiKey, *, actor: str, reason: str) -> None:
     """End a key for good; its orders stay. Raises DecisionRefused."""
     with transaction.atomic():
+        # Compare-and-set: of two who end it at once, one is told so, and one line is written.
         rows = ApiKey.objects.filter(pk=key.pk, ended_at=None)
         demand(None if rows.update(ended_at=Now(), earlier_until=None) else "It has ended already.")
         rights_changed.send(sender=ApiKey, about=key, what=f"ended: {reason}")
@@ -170,7 +171,9 @@ def objection_to_changing(endpoint: Endpoint) -> str | None:
 def change_endpoint(endpoint: Endpoint, *, url: str, events: Sequence[str], actor: str = "") -> None:
     """Send the events elsewhere, or others. Raises DecisionRefused."""
     demand(objection_to_changing(endpoint))
-    Endpoint.objects.filter(pk=endpoint.pk).update(url=url, events=sorted(events))
+    # Days in which the earlier address failed do not count against another one: it would be off at its first failure.
+    anew = {"failing_since": None, "paused_until": None} if url != endpoint.url else {}
+    Endpoint.objects.filter(pk=endpoint.pk).update(url=url, events=sorted(events), **anew)
 
 
 def objection_to_switching_off(endpoint: Endpoint) -> str | None:
@@ -192,6 +195,7 @@ def switch_on(endpoint: Endpoint, *, actor: str) -> None:
     with transaction.atomic():
         demand(objection_to_switching_on(endpoint))
         demand(None if endpoint.switch_on() else "It is on already.")
+        # Not one that a worker has: its outcome says when it is due.
         endpoint.webhooks.filter(status=OutgoingWebhook.Status.QUEUED, claim_token=None).update(next_attempt_at=Now())
         wakeup.notify("partners")
         close_alert(AlertKind.ENDPOINT_OFF, endpoint, by=actor)

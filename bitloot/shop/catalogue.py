@@ -86,6 +86,7 @@ class Counts:
         return self._choices("region")
 
     def _choices(self, field: str) -> list[Choice]:
+        # Counted without this filter: another choice would replace it. The chosen one stays, even with nothing.
         others = {name: value for name, value in self._chosen.items() if name != field}
         counts: Counter[str] = Counter({self._chosen[field]: 0} if field in self._chosen else {})
         for group, number in self._groups:

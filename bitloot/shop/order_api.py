@@ -163,6 +163,7 @@ def _payment_to_show(payments: Sequence[Payment]) -> Payment | None:
 
 def _weight(payment: Payment) -> float:
     being_paid = payment.status == Payment.Status.CREATING and not payment.reason
+    # A quote that runs: after money that moves, before a part that came and waits for the rest.
     return 2.5 if being_paid or payment.quote_runs else _WEIGHT.get(payment.status, 1)
 
 

@@ -53,6 +53,7 @@ def shop_window(request: HttpRequest) -> HttpResponse:
 
 def _window(request: HttpRequest, asked: ProductFilter) -> HttpResponse:
     pages = Paginator(asked.products().values_list("pk", flat=True), PRODUCTS_PER_PAGE)
+    # The choices beside the list count everything anyway: one statement less.
     pages.count = asked.counts.total
     # A number that is too high or none at all: somebody's old link. It leads to a page that is there.
     page = pages.get_page(request.GET.get("page"))
@@ -172,6 +173,7 @@ def _place(form: CheckoutForm, language: str) -> Order | None:
             None, _("This order is placed already. Please open it with the newest link that we e-mailed you.")
         )
     except (KeyReused, BadKey):
+        # Under a key of its own, or the corrected form would be refused as this one was.
         form.data = dict(form.data.items()) | {"idempotency_key": _new_key()}
         form.add_error(None, _("This form was sent before with other details. Please check it and send it again."))
     return None

@@ -28,6 +28,7 @@ def search(products: QuerySet[Product], text: str) -> QuerySet[Product]:
     """Return the products that all words of the text fit, the best first; all of them if it is empty."""
     words = _words(text)
     if not words:
+        # Signs without a word fit nothing; to show everything would look like an answer.
         return products.none() if text.strip() else products
     return _by_index(products, words) if connection.vendor == "postgresql" else _by_reading(products, words)
 
@@ -43,6 +44,7 @@ def _words(text: str) -> list[str]:
 
 
 def _by_index(products: QuerySet[Product], words: list[str]) -> QuerySet[Product]:
+    # Raw, for the words that are half typed: `_words` lets no sign of the query language through.
     query = SearchQuery(" & ".join(f"{word}:*" for word in words), config="simple", search_type="raw")
     found = products.alias(words=WORDS).filter(words=query)
     return _best_first(found, words) if found.exists() else _guess(products, " ".join(words))
@@ -59,6 +61,7 @@ def _guess(products: QuerySet[Product], text: str) -> QuerySet[Product]:
 
 def _knows_trigrams() -> bool:
     with connection.cursor() as cursor:
+        # The tables' owner may not have been allowed to add it (bitloot/migrations/0002_search.py).
         cursor.execute("SELECT 1 FROM pg_extension WHERE extname = 'pg_trgm'")
         return cursor.fetchone() is not None
 

@@ -9,7 +9,6 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.core.exceptions import ValidationError as InvalidValue
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import Http404
 from django.shortcuts import get_object_or_404
 from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_naive
@@ -249,9 +248,7 @@ class WebhookReplay(StaffView):
     @extend_schema(request=None, responses={202: serializers.WebhookRowSerializer})
     def post(self, request: Request, log_id: int) -> Response:
         """Hand a stored webhook to its handler once more."""
-        log = WebhookLog.objects.filter(pk=log_id).first() if log_id < 2**63 else None
-        if log is None:
-            raise Http404
+        log = get_object_or_404(WebhookLog, pk=log_id)
         user: Any = request.user
         with transaction.atomic():
             webhooks.replay(log, actor=user.get_username())

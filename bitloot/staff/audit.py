@@ -22,6 +22,7 @@ FLAGS = {
     "is_staff": ("no longer staff", "made staff"),
     "is_superuser": ("no longer superuser", "made superuser"),
 }
+_VERBS = {"post_add": "given", "post_remove": "taken", "pre_clear": "taken"}
 
 
 def record(about: Model, what: str) -> None:
@@ -35,25 +36,29 @@ def record(about: Model, what: str) -> None:
 @receiver(m2m_changed, sender=User.groups.through)
 @receiver(m2m_changed, sender=User.user_permissions.through)
 @receiver(m2m_changed, sender=Group.permissions.through)
-def members_changed(instance: Model, action: str, reverse: bool, model: type[Model], pk_set: Any, **_: Any) -> None:
+def members_changed(
+    sender: Any, instance: Model, action: str, reverse: bool, model: type[Model], pk_set: set[Any] | None, **_: Any
+) -> None:
     """Write what was given to an account or group, or taken from it."""
-    if action == "pre_clear" and not reverse:
-        _write(instance, "all were taken", reverse=False, of=model, keys=set())
-    elif action in ("post_add", "post_remove") and pk_set:
-        verb = "given" if action == "post_add" else "taken"
-        _write(instance, verb, reverse=reverse, of=model, keys=pk_set)
+    if action in _VERBS:
+        # Before a clear: it names no keys, and after it the rows that could are gone.
+        keys = _linked(sender, instance, model) if pk_set is None else pk_set
+        _write(instance, _VERBS[action], reverse=reverse, of=model, keys=keys)
+
+
+def _linked(through: Any, instance: Model, model: type[Model]) -> set[Any]:
+    links = through._default_manager.filter(**{str(instance._meta.model_name): instance})
+    return set(links.values_list(model._meta.model_name, flat=True))
 
 
 def _write(instance: Model, verb: str, *, reverse: bool, of: type[Model], keys: set[Any]) -> None:
-    if isinstance(instance, Permission):
-        return  # Django's own tidying when a permission ends
     rows = of._default_manager.filter(pk__in=keys)
-    if reverse:  # a group that got or lost members: the accounts changed
+    if reverse:  # a group or permission that got or lost members: the accounts and groups changed
         for row in rows:
-            _about(row, f"{instance._meta.verbose_name} {verb}: {instance}")
-        return
-    names = ", ".join(sorted(_name(row) for row in rows))
-    _about(instance, f"{of._meta.verbose_name_plural} {verb}{f': {names}' if names else ''}")
+            _about(row, f"{instance._meta.verbose_name} {verb}: {_name(instance)}")
+    elif keys:
+        names = ", ".join(sorted(_name(row) for row in rows))
+        _about(instance, f"{of._meta.verbose_name_plural} {verb}: {names}")
 
 
 def _name(row: Any) -> str:
@@ -89,6 +94,7 @@ def account_changed(instance: User, raw: bool = False, update_fields: Any = None
         changes.append("e-mail address changed")
     if changes:
         record(instance, ", ".join(changes))
+        # To the address that it had: a new one may be a thief's.
         notify(before, f"Your account {before.get_username()} has changed: {', '.join(changes)}.")
 
 

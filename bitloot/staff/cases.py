@@ -95,6 +95,7 @@ def _collect(pages: Iterable[BaseAdmin]) -> list[Case]:
             for row, order in zip(rows, page.orders_of(rows), strict=True):
                 case = cases.setdefault(order.pk if order else (page.opts.label, row.pk), Case(order))
                 case.entries.append(Entry(page, waiting.title, row, getattr(row, waiting.since)))
+    # Only now: what an alert repeats may be of a page that came later.
     for case in cases.values():
         rows = [entry.row for entry in case.entries]
         case.entries = [e for e in case.entries if not e.page.repeats(e.row, [row for row in rows if row is not e.row])]
@@ -123,6 +124,7 @@ def _shown(
     deciding = [(entry.page, entry.row) for entry in case.entries]
     for entry in case.entries:
         if isinstance(entry.row, Alert) and (subject := subjects.get((entry.row.about_model, entry.row.about_pk))):
+            # First: its decision ends the cause, the alert's own ends the alert only.
             deciding.insert(0, subject)
     return {
         "headings": case.headings,
@@ -142,6 +144,7 @@ def _choices(request: HttpRequest, deciding: Iterable[tuple[BaseAdmin, Any]]) ->
     found = {}
     for page, row in deciding:
         if isinstance(page, DecisionAdmin):
+            # By address: the row that an alert is about may be in the case itself, with the same buttons.
             found.update({choice["url"]: choice for choice in page.choices_about(request, row, back=back)})
     return list(found.values())
 

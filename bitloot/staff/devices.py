@@ -12,8 +12,9 @@ RECOVERY_CODES = 10
 
 def begin(user: User) -> TOTPDevice:
     """Return the authenticator that the account is about to confirm; it signs nobody in before that."""
-    device, _ = TOTPDevice.objects.get_or_create(user=user, confirmed=False, defaults={"name": "authenticator"})
-    return device
+    # The first of them: two pages that are opened at once make two, which `get_or_create` would refuse ever after.
+    begun = TOTPDevice.objects.filter(user=user, confirmed=False).order_by("pk").first()
+    return begun or TOTPDevice.objects.create(user=user, confirmed=False, name="authenticator")
 
 
 def confirm(device: TOTPDevice) -> list[str]:

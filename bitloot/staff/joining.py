@@ -71,6 +71,7 @@ class JoinForm(SetPasswordForm):
     def clean_code(self) -> str:
         code = str(self.cleaned_data["code"]).replace(" ", "")
         if not devices.begin(self.user).verify_token(code):
+            # A code works once, also if the password is refused: the page comes back and needs the next one.
             raise forms.ValidationError("This is not the code that your authenticator shows now. Type the next one.")
         return code
 

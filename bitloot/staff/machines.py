@@ -34,6 +34,7 @@ MAX_DUE = 1_000
 MOST_CALLS = 200
 MOST_WORKERS = 20
 SPENT_OVER = timedelta(days=7)
+# A supplier that says no is well, too. `CallLog` keeps 20 characters of an error's name.
 _GOOD = frozenset({"ok", *(error.__name__[:20] for error in ANSWERS)})
 # Each queue, and when a row of it was last finished: a queue that is worked at moves this, also when nothing is due.
 _QUEUES: tuple[tuple[str, type[QueueRow], str], ...] = (

@@ -7,6 +7,7 @@ class StaffEvent(models.Model):
 
     at = models.DateTimeField(db_default=Now(), editable=False)
     actor = models.CharField(max_length=150, editable=False, help_text="Who changed it, or the command line.")
+    # By name, not by key: the record outlives the account.
     about = models.CharField(max_length=160, editable=False, help_text="The account or group, as it was named then.")
     what = models.CharField(max_length=500, editable=False)
 

@@ -66,6 +66,7 @@ class OrderPage(OrderAdmin):
     def evidence_view(self, request: HttpRequest, object_id: uuid.UUID) -> HttpResponse:
         """Answer with the evidence about the order; the staff log gets the pack's digest, to compare it with later."""
         if request.method != "POST":
+            # Each download leaves a line in the log, which no link may write.
             return HttpResponseNotAllowed(["POST"])
         order = get_object_or_404(Order, pk=object_id)
         if not request.user.has_perm(MAY_EXPORT):

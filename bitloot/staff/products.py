@@ -3,11 +3,12 @@
 The form asks the supplier: a wrong id would be noticed by the first customer who paid.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
@@ -52,6 +53,7 @@ class ProductForm(forms.ModelForm):
     without_picture = forms.BooleanField(label="Take the cover away", required=False)
     genres = CommaList(required=False, help_text="With commas between them.")
     doubt = ""
+    said: ClassVar[dict[str, Exception | None]] = {}  # the supplier, of the ids that it was asked about
 
     class Meta:
         widgets = {"release_date": forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")}
@@ -61,6 +63,7 @@ class ProductForm(forms.ModelForm):
         if file is None:
             return None
         try:
+            # Stored before the other fields are judged; `prune` removes a cover that no product names in the end.
             self.instance.picture = covers.keep(file.read())
         except covers.BadPicture as err:
             raise ValidationError(str(err)) from err
@@ -72,23 +75,14 @@ class ProductForm(forms.ModelForm):
         cleaned = super().clean() or self.cleaned_data
         if cleaned.get("without_picture") and not cleaned.get("upload"):
             self.instance.picture = ""
-        product_id = cleaned.get("supplier_product_id")
-        is_for_sale = bool(cleaned.get("is_active"))
-        goes_on_sale = is_for_sale and "is_active" in self.changed_data
-        # A product that is sold out for a while can still be edited: only a new id, or going on sale, is asked about.
-        if product_id and (goes_on_sale or "supplier_product_id" in self.changed_data):
-            self._ask_supplier(product_id, is_for_sale=is_for_sale)
+        trouble = self.said.get(cleaned.get("supplier_product_id", ""))
+        if isinstance(trouble, UnknownProduct) and cleaned.get("is_active"):
+            raise ValidationError({"supplier_product_id": str(trouble)}) from trouble
+        if isinstance(trouble, UnknownProduct):
+            self.doubt = str(trouble)
+        elif trouble is not None:
+            self.doubt = f"We could not ask the supplier whether it has this product: {trouble}."
         return cleaned
-
-    def _ask_supplier(self, product_id: str, *, is_for_sale: bool) -> None:
-        try:
-            check_product(product_id)
-        except UnknownProduct as err:
-            if is_for_sale:
-                raise ValidationError({"supplier_product_id": str(err)}) from err
-            self.doubt = str(err)
-        except (ProviderError, ImproperlyConfigured) as err:
-            self.doubt = f"We could not ask the supplier whether it has this product: {err}."
 
 
 @admin.register(Product)
@@ -135,12 +129,33 @@ class CheckedProductAdmin(ProductAdmin):
     def import_view(self, request: HttpRequest) -> HttpResponse:
         return importing.show(self, request)
 
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
         # Django passes over a file that is too large, and would save the rest without a word.
         if int(request.META.get("CONTENT_LENGTH") or 0) > settings.FILE_UPLOAD_MAX_MEMORY_SIZE:
             self.message_user(request, "The cover is larger than 5 MiB. Nothing was saved.", messages.ERROR)
             return HttpResponseRedirect(request.path)
-        return super().changeform_view(request, *args, **kwargs)
+        if request.method == "POST":
+            # Before Django's transaction, in which the form is judged: on SQLite nobody else could write meanwhile.
+            request.said = self._ask_supplier(request, object_id)  # type: ignore[attr-defined]
+        return super().changeform_view(request, object_id, *args, **kwargs)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.said = getattr(request, "said", {})  # the class is made for this request
+        return form
+
+    def _ask_supplier(self, request: HttpRequest, object_id: str | None) -> dict[str, Exception | None]:
+        before: Any = self.get_object(request, unquote(object_id)) if object_id else None
+        may_save = self.has_change_permission(request, before) if object_id else self.has_add_permission(request)
+        product_id = request.POST.get("supplier_product_id", "").strip()
+        is_new = before is None or before.supplier_product_id != product_id
+        goes_on_sale = "is_active" in request.POST and not (before and before.is_active)
+        # A product that is sold out for a while can still be edited: only a new id, or going on sale, is asked about.
+        if may_save and product_id and (is_new or goes_on_sale):
+            return {product_id: _trouble_with(product_id)}
+        return {}
 
     def save_model(self, request: HttpRequest, obj: Product, form: Any, change: bool) -> None:
         before = Product.objects.filter(pk=obj.pk).first()
@@ -209,6 +224,14 @@ class CheckedProductAdmin(ProductAdmin):
     @admin.display(description="history")
     def price_history(self, product: Product) -> str:
         return list_link("fulfillment.pricechange", "what it cost before", product=product.pk)
+
+
+def _trouble_with(product_id: str) -> Exception | None:
+    try:
+        check_product(product_id)
+    except (UnknownProduct, ProviderError, ImproperlyConfigured) as err:
+        return err
+    return None
 
 
 def _stock(product: Product) -> SupplierStock | None:

@@ -25,7 +25,6 @@ from storage.models import Key
 from webhooks.models import ReplayRun, WebhookLog
 
 MAX_WEBHOOKS = 100
-LARGEST_ID = 2**63 - 1
 EXAMPLE = OpenApiExample(
     "A reason", {"seen": "17.9f86d081884c7d65", "form": {"reason": "The customer asked for it."}}, request_only=True
 )
@@ -43,7 +42,7 @@ class OneRow(StaffView):
         return page
 
     def row(self, request: Request, key: Any) -> Any:
-        found = self.page.get_object(request, str(key)) if isinstance(key, str) or _is_id(key) else None
+        found = self.page.get_object(request, str(key))
         if found is None:
             raise Http404
         return found
@@ -55,6 +54,7 @@ class RowView(OneRow):
     def get(self, request: Request, **key: Any) -> Response:
         """Show the row, and what may be decided about it now."""
         (only,) = key.values()
+        # By whatever name the address has it: each route has its own, from which the API document takes its words.
         row = self.row(request, only)
         context = {"page": self.page, "request": request, **self.more(request, row)}
         return Response(self.serializer_class(row, context=context).data)
@@ -82,13 +82,10 @@ class DecisionView(OneRow):
             err.afterwards()
             raise
         row.refresh_from_db()
+        # `decide` says something else if a second member of staff has to approve.
         waits = done != decision.done
         answer = {"waits_for_approval": waits, "detail": done, "status": getattr(row, "status", "")}
         return Response(serializers.DecidedSerializer(answer).data, status=202 if waits else 200)
-
-
-def _is_id(key: Any) -> bool:
-    return not isinstance(key, int) or key <= LARGEST_ID
 
 
 def _cleaned(page: DecisionAdmin, row: Any, decision: Decision[Any], typed: dict[str, str]) -> dict[str, Any]:

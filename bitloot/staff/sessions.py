@@ -49,11 +49,13 @@ def begun(session: Session) -> Begun:
 
 def last_page(session: Session) -> datetime:
     """Return when a page was last opened with it."""
+    # Each page that is opened moves the end on by this much (`has_permission` in site.py).
     return session.expire_date - timedelta(seconds=settings.SESSION_COOKIE_AGE)
 
 
 def live() -> list[Session]:
     """Return the sessions of accounts that have not ended, the latest first, at most MAX_SESSIONS."""
+    # Whose a session is stands inside of it: to choose from them, each has to be decoded.
     rows = Session.objects.filter(expire_date__gt=Now()).order_by("-expire_date")[:MAX_SESSIONS]
     return [row for row in rows if begun(row).user_id]
 

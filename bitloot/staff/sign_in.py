@@ -57,6 +57,7 @@ def attempt(request: Any, *, name: str, way: str) -> Iterator[None]:
     except BaseException:
         _record(row, SignIn.Outcome.FAILED)
         raise
+    # In this order: recorded as good, this very sign-in would make the network a known one.
     _tell_of_new_network(row)
     _record(row, SignIn.Outcome.GOOD)
 
@@ -71,6 +72,7 @@ def passes_second_factor(user: Any, code: str) -> bool:
 
 def _matching_device(user: Any, code: str) -> Device | None:
     is_one_time = len(code) == 6 and code.isdigit()
+    # `for_verify` locks the devices: of two who send the same code at once, one gets in.
     with transaction.atomic():
         for device in devices_for_user(user, for_verify=True):
             # Each code is tried on its own kind only: a wrong one slows its device down, and no other.
@@ -81,6 +83,7 @@ def _matching_device(user: Any, code: str) -> Device | None:
 
 def _wait_for(row: SignIn) -> str:
     """Return how long to wait before a password is checked, in words; nothing if it may be checked now."""
+    # Refused tries do not count, or a stranger who keeps trying would keep the owner out for good.
     recent = SignIn.objects.filter(
         outcome__in=(SignIn.Outcome.TRIED, SignIn.Outcome.FAILED), at__gt=Now() - WINDOW
     ).order_by()

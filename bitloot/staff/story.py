@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import groupby
+from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any
 
@@ -61,7 +61,7 @@ def story_of(request: HttpRequest, around: Around) -> dict[str, Any]:
 
 
 def _newest(lines: Iterator[Line]) -> list[Line]:
-    return [line for line, _ in zip(lines, range(MAX_INLINES), strict=False)]
+    return list(islice(lines, MAX_INLINES))
 
 
 def _folded(lines: Iterable[Line]) -> Iterator[Line]:
@@ -104,6 +104,7 @@ def _openings(around: Around) -> Iterator[Line]:
 
 
 def _staff(around: Around) -> Iterator[Line]:
+    # By id without a type: ids are random UUIDs, so no other table has the same.
     about = Q(object_id__in=[str(row.pk) for row in around.rows])
     for entry in LogEntry.objects.filter(about).select_related("user").order_by("-pk")[:MAX_INLINES]:
         yield Line(entry.action_time, "staff", entry.get_change_message(), actor=entry.user.get_username())

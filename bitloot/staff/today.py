@@ -87,6 +87,7 @@ def today(request: HttpRequest) -> dict[str, Any]:
     chosen = request.GET.get("period", "24h")
     chosen = chosen if chosen in PERIODS else "24h"
     period = PERIODS[chosen]
+    # Of this process: the shared cache writes JSON, and these are objects.
     cache, key = caches["local"], f"staff.today.{chosen}"
     read: dict[str, Any] | None = cache.get(key)
     if read is None:

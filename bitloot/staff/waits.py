@@ -65,6 +65,7 @@ class Facts:
 
 _RESERVATION = Reservation.Status
 _MOVING = (Payment.Status.CONFIRMING, Payment.Status.CONFIRMED, Payment.Status.SENDING)
+# What the pipeline tries again on its own (`look_again` in fulfillment/steps/resuming.py).
 _PASSING: dict[str, WaitsFor] = {
     HoldReason.OUT_OF_STOCK: WaitsFor.STOCK,
     HoldReason.TOO_EXPENSIVE: WaitsFor.PRICE,
@@ -129,6 +130,7 @@ def _approval(facts: Facts) -> Waits | None:
 
 
 def _review(facts: Facts) -> Waits | None:
+    # Staff have decided about a payment that has a refund: the refund says what comes next.
     refunded = {refund.payment_id for refund in facts.refunds}
     for payment in facts.payments:
         if payment.status == Payment.Status.REVIEW and payment.pk not in refunded:
@@ -167,6 +169,7 @@ def _of_purchase(purchase: Reservation, *, is_stopped: bool) -> Waits | None:
 
 def _of_held(purchase: Reservation) -> Waits:
     what, sentence = _PASSING.get(purchase.reason), HoldReason.sentence_for(purchase.reason)
+    # Only what was surely not bought, and is looked at again, passes without staff.
     if what is None or purchase.supplier_order_id or purchase.unknown_at or purchase.next_attempt_at is None:
         return Waits.on(WaitsFor.PERSON, sentence)
     since = purchase.waiting_since or purchase.changed_at

@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -277,6 +279,20 @@ def test_only_the_newest_are_kept(shop):
     made = json.loads(shop.run("backup", "--json")[0])
     assert made["removed"] == old[1::-1]
     assert json.loads(shop.run("backup", "--list", "--json")[0])["backups"] == [made["name"], old[2]]
+
+
+@pytest.mark.chaos
+def test_what_is_not_read_back_whole_is_removed(shop):
+    """`restore latest` would take it, and the next backup would remove an older one for it."""
+    command, env = [sys.executable, "manage.py", "backup"], {**shop.env, "FAILPOINT": "backup.stored:stop"}
+    with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True) as backup:
+        os.waitpid(backup.pid, os.WUNTRACED)
+        (file,) = (shop.var / "backups").iterdir()
+        file.write_bytes(file.read_bytes()[:-1])
+        backup.send_signal(signal.SIGCONT)
+        complaint = backup.communicate(timeout=60)[1]
+    assert (backup.returncode, "gave back other bytes" in complaint) == (1, True)
+    assert list((shop.var / "backups").iterdir()) == []
 
 
 @pytest.mark.chaos

@@ -124,6 +124,14 @@ def test_a_wrong_code_or_weak_password_sets_nothing(groups):
     assert not TOTPDevice.objects.filter(confirmed=True).exists()
 
 
+def test_two_authenticators_that_were_begun_at_once_keep_nobody_out(groups):
+    run("ada", "--email", "ada@shop.example")
+    client = open_link(link())
+    TOTPDevice.objects.create(user=User.objects.get(), confirmed=False)
+    assert join(client).status_code == 200
+    assert TOTPDevice.objects.filter(confirmed=True).count() == TOTPDevice.objects.count() == 1
+
+
 def test_inviting_again_ends_the_older_link_and_changes_the_groups(groups):
     run("ada", "--email", "ada@shop.example", "--group", "support")
     older = link()

@@ -1,8 +1,10 @@
 """The admin's product form: what would be noticed only by a customer who paid is refused before."""
 
 import pytest
+from django.db import connection
 from django.urls import reverse
 
+from bitloot.tests.staff import make_staff
 from orders.models import Product
 
 pytestmark = pytest.mark.django_db
@@ -51,7 +53,11 @@ def test_a_product_that_the_supplier_does_not_have_is_not_put_on_sale(boss, sand
     del fields["is_active"]
     answer = boss.post(reverse("admin:orders_product_add"), fields, follow=True)
     assert any(str(message).startswith("Saved, but: Kinguin has no") for message in answer.context["messages"])
-    assert Product.objects.get().is_active is False
+    product = Product.objects.get()
+    assert product.is_active is False
+    page = reverse("admin:orders_product_change", args=[product.pk])
+    again = boss.post(page, filled(supplier_product_id=UNKNOWN))
+    assert again.context["adminform"].form.errors["supplier_product_id"][0].startswith("Kinguin has no such product")
 
 
 def test_a_silent_supplier_stops_nobody_but_is_said(boss, sandbox):
@@ -70,3 +76,20 @@ def test_a_product_that_is_sold_out_can_still_be_edited(boss, sandbox):
     assert boss.post(page, filled(supplier_product_id=UNKNOWN, price="11.99")).status_code == 302
     product.refresh_from_db()
     assert str(product.price) == "11.99"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_supplier_is_asked_with_no_transaction_open(boss, sandbox, at):
+    """On SQLite the whole shop could write nothing until they answer."""
+    open_ones = []
+    at("http.before_send", lambda: open_ones.append(connection.in_atomic_block))
+    add(boss)
+    assert open_ones == [False]
+
+
+def test_nobody_who_may_only_look_asks_the_supplier(client, sandbox, at):
+    asked = []
+    at("http.before_send", lambda: asked.append(1))
+    client.force_login(make_staff("orders.view_product"))
+    assert client.post(reverse("admin:orders_product_add"), filled()).status_code == 403
+    assert asked == []

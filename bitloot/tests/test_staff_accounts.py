@@ -186,6 +186,25 @@ def test_a_changed_group_is_a_row():
     ]
 
 
+def test_rights_that_are_cleared_or_given_from_the_other_side_are_rows():
+    hold = Permission.objects.get(codename="hold_order")
+    group = Group.objects.create(name="night shift")
+    ada = make_staff()
+    ada.groups.add(group)
+    group.user_set.clear()
+    hold.user_set.add(ada)
+    ada.user_permissions.clear()
+    hold.group_set.add(group)
+    hold.group_set.clear()
+    hold.group_set.clear()
+    assert [what for _, what in told(ada)] == [
+        "groups given: night shift", "group taken: night shift",
+        "permission given: orders.hold_order", "permissions taken: orders.hold_order",
+    ]  # fmt: skip
+    rows = StaffEvent.objects.filter(about="group night shift").order_by("pk")
+    assert [row.what for row in rows] == ["permission given: orders.hold_order", "permission taken: orders.hold_order"]
+
+
 def test_a_new_password_is_a_row_and_a_mail_without_it():
     ada = make_staff()
     ada.email = "ada@shop.example"

@@ -35,6 +35,7 @@ class Command(OperatorCommand):
         except AlreadyStaff as err:
             raise CommandError(str(err)) from err
         try:
+            # After the commit: if the mail is lost, the account is there, and the same command mails another link.
             ends_at = mail_link(user)
         except NOT_SENT as err:
             raise CommandError(

@@ -63,6 +63,7 @@ class Command(OperatorCommand):
         known = [each for each in env_file.variables(template) if each.name not in files]
         before = env_file.values(path.read_text()) if path.exists() else {}
         given = before | self._given(options["set"], {each.name for each in known})
+        # Only what is missing: another KEY_ENCRYPTION_SECRET would close every key that was sold.
         made = {name: make() for name, make in GENERATED.items() if name not in given and name not in files}
         given |= made
         asked = [] if non_interactive else [each for each in known if _is_asked(each, given)]
@@ -104,9 +105,11 @@ class Command(OperatorCommand):
         if not proposal and not variable.is_required:
             default = " [none]"
         prompt = f"{variable.name}{default}: "
+        # getpass reads the terminal itself, and would not see what is piped in.
+        ask = getpass if variable.name in HIDDEN and sys.stdin.isatty() else input
         while True:
             try:
-                typed = (getpass(prompt) if variable.name in HIDDEN and sys.stdin.isatty() else input(prompt)).strip()
+                typed = ask(prompt).strip()
             except EOFError:
                 raise CommandError("Nothing more was typed; nothing was written.") from None
             if why := env_file.objection(typed):

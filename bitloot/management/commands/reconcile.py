@@ -57,6 +57,7 @@ class Command(OperatorCommand):
         with one_moment():
             summed = books(scope)
             found = list(differences(scope))
+        # Providers after that snapshot: they take their time, and what a worker moves meanwhile is no difference.
         complaints: list[str] = []
         for answers in [provider_checks.ask_nowpayments(scope), provider_checks.ask_supplier(scope)] if ask else []:
             found += unacknowledged(answers.differences)

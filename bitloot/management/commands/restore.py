@@ -13,7 +13,7 @@ from bitloot.ops.backup.services import BackupFailed, restore
 from storage.objects import ObjectUnavailable
 from storage.services import missing_objects
 
-MARGIN_DAYS = 2
+MARGIN_DAYS = 2  # what was placed shortly before the backup may have been paid, and bought, after it
 SHOWN = 20
 NEXT = """{chosen} is restored; purchases are stopped. Next:
 1. Start web, worker and beat. Within five minutes open payments are read again.

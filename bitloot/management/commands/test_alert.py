@@ -25,6 +25,7 @@ class Command(OperatorCommand):
             raise CommandError(f"Not delivered: {', '.join(failed)}.")
 
     def _try(self, channel: str, send: Callable[[], object]) -> bool:
+        # Recorded as an alert's would be: by its last delivery `doctor` and the home page judge a channel.
         try:
             send()
         except (notifier.NotDelivered, *NOT_SENT) as err:

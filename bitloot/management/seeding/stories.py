@@ -89,6 +89,7 @@ class Stories:
         self._products, self._name = products, name
         self._chance = random.Random(name)  # noqa: S311 - invented orders, not secrets
         for number in range(count):
+            # 37 and the hundred kinds share no factor: each kind has its share, and neighbours differ.
             kind = kinds[number * 37 % len(kinds)]
             hours = 1 if kinds is ENDED else 0
             if kind in ("expired", "cancelled"):

@@ -28,6 +28,7 @@ class DatabaseRefused(Exception):
 def dump(target: BinaryIO) -> None:
     """Write the whole database as of one moment, while everything continues. Raises DatabaseRefused."""
     if connection.vendor == POSTGRESQL:
+        # Without owners and rights: they are the server's. `restore` grants them where the dump comes back.
         _run(["pg_dump", "--format=custom", "--no-owner", "--no-privileges"], stdout=target)
         return
     with NamedTemporaryFile() as copy:

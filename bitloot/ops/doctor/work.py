@@ -25,7 +25,7 @@ from webhooks.models import WebhookLog
 
 LATE = timedelta(seconds=90)
 LATELY = timedelta(days=7)
-A_DAY = timedelta(hours=26)
+A_DAY = timedelta(hours=26)  # cron may be late, and a backup takes its time
 BEAT_IS_LATE = timedelta(seconds=2 * FRESH_SECONDS)
 
 

@@ -216,6 +216,18 @@ def test_days_of_failure_switch_it_off_and_its_owner_and_staff_hear_of_it(receiv
     assert drained(row).status == "delivered"
 
 
+@pytest.mark.parametrize(("end", "is_enabled"), [("/new", True), ("", False)])
+def test_a_new_address_begins_without_the_failures_of_the_earlier_one(receiver, endpoint, end, is_enabled):
+    receiver.status = 500
+    row = drained(owed(endpoint))
+    Endpoint.objects.update(failing_since=Now() - timedelta(seconds=OFF_AFTER))
+    endpoint.refresh_from_db()
+    services.change_endpoint(endpoint, url=endpoint.url + end, events=endpoint.events)
+    drained(row)
+    endpoint.refresh_from_db()
+    assert endpoint.is_enabled is is_enabled
+
+
 def test_an_endpoint_that_is_gone_is_switched_off_at_once(receiver, endpoint):
     receiver.status = 410
     drained(owed(endpoint))

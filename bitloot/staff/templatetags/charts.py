@@ -17,7 +17,8 @@ Value = Decimal | float | int | None
 def sparkline(values: Sequence[Value], label: str) -> SafeString:
     """Draw a line through the values, nothing and the largest among them; where there is none, there is no point."""
     known = [(number, float(value)) for number, value in enumerate(values) if value is not None]
-    most, least = (max(0.0, *(v for _, v in known)), min(0.0, *(v for _, v in known))) if known else (0.0, 0.0)
+    scale = [0.0, *(value for _, value in known)]
+    least, most = min(scale), max(scale)
     step = (WIDTH - 2 * EDGE) / max(len(values) - 1, 1)
     drawn = [(EDGE + number * step, _height(value, least, most)) for number, value in known]
     if len(drawn) == 1:
