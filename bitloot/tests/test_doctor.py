@@ -1,5 +1,6 @@
 """`doctor`: what is well, what is wrong, and what to do about it, against the real thing where there is one."""
 
+import email.utils
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ import dns.rcode
 import dns.resolver
 import dns.rrset
 import pytest
+import responses
 from aiosmtpd.controller import Controller
 from django.conf import settings as store_settings
 from django.core.management import call_command
@@ -239,6 +241,15 @@ def test_clocks_that_are_apart(sandbox, monkeypatch):
     assert levels("clocks") == {"look"}
     monkeypatch.setattr("time.time", lambda: now() - 3600)
     assert levels("clocks") == {"wrong"}
+
+
+@pytest.mark.parametrize("date", ["soon", "Thu, 01 Jan 2026 25:99:99 GMT", ""])
+def test_a_clock_that_writes_no_date_hides_no_other(date):
+    with responses.RequestsMock() as wire:
+        wire.get(f"{store_settings.NOWPAYMENTS_BASE_URL}/status", headers={"Date": date})
+        wire.get(store_settings.KINGUIN_BASE_URL, headers={"Date": email.utils.formatdate(usegmt=True)})
+        of_providers = [said for _, said in seen("clocks") if "the database" not in said]
+    assert [said.startswith("the clock of Kinguin") for said in of_providers] == [True]
 
 
 def test_a_gate_that_is_stopped():
