@@ -1,11 +1,11 @@
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any, cast
 
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import QuerySet
+from django.forms.utils import pretty_name
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.html import format_html
@@ -18,6 +18,7 @@ from bitloot.core.admin.formatting import NOTHING, age_of, badge, link, link_to,
 from bitloot.core.admin.panels import Waiting
 from bitloot.core.choices import Tone
 from bitloot.core.decisions import Decision
+from bitloot.core.money import money
 from orders import approvals, decisions
 from orders.choices import AlertKind, OrderReason
 from orders.models import (
@@ -46,10 +47,16 @@ class ProductAdmin(BaseAdmin):
     readonly_fields = ("id", "currency", "created", "margin")
     created = age_of("created_at", "added")
 
-    @admin.display(description="least margin")
-    def margin(self, product: Product) -> Decimal | str:
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Orders, prices and the supplier's stock hang on a product: it is taken off sale instead."""
+        return False
+
+    @admin.display(description="margin at max cost")
+    def margin(self, product: Product) -> str:
         """What is left of the price if the supplier charges all that we allow."""
-        return product.price - product.max_cost if product.pk and product.max_cost is not None else NOTHING
+        if not product.pk or product.max_cost is None:
+            return NOTHING
+        return money(product.price - product.max_cost, product.currency)
 
 
 class SecondedAdmin(DecisionAdmin):
@@ -118,10 +125,6 @@ class OrderAdmin(SecondedAdmin):
     @admin.display(description="total", ordering="total")
     def amount(self, order: Order) -> str:
         return f"{order.total} {order.currency}"
-
-    @admin.display(description="fulfilment, as the customer reads it")
-    def fulfillment(self, order: Order) -> str:
-        return f"{order.fulfillment_word}. {order.customer_error or ''}"
 
 
 @admin.register(OrderItem)
@@ -288,13 +291,20 @@ class ApprovalAdmin(DecisionAdmin):
     def concern(self, approval: Approval) -> str:
         if approval.status != Approval.Status.WAITING:
             return ""
-        asked = f"{approval.requested_by.get_username()} asks for it. Someone else has to approve or decline it."
+        asker = approval.requested_by.get_username()
+        asked = f"{asker} asks for “{approval.label}”. Someone else has to approve or decline it."
         return approvals.objection_to_approval(approval) or asked
 
     def facts(self, approval: Approval) -> str:
         """Show what the one who asked saw and typed."""
         page, row = approvals.page_of(approval), approval.about
-        shown = {"approval": approval, "row": link(row), "concern": page.concern(row), "facts": page.facts(row)}
+        shown = {
+            "approval": approval,
+            "typed": _typed(approval),
+            "row": link(row),
+            "concern": page.concern(row),
+            "facts": page.facts(row),
+        }
         return render_to_string("admin/orders/approval.html", shown)
 
     def objection(self, request: HttpRequest, row: Approval, decision: Decision[Any]) -> str | None:
@@ -379,6 +389,23 @@ class AccessCodeAdmin(ReadOnlyAdmin):
     order_link = link_to("order", "order")
     created = age_of("created_at", "made")
     ended = age_of("ended_at", "used or replaced")
+
+
+def _typed(approval: Approval) -> list[tuple[str, Any]]:
+    """Return what was typed and chosen, in the words of the decision's form."""
+    known = approvals.page_of(approval).decisions
+    # A decision of an earlier version may be gone.
+    form = next((decision.form for decision in known if decision.name == approval.decision), None)
+    fields = form.base_fields if form else {}
+    return [
+        (_label_of(fields.get(name), name), dict(getattr(fields.get(name), "choices", ())).get(value, value))
+        for name, value in approval.fields.items()
+        if value
+    ]
+
+
+def _label_of(field: Any, name: str) -> str:
+    return str(getattr(field, "label", None) or pretty_name(name))
 
 
 def _name_in_runbook(alert: Alert) -> str:

@@ -22,6 +22,11 @@ from payments.comparison import compare
 from payments.models import Coin, Payment, Refund, RefundAddress
 
 MAX_ALERTS = 1_000
+_GO_BACK = (
+    (refunds.REFUND, Refund.Kind.ALL),
+    (refunds.REFUND_SURPLUS, Refund.Kind.SURPLUS),
+    (refunds.REFUND_SHARE, Refund.Kind.SHARE),
+)
 
 
 @admin.register(Coin)
@@ -208,6 +213,11 @@ class PaymentAdmin(SecondedAdmin):
             "worth": _money(worth_of(payment), payment.price_currency),
             "order": payment.order.get_status_display().lower(),
             "refunds": payment.refunds.order_by("created_at"),
+            "would_go_back": [
+                (decision.label, _money(refunds.coins_of(payment, kind), payment.pay_currency))
+                for decision, kind in _GO_BACK
+                if decision.objection(payment) is None
+            ],
         }
         return render_to_string("admin/payments/evidence.html", shown)
 
@@ -261,7 +271,7 @@ class RefundAdmin(SecondedAdmin):
             return ""
         if refund.destination is None:
             return "Waiting for the customer: their page asks for an address."
-        return refunds.objection_to_sending(refund) or "Send the coins."
+        return refunds.objection_to_sending(refund) or f"Send {refund.coins}."
 
     def facts(self, refund: Refund) -> str:
         coin = Coin.objects.filter(code=refund.currency).first()

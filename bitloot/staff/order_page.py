@@ -86,7 +86,7 @@ class OrderPage(OrderAdmin):
             return "The purchase failed, and the customer's money is still here. Give it back, or deliver by hand."
         if wait is None:
             return ""
-        return f"{wait.sentence} By {wait.until:%d %B, %H:%M} UTC." if wait.until else wait.sentence
+        return f"{wait.sentence} {wait.then} on {wait.until:%d %B, %H:%M} UTC." if wait.until else wait.sentence
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -173,7 +173,6 @@ def _row(request: HttpRequest, page: DecisionAdmin, row: Any, back: str) -> dict
 def _customer(page: OrderPage, order: Order) -> dict[str, Any]:
     facts = [
         ("E-mail", copyable(order.email, order.email)),
-        ("Their page", page.fulfillment(order)),
         ("Placed", age(order.created_at)),
         ("Payable until", age(order.expires_at) if order.paid_at is None else ""),
         ("Paid", age(order.paid_at) if order.paid_at else ""),
@@ -202,12 +201,18 @@ def _purchase_facts(purchase: Reservation) -> list[tuple[str, Any]]:
     return [
         ("Price", f"{price} {currency}"),
         ("Cap", f"{cap} EUR"),
-        ("Cost", f"{purchase.cost} EUR" if purchase.cost is not None else "not known yet"),
+        ("Cost", _cost(purchase)),
         ("Margin", _margin(price, purchase.cost) if purchase.cost is not None and currency == "EUR" else ""),
         ("Supplier's order", copyable(purchase.supplier_order_id) if purchase.supplier_order_id else ""),
         ("Our id", copyable(purchase.external_id)),
-        ("Last error", purchase.last_error),
+        ("Last error", purchase.last_error if purchase.status != Reservation.Status.DELIVERED else ""),
     ]
+
+
+def _cost(purchase: Reservation) -> str:
+    if purchase.cost is not None:
+        return f"{purchase.cost} EUR"
+    return "staff typed the codes" if purchase.manual else "not known yet"
 
 
 def _margin(price: Decimal, cost: Decimal) -> str:

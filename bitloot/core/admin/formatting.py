@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 
 from bitloot.core.admin import runbook
 from bitloot.core.choices import ReasonChoices, StatusChoices, Tone
+from bitloot.core.money import money
 
 NOTHING = "–"
 UUID_PATTERN = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}(?![0-9a-f])")
@@ -116,6 +117,17 @@ def age_of(field: str, description: str) -> Callable[[Any, Any], str]:
     @admin.display(description=description, ordering=field)
     def column(_: Any, row: Any) -> str:
         return age(getattr(row, field))
+
+    return column
+
+
+def money_of(field: str, description: str) -> Callable[[Any, Any], str]:
+    """Return a column or field that shows an amount of the shop's currency."""
+
+    @admin.display(description=description, ordering=field)
+    def column(_: Any, row: Any) -> str:
+        amount = getattr(row, field)
+        return NOTHING if amount is None else money(amount)
 
     return column
 
