@@ -48,7 +48,8 @@ MAX_SHOWN = 200  # of the prices that a rule would change
 class PermitInline(ReadOnlyInline):
     model = ReservationAttempt
     verbose_name_plural = "purchase attempts"
-    fields = ("number", "result", "price", "permitted", "detail")
+    fields = ("number", "result", "most", "permitted", "detail")
+    most = money_of("price", "price")
     permitted = age_of("permitted_at", "permitted")
 
     @admin.display(description="outcome")
@@ -117,7 +118,7 @@ class ReservationAdmin(DecisionAdmin):
         ("Times", {"fields": (("created", "sent"), ("reserved", "delivered"), ("unknown", "refused"), "changed")}),
         ("Queue", {"fields": (("due", "held_until"), ("attempts", "polls", "crashes"))}),
     )
-    most = money_of("price_cap", "price cap")
+    most = money_of("price_cap", "price cap per key")
     paid = money_of("cost", "cost")
     created = age_of("created_at", "opened")
     sent = age_of("sent_at", "sent")

@@ -14,7 +14,7 @@ from django.utils.text import capfirst
 from bitloot.core.admin import runbook
 from bitloot.core.admin.base import BaseAdmin, OneOf, ReadOnlyAdmin
 from bitloot.core.admin.decisions import DecisionAdmin
-from bitloot.core.admin.formatting import NOTHING, age_of, badge, link, link_to, list_link, short, span
+from bitloot.core.admin.formatting import NOTHING, address, age, age_of, badge, link, link_to, list_link, short, span
 from bitloot.core.admin.panels import Waiting
 from bitloot.core.choices import Tone
 from bitloot.core.decisions import Decision
@@ -90,7 +90,7 @@ class OrderAdmin(SecondedAdmin):
     list_display: tuple[str, ...] = (
         "reference",
         "product",
-        "email",
+        "customer",
         "amount",
         "state_and_why",
         "placed",
@@ -115,6 +115,10 @@ class OrderAdmin(SecondedAdmin):
     @admin.display(description="product")
     def product(self, order: Order) -> str:
         return order.product_names
+
+    @admin.display(description="e-mail", ordering="email")
+    def customer(self, order: Order) -> str:
+        return address(order.email)
 
     @admin.display(description="time to key", ordering="fulfilled_at")
     def time_to_key(self, order: Order) -> str:
@@ -174,7 +178,7 @@ class EmailAdmin(DecisionAdmin):
     list_name = "mails"
     is_live = True
     decisions = (decisions.SEND_AGAIN,)
-    list_display = ("name", "to", "state", "order_link", "queued", "sent", "attempts", "error")
+    list_display = ("name", "recipient", "state", "order_link", "queued", "sent", "attempts", "error")
     list_filter = ("status", "kind", "created_at")
     search_fields = ("to__iexact",)
     search_ids = ("order_id", "request_id")
@@ -188,6 +192,10 @@ class EmailAdmin(DecisionAdmin):
     queued = age_of("created_at", "queued")
     sent = age_of("sent_at", "sent")
     due = age_of("next_attempt_at", "next try")
+
+    @admin.display(description="to", ordering="to")
+    def recipient(self, mail: Email) -> str:
+        return address(mail.to)
 
     @admin.display(description="mail", ordering="kind")
     def name(self, mail: Email) -> str:
@@ -217,13 +225,16 @@ class AlertAdmin(DecisionAdmin):
     )
     order_link = link_to("order", "order")
     opened = age_of("opened_at", "opened")
-    told_next = age_of("notify_at", "staff are told next")
     last = age_of("last_at", "last seen")
     closed = age_of("closed_at", "closed")
 
     @admin.display(description="alert", ordering="kind")
     def name(self, alert: Alert) -> str:
         return short(alert)
+
+    @admin.display(description="staff are told next")
+    def told_next(self, alert: Alert) -> str:
+        return age(alert.notify_at if alert.status == Alert.Status.OPEN else None)
 
     @admin.display(description="what to do")
     def what_to_do(self, alert: Alert) -> str:

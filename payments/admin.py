@@ -9,7 +9,7 @@ from django.template.loader import render_to_string
 from django.utils.html import format_html
 
 from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline
-from bitloot.core.admin.formatting import NOTHING, age_of, link_to, list_link
+from bitloot.core.admin.formatting import NOTHING, age_of, link_to, list_link, money_of
 from bitloot.core.admin.panels import Waiting
 from bitloot.core.money import plain
 from orders.admin import SecondedAdmin
@@ -239,10 +239,11 @@ class RefundAdmin(SecondedAdmin):
     list_select_related = ("order", "payment", "destination")
     fieldsets = (
         (None, {"fields": ("id", "order_link", "payment_link", "state", "kind", "reason", "alerts")}),
-        ("Money", {"fields": ("amount_text", "worth", "address", "extra_id", "transaction_id")}),
+        ("Money", {"fields": ("amount_text", "counted", "address", "extra_id", "transaction_id")}),
         ("Times", {"fields": ("created", ("sent", "done"))}),
     )
     order_link = link_to("order", "order")
+    counted = money_of("worth", "taken off what was paid")
     payment_link = link_to("payment", "payment")
     created = age_of("created_at", "requested")
     sent = age_of("sent_at", "sent")

@@ -46,7 +46,7 @@ class Card:
 
 @admin.register(Order)
 class OrderPage(OrderAdmin):
-    list_display = ("reference", "product", "email", "amount", "coin", "state_and_why", "placed", "time_to_key")
+    list_display = ("reference", "product", "customer", "amount", "coin", "state_and_why", "placed", "time_to_key")
     change_form_template = "admin/bitloot/order.html"
     panels = (
         Panel(title="Today", template="admin/bitloot/today.html", query=today, place=40),

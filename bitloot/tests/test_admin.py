@@ -117,11 +117,28 @@ def test_product_cannot_be_deleted_and_no_button_offers_it(boss, rows):
     assert "/delete/" not in text(boss.get(page_of(rows.product)))
 
 
+def test_an_address_breaks_behind_its_at_sign(boss, rows):
+    name, _, host = rows.order.email.partition("@")
+    for page in (list_of("orders.order"), list_of("orders.email"), page_of(rows.order)):
+        assert f"{name}@<wbr>{host}" in text(boss.get(page)), page
+
+
 def test_history_of_a_row_names_the_zone_of_its_times(boss, rows):
     press(boss, rows.alert, "close")
     page = text(boss.get(page_of(rows.alert).replace("/change/", "/history/")))
     assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", page)
     assert f'<a href="{list_of("orders.alert")}">Alerts</a>' in page
+
+
+def test_nobody_is_told_again_of_a_closed_alert(boss, rows):
+    Alert.objects.filter(pk=rows.alert.pk).update(notify_at=timezone.now() + timedelta(hours=3))
+
+    def next_notice():
+        return text(boss.get(page_of(rows.alert))).partition("Staff are told next")[2].partition("</div>")[0]
+
+    assert "in 2 h" in next_notice()
+    press(boss, rows.alert, "close")
+    assert "–" in next_notice()
 
 
 def test_open_alerts_stand_above_closed_ones(boss, rows):

@@ -21,7 +21,7 @@ from django.utils.html import format_html
 from django.utils.text import capfirst
 
 from bitloot.core import replica
-from bitloot.core.admin.formatting import UUID_PATTERN, link, list_url, short, state_badge, why
+from bitloot.core.admin.formatting import NOTHING, UUID_PATTERN, link, list_url, short, state_badge, why
 from bitloot.core.admin.panels import Panel, Tool, Waiting
 from bitloot.core.choices import ReasonChoices, StatusChoices, Tone
 
@@ -139,7 +139,7 @@ class BaseAdmin(admin.ModelAdmin):
 
     @admin.display(description="why", ordering="reason")
     def why(self, row: Any) -> str:
-        return why(row.reason, self.reasons)
+        return why(row.reason, self.reasons) or NOTHING
 
     @admin.display(description="status", ordering="status")
     def state_and_why(self, row: Any) -> str:

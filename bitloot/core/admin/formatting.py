@@ -58,8 +58,14 @@ def copyable(value: str, shown: str = "") -> str:
     return format_html(
         '<span class="id"><code title="{0}">{1}</code><button type="button" class="copy" data-copy="{0}"'
         ' aria-label="Copy {0}"></button></span>',
-        value, shown or _cut(value),
+        value, address(shown) if "@" in shown else shown or _cut(value),
     )  # fmt: skip
+
+
+def address(email: str) -> str:
+    """Return an e-mail address that breaks behind its @ where it is too long for its line."""
+    name, at, host = email.rpartition("@")
+    return format_html("{}{}<wbr>{}", name, at, host)
 
 
 def _cut(value: str) -> str:
