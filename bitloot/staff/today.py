@@ -115,7 +115,7 @@ def _figures(period: Period, using: str) -> list[Figure]:
         Figure("Orders", f"{sum(line('orders'))}", line("orders")),
         Figure("Paid", f"{sum(paid)}", paid),
         Figure("Delivered", f"{sum(delivered)}", delivered),
-        Figure("Revenue", _money(line("revenue")), line("revenue"), "What paid orders cost."),
+        Figure("Revenue", _money(line("revenue")), line("revenue"), "The total of paid orders."),
         Figure("Cost", _money(cost), cost, "What the supplier took."),
         Figure("Margin", _money(margin), margin, "Delivered orders, less what they cost us."),
         Figure("Success", success, rates, "Delivered of paid orders."),
