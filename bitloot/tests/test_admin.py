@@ -11,6 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import escape
 
 from bitloot.core.admin.base import ReadOnlyAdmin
 from bitloot.tests.staff import LISTS, list_of, make_rows, page_of, press, text
@@ -18,6 +19,7 @@ from fulfillment.models import Reservation
 from orders.alerts import raise_alert
 from orders.models import Alert, Email
 from payments.models import Payment
+from webhooks.models import WebhookLog
 
 pytestmark = pytest.mark.django_db
 READ_ONLY = sorted(set(LISTS) - {"orders.product", "partners.apikey", "fulfillment.pricerule"})
@@ -128,6 +130,15 @@ def test_history_of_a_row_names_the_zone_of_its_times(boss, rows):
     page = text(boss.get(page_of(rows.alert).replace("/change/", "/history/")))
     assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", page)
     assert f'<a href="{list_of("orders.alert")}">Alerts</a>' in page
+
+
+def test_outcome_of_a_webhook_is_said_in_words_and_an_error_as_it_was_raised(boss, rows):
+    said = {"processed": "partially_paid brings nothing new", "failed": "KeyError: 'pay_amount'"}
+    for status, outcome in said.items():
+        WebhookLog.objects.filter(pk=rows.log.pk).update(status=status, outcome=outcome)
+        shown = outcome if status == "failed" else "partially paid brings nothing new"
+        for page in (list_of("webhooks.webhooklog"), page_of(rows.order)):
+            assert escape(shown) in text(boss.get(page)), page
 
 
 def test_nobody_is_told_again_of_a_closed_alert(boss, rows):

@@ -21,6 +21,8 @@ from bitloot.core.money import money
 NOTHING = "–"
 UUID_PATTERN = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}(?![0-9a-f])")
 
+_CODE_WORD = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b")
+
 
 def tone_of(row: Any) -> Tone:
     """Return the tone that the choices of the row's model give its status."""
@@ -97,6 +99,11 @@ def span(seconds: float) -> str:
 def short(row: object) -> str:
     """Return the row's name with each id cut to its first eight characters."""
     return UUID_PATTERN.sub(lambda found: found[0][:8], str(row))
+
+
+def in_words(outcome: str) -> str:
+    """Return what a handler noted, with the providers' words as people write them: partially paid."""
+    return _CODE_WORD.sub(lambda found: found[0].replace("_", " "), outcome)
 
 
 def link(row: Model | None, text: str = "") -> str:
