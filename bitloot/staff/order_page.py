@@ -14,6 +14,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
+from django.utils.formats import date_format
 
 from bitloot.core.admin.base import may_view
 from bitloot.core.admin.decisions import DecisionAdmin
@@ -86,7 +87,9 @@ class OrderPage(OrderAdmin):
             return "The purchase failed, and the customer's money is still here. Give it back, or deliver by hand."
         if wait is None:
             return ""
-        return f"{wait.sentence} {wait.then} on {wait.until:%d %B, %H:%M} UTC." if wait.until else wait.sentence
+        if wait.until is None:
+            return wait.sentence
+        return f"{wait.sentence} {wait.then} on {date_format(wait.until, 'j F, H:i')} UTC."
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
