@@ -18,6 +18,8 @@ from bitloot.core.admin.formatting import (
     link,
     link_to,
     list_link,
+    money_of,
+    state_badge,
 )
 from bitloot.core.admin.panels import Waiting
 from bitloot.core.choices import Tone
@@ -46,7 +48,8 @@ MAX_SHOWN = 200  # of the prices that a rule would change
 class PermitInline(ReadOnlyInline):
     model = ReservationAttempt
     verbose_name_plural = "purchase attempts"
-    fields = ("number", "result", "price", "permitted", "detail")
+    fields = ("number", "result", "most", "permitted", "detail")
+    most = money_of("price", "price")
     permitted = age_of("permitted_at", "permitted")
 
     @admin.display(description="outcome")
@@ -90,7 +93,7 @@ class ReservationAdmin(DecisionAdmin):
         "order_link",
         "state_and_why",
         "supplier_order",
-        "cost",
+        "paid",
         "created",
         "due",
         "tries",
@@ -108,13 +111,15 @@ class ReservationAdmin(DecisionAdmin):
             {
                 "fields": (
                     *("dialect", "external_id", "supplier_order", "supplier_product_id", "title"),
-                    *("price_cap", "cost", "manual", "last_error"),
+                    *("most", "paid", "manual", "last_error"),
                 )
             },
         ),
         ("Times", {"fields": (("created", "sent"), ("reserved", "delivered"), ("unknown", "refused"), "changed")}),
         ("Queue", {"fields": (("due", "held_until"), ("attempts", "polls", "crashes"))}),
     )
+    most = money_of("price_cap", "price cap per key")
+    paid = money_of("cost", "cost")
     created = age_of("created_at", "opened")
     sent = age_of("sent_at", "sent")
     reserved = age_of("reserved_at", "bought")
@@ -124,6 +129,11 @@ class ReservationAdmin(DecisionAdmin):
     changed = age_of("changed_at", "last change")
     due = age_of("next_attempt_at", "next look")
     held_until = age_of("claimed_until", "a worker has it until")
+
+    @admin.display(description="status", ordering="status")
+    def state_and_why(self, row: Reservation) -> str:
+        # The row keeps what it was held for, also when staff delivered by hand meanwhile.
+        return state_badge(row) if row.status == Status.DELIVERED else super().state_and_why(row)
 
     def orders_of(self, rows: Sequence[Reservation]) -> list[Order | None]:
         return [reservation.item.order for reservation in rows]
@@ -320,13 +330,16 @@ def shown_prices(proposals: Iterable[pricing.Proposal]) -> str:
 @admin.register(PriceChange)
 class PriceChangeAdmin(ReadOnlyAdmin):
     in_finder = False
-    list_display = ("when", "product_link", "old_price", "new_price", "cost", "actor", "rule")
+    list_display = ("when", "product_link", "before", "after", "asked", "actor", "rule")
     list_filter = ("at",)
     search_fields = ("product__title__icontains", "actor")
     linked_by = ("product",)
     list_select_related = ("product",)
-    fieldsets = ((None, {"fields": ("product_link", ("old_price", "new_price", "cost"), ("actor", "rule"), "when")}),)
+    fieldsets = ((None, {"fields": ("product_link", ("before", "after", "asked"), ("actor", "rule"), "when")}),)
     product_link = link_to("product", "product")
+    before = money_of("old_price", "old price")
+    after = money_of("new_price", "new price")
+    asked = money_of("cost", "cost")
     when = age_of("at", "when")
 
 

@@ -312,8 +312,8 @@ DELIVER_BY_HAND = Decision(
     carry_out=deliver_typed,
     form=ReasonForm,
     form_for=form_of_missing_units,
-    consequence="The codes are sealed and handed to the customer. Type one for each missing unit of an item, or none of"
-    " that item. Keys that the supplier still sends for it afterwards are surplus.",
+    consequence="The codes are sealed and handed to the customer. Type one code for each missing key of an item, or"
+    " leave the item empty. Keys that the supplier still sends for it afterwards are surplus.",
     done="the codes are sealed; the customer gets a mail when every key of the order is there.",
 )
 REPLACE_BY_HAND = Decision(

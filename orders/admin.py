@@ -1,11 +1,11 @@
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any, cast
 
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import QuerySet
+from django.forms.utils import pretty_name
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.html import format_html
@@ -14,10 +14,11 @@ from django.utils.text import capfirst
 from bitloot.core.admin import runbook
 from bitloot.core.admin.base import BaseAdmin, OneOf, ReadOnlyAdmin
 from bitloot.core.admin.decisions import DecisionAdmin
-from bitloot.core.admin.formatting import NOTHING, age_of, badge, link, link_to, list_link, short, span
+from bitloot.core.admin.formatting import NOTHING, address, age, age_of, badge, link, link_to, list_link, short, span
 from bitloot.core.admin.panels import Waiting
 from bitloot.core.choices import Tone
 from bitloot.core.decisions import Decision
+from bitloot.core.money import money
 from orders import approvals, decisions
 from orders.choices import AlertKind, OrderReason
 from orders.models import (
@@ -46,10 +47,16 @@ class ProductAdmin(BaseAdmin):
     readonly_fields = ("id", "currency", "created", "margin")
     created = age_of("created_at", "added")
 
-    @admin.display(description="least margin")
-    def margin(self, product: Product) -> Decimal | str:
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Orders, prices and the supplier's stock hang on a product: it is taken off sale instead."""
+        return False
+
+    @admin.display(description="margin at max cost")
+    def margin(self, product: Product) -> str:
         """What is left of the price if the supplier charges all that we allow."""
-        return product.price - product.max_cost if product.pk and product.max_cost is not None else NOTHING
+        if not product.pk or product.max_cost is None:
+            return NOTHING
+        return money(product.price - product.max_cost, product.currency)
 
 
 class SecondedAdmin(DecisionAdmin):
@@ -83,7 +90,7 @@ class OrderAdmin(SecondedAdmin):
     list_display: tuple[str, ...] = (
         "reference",
         "product",
-        "email",
+        "customer",
         "amount",
         "state_and_why",
         "placed",
@@ -109,6 +116,10 @@ class OrderAdmin(SecondedAdmin):
     def product(self, order: Order) -> str:
         return order.product_names
 
+    @admin.display(description="e-mail", ordering="email")
+    def customer(self, order: Order) -> str:
+        return address(order.email)
+
     @admin.display(description="time to key", ordering="fulfilled_at")
     def time_to_key(self, order: Order) -> str:
         if order.paid_at is None or order.fulfilled_at is None:
@@ -118,10 +129,6 @@ class OrderAdmin(SecondedAdmin):
     @admin.display(description="total", ordering="total")
     def amount(self, order: Order) -> str:
         return f"{order.total} {order.currency}"
-
-    @admin.display(description="fulfilment, as the customer reads it")
-    def fulfillment(self, order: Order) -> str:
-        return f"{order.fulfillment_word}. {order.customer_error or ''}"
 
 
 @admin.register(OrderItem)
@@ -171,7 +178,7 @@ class EmailAdmin(DecisionAdmin):
     list_name = "mails"
     is_live = True
     decisions = (decisions.SEND_AGAIN,)
-    list_display = ("name", "to", "state", "order_link", "queued", "sent", "attempts", "error")
+    list_display = ("name", "recipient", "state", "order_link", "queued", "sent", "attempts", "error")
     list_filter = ("status", "kind", "created_at")
     search_fields = ("to__iexact",)
     search_ids = ("order_id", "request_id")
@@ -185,6 +192,10 @@ class EmailAdmin(DecisionAdmin):
     queued = age_of("created_at", "queued")
     sent = age_of("sent_at", "sent")
     due = age_of("next_attempt_at", "next try")
+
+    @admin.display(description="to", ordering="to")
+    def recipient(self, mail: Email) -> str:
+        return address(mail.to)
 
     @admin.display(description="mail", ordering="kind")
     def name(self, mail: Email) -> str:
@@ -214,13 +225,16 @@ class AlertAdmin(DecisionAdmin):
     )
     order_link = link_to("order", "order")
     opened = age_of("opened_at", "opened")
-    told_next = age_of("notify_at", "staff are told next")
     last = age_of("last_at", "last seen")
     closed = age_of("closed_at", "closed")
 
     @admin.display(description="alert", ordering="kind")
     def name(self, alert: Alert) -> str:
         return short(alert)
+
+    @admin.display(description="staff are told next")
+    def told_next(self, alert: Alert) -> str:
+        return age(alert.notify_at if alert.status == Alert.Status.OPEN else None)
 
     @admin.display(description="what to do")
     def what_to_do(self, alert: Alert) -> str:
@@ -288,13 +302,20 @@ class ApprovalAdmin(DecisionAdmin):
     def concern(self, approval: Approval) -> str:
         if approval.status != Approval.Status.WAITING:
             return ""
-        asked = f"{approval.requested_by.get_username()} asks for it. Someone else has to approve or decline it."
+        asker = approval.requested_by.get_username()
+        asked = f"{asker} asks for “{approval.label}”. Someone else has to approve or decline it."
         return approvals.objection_to_approval(approval) or asked
 
     def facts(self, approval: Approval) -> str:
         """Show what the one who asked saw and typed."""
         page, row = approvals.page_of(approval), approval.about
-        shown = {"approval": approval, "row": link(row), "concern": page.concern(row), "facts": page.facts(row)}
+        shown = {
+            "approval": approval,
+            "typed": _typed(approval),
+            "row": link(row),
+            "concern": page.concern(row),
+            "facts": page.facts(row),
+        }
         return render_to_string("admin/orders/approval.html", shown)
 
     def objection(self, request: HttpRequest, row: Approval, decision: Decision[Any]) -> str | None:
@@ -379,6 +400,23 @@ class AccessCodeAdmin(ReadOnlyAdmin):
     order_link = link_to("order", "order")
     created = age_of("created_at", "made")
     ended = age_of("ended_at", "used or replaced")
+
+
+def _typed(approval: Approval) -> list[tuple[str, Any]]:
+    """Return what was typed and chosen, in the words of the decision's form."""
+    known = approvals.page_of(approval).decisions
+    # A decision of an earlier version may be gone.
+    form = next((decision.form for decision in known if decision.name == approval.decision), None)
+    fields = form.base_fields if form else {}
+    return [
+        (_label_of(fields.get(name), name), dict(getattr(fields.get(name), "choices", ())).get(value, value))
+        for name, value in approval.fields.items()
+        if value
+    ]
+
+
+def _label_of(field: Any, name: str) -> str:
+    return str(getattr(field, "label", None) or pretty_name(name))
 
 
 def _name_in_runbook(alert: Alert) -> str:

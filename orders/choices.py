@@ -69,7 +69,7 @@ class AlertKind(models.TextChoices):
     ACCEPTED_BELOW_PRICE = "accepted_below_price", "Accepted below price"
     REFUND_OF_DELIVERED = "refund_of_delivered", "Refund of delivered keys"
     REFUND_TO_SEND = "refund_to_send", "Refund to send"
-    RESERVATION = "reservation", "Reservation"
+    RESERVATION = "reservation", "Purchase stopped"
     PURCHASE_UNREADABLE = "purchase_unreadable", "Purchase cannot be read"
     PURCHASE_REFUSED = "purchase_refused", "Supplier refuses a request"
     COST_ABOVE_CAP = "cost_above_cap", "Cost above the cap"

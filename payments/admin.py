@@ -9,7 +9,7 @@ from django.template.loader import render_to_string
 from django.utils.html import format_html
 
 from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline
-from bitloot.core.admin.formatting import NOTHING, age_of, link_to, list_link
+from bitloot.core.admin.formatting import NOTHING, age_of, link_to, list_link, money_of
 from bitloot.core.admin.panels import Waiting
 from bitloot.core.money import plain
 from orders.admin import SecondedAdmin
@@ -22,6 +22,11 @@ from payments.comparison import compare
 from payments.models import Coin, Payment, Refund, RefundAddress
 
 MAX_ALERTS = 1_000
+_GO_BACK = (
+    (refunds.REFUND, Refund.Kind.ALL),
+    (refunds.REFUND_SURPLUS, Refund.Kind.SURPLUS),
+    (refunds.REFUND_SHARE, Refund.Kind.SHARE),
+)
 
 
 @admin.register(Coin)
@@ -208,6 +213,11 @@ class PaymentAdmin(SecondedAdmin):
             "worth": _money(worth_of(payment), payment.price_currency),
             "order": payment.order.get_status_display().lower(),
             "refunds": payment.refunds.order_by("created_at"),
+            "would_go_back": [
+                (decision.label, _money(refunds.coins_of(payment, kind), payment.pay_currency))
+                for decision, kind in _GO_BACK
+                if decision.objection(payment) is None
+            ],
         }
         return render_to_string("admin/payments/evidence.html", shown)
 
@@ -229,10 +239,11 @@ class RefundAdmin(SecondedAdmin):
     list_select_related = ("order", "payment", "destination")
     fieldsets = (
         (None, {"fields": ("id", "order_link", "payment_link", "state", "kind", "reason", "alerts")}),
-        ("Money", {"fields": ("amount_text", "worth", "address", "extra_id", "transaction_id")}),
+        ("Money", {"fields": ("amount_text", "counted", "address", "extra_id", "transaction_id")}),
         ("Times", {"fields": ("created", ("sent", "done"))}),
     )
     order_link = link_to("order", "order")
+    counted = money_of("worth", "taken off what was paid")
     payment_link = link_to("payment", "payment")
     created = age_of("created_at", "requested")
     sent = age_of("sent_at", "sent")
@@ -261,7 +272,7 @@ class RefundAdmin(SecondedAdmin):
             return ""
         if refund.destination is None:
             return "Waiting for the customer: their page asks for an address."
-        return refunds.objection_to_sending(refund) or "Send the coins."
+        return refunds.objection_to_sending(refund) or f"Send {refund.coins}."
 
     def facts(self, refund: Refund) -> str:
         coin = Coin.objects.filter(code=refund.currency).first()

@@ -1,6 +1,6 @@
 """Our numbers of a payment beside the provider's, and in words where they differ: what staff decide on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.conf import settings
 
@@ -25,10 +25,10 @@ def compare(payment: Payment) -> list[Comparison]:
     asked = "–" if payment.pay_amount is None else f"{plain(payment.pay_amount)} {payment.pay_currency}"
     return [
         _same("order", str(payment.order_id), said.get("order_id", "")),
-        _same("price", f"{plain(payment.price_amount)} {payment.price_currency.lower()}", said.get("price", "")),
-        _same("asked", asked, said.get("asked", "")),
-        Comparison("arrived", asked, arrived, _shortfall(payment)),
-        Comparison("state", payment.status, said.get("status", ""), _state(said.get("status"))),
+        _money("price", f"{plain(payment.price_amount)} {payment.price_currency.lower()}", said.get("price", "")),
+        _money("asked", asked, said.get("asked", "")),
+        Comparison("arrived", asked.upper(), arrived.upper(), _shortfall(payment)),
+        Comparison("state", _words(payment.status), _words(said.get("status", "")), _state(said.get("status"))),
         Comparison("payment it belongs to", payment.parent_external_id or "–", said.get("parent") or "–",
              "a child of another payment" if said.get("parent") else ""),
     ]  # fmt: skip
@@ -36,6 +36,16 @@ def compare(payment: Payment) -> list[Comparison]:
 
 def _same(what: str, ours: str, theirs: str) -> Comparison:
     return Comparison(what, ours, theirs or "–", "" if ours == theirs else "differs")
+
+
+def _money(what: str, ours: str, theirs: str) -> Comparison:
+    """Compared as the provider writes it, and shown as people do: 9.99 EUR."""
+    same = _same(what, ours, theirs)
+    return replace(same, ours=same.ours.upper(), theirs=same.theirs.upper())
+
+
+def _words(status: str) -> str:
+    return status.replace("_", " ")
 
 
 def _state(status: str | None) -> str:

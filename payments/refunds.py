@@ -203,6 +203,11 @@ def _share_of(order: Order, payment: Payment) -> tuple[Decimal, Decimal]:
     return coins.quantize(SMALLEST, ROUND_DOWN) + surplus, (counted(payment) * share).quantize(CENT, ROUND_DOWN)
 
 
+def coins_of(payment: Payment, kind: str) -> Decimal:
+    """Return the coins that a refund of this kind would send back now."""
+    return _AMOUNTS[kind](payment.order, payment)[0]
+
+
 _AMOUNTS: dict[str, Callable[[Order, Payment], tuple[Decimal, Decimal]]] = {
     RefundKind.ALL: _all_of,
     RefundKind.SURPLUS: _surplus_of,

@@ -54,8 +54,8 @@ _SECOND = Trouble(
 _ANY = Trouble(
     _("Our staff are looking at your payment"),
     _(
-        "It did not arrive as expected. Your money is safe: our staff compare it with the payment provider's books, and"
-        " e-mail you what they found. Please do not send anything else until then."
+        "It did not arrive as expected. Your money is safe: our staff compare it with the payment provider's records,"
+        " and e-mail you what they found. Please do not send anything else until then."
     ),
 )
 _ABOUT: dict[str, Trouble] = {

@@ -14,7 +14,7 @@ from django.utils.html import format_html, format_html_join
 
 from bitloot.core.admin.base import OneOf, ReadOnlyAdmin, ReadOnlyInline
 from bitloot.core.admin.decisions import DecisionAdmin
-from bitloot.core.admin.formatting import NOTHING, age_of, badge, link, link_to, list_link, list_url, short
+from bitloot.core.admin.formatting import NOTHING, age_of, badge, in_words, link, link_to, list_link, list_url, short
 from bitloot.core.admin.panels import Waiting
 from bitloot.core.decisions import DecisionRefused
 from fulfillment.kinguin import EVENT_TYPES
@@ -66,7 +66,7 @@ class _ReplayInline(ReadOnlyInline):
 
     @admin.display(description="what happened")
     def said(self, replay: Replay) -> str:
-        return format_html('<span class="said">{}</span>', replay.text or NOTHING)
+        return format_html('<span class="said">{}</span>', in_words(replay.text) or NOTHING)
 
 
 class ReplaysOfWebhook(_ReplayInline):
@@ -157,7 +157,8 @@ class WebhookLogAdmin(DecisionAdmin):
 
     @admin.display(description="outcome", ordering="outcome")
     def what_came(self, log: WebhookLog) -> str:
-        return short(log.outcome)
+        # An error stays as it was raised.
+        return short(log.outcome if log.status == WebhookLog.Status.FAILED else in_words(log.outcome))
 
     @admin.display(description="about")
     def about(self, log: WebhookLog) -> str:

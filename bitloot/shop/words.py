@@ -72,7 +72,8 @@ WORDS: "dict[str, Words | dict[str, Words]]" = {
     # Money that goes back.
     "refund_asks": _("Your money goes back to you. Tell us below which address it goes to."),
     "refund_has_address": _(
-        "Your money goes back to you. We have your address; once the coins are sent, the transaction appears here."
+        "Your money goes back to you. We have your address: our staff send the coins by hand and e-mail you, and the"
+        " transaction appears here."
     ),
     "refund_on_its_way": _("Your money is on its way back to you."),
     "refund_done": _("This was sent back and has arrived."),

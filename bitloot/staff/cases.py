@@ -17,16 +17,11 @@ from django.urls import reverse
 from bitloot.core.admin.base import BaseAdmin
 from bitloot.core.admin.decisions import DecisionAdmin
 from bitloot.core.admin.formatting import age, link
-from bitloot.staff.waits import Waits, WaitsFor, waits_for
+from bitloot.staff.waits import Waits, waits_for
 from orders.models import Alert, Order
 
 SHOWN = 20
 MOST_PER_KIND = 200
-# What comes when the time is over, where it is not that the money goes back.
-_THEN: dict[str, str] = {
-    WaitsFor.PAYMENT: "The order expires",
-    WaitsFor.REFUND_REST: "The coins may be sent",
-}
 
 
 @dataclass(frozen=True)
@@ -152,10 +147,10 @@ def _choices(request: HttpRequest, deciding: Iterable[tuple[BaseAdmin, Any]]) ->
 def _then(case: Case, wait: Waits | None) -> dict[str, str]:
     """Say what happens if nobody decides, and when."""
     if wait is not None and wait.until is not None:
-        return {"what": _THEN.get(wait.what, "The money is owed back"), "when": age(wait.until)}
+        return {"what": wait.then, "when": age(wait.until)}
     due = [entry.row.next_attempt_at for entry in case.entries if getattr(entry.row, "next_attempt_at", None)]
     if due:
         return {"what": "BitLoot looks again", "when": age(min(due))}
     if all(isinstance(entry.row, Alert) for entry in case.entries):
         return {"what": "The alert stays until its cause is over, or somebody closes it", "when": ""}
-    return {"what": "Nothing, until somebody decides", "when": ""}
+    return {"what": "Nothing happens", "when": ""}

@@ -91,7 +91,8 @@ class JoinView(PasswordResetConfirmView):
         return user if is_invited else None
 
     def get_context_data(self, **more: Any) -> dict[str, Any]:
-        context = {**super().get_context_data(**more), "site_header": admin.site.site_header}
+        # Of a link that has ended, Django would say that a password reset failed.
+        context = {**super().get_context_data(**more), "title": self.title, "site_header": admin.site.site_header}
         if self.validlink:
             device = devices.begin(self.user)
             picture = segno.make(device.config_url).svg_data_uri(scale=4, light="#fff")

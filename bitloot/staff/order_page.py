@@ -14,6 +14,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
+from django.utils.formats import date_format
 
 from bitloot.core.admin.base import may_view
 from bitloot.core.admin.decisions import DecisionAdmin
@@ -46,7 +47,7 @@ class Card:
 
 @admin.register(Order)
 class OrderPage(OrderAdmin):
-    list_display = ("reference", "product", "email", "amount", "coin", "state_and_why", "placed", "time_to_key")
+    list_display = ("reference", "product", "customer", "amount", "coin", "state_and_why", "placed", "time_to_key")
     change_form_template = "admin/bitloot/order.html"
     panels = (
         Panel(title="Today", template="admin/bitloot/today.html", query=today, place=40),
@@ -87,7 +88,9 @@ class OrderPage(OrderAdmin):
             return "The purchase failed, and the customer's money is still here. Give it back, or deliver by hand."
         if wait is None:
             return ""
-        return f"{wait.sentence} By {wait.until:%d %B, %H:%M} UTC." if wait.until else wait.sentence
+        if wait.until is None:
+            return wait.sentence
+        return f"{wait.sentence} {wait.then} on {date_format(wait.until, 'j F, H:i')} UTC."
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -174,7 +177,6 @@ def _row(request: HttpRequest, page: DecisionAdmin, row: Any, back: str) -> dict
 def _customer(page: OrderPage, order: Order) -> dict[str, Any]:
     facts = [
         ("E-mail", copyable(order.email, order.email)),
-        ("Their page", page.fulfillment(order)),
         ("Placed", age(order.created_at)),
         ("Payable until", age(order.expires_at) if order.paid_at is None else ""),
         ("Paid", age(order.paid_at) if order.paid_at else ""),
@@ -203,12 +205,18 @@ def _purchase_facts(purchase: Reservation) -> list[tuple[str, Any]]:
     return [
         ("Price", f"{price} {currency}"),
         ("Cap", f"{cap} EUR"),
-        ("Cost", f"{purchase.cost} EUR" if purchase.cost is not None else "not known yet"),
+        ("Cost", _cost(purchase)),
         ("Margin", _margin(price, purchase.cost) if purchase.cost is not None and currency == "EUR" else ""),
         ("Supplier's order", copyable(purchase.supplier_order_id) if purchase.supplier_order_id else ""),
         ("Our id", copyable(purchase.external_id)),
-        ("Last error", purchase.last_error),
+        ("Last error", purchase.last_error if purchase.status != Reservation.Status.DELIVERED else ""),
     ]
+
+
+def _cost(purchase: Reservation) -> str:
+    if purchase.cost is not None:
+        return f"{purchase.cost} EUR"
+    return "staff typed the codes" if purchase.manual else "not known yet"
 
 
 def _margin(price: Decimal, cost: Decimal) -> str:

@@ -17,8 +17,9 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 
 from bitloot.core.admin.base import may_view
-from bitloot.core.admin.formatting import NOTHING, age, badge, list_link
+from bitloot.core.admin.formatting import NOTHING, age, badge, list_link, money_of
 from bitloot.core.choices import Tone
+from bitloot.core.money import money
 from bitloot.core.providers import ProviderError
 from bitloot.staff import importing, repricing
 from fulfillment import pricing, sync
@@ -89,8 +90,10 @@ class ProductForm(forms.ModelForm):
 class CheckedProductAdmin(ProductAdmin):
     form = ProductForm
     change_list_template = "admin/bitloot/products.html"
-    list_display = ("title", "platform", "region", "price", "cost", "left", "cap", "stock", "look", "for_sale")
+    list_display = ("title", "platform", "region", "amount", "cost", "left", "cap", "stock", "look", "for_sale")
     list_select_related = ("supplier_stock",)
+    amount = money_of("price", "price")
+    cap = money_of("max_cost", "cap")
     actions = (repricing.ACTION,)
     fieldsets = (
         (None, {"fields": ("title", "slug", "is_active", "description")}),
@@ -179,7 +182,7 @@ class CheckedProductAdmin(ProductAdmin):
     def cost(self, product: Product) -> str:
         """What the supplier asks, as it last said."""
         stock = _stock(product)
-        return f"{stock.price:.2f}" if stock is not None and stock.price is not None else NOTHING
+        return money(stock.price) if stock is not None and stock.price is not None else NOTHING
 
     @admin.display(description="margin now")
     def left(self, product: Product) -> str:
@@ -188,13 +191,9 @@ class CheckedProductAdmin(ProductAdmin):
         if stock is None or stock.price is None or product.price is None:
             return NOTHING
         left = product.price - stock.price
-        words = f"{left:.2f} ({100 * left / product.price:.0f} %)"
+        words = f"{money(left)} ({100 * left / product.price:.0f} %)"
         is_enough = left >= product.min_margin and stock.price <= product.max_cost
         return words if is_enough else badge(words, Tone.BAD)
-
-    @admin.display(description="cap", ordering="max_cost")
-    def cap(self, product: Product) -> str:
-        return f"{product.max_cost:.2f}"
 
     @admin.display(description="stock", ordering="supplier_stock__quantity")
     def stock(self, product: Product) -> str:

@@ -128,10 +128,11 @@ class BitLootAdminSite(AdminSite):
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         term = request.GET.get("q", "").strip()
+        found = self.find(request, term) if term else {}
         own = {
-            "title": "Found" if term else self.index_title,
+            "title": ("Found" if found["places"] else "Nothing found") if term else self.index_title,
             "term": term,
-            "found": self.find(request, term) if term else [],
+            "found": found,
             # Not beside what was found, which nobody should wait for.
             "panels": [] if term else [panel.shown(request) for panel in self.panels(request)],
         }

@@ -12,7 +12,7 @@ from django.db.models import Q
 from django.http import HttpRequest
 
 from bitloot.core.admin.base import MAX_INLINES, may_view
-from bitloot.core.admin.formatting import age, link, state_badge
+from bitloot.core.admin.formatting import age, in_words, link, state_badge
 from fulfillment.models import SupplierCall
 from orders.admin import change_of
 from orders.models import Email, Order, OrderEvent
@@ -79,7 +79,8 @@ def _events(around: Around) -> Iterator[Line]:
 def _webhooks(around: Around) -> Iterator[Line]:
     logs = WebhookLog.objects.filter(external_id__in=around.external_ids).defer("body").order_by("-pk")
     for log in logs[:MAX_INLINES]:
-        text = f"{log.get_provider_display()} sent “{log.event_type or 'no type'}”: {log.outcome or 'not handled yet'}"
+        outcome = log.outcome if log.status == WebhookLog.Status.FAILED else in_words(log.outcome)
+        text = f"{log.get_provider_display()} sent “{log.event_type or 'no type'}”: {outcome or 'not handled yet'}"
         yield Line(log.received_at, "webhook", text, state_badge(log), link=link(log, "open"), times=1 + log.repeats)
 
 

@@ -116,12 +116,12 @@ def _figures(period: Period, using: str) -> list[Figure]:
         Figure("Orders", f"{sum(line('orders'))}", line("orders")),
         Figure("Paid", f"{sum(paid)}", paid),
         Figure("Delivered", f"{sum(delivered)}", delivered),
-        Figure("Revenue", _money(line("revenue")), line("revenue"), "What paid orders cost."),
+        Figure("Revenue", _money(line("revenue")), line("revenue"), "The total of paid orders."),
         Figure("Cost", _money(cost), cost, "What the supplier took."),
         Figure("Margin", _money(margin), margin, "Delivered orders, less what they cost us."),
         Figure("Success", success, rates, "Delivered of paid orders."),
-        Figure("Paid to key, p50", _time(every, 50), [_quantile(times.get(start, []), 50) for start in starts]),
-        Figure("Paid to key, p95", _time(every, 95), [_quantile(times.get(start, []), 95) for start in starts]),
+        Figure("Paid to key, half within", _time(every, 50), [_quantile(times.get(start, []), 50) for start in starts]),
+        Figure("Paid to key, 95 % within", _time(every, 95), [_quantile(times.get(start, []), 95) for start in starts]),
         Figure("Refunds", _money(line("refunds")), line("refunds"), "What goes back to customers."),
     ]  # fmt: skip
 

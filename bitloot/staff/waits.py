@@ -47,6 +47,11 @@ class Waits:
     sentence: str
     until: datetime | None = None  # when something happens without anybody deciding
 
+    @property
+    def then(self) -> str:
+        """Return what happens at the end of `until`."""
+        return _THEN.get(self.what, "The money is owed back")
+
     @classmethod
     def on(cls, what: WaitsFor, more: str = "", *, until: datetime | None = None) -> "Waits":
         return cls(what, f"It waits for {what.label}. {more}".strip(), until)
@@ -63,6 +68,11 @@ class Facts:
     is_stopped: bool  # whether no purchase may leave now
 
 
+# What comes when the time is over, where it is not that the money goes back.
+_THEN: dict[str, str] = {
+    WaitsFor.PAYMENT: "The order expires",
+    WaitsFor.REFUND_REST: "The coins may be sent",
+}
 _RESERVATION = Reservation.Status
 _MOVING = (Payment.Status.CONFIRMING, Payment.Status.CONFIRMED, Payment.Status.SENDING)
 # What the pipeline tries again on its own (`look_again` in fulfillment/steps/resuming.py).
@@ -174,7 +184,7 @@ def _of_held(purchase: Reservation) -> Waits:
         return Waits.on(WaitsFor.PERSON, sentence)
     since = purchase.waiting_since or purchase.changed_at
     until = since + timedelta(hours=purchase.item.product.stock_wait_hours)
-    return Waits.on(what, f"{sentence} The money is owed back when the product's patience ends.", until=until)
+    return Waits.on(what, sentence, until=until)
 
 
 def _is_stopped() -> bool:
@@ -195,7 +205,7 @@ def _of_refund(refund: Refund) -> Waits:
         return Waits.on(WaitsFor.REFUND_ADDRESS, f"{refund.coins} go back.")
     rests_until = refund.destination.rests_until
     if rests_until is not None and rests_until > timezone.now():
-        return Waits.on(WaitsFor.REFUND_REST, "The customer may object until then.", until=rests_until)
+        return Waits.on(WaitsFor.REFUND_REST, "The customer may still object.", until=rests_until)
     return Waits.on(WaitsFor.REFUND_TO_SEND, f"{refund.coins} to {refund.destination}.")
 
 

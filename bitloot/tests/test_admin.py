@@ -1,6 +1,7 @@
 """The admin over all apps: every model has a page, lists stay cheap, and little can be changed by hand."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.apps import apps
@@ -9,11 +10,16 @@ from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import escape
 
 from bitloot.core.admin.base import ReadOnlyAdmin
 from bitloot.tests.staff import LISTS, list_of, make_rows, page_of, press, text
-from orders.models import Email
+from fulfillment.models import Reservation
+from orders.alerts import raise_alert
+from orders.models import Alert, Email
 from payments.models import Payment
+from webhooks.models import WebhookLog
 
 pytestmark = pytest.mark.django_db
 READ_ONLY = sorted(set(LISTS) - {"orders.product", "partners.apikey", "fulfillment.pricerule"})
@@ -107,9 +113,60 @@ def test_product_is_edited_but_not_its_currency(boss, rows):
     assert LogEntry.objects.get().change_message
 
 
-def test_sold_product_cannot_be_deleted(boss, rows):
-    boss.post(page_of(rows.product).replace("/change/", "/delete/"), {"post": "yes"})
+def test_product_cannot_be_deleted_and_no_button_offers_it(boss, rows):
+    assert boss.post(page_of(rows.product).replace("/change/", "/delete/"), {"post": "yes"}).status_code == 403
     rows.product.refresh_from_db()
+    assert "/delete/" not in text(boss.get(page_of(rows.product)))
+
+
+def test_an_address_breaks_behind_its_at_sign(boss, rows):
+    name, _, host = rows.order.email.partition("@")
+    for page in (list_of("orders.order"), list_of("orders.email"), page_of(rows.order)):
+        assert f"{name}@<wbr>{host}" in text(boss.get(page)), page
+
+
+def test_history_of_a_row_names_the_zone_of_its_times(boss, rows):
+    press(boss, rows.alert, "close")
+    page = text(boss.get(page_of(rows.alert).replace("/change/", "/history/")))
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", page)
+    assert f'<a href="{list_of("orders.alert")}">Alerts</a>' in page
+
+
+def test_outcome_of_a_webhook_is_said_in_words_and_an_error_as_it_was_raised(boss, rows):
+    said = {"processed": "partially_paid brings nothing new", "failed": "KeyError: 'pay_amount'"}
+    for status, outcome in said.items():
+        WebhookLog.objects.filter(pk=rows.log.pk).update(status=status, outcome=outcome)
+        shown = outcome if status == "failed" else "partially paid brings nothing new"
+        for page in (list_of("webhooks.webhooklog"), page_of(rows.order)):
+            assert escape(shown) in text(boss.get(page)), page
+
+
+def test_nobody_is_told_again_of_a_closed_alert(boss, rows):
+    Alert.objects.filter(pk=rows.alert.pk).update(notify_at=timezone.now() + timedelta(hours=3))
+
+    def next_notice():
+        return text(boss.get(page_of(rows.alert))).partition("Staff are told next")[2].partition("</div>")[0]
+
+    assert "in 2 h" in next_notice()
+    press(boss, rows.alert, "close")
+    assert "–" in next_notice()
+
+
+def test_open_alerts_stand_above_closed_ones(boss, rows):
+    press(boss, rows.alert, "close")
+    raise_alert("mail_failed", rows.email, "It came later.", order=rows.order)
+    Alert.objects.filter(pk=rows.alert.pk).update(last_at=timezone.now() + timedelta(hours=1))
+    page = text(boss.get(list_of("orders.alert")))
+    assert page.index("It came later.") < page.index("needs attention.")
+
+
+def test_purchase_that_was_delivered_no_longer_says_what_it_was_held_for(boss, rows):
+    held = {"reason": "out_of_stock", "last_error": "The supplier has none.", "manual": True}
+    Reservation.objects.filter(pk=rows.reservation.pk).update(status="delivered", **held)
+    page = text(boss.get(page_of(rows.order)))
+    assert "staff typed the codes" in page
+    assert "The supplier has none." not in page
+    assert 'class="why"' not in page + text(boss.get(list_of("fulfillment.reservation")))
 
 
 @pytest.mark.parametrize("price", ["0", "-1", "1e400", "NaN", "9" * 30])

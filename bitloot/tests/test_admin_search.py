@@ -64,6 +64,7 @@ def test_finder_on_the_first_page_searches_every_list(boss, rows):
         assert page_of(row) in page
     nothing = text(boss.get("/admin/", {"q": EVIL}))
     assert "Nothing has this id" in nothing
+    assert "<h1>Nothing found</h1>" in nothing
     assert EVIL not in nothing
 
 

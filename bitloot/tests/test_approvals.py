@@ -3,12 +3,13 @@
 from decimal import Decimal
 
 import pytest
+from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.db import IntegrityError, transaction
 from django.test import Client
 from django.urls import reverse
 
-from bitloot.tests.staff import button_of, make_staff, page_of
+from bitloot.tests.staff import button_of, make_rows, make_staff, page_of
 from orders.models import Alert, Approval
 from orders.tests.factories import make_order, timeline
 from payments.models import Payment
@@ -55,6 +56,22 @@ def asked(one_satoshi):
     ada.said = decide(ada, one_satoshi, "accept", **REASON)
     ada.approval = Approval.objects.get()
     return ada
+
+
+def test_what_was_chosen_is_shown_in_the_words_of_the_form():
+    rows = make_rows()
+    Approval.objects.create(
+        order=rows.order, about_model="storage.key", about_pk=str(rows.key.pk), decision="rebuy", digest="0" * 64,
+        label="Replace: buy again", fields={"reason": "Used before.", "old_key": "shred"}, requested_by=make_staff(),
+    )  # fmt: skip
+    approval = Approval.objects.get(decision="rebuy")
+    page = desk("orders.view_approval").get(page_of(approval)).content.decode()
+    assert "<dt>The old key</dt><dd>is shredded when the new one is there</dd>" in page
+
+
+def test_the_case_says_what_is_to_be_approved(asked):
+    said = admin.site.get_model_admin(Approval).concern(asked.approval)
+    assert said == f"{asked.user.username} asks for “Accept as paid”. Someone else has to approve or decline it."
 
 
 def states(payment):

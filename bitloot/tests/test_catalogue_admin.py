@@ -162,9 +162,9 @@ def test_the_list_says_what_each_costs_leaves_and_how_many_there_are(boss):
         SupplierStock.objects.create(product=make_product(**fields), **stock)
     page = boss.get(list_of("orders.product")).content.decode()
     for words in (
-        "2.50 (25 %)",
+        "2.50 EUR (25 %)",
         "9 of 12",
-        'badge-bad">2.50 (25 %)',
+        'badge-bad">2.50 EUR (25 %)',
         'badge-look">sold out',
         'badge-bad">unknown to Kinguin',
     ):
@@ -188,7 +188,7 @@ def test_a_rule_shows_what_it_would_change_and_changes_that(boss, rule):
     assert "2 of 3 prices would change" in page
     assert "1 unchanged: The supplier has none, or was not asked yet." in page
     form = boss.get(button_of(rule, "apply"))
-    assert "<b>7.99</b>" in form.content.decode()
+    assert "<b>7.99 EUR</b>" in form.content.decode()
     answer = boss.post(button_of(rule, "apply"), {"seen": form.context["seen"]}, follow=True)
     assert said(answer) == ["All: the prices are changed; orders that were placed keep theirs"]
     assert sorted(Product.objects.values_list("title", "price")) == [

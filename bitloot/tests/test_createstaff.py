@@ -109,7 +109,9 @@ def test_the_link_works_once_and_is_printed_nowhere(groups):
     token = link().rstrip("/").rpartition("/")[2]
     assert token not in said + repr(list(User.objects.values())) + repr(list(StaffEvent.objects.values()))
     assert join(open_link(link())).status_code == 200
-    assert "This link has ended" in open_link(link()).page
+    ended = open_link(link()).page
+    assert "This link has ended" in ended
+    assert "<h1>Your staff account</h1>" in ended
 
 
 def test_a_wrong_code_or_weak_password_sets_nothing(groups):

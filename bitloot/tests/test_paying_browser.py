@@ -5,6 +5,7 @@ import re
 import pytest
 
 from bitloot.tests.services import Sandbox
+from bitloot.tests.shopper import Shopper
 from bitloot.tests.test_browser import (
     browser,
     choose_coin,
@@ -116,6 +117,16 @@ def test_wrong_coin_has_a_headline_and_a_way_to_us(browser, store):
     Sandbox(store.sandbox_url).pay(address, "wrong_coin")
     wait_for_headline(browser, "Your coins came, but not as asked")
     assert "count them towards your order or send them back" in one(browser, "[data-lead]").text
+    assert shown(browser, "[data-write] a")[0].get_attribute("href").startswith("mailto:")
+
+
+def test_order_that_expired_says_write_to_us_and_lets_you(browser, store):
+    order = Shopper(store.url).order()
+    expire = f"from orders.models import Order; Order.objects.get(pk='{order['id']}').expire()"
+    store.manage("shell", "--verbosity", "0", "-c", expire)
+    browser.get(f"{store.url}/orders/{order['id']}#{order['access_token']}")
+    wait_for_headline(browser, "This order has expired")
+    assert "write to us" in one(browser, "[data-lead]").text
     assert shown(browser, "[data-write] a")[0].get_attribute("href").startswith("mailto:")
 
 

@@ -59,6 +59,7 @@ def test_one_click_opens_one_key_and_the_focus_goes_with_it(browser, store):
     order(browser, store, "ember-drift", quantity="2")
     wait_for_headline(browser, "Choose how to pay")
     assert one(browser, "[data-email]").text == ADA  # whole: a mistyped one has to be seen
+    assert one(browser, "[data-email] wbr")  # a long one breaks at its @
     choose_coin(browser, "btc")
     wait_for_headline(browser, "Waiting for your payment")
     sandbox.pay(one(browser, "[data-address]").get_attribute("textContent").replace(" ", ""))

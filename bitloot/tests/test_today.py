@@ -61,8 +61,8 @@ def test_figures_count_orders_money_and_time(boss):
         "Cost": "4.00 EUR",
         "Margin": f"{2 * total - 4} EUR",
         "Success": "67%",
-        "Paid to key, p50": "10 s",
-        "Paid to key, p95": "100 s",
+        "Paid to key, half within": "10 s",
+        "Paid to key, 95 % within": "100 s",
         "Refunds": "2.50 EUR",
     }
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.contrib import admin
 from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
@@ -31,6 +32,9 @@ def test_unpaid_order_waits_for_its_payment_until_it_expires():
     waits = waits_for([order])[order.pk]
     assert (waits.what, waits.until) == (WaitsFor.PAYMENT, order.expires_at)
     assert waits.sentence == "It waits for the customer's payment."
+    ends = f"{order.expires_at.day} {order.expires_at:%B, %H:%M} UTC"
+    said = admin.site.get_model_admin(Order).concern(order)
+    assert said == f"It waits for the customer's payment. The order expires on {ends}."
     make_payment(order, "confirming")
     assert what(order) == "confirmations"
 

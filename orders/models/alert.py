@@ -44,9 +44,9 @@ class Alert(models.Model):
     closed_by = models.CharField(max_length=150, blank=True)
 
     class Meta:
-        ordering = ["status", "-last_at"]
+        ordering = ["-status", "-last_at"]  # “open” comes after “closed” in the alphabet
         permissions = [("close_alert", "May close an alert")]
-        indexes = [models.Index(fields=["status", "-last_at"], name="alert_by_status")]
+        indexes = [models.Index(fields=["-status", "-last_at"], name="alert_by_status")]
         constraints = [
             models.UniqueConstraint(
                 fields=["kind", "about_model", "about_pk"], condition=Q(status="open"), name="alert_open_once"

@@ -235,6 +235,16 @@ def test_refund_goes_from_the_decision_to_done(client, settler):
     assert choices(client, refund) == []
 
 
+def test_decision_names_whose_order_it_is_about_and_what_would_go_back(client, settler):
+    order = make_order(email="kim@customer.example")
+    payment = make_payment(order, status="finished", reason="", actually_paid=Decimal("0.0012"))
+    page = client.get(form_of(payment, "refund")).content.decode()
+    for words in ("kim@customer.example", order.product_names, f"{order.total} {order.currency}", page_of(order)):
+        assert words in page, words
+    assert "<dt>Refund all</dt><dd>0.0012 BTC</dd>" in page
+    assert "<dt>Refund the surplus</dt><dd>0.0002 BTC</dd>" in page
+
+
 def test_refund_without_an_address_is_not_sent(client, settler):
     refund = Refund.objects.create(order=make_order(status="refund_due"), amount=1, currency="btc", reason="x")
     said = {"transaction_id": "f4184fc596403b9d", "destination": 1}

@@ -10,9 +10,9 @@ from payments.models import Payment
 ORDER = str(uuid.UUID(int=7))
 AGREES = {
     "order": (ORDER, ORDER, ""),
-    "price": ("24.99 eur", "24.99 eur", ""),
-    "asked": ("0.001 btc", "0.001 btc", ""),
-    "arrived": ("0.001 btc", "0.001 btc", ""),
+    "price": ("24.99 EUR", "24.99 EUR", ""),
+    "asked": ("0.001 BTC", "0.001 BTC", ""),
+    "arrived": ("0.001 BTC", "0.001 BTC", ""),
     "state": ("finished", "finished", ""),
     "payment it belongs to": ("–", "–", ""),
 }
@@ -47,21 +47,21 @@ def arrived(coins):
         pytest.param({}, {}, {}, id="agrees"),
         pytest.param({"status": "review"}, {}, {"state": ("review", "finished", "")}, id="finished-and-in-review"),
         pytest.param(
-            {}, {"status": "partially_paid"}, {"state": ("finished", "partially_paid", "not finished")}, id="unfinished"
+            {}, {"status": "partially_paid"}, {"state": ("finished", "partially paid", "not finished")}, id="unfinished"
         ),
         pytest.param(
-            *arrived("0.00098765"), {"arrived": ("0.001 btc", "0.00098765 btc", "too little: 98.8%")}, id="too-little"
+            *arrived("0.00098765"), {"arrived": ("0.001 BTC", "0.00098765 BTC", "too little: 98.8%")}, id="too-little"
         ),
-        pytest.param(*arrived("0.000995"), {"arrived": ("0.001 btc", "0.000995 btc", "")}, id="just-enough"),
-        pytest.param(*arrived("0.001005"), {"arrived": ("0.001 btc", "0.001005 btc", "")}, id="hardly-more"),
-        pytest.param(*arrived("0.00125"), {"arrived": ("0.001 btc", "0.00125 btc", "too much: 125.0%")}, id="too-much"),
-        pytest.param(*arrived("0"), {"arrived": ("0.001 btc", "0 btc", "too little: 0.0%")}, id="nothing-arrived"),
+        pytest.param(*arrived("0.000995"), {"arrived": ("0.001 BTC", "0.000995 BTC", "")}, id="just-enough"),
+        pytest.param(*arrived("0.001005"), {"arrived": ("0.001 BTC", "0.001005 BTC", "")}, id="hardly-more"),
+        pytest.param(*arrived("0.00125"), {"arrived": ("0.001 BTC", "0.00125 BTC", "too much: 125.0%")}, id="too-much"),
+        pytest.param(*arrived("0"), {"arrived": ("0.001 BTC", "0 BTC", "too little: 0.0%")}, id="nothing-arrived"),
         pytest.param(
             {"pay_amount": None},
             {},
             {
-                "asked": ("–", "0.001 btc", "differs"),
-                "arrived": ("–", "0.001 btc", "nothing to compare it with"),
+                "asked": ("–", "0.001 BTC", "differs"),
+                "arrived": ("–", "0.001 BTC", "nothing to compare it with"),
             },
             id="no-amount-of-ours",
         ),
@@ -69,8 +69,8 @@ def arrived(coins):
             {"pay_amount": Decimal(0)},
             {"asked": "0 btc"},
             {
-                "asked": ("0 btc", "0 btc", ""),
-                "arrived": ("0 btc", "0.001 btc", "nothing to compare it with"),
+                "asked": ("0 BTC", "0 BTC", ""),
+                "arrived": ("0 BTC", "0.001 BTC", "nothing to compare it with"),
             },
             id="asked-for-nothing",
         ),
@@ -87,11 +87,11 @@ def arrived(coins):
             id="child-payment-unknown-to-us",
         ),
         pytest.param({}, {"order_id": "another"}, {"order": (ORDER, "another", "differs")}, id="other-order"),
-        pytest.param({}, {"price": "9.99 eur"}, {"price": ("24.99 eur", "9.99 eur", "differs")}, id="other-price"),
+        pytest.param({}, {"price": "9.99 eur"}, {"price": ("24.99 EUR", "9.99 EUR", "differs")}, id="other-price"),
         pytest.param(
             {},
             {"asked": "0.001 eth"},
-            {"asked": ("0.001 btc", "0.001 eth", "differs"), "arrived": ("0.001 btc", "0.001 eth", "")},
+            {"asked": ("0.001 BTC", "0.001 ETH", "differs"), "arrived": ("0.001 BTC", "0.001 ETH", "")},
             id="other-coin",
         ),
     ],
@@ -107,9 +107,9 @@ def test_what_differs_is_said_in_words(fields, said, differences):
 def test_what_the_answer_left_out_counts_as_different(said, arrived, state):
     assert lines(said) == {
         "order": (ORDER, "–", "differs"),
-        "price": ("24.99 eur", "–", "differs"),
-        "asked": ("0.001 btc", "–", "differs"),
-        "arrived": ("0.001 btc", arrived, ""),
+        "price": ("24.99 EUR", "–", "differs"),
+        "asked": ("0.001 BTC", "–", "differs"),
+        "arrived": ("0.001 BTC", arrived, ""),
         "state": ("finished", state, "not finished"),
         "payment it belongs to": ("–", "–", ""),
     }

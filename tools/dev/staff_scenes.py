@@ -163,7 +163,6 @@ class StaffScene:
         product = self._id("orders.models", "Product", "slug='ember-drift'")
         yield _page("product-refused", f"/admin/orders/product/{product}/change/", act=_NO_PRICE, until=".errornote")
         yield _page("product-history", f"/admin/orders/product/{product}/history/")
-        yield _page("product-delete", f"/admin/orders/product/{product}/delete/")
 
     def _other(self) -> Iterator[Page]:
         yield _page("system", "/admin/system/")

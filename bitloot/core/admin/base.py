@@ -9,6 +9,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import BadRequest, ValidationError
 from django.core.paginator import Paginator
@@ -20,7 +21,7 @@ from django.utils.html import format_html
 from django.utils.text import capfirst
 
 from bitloot.core import replica
-from bitloot.core.admin.formatting import UUID_PATTERN, link, list_url, short, state_badge, why
+from bitloot.core.admin.formatting import NOTHING, UUID_PATTERN, link, list_url, short, state_badge, why
 from bitloot.core.admin.panels import Panel, Tool, Waiting
 from bitloot.core.choices import ReasonChoices, StatusChoices, Tone
 
@@ -102,6 +103,7 @@ class BaseAdmin(admin.ModelAdmin):
     paginator = CappedPaginator
     change_list_template = "admin/bitloot/change_list.html"
     change_form_template = "admin/bitloot/change_form.html"
+    object_history_template = "admin/bitloot/history.html"
 
     @classmethod
     def extend(
@@ -137,7 +139,7 @@ class BaseAdmin(admin.ModelAdmin):
 
     @admin.display(description="why", ordering="reason")
     def why(self, row: Any) -> str:
-        return why(row.reason, self.reasons)
+        return why(row.reason, self.reasons) or NOTHING
 
     @admin.display(description="status", ordering="status")
     def state_and_why(self, row: Any) -> str:
@@ -257,6 +259,14 @@ class BaseAdmin(admin.ModelAdmin):
     ) -> HttpResponse:
         own = {"title": f"New {self.opts.verbose_name}", "list_name": self.title, **(extra_context or {})}
         return super().add_view(request, form_url, own)
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        row = self.get_object(request, unquote(object_id))
+        name = self.named(row) if row is not None else ""
+        own = {"title": f"History: {name}", "row_name": name, "list_name": self.title}
+        return super().history_view(request, object_id, {**own, **(extra_context or {})})
 
     @property
     def title(self) -> str:

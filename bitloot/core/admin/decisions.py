@@ -22,6 +22,7 @@ from django.utils.text import capfirst
 from django.views.decorators.debug import sensitive_post_parameters
 
 from bitloot.core.admin.base import ReadOnlyAdmin
+from bitloot.core.admin.formatting import link
 from bitloot.core.decisions import Decision, DecisionRefused
 
 MAX_ROWS = 100
@@ -150,6 +151,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         return self._back_to(request, row)
 
     def _ask(self, request: HttpRequest, row: Any, decision: Decision[Any], form: forms.Form) -> HttpResponse:
+        order = self.orders_of([row])[0]
         context = {
             **self.admin_site.each_context(request),
             "title": decision.label,
@@ -161,6 +163,8 @@ class DecisionAdmin(ReadOnlyAdmin):
             "form": form,
             "facts": self.facts(row),
             "concern": self.concern(row),
+            "order": order,
+            "order_link": link(order) if order is not None and order != row else "",
             # After a mistake in the form it stays what was seen first: what changed since then has to be noticed.
             "seen": request.POST.get("seen") or self.seen(row),
         }

@@ -16,9 +16,12 @@ from django.utils.safestring import SafeString
 
 from bitloot.core.admin import runbook
 from bitloot.core.choices import ReasonChoices, StatusChoices, Tone
+from bitloot.core.money import money
 
 NOTHING = "–"
 UUID_PATTERN = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}(?![0-9a-f])")
+
+_CODE_WORD = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b")
 
 
 def tone_of(row: Any) -> Tone:
@@ -57,8 +60,14 @@ def copyable(value: str, shown: str = "") -> str:
     return format_html(
         '<span class="id"><code title="{0}">{1}</code><button type="button" class="copy" data-copy="{0}"'
         ' aria-label="Copy {0}"></button></span>',
-        value, shown or _cut(value),
+        value, address(shown) if "@" in shown else shown or _cut(value),
     )  # fmt: skip
+
+
+def address(email: str) -> str:
+    """Return an e-mail address that breaks behind its @ where it is too long for its line."""
+    name, at, host = email.rpartition("@")
+    return format_html("{}{}<wbr>{}", name, at, host)
 
 
 def _cut(value: str) -> str:
@@ -92,6 +101,11 @@ def short(row: object) -> str:
     return UUID_PATTERN.sub(lambda found: found[0][:8], str(row))
 
 
+def in_words(outcome: str) -> str:
+    """Return what a handler noted, with the providers' words as people write them: partially paid."""
+    return _CODE_WORD.sub(lambda found: found[0].replace("_", " "), outcome)
+
+
 def link(row: Model | None, text: str = "") -> str:
     """Return a link to the row's own page."""
     if row is None:
@@ -116,6 +130,17 @@ def age_of(field: str, description: str) -> Callable[[Any, Any], str]:
     @admin.display(description=description, ordering=field)
     def column(_: Any, row: Any) -> str:
         return age(getattr(row, field))
+
+    return column
+
+
+def money_of(field: str, description: str) -> Callable[[Any, Any], str]:
+    """Return a column or field that shows an amount of the shop's currency."""
+
+    @admin.display(description=description, ordering=field)
+    def column(_: Any, row: Any) -> str:
+        amount = getattr(row, field)
+        return NOTHING if amount is None else money(amount)
 
     return column
 

@@ -11,7 +11,7 @@ export function renderFacts(order, now) {
 
 function renderSummary(order) {
   write(part("total"), money(order.total, order.currency));
-  write(part("email"), order.email);
+  writeEmail(part("email"), order.email);
   show(part("paid-only"), Number(order.payment?.actually_paid) > 0);
   show(part("wrong-address"), order.can_change_email);
   if (!order.can_change_email) show(part("address-form"), false);
@@ -19,6 +19,13 @@ function renderSummary(order) {
   all("[data-rest-only]").forEach((node) => show(node, order.status === "underpaid"));
   if (part("items").childElementCount) return; // an order's items never change
   part("items").append(...order.items.map((item) => itemLine(item, order.currency)));
+}
+
+// An address that is too long for its line breaks behind the @, not anywhere.
+function writeEmail(node, email) {
+  if (node.textContent === email) return;
+  const host = email.lastIndexOf("@") + 1;
+  node.replaceChildren(email.slice(0, host), document.createElement("wbr"), email.slice(host));
 }
 
 function itemLine({ product, quantity, unit_price: price }, currency) {

@@ -146,12 +146,12 @@ function renderSurplus({ payment }) {
 }
 
 // What came beside the payment, and a way to us while money is in question.
-function renderExtra({ payment, extra_payment: extra }) {
+function renderExtra({ payment, status, extra_payment: extra }) {
   show(part("extra"), Boolean(extra));
   write(part("extra-headline"), extra?.headline ?? "");
   write(part("extra-coins"), extra ? `${extra.coins}.` : "");
   write(part("extra-reason"), extra?.reason ?? "");
-  all("[data-write]").forEach((node) => show(node, payment?.status === "review"));
+  all("[data-write]").forEach((node) => show(node, status === "expired" || payment?.status === "review"));
 }
 
 /** Copy what a whole row shows: the row is the button. */

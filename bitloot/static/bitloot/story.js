@@ -42,7 +42,11 @@ export function rough(amount) {
   return amount.toLocaleString(words.locale, { maximumSignificantDigits: 4, useGrouping: false });
 }
 
-export const exact = (at) => new Date(at).toLocaleString(words.locale, { dateStyle: "medium", timeStyle: "short" });
+// With the zone: other sentences of the page, mails and printed receipts are in UTC or in somebody else's.
+const EXACT = {
+  year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
+};
+export const exact = (at) => new Date(at).toLocaleString(words.locale, EXACT);
 export const hour = (at) => new Date(at).toLocaleTimeString(words.locale, { timeStyle: "short" });
 
 const dayOf = (at) =>

@@ -226,6 +226,10 @@ test("the receipt names what was bought, what was paid, and what went back", () 
   assert.equal(parts[2].at(-1).link, "https://etherscan.io/tx/0xab");
 });
 
+test("an exact moment names its zone", () => {
+  assert.match(exact("2026-11-29T22:15:00Z"), /^\d{1,2} \w+ 2026, \d\d:\d\d \S+$/);
+});
+
 test("the receipt of an order that was paid in two parts adds up to its total", () => {
   const rest = payment({ status: "finished", actually_paid: "0.0001", price_amount: "4.99" });
   const [, , paid] = receipt(order({ payment: rest }));
