@@ -137,6 +137,10 @@ def test_numbers_are_signed_as_javascript_prints_them(wire, javascript):
     assert accepted(raw, sign(f'{{"a":1,"pay_amount":{wire}}}'.encode()))
 
 
+def test_numbers_in_an_array_are_signed_as_javascript_prints_them():
+    assert accepted(b'{"a": [1.50]}', sign(b'{"a":[1.5]}'))
+
+
 def test_members_are_ordered_as_a_javascript_object_keeps_them():
     raw = '{"b":1,"10":2,"9":3,"4294967295":8,"\U0001f3ae":4,"\ufb01":5,"01":6,"_":7}'.encode()
     ordered = '{"9":3,"10":2,"01":6,"4294967295":8,"_":7,"b":1,"\U0001f3ae":4,"\ufb01":5}'.encode()

@@ -226,12 +226,19 @@ def test_the_order_is_refunded_with_its_last_refund():
             refunds.mark_done(refund, actor="ada")
     assert (now(order), [now(payment) for payment in payments]) == ("refunded", ["refunded", "refunded"])
     assert set(order.refunds.values_list("status", flat=True)) == {"done"}
+    assert not order.refunds.filter(done_at=None).exists()
     assert story(order)[-3:] == [
         ("refund", "The refund has arrived.", "ada"),
         ("payment", "The money of this payment went back.", "ada"),
         ("order", "Your money was sent back.", "ada"),
     ]
     assert not Alert.objects.filter(status="open").exists()
+
+
+def test_a_refund_that_is_done_closes_the_alert_to_send_it(addressed):
+    send(addressed)
+    refunds.mark_done(addressed, actor="bob")
+    assert Alert.objects.get(kind="refund_to_send").closed_by == "bob"
 
 
 def test_a_refund_without_a_payment_or_of_an_odd_one_is_done_all_the_same(addressed):
@@ -289,6 +296,7 @@ def test_a_surplus_goes_back_beside_the_order():
     assert mails(refund.order) == ["refund_asked", "refund_address", "refund_sent", "refund_arrived"]
     sent = refund.order.emails.get(kind="refund_sent").facts
     assert sent == {"coins": "0.0006 BTC", "address": f"…{ADDRESS[-6:]}", "transaction": TXID}
+    assert refund.order.emails.get(kind="refund_arrived").facts == {"coins": "0.0006 BTC"}
     assert (now(payment), now(payment.order)) == ("finished", "fulfilled")
     with refused("Nothing came beyond what was asked for, or it has a refund already."):
         refunds.request_surplus(payment, actor="ada", reason=WHY)
@@ -327,6 +335,15 @@ def test_the_share_that_was_not_delivered_goes_back(status):
     assert not Alert.objects.filter(kind="refund_of_delivered").exists()
     give(refund), send(refund), refunds.mark_done(refund, actor="ada")
     assert (now(payment), now(order)) == ("finished", "refunded")
+
+
+def test_a_share_is_rounded_down():
+    order = make_order(make_product(price="10.00"), quantity=3, status="held")
+    parts_of(order, 1)
+    payment = paid(order, "0.0010", "0.0010", price_amount=Decimal("10.00"))
+    refunds.request_share(payment, actor="ada", reason=WHY)
+    refund = order.refunds.get()
+    assert (refund.amount, refund.worth) == (Decimal("0.00066666"), Decimal("6.66"))
 
 
 @pytest.mark.parametrize("units", [0, 4])
@@ -389,6 +406,14 @@ def test_an_order_is_not_refunded_while_other_coins_of_it_are_owed():
     assert (now(order), order.refunds.get().status) == ("refund_due", "requested")
 
 
+def test_an_order_is_refunded_at_once_though_it_had_a_refund_that_is_done():
+    order = make_order(status="held")
+    make_payment(order, "refunded", actually_paid=Decimal("0.0012"))
+    Refund.objects.create(order=order, amount=1, currency="btc", reason="by hand", status="done")
+    order.mark_refund_due(reason="payment_refunded", message="Owed back.")
+    assert now(order) == "refunded"
+
+
 def test_an_order_without_money_is_not_refunded_by_owing_it_back():
     order = make_payment(make_order(status="held"), "expired").order
     order.mark_refund_due(reason="decided_by_staff", message="Owed back.")
@@ -423,7 +448,7 @@ def test_staff_are_mailed_about_a_refund_of_delivered_keys():
     parts_of(order, 4)
     refund = refund_of(paid(order))
     alert = Alert.objects.get(kind="refund_of_delivered")
-    assert (alert.about_pk, alert.emails.count()) == (str(refund.pk), 1)
+    assert (alert.about_pk, alert.order, alert.emails.count()) == (str(refund.pk), order, 1)
     assert alert.message == (f"0.0024 BTC go back to the customer of {order}, who keeps keys of 40.00 EUR. ada: {WHY}")
 
 

@@ -48,7 +48,7 @@ def test_staff_are_mailed_about_what_was_accepted_below_its_price():
     accept(payment)
     payment.refresh_from_db()
     alert = Alert.objects.get(kind="accepted_below_price")
-    assert (payment.credit, alert.emails.count()) == (Decimal("12.49"), 1)
+    assert (payment.credit, alert.order, alert.emails.count()) == (Decimal("12.49"), payment.order, 1)
     assert alert.message == f"ada accepted {payment} below its price: 12.49 of 24.99 EUR arrived. Reason: {WHY}"
 
 
@@ -199,7 +199,7 @@ def test_a_payment_that_was_made_otherwise_is_ended_and_its_order_can_be_cancell
     review.end(payment, actor="kim", reason="The ticker was renamed.")
     payment.refresh_from_db()
     assert [payment.status, payment.next_attempt_at] == ["cancelled", None]
-    assert Alert.objects.get().status == "closed"
+    assert (Alert.objects.get().status, Alert.objects.get().closed_by) == ("closed", "kim")
     assert objection_to_cancelling(payment.order) is None
     assert story(payment.order)[1:] == [
         ("staff", "The ticker was renamed.", "kim"),
