@@ -14,6 +14,7 @@ from smtplib import (
     SMTPRecipientsRefused,
     SMTPResponseException,
 )
+from typing import Any
 
 from anymail.exceptions import AnymailError, AnymailRecipientsRefused
 from django.conf import settings
@@ -187,9 +188,19 @@ def _record(mail: Email, *, error: str = "") -> None:
         notifications.record(notifications.mail_channel(mail.to), error=error)
 
 
+class _WithPicture(EmailMultiAlternatives):
+    """Its picture belongs to its text: mail programs show it there instead of below, and as no attachment."""
+
+    def message(self, *args: Any, **kwargs: Any) -> Any:
+        made = super().message(*args, **kwargs)
+        made.set_type("multipart/related")
+        return made
+
+
 def _message(mail: Email, items: list[OrderItem]) -> EmailMultiAlternatives:
     letter = mail_letters.write(mail, items, **_secrets(mail))
-    message = EmailMultiAlternatives(
+    kind = EmailMultiAlternatives if letter.cover is None else _WithPicture
+    message = kind(
         letter.subject,
         letter.text,
         settings.DEFAULT_FROM_EMAIL,
@@ -200,7 +211,6 @@ def _message(mail: Email, items: list[OrderItem]) -> EmailMultiAlternatives:
     message.metadata = {"mail": str(mail.pk)}  # type: ignore[attr-defined]  # what orders.bounces is told again
     message.attach_alternative(letter.html, "text/html")
     if letter.cover is not None:
-        message.mixed_subtype = "related"  # type: ignore[attr-defined]  # missing in the stubs
         message.attach(letter.cover)
     return message
 

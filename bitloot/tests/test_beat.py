@@ -3,10 +3,13 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from bitloot.celery import app
 from tools.dev.devenv import ROOT
 
 
+@pytest.mark.django_db  # from 6.1 on Django's checks ask the database what it can
 def test_beat_knows_the_timetable_and_loads_none_of_our_apps():
     """Fails if bitloot/__init__.py imports the worker's app again: beat then takes twice its memory."""
     code = (

@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 from decimal import Decimal
 
+import django
 import pytest
 from django.core.cache import caches
 from django.db import connection
@@ -237,4 +238,4 @@ def test_machines_name_channels_and_versions(boss, settings):
     settings.STAFF_EMAIL = ("kim@shop.example",)
     page = boss.get("/admin/").content.decode()
     assert "mail to kim@shop.example" in page
-    assert "Django 5.2" in page
+    assert f"Django {django.get_version()}" in page

@@ -305,11 +305,11 @@ class World:
     @contextlib.contextmanager
     def undone(self):
         """Take back afterwards what happens to our rows inside the block."""
-        savepoint = transaction.savepoint()
-        try:
-            yield
-        finally:
-            transaction.savepoint_rollback(savepoint)
+        with transaction.atomic():
+            try:
+                yield
+            finally:
+                transaction.set_rollback(True)
 
     def order_now(self):
         order = Order.objects.get(pk=self.order.pk)
