@@ -30,7 +30,7 @@ from orders import mail_letters, notifications
 from orders.access import order_link
 from orders.alerts import MAIL_SERVER, STAFF_MAIL, close_alert, raise_alert
 from orders.choices import AlertKind
-from orders.codes import digits_of, latest_code
+from orders.codes import code_to_mail, digits_of
 from orders.erasure import is_erased
 from orders.mailboxes import NO_LETTERS, deliverable
 from orders.models import Email, Order, OrderItem
@@ -73,11 +73,12 @@ def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None
             # The address beside the link, out of one reading of the order: a mail that was owed to an address that
             # staff have corrected since must not carry the new link there.
             mail.to = mail.order.email
-        if mail.is_overtaken:
+        secrets = _secrets(mail)
+        if mail.is_overtaken or _lacks_its_code(mail, secrets):
             return mail.mark_overtaken()
         if hopeless := _why_hopeless(mail.to):
             return _give_up(mail, hopeless)
-        message = _message(mail, items)
+        message = _message(mail, items, secrets)
         failpoint("mail.rendered")
         leave_connection()
         server.open()  # Django would close what it opened for one message
@@ -93,6 +94,11 @@ def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None
         _record(mail)
         if mail.attempts:
             close_alert(AlertKind.MAIL_FAILED, MAIL_SERVER, by="automatic: a mail was sent")
+
+
+def _lacks_its_code(mail: Email, secrets: dict[str, object]) -> bool:
+    """Whether the code that this mail is for has ended meanwhile: nobody could enter it."""
+    return mail.kind == Email.Kind.ACCESS_CODE and "code" not in secrets
 
 
 def _why_hopeless(address: str) -> str | None:
@@ -187,8 +193,8 @@ def _record(mail: Email, *, error: str = "") -> None:
         notifications.record(notifications.mail_channel(mail.to), error=error)
 
 
-def _message(mail: Email, items: list[OrderItem]) -> EmailMultiAlternatives:
-    letter = mail_letters.write(mail, items, **_secrets(mail))
+def _message(mail: Email, items: list[OrderItem], secrets: dict[str, object]) -> EmailMultiAlternatives:
+    letter = mail_letters.write(mail, items, **secrets)
     message = EmailMultiAlternatives(
         letter.subject,
         letter.text,
@@ -222,7 +228,7 @@ def _secrets(mail: Email) -> dict[str, object]:
     order, found = mail.order, dict[str, object]()
     if order is not None and mail.kind in mail_letters.BRING_TOKEN:
         found["link"] = order_link(order)
-    if order is not None and mail.kind == Email.Kind.ACCESS_CODE and (code := latest_code(order)) is not None:
+    if order is not None and mail.kind == Email.Kind.ACCESS_CODE and (code := code_to_mail(order)) is not None:
         found |= {"code": digits_of(code), "code_ends_at": code.expires_at}
     if mail.kind == Email.Kind.YOUR_ORDERS:
         found["found"] = _orders_of(mail.to)
