@@ -221,7 +221,7 @@ def objection_to_rebuying(key: Key) -> str | None:
 def replace_by_hand(key: Key, *, actor: str, reason: str, code: Secret, old_key: str) -> None:
     """Give a typed code in place of a delivered key. Locks the order. Raises DecisionRefused."""
     with _known_codes_refused(), transaction.atomic():
-        order = key.item.order.lock()
+        order = key.item.order = key.item.order.lock()  # the locked row, for the objection as well
         demand(objection_to_replacing_by_hand(key))
         reservation = _begun(key, keeps=old_key == KEEP)
         _note(order, f"A key is replaced by hand: {reason}", actor)
@@ -236,7 +236,7 @@ def rebuy(key: Key, *, actor: str, reason: str, old_key: str) -> None:
     asked for, each key is replaced by one purchase at most. A worker searches for that name before it sends it.
     """
     with transaction.atomic():
-        order = key.item.order.lock()
+        order = key.item.order = key.item.order.lock()  # the locked row, for the objection as well
         demand(objection_to_rebuying(key))
         _begun(key, keeps=old_key == KEEP)
         _note(order, f"A key is bought again: {reason}", actor)

@@ -4,6 +4,7 @@ import logging
 import re
 
 from django.db import transaction
+from django.db.models import Count, F
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -158,8 +159,11 @@ def resume(reservation: Reservation, *, actor: str) -> None:
 
 
 def keys_of(order: Order) -> list[Key]:
-    """Return the keys that the customer may open now. Raises NothingStored or KeysGone."""
-    if order.status in (Order.Status.REFUNDED, Order.Status.REFUND_DUE):
+    """Return the keys that the customer may open now. Raises NothingStored or KeysGone.
+
+    Of an order that was delivered in part, they stay with the customer when the money goes back.
+    """
+    if order.status in (Order.Status.REFUNDED, Order.Status.REFUND_DUE) and not _is_delivered_in_part(order):
         raise KeysGone
     try:
         keys = ready_keys(order)
@@ -168,6 +172,11 @@ def keys_of(order: Order) -> list[Key]:
     if not keys:
         raise NothingStored
     return keys
+
+
+def _is_delivered_in_part(order: Order) -> bool:
+    items = order.items.annotate(number=Count("keys"))
+    return items.filter(number__gt=0).exists() and items.filter(number__lt=F("quantity")).exists()
 
 
 def objection_to_resending(order: Order) -> str | None:

@@ -64,18 +64,23 @@ def redeem(*, order_id: uuid.UUID, text: str) -> str:
     """Return the order's token for a code. Raises CodeRefused, the same for whatever is wrong with it."""
     code = text.strip().replace(" ", "")
     row = _handed_over(order_id, code) if code.startswith("c.") else _mailed(order_id, code)
+    # Read before the code is spent: links that are ended in between take the token along with them.
+    order = Order.objects.get(pk=order_id)
     # Compare-and-set: of two that send the same code at once one gets the token.
     if _open_codes(order_id).filter(pk=row.pk).update(ended_at=Now()) != 1:
         raise CodeRefused
-    return make_token(Order.objects.get(pk=order_id), "api")
+    return make_token(order, "api")
 
 
 def digits_of(row: AccessCode) -> str:
     return f"{int(keyed_digest(_SALT, f'digits:{row.pk.hex}'), 16) % 1_000_000:06}"
 
 
-def latest_code(order: Order) -> AccessCode | None:
-    return order.access_codes.filter(kind=AccessCode.Kind.MAIL).order_by("-created_at").first()
+def code_to_mail(order: Order) -> AccessCode | None:
+    """Return the code that can still be entered, unless the order's links were ended since `order` was read."""
+    mailed = _open_codes(order.pk).filter(kind=AccessCode.Kind.MAIL)
+    # In one statement: a code that was asked for after a correction must not go to the address before it.
+    return mailed.filter(order__link_generation=order.link_generation).order_by("-created_at").first()
 
 
 def owe_mail(order_id: uuid.UUID, kind: Email.Kind) -> None:

@@ -31,7 +31,7 @@ from orders import mail_letters, notifications
 from orders.access import order_link
 from orders.alerts import MAIL_SERVER, STAFF_MAIL, close_alert, raise_alert
 from orders.choices import AlertKind
-from orders.codes import digits_of, latest_code
+from orders.codes import code_to_mail, digits_of
 from orders.erasure import is_erased
 from orders.mailboxes import NO_LETTERS, deliverable
 from orders.models import Email, Order, OrderItem
@@ -74,11 +74,12 @@ def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None
             # The address beside the link, out of one reading of the order: a mail that was owed to an address that
             # staff have corrected since must not carry the new link there.
             mail.to = mail.order.email
-        if mail.is_overtaken:
+        secrets = _secrets(mail)
+        if mail.is_overtaken or _lacks_its_code(mail, secrets):
             return mail.mark_overtaken()
         if hopeless := _why_hopeless(mail.to):
             return _give_up(mail, hopeless)
-        message = _message(mail, items)
+        message = _message(mail, items, secrets)
         failpoint("mail.rendered")
         leave_connection()
         server.open()  # Django would close what it opened for one message
@@ -94,6 +95,11 @@ def _send(mail: Email, items: list[OrderItem], server: BaseEmailBackend) -> None
         _record(mail)
         if mail.attempts:
             close_alert(AlertKind.MAIL_FAILED, MAIL_SERVER, by="automatic: a mail was sent")
+
+
+def _lacks_its_code(mail: Email, secrets: dict[str, object]) -> bool:
+    """Whether the code that this mail is for has ended meanwhile: nobody could enter it."""
+    return mail.kind == Email.Kind.ACCESS_CODE and "code" not in secrets
 
 
 def _why_hopeless(address: str) -> str | None:
@@ -197,8 +203,8 @@ class _WithPicture(EmailMultiAlternatives):
         return made
 
 
-def _message(mail: Email, items: list[OrderItem]) -> EmailMultiAlternatives:
-    letter = mail_letters.write(mail, items, **_secrets(mail))
+def _message(mail: Email, items: list[OrderItem], secrets: dict[str, object]) -> EmailMultiAlternatives:
+    letter = mail_letters.write(mail, items, **secrets)
     kind = EmailMultiAlternatives if letter.cover is None else _WithPicture
     message = kind(
         letter.subject,
@@ -232,7 +238,7 @@ def _secrets(mail: Email) -> dict[str, object]:
     order, found = mail.order, dict[str, object]()
     if order is not None and mail.kind in mail_letters.BRING_TOKEN:
         found["link"] = order_link(order)
-    if order is not None and mail.kind == Email.Kind.ACCESS_CODE and (code := latest_code(order)) is not None:
+    if order is not None and mail.kind == Email.Kind.ACCESS_CODE and (code := code_to_mail(order)) is not None:
         found |= {"code": digits_of(code), "code_ends_at": code.expires_at}
     if mail.kind == Email.Kind.YOUR_ORDERS:
         found["found"] = _orders_of(mail.to)

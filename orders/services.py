@@ -21,7 +21,7 @@ from orders import idempotency
 from orders.alerts import close_alert
 from orders.choices import AlertKind
 from orders.codes import end_codes, owe_mail
-from orders.exceptions import KeySpent, OrderRefused, TooManyUnpaid
+from orders.exceptions import KeySpent, LinkReplaced, OrderRefused, TooManyUnpaid
 from orders.mailboxes import (
     LETTERS_SENTENCE,
     TOO_MANY_ORDERS,
@@ -204,9 +204,16 @@ def choose_language(order: Order, language: str) -> None:
 
 
 def close_other_links(order: Order) -> None:
-    """End every link, token and code but the one that this answer brings; the mail tells the customer of it."""
+    """End every link, token and code but the one that this answer brings; the mail tells the customer of it.
+
+    Raises LinkReplaced if the links were ended since `order` was read.
+    """
     with transaction.atomic():
-        recent = order.lock().emails.filter(kind=Email.Kind.FRESH_LINK, created_at__gt=Now() - timedelta(hours=1))
+        locked = order.lock()
+        # Of two at once that hold the same token, the first ended it: the second must not get a new one.
+        if locked.link_generation != order.link_generation:
+            raise LinkReplaced
+        recent = locked.emails.filter(kind=Email.Kind.FRESH_LINK, created_at__gt=Now() - timedelta(hours=1))
         # Anyone who holds a leaked token may ask for this as well: never refused, but the mails are counted.
         _renew(order.pk, mails=recent.count() < FRESH_LINKS_PER_HOUR)
     order.refresh_from_db(fields=["link_generation"])

@@ -336,6 +336,8 @@ def _reveal(order: Order, keys: list[Key], by: Opener) -> list[KeyMaterial]:
     items = {key.pk: key.item for key in keys}
     master_keys = MasterKeys.from_settings()
     with transaction.atomic():
+        # The order first, as everywhere: whoever erases its customer holds it, and then changes the rows below.
+        order = order.lock()
         # Locked, so that a key is either revealed or shredded first, and in the order that shredding takes.
         mine = Key.objects.filter(pk__in=items, item__order=order).order_by("pk")
         found = {key.pk: key for key in mine.select_for_update(of=("self",))}

@@ -117,7 +117,7 @@ def _unpaid_addresses(before: Any) -> QuerySet[Order]:
 
 
 def _forget_addresses(rows: QuerySet[Order]) -> int:
-    locked = list(Order.objects.select_for_update().filter(pk__in=rows.values("pk")).order_by("pk"))
+    locked = list(Order.objects.select_for_update(no_key=True).filter(pk__in=rows.values("pk")).order_by("pk"))
     # Looked at once more under the locks: late coins may have come for one of them just now.
     still = set(rows.values_list("pk", flat=True))
     erased = [order for order in locked if order.pk in still]

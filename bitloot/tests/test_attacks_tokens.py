@@ -17,7 +17,10 @@ from django.utils import timezone
 
 from orders import codes
 from orders.access import make_token
+from orders.exceptions import LinkReplaced
+from orders.mail import sending
 from orders.models import AccessCode, Email, IdempotencyRecord, Order
+from orders.services import close_other_links, correct_address, renew_link
 from orders.tasks import drain_mails
 from orders.tests.factories import make_order, make_product
 from storage import links
@@ -127,6 +130,30 @@ def test_ending_the_links_ends_the_codes_as_well(client):
     assert redeem(client, order.id, fragment).status_code == 422
 
 
+def test_code_that_is_entered_while_the_links_are_ended_opens_nothing_afterwards(client):
+    order, fragment = check_out(client)
+
+    def end_links_once_it_is_spent(execute, sql, *rest):
+        answer = execute(sql, *rest)
+        if sql.startswith("UPDATE") and "orders_accesscode" in sql and order.link_generation == 1:
+            order.link_generation = 2  # so that it happens once
+            renew_link(order)
+        return answer
+
+    with connection.execute_wrapper(end_links_once_it_is_spent):
+        token = redeem(client, order.id, fragment).json()["access_token"]
+    assert read(client, order, token) == 410
+
+
+def test_of_two_who_end_the_links_with_one_token_only_the_first_gets_a_new_one(client):
+    order = make_order()
+    same = Order.objects.get(pk=order.pk)
+    close_other_links(order)
+    with pytest.raises(LinkReplaced):
+        close_other_links(same)
+    assert read(client, order, make_token(order, "api")) == 200
+
+
 # --- six digits by mail ---
 
 
@@ -162,6 +189,19 @@ def test_newer_code_ends_the_one_before_and_there_are_three_an_hour(client):
         ask_for_code(client, order)
     assert order.emails.filter(kind=Email.Kind.ACCESS_CODE).count() == 3
     assert AccessCode.objects.filter(order=order, ended_at=None).count() == 1
+
+
+def test_code_for_a_corrected_address_is_not_mailed_to_the_address_before():
+    order = make_order(email="wrong@customer.example")
+    codes.mail_code(order_id=order.id, email=order.email)
+    (claimed,) = Email.objects.claim(only=order.emails.get(kind=Email.Kind.ACCESS_CODE).pk)
+    with sending([claimed]) as send_one:  # which has read the order
+        correct_address(order, email="right@customer.example", actor="kim", reason="Mistyped.")
+        codes.mail_code(order_id=order.id, email=order.email)
+        send_one(claimed)
+    assert outbox.outbox == []
+    assert Email.objects.get(pk=claimed.pk).status == "overtaken"
+    assert re.fullmatch(r"\d{6}", mailed_code(order))
 
 
 def test_asking_for_a_code_shows_nothing_and_costs_the_same(client):

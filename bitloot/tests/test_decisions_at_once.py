@@ -14,15 +14,16 @@ from django.test import Client
 
 from bitloot.core.admin.decisions import DecisionAdmin
 from bitloot.core.decisions import SecretField
+from bitloot.ops.customers import erase_customer
 from bitloot.partners.models import ApiKey, Endpoint
 from bitloot.tests.parallel import at_once
 from bitloot.tests.staff import LISTS, button_of, list_of, make_rows, make_staff
 from fulfillment.models import PriceChange, Reservation, SupplierStock
-from orders.models import Approval, Order, OrderItem, Product
+from orders.models import Approval, Email, Order, OrderItem, Product
 from orders.tests.factories import make_order, make_product
 from payments.models import Payment, Refund, RefundAddress
 from payments.tests.factories import make_payment, make_refund_address
-from storage.services import store_key
+from storage.services import Opener, reveal, store_key
 from webhooks.models import ReplayRun
 
 pytestmark = pytest.mark.django_db
@@ -243,3 +244,21 @@ def test_of_two_who_renew_one_api_key_at_once_one_does():
     assert sorted(answer.status_code for answer in answers) == [200, 302]
     assert lines(rows.api_key).count() == 1
     assert ApiKey.objects.get(pk=rows.api_key.pk).earlier_digest == rows.api_key.digest
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_key_that_is_opened_while_its_customer_is_erased_opens_and_leaves_no_address():
+    by = Opener("api", 1, "203.0.113.0/24")
+    for number in range(10):
+        order = make_order(email=f"kim{number}@customer.example")
+        key = store_key(
+            item=order.items.get(), supplier_key_id=f"S-{number}", plaintext=b"S-%d" % number, content_type="text/plain"
+        )
+        Order.objects.filter(pk=order.pk).update(status="fulfilled")
+        at_once(
+            lambda order=order, key=key: reveal(order=order, keys=[key], by=by),
+            lambda order=order: erase_customer(order.email, actor="kim"),
+        )
+        assert not Email.objects.filter(to=order.email).exists()
+        assert order.emails.filter(kind="key_opened").count() <= 1

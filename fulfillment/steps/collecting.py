@@ -156,7 +156,7 @@ def _deliver(reservation: Reservation, keys: list[SupplierKey], calls: CallLog, 
     surplus, claim = keys[reservation.quantity :], uuid.uuid4()
     with transaction.atomic():
         # The money may have gone back while the keys were fetched; a key that is not stored can still be returned.
-        order = reservation.item.order.lock()
+        order = _lock_order(reservation)
         if order.status in NOT_WANTED or order.is_without_money:
             return False
         stored = [_store(reservation, key, claim=claim) for key in keys[: reservation.quantity]]
@@ -208,7 +208,7 @@ def finish_order(order: Order) -> None:
 def _keep(reservation: Reservation, keys: list[SupplierKey]) -> None:
     """Seal the keys that are there; the customer may open them while the rest is awaited."""
     with transaction.atomic():
-        order = reservation.item.order.lock()
+        order = _lock_order(reservation)
         before = reservation.keys.count()
         for key in keys:
             _store(reservation, key)
@@ -223,6 +223,12 @@ def _mark_partly_ready(order: Order, message: str) -> None:
     # Most orders are complete soon after; the mail is for those that are not, and each gets one.
     if not Email.objects.filter(order=order, kind=Email.Kind.PARTLY_READY).exists():
         queue_email(order, Email.Kind.PARTLY_READY, after=delay(PARTLY_READY_AFTER))
+
+
+def _lock_order(reservation: Reservation) -> Order:
+    # Its address may have been corrected or erased while the keys were fetched, and each key's delivery names one.
+    reservation.item.order = reservation.item.order.lock()
+    return reservation.item.order
 
 
 def _store(reservation: Reservation, key: SupplierKey, *, claim: uuid.UUID | None = None) -> Key:

@@ -192,6 +192,16 @@ def test_page_tells_staff_of_a_code_that_was_given_before(reservation, product, 
 # --- replace a key
 
 
+def test_key_of_an_order_whose_money_goes_back_meanwhile_is_not_replaced(delivered):
+    old = key_of(delivered)
+    assert old.item.order.status == "fulfilled"  # as it was read
+    Order.objects.update(status="refund_due")
+    with pytest.raises(DecisionRefused, match="while the money stays with us"):
+        by_hand.replace_by_hand(old, actor="kim", reason="It was used.", code=Secret(CODE), old_key=KEEP)
+    with pytest.raises(DecisionRefused, match="while the money stays with us"):
+        by_hand.rebuy(old, actor="kim", reason="It was used.", old_key=KEEP)
+
+
 @pytest.mark.parametrize("old_key", [SHRED, KEEP])
 def test_replaced_by_hand_the_order_stays_fulfilled(delivered, old_key):
     old = key_of(delivered)

@@ -7,9 +7,10 @@ from fulfillment import kinguin
 from fulfillment.models import Reservation
 from fulfillment.services import keys_of
 from fulfillment.tests.world import HOUR, age, finish, paid, run
+from orders.decisions import correct_email
 from orders.models import Alert, Order, Product
 from orders.tests.database import dying_at
-from storage.models import Key
+from storage.models import Key, KeyDeliveryLog
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("supplier")]
 
@@ -194,3 +195,15 @@ def test_key_is_never_kept_from_its_buyer_because_of_its_form(reservation, sandb
     finish(reservation)
     assert (reservation.keys.get().content_type, reservation.item.order.status) == (content_type, "fulfilled")
     assert not Alert.objects.exists()
+
+
+@pytest.mark.parametrize("units", [{}, {"count": 1}])
+def test_address_that_is_corrected_while_keys_are_fetched_is_the_one_recorded(product, sandbox, at, units):
+    order = paid((product, 2))
+    reservation = Reservation.objects.get(item__order=order)
+    sandbox.control("config", {"deliver": "manual"})
+    run(reservation)
+    sandbox.control(f"orders/{reservation.supplier_order_id}/deliver", units)
+    at("keys.fetched", lambda: correct_email(order, actor="kim", email="right@shop.example", reason="Mistyped."))
+    run(reservation)
+    assert {delivery.customer_email for delivery in KeyDeliveryLog.objects.all()} == {"right@shop.example"}

@@ -226,6 +226,17 @@ def test_a_delivered_item_is_not_delivered_again(client, staff):
     assert [answer.status_code, answer.json()["code"], Key.objects.count()] == [422, "codes_refused", 1]
 
 
+@pytest.mark.parametrize("status", ["refund_due", "refunded"])
+def test_key_that_was_delivered_opens_when_the_money_for_the_rest_goes_back(client, status):
+    order = make_paid_order(quantity=2)
+    assert ask(client, order, "reveal", "post").json()["code"] == "not_stored_yet"
+    Order.objects.update(status=status)
+    assert ask(client, order, "reveal", "post").json()["code"] == "gone"
+    key = make_key(order.items.get())
+    assert [opened["id"] for opened in ask(client, order, "reveal", "post").json()["keys"]] == [str(key.pk)]
+    assert ask(client, order, "download-link").status_code == 200
+
+
 def test_a_browser_reports_that_it_opened_a_key(client):
     order = make_paid_order()
     key = make_key(order.items.get())

@@ -2,7 +2,7 @@
 // where the browser keeps nothing.
 
 import { keepToken } from "./api.js";
-import { all, part, show, tellError, write } from "./render.js";
+import { all, busy, isBusy, part, show, tellError, write } from "./render.js";
 import { word } from "./story.js";
 
 const ASK_FOR = { link: ["/api/orders/lookup", "link_coming"], code: ["/api/orders/code", "code_coming"] };
@@ -25,21 +25,28 @@ export function keepAccess(api) {
 
 async function askForAccess(event, api) {
   event.preventDefault();
-  const answer = part("lookup-answer");
+  const [answer, button] = [part("lookup-answer"), event.submitter];
+  if (all("button", event.target).some(isBusy)) return; // a second mail would end what the first one brings
+  busy(button, true);
   const email = new FormData(event.target).get("email");
-  const wanted = event.submitter?.value === "code" ? "code" : "link";
+  const wanted = button.value === "code" ? "code" : "link";
   const [path, coming] = ASK_FOR[wanted];
   try {
     await api.post(path, { order_id: api.orderId, email });
     write(answer, word(coming));
     if (wanted === "code") show(part("code"), true);
   } catch (error) {
-    write(answer, error.status === 429 ? word("asked_too_often") : error.message || word("no_answer"));
+    const refusal = error.status === 429 ? word("asked_too_often") : error.status && error.message;
+    write(answer, refusal || word("no_answer"));
   }
+  busy(button, false);
 }
 
 async function typeCode(event, api, opened) {
   event.preventDefault();
+  const button = event.submitter;
+  if (isBusy(button)) return; // the code works once
+  busy(button, true);
   tellError(part("code-error"), "");
   try {
     api.token = await api.redeem(new FormData(event.target).get("code"));
@@ -50,6 +57,7 @@ async function typeCode(event, api, opened) {
   } catch (error) {
     tellError(part("code-error"), (error.status && error.message) || word("no_answer"));
   }
+  busy(button, false);
 }
 
 // The page comes anew in the other language; the order's mails shall follow.

@@ -85,8 +85,10 @@ export class OrderApi {
 }
 
 async function answerOf(response) {
+  if (response.status === 204) return {};
+  // A good answer that breaks off on its way is no answer: its token, or its order, would be missing.
+  if (response.ok) return response.json();
   const answer = await response.json().catch(() => ({}));
-  if (response.ok) return answer;
   const retryAfter = Number(response.headers.get("Retry-After")) || 0;
   throw new Refused(response.status, answer.detail ?? "", retryAfter);
 }

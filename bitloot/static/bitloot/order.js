@@ -53,7 +53,7 @@ async function start() {
 
 async function look() {
   clearTimeout(page.timer);
-  if (!api.token) return renderLost(lostStory(401));
+  if (!api.token) return lose(lostStory(401));
   const turn = (page.turn += 1); // a newer look makes this one's answer old
   try {
     const order = await api.order({ withCoins: !page.order });
@@ -63,12 +63,18 @@ async function look() {
     if (isSettled(page.order)) return undefined;
   } catch (error) {
     if (turn !== page.turn) return undefined;
-    if ([401, 404, 410].includes(error.status)) return renderLost(lostStory(error.status, error.message));
+    if ([401, 404, 410].includes(error.status)) return lose(lostStory(error.status, error.message));
     page.pace.failed(error.retryAfter);
     tellError(part("trouble"), word("unreachable"));
   }
   if (!document.hidden) page.timer = setTimeout(look, page.pace.delay);
   return undefined;
+}
+
+function lose(story) {
+  page.order = null; // or the end of its quote would show it again
+  api.forget();
+  renderLost(story);
 }
 
 function update(order) {
@@ -113,7 +119,7 @@ async function loadCoins() {
     tellError(part("coins-error"), word("coins_unread"));
   }
   page.loadingCoins = false;
-  if (page.coins) render(); // otherwise the next look asks again
+  if (page.coins && page.order) render(); // otherwise the next look asks again
 }
 
 function offer(coins) {
@@ -250,9 +256,10 @@ async function changeEmail(event) {
 
 // --- Closing other links ---
 
-async function closeOtherLinks() {
+async function closeOtherLinks({ currentTarget: button }) {
   const answer = part("close-answer");
-  if (!confirm(word("close_question"))) return;
+  if (isBusy(button) || !confirm(word("close_question"))) return;
+  busy(button, true);
   try {
     const { access_token: token } = await api.post("/api/orders/close-links", { order_id: api.orderId });
     api.token = token;
@@ -261,6 +268,8 @@ async function closeOtherLinks() {
   } catch (error) {
     write(answer, (error.status && error.message) || word("no_answer"));
   }
+  busy(button, false);
+  await look(); // a look that was under way went out with the token that has just ended
 }
 
 // --- Start ---

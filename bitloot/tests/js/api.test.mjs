@@ -76,6 +76,20 @@ test("a failure without a body is still a refusal", async () => {
   assert.deepEqual([error.status, error.message], [502, ""]);
 });
 
+test("a good answer that breaks off on its way is no answer, and is asked for again", async () => {
+  const broken = () => new Response('{"id": 1, "sta', { headers: { ETag: '"one"' } });
+  const asked = [];
+  const api = apiWith([broken(), broken(), json({ id: 1 })], asked);
+  await assert.rejects(api.redeem("c.code"), SyntaxError);
+  await assert.rejects(api.order(), SyntaxError);
+  assert.deepEqual(await api.order(), { id: 1 });
+  assert.equal(asked[2].headers["If-None-Match"], undefined);
+});
+
+test("an answer without a body is an answer", async () => {
+  assert.deepEqual(await apiWith([new Response(null, { status: 204 })]).post("/api/x", {}), {});
+});
+
 test("the shop's clock is the one that counts", async () => {
   const anHourAgo = new Date(Date.now() - 3_600_000).toUTCString();
   const api = apiWith([json({}, { headers: { Date: anHourAgo } })]);
