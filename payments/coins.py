@@ -4,7 +4,7 @@ import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import ROUND_UP, Decimal
+from decimal import ROUND_UP, Context, Decimal
 from math import ceil
 from statistics import median
 from threading import Lock
@@ -170,7 +170,10 @@ def _rate(client: NowPaymentsClient, code: str) -> Decimal | None:
     except ProviderError as err:
         logger.warning("the price in %s is not known: %s", code, err)
         return None
-    return round(rate, 18) if 0 < rate < MAX_RATE else None
+    if rate >= MAX_RATE:
+        return None
+    # With all its digits: a coin that is worth next to nothing must not end the list of all the others.
+    return rate.quantize(nowpayments.UNIT, context=Context(prec=40)) or None
 
 
 def _minimum(client: NowPaymentsClient, code: str) -> Decimal | None:

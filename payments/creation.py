@@ -28,7 +28,7 @@ from payments.balance import amount_due
 from payments.calls import Calls
 from payments.choices import ReviewReason
 from payments.exceptions import NoAnswer, NotPayable, ProviderBusy, TooManyQuotes, TooSmall, UnknownCoin
-from payments.models import Payment
+from payments.models import USUAL_QUOTE, Payment
 from payments.nowpayments import BelowMinimum, CoinUnavailable, CreatedPayment, NowPaymentsClient
 from payments.settlement import PAYABLE, STEP_MESSAGES, alert
 from payments.unanswered import credentials_refused
@@ -187,7 +187,7 @@ def _record_created(payment: Payment, answer: CreatedPayment) -> None:
         "payin_extra_id": answer.payin_extra_id,
         "network": answer.network[:32],
         "purchase_id": answer.purchase_id,
-        "expires_at": answer.expires_at,
+        "expires_at": _end_of_quote(answer),
         "valid_until": answer.valid_until,
         "next_attempt_at": Now() + delay(30),
     }
@@ -215,6 +215,15 @@ def _record_created(payment: Payment, answer: CreatedPayment) -> None:
         raise NoAnswer("the provider named a payment that is bound already") from err
     if payment.status == Payment.Status.REVIEW:
         raise NoAnswer("the provider answered about another payment")
+
+
+def _end_of_quote(answer: CreatedPayment) -> datetime:
+    """Return when the rate ends. An end that is missing, or over before it began, would leave nothing to pay with."""
+    now = timezone.now()
+    if answer.expires_at is not None and answer.expires_at > now:
+        return answer.expires_at
+    logger.warning("NOWPayments names no usable end of the quote of payment %s", answer.payment_id)
+    return now + USUAL_QUOTE
 
 
 def _record_failure(payment: Payment, err: ProviderError) -> None:

@@ -175,6 +175,23 @@ def test_without_an_answer_nobody_knows_and_the_customer_may_try_again(wire, ord
     assert Payment.objects.count() == 2
 
 
+@pytest.mark.parametrize("end", [None, 0, "2020-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", 10**18, "soon"])
+def test_a_quote_without_a_usable_end_can_be_paid_for_the_usual_time(wire, order, end):
+    """Fails if the customer is shown a quote that is over at once, or none, and each click makes another."""
+    on_create(wire, expiration_estimate_date=end)
+    payment = start_payment(order=order, coin="btc")
+    assert payment.quote_runs
+    assert start_payment(order=order, coin="btc") == payment
+
+
+@pytest.mark.parametrize("changes", [{"pay_address": " "}, {"pay_address": "bc1q q"}, {"pay_amount": "1e-30"}], ids=str)
+def test_a_payment_that_nobody_could_pay_is_shown_to_nobody(wire, order, changes):
+    on_create(wire, **changes)
+    with pytest.raises(NoAnswer):
+        start_payment(order=order, coin="btc")
+    assert [Payment.objects.get().status, Payment.objects.get().reason] == ["creating", "no_answer"]
+
+
 MISMATCHES = [
     {"price_amount": 24.98}, {"price_amount": "2499"}, {"price_currency": "usd"}, {"pay_currency": "eth"},
     {"order_id": "GK-1"}, {"order_id": str(uuid.UUID(int=7))},
