@@ -31,7 +31,7 @@ from payments.exceptions import NoAnswer, NotPayable, ProviderBusy, TooManyQuote
 from payments.models import USUAL_QUOTE, Payment
 from payments.nowpayments import BelowMinimum, CoinUnavailable, CreatedPayment, NowPaymentsClient
 from payments.settlement import PAYABLE, STEP_MESSAGES, alert
-from payments.unanswered import credentials_refused
+from payments.unanswered import credentials_refused, made_again, not_made
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ CUSTOMER_WAITS = 5.0
 UNANSWERED_FOR = timedelta(hours=1)
 PAID_INTO = (Payment.Status.CONFIRMING, Payment.Status.CONFIRMED, Payment.Status.SENDING)
 HOUR = 3600
+# What the customer's coin, our key or our own limit explains.
+_OF_ONE_CHOICE = (BelowMinimum, CoinUnavailable, CredentialsRefused, OverBudget)
 # Web has eight threads in each process (Dockerfile, deploy/systemd): five stay free for webhooks and pages while the
 # provider is slow. A customer who is not waited for is told at once that the payment is being made, and asks again.
 _calls = Calls(threads=8, under_way=32, waiting=3)
@@ -215,6 +217,7 @@ def _record_created(payment: Payment, answer: CreatedPayment) -> None:
         raise NoAnswer("the provider named a payment that is bound already") from err
     if payment.status == Payment.Status.REVIEW:
         raise NoAnswer("the provider answered about another payment")
+    made_again()
 
 
 def _end_of_quote(answer: CreatedPayment) -> datetime:
@@ -236,10 +239,12 @@ def _record_failure(payment: Payment, err: ProviderError) -> None:
                 Payment.Status.FAILED, message=gettext_noop("The provider made no payment."),
                 reason=ReviewReason.REFUSED, next_attempt_at=None,
             )  # fmt: skip
-        return
-    # Whether they made a payment is unknown. Nobody sees its address; an IPN that names our order adopts it.
-    Payment.objects.filter(pk=payment.pk, external_id=None).update(reason=ReviewReason.NO_ANSWER)
-    logger.warning("%s: no answer to its creation (%s)", payment, err)
+    else:
+        # Whether they made a payment is unknown. Nobody sees its address; an IPN that names our order adopts it.
+        Payment.objects.filter(pk=payment.pk, external_id=None).update(reason=ReviewReason.NO_ANSWER)
+        logger.warning("%s: no answer to its creation (%s)", payment, err)
+    if not isinstance(err, _OF_ONE_CHOICE):
+        not_made(err)
 
 
 def _for_customer(err: ProviderError, coin: str) -> Exception:
