@@ -108,6 +108,10 @@ def check_payable(*, price: Decimal, coin: str) -> None:
         raise TooSmall(coin, known.minimum)
 
 
+def needs_memo(coin: str) -> bool:
+    return Coin.objects.filter(code=coin, needs_memo=True).exists()
+
+
 def offered() -> list[Coin]:
     """Return the coins on offer: those of COINS_FIRST, then the ones that customers use most, then by name."""
     first = {code: place for place, code in enumerate(settings.COINS_FIRST)}

@@ -20,7 +20,14 @@ from django.utils.translation import gettext_noop
 from bitloot.core.clock import delay
 from bitloot.core.faults import failpoint
 from bitloot.core.limits import count
-from bitloot.core.providers import CredentialsRefused, OverBudget, ProviderError, ProviderNotSent, ProviderRejected
+from bitloot.core.providers import (
+    CredentialsRefused,
+    OverBudget,
+    ProviderError,
+    ProviderNotSent,
+    ProviderRejected,
+    UnreadableAnswer,
+)
 from orders import idempotency
 from orders.models import Order
 from payments import coins
@@ -180,6 +187,11 @@ def _record_later(payment: Payment, done: "Future[CreatedPayment]") -> None:
 
 def _record_created(payment: Payment, answer: CreatedPayment) -> None:
     """Bind the provider's payment to the order; an answer that is not about our request is not shown to anybody."""
+    if not answer.payin_extra_id and coins.needs_memo(payment.pay_currency):
+        # Coins that are sent to such an address without a memo are nobody's.
+        err = UnreadableAnswer(f"NOWPayments names no memo for {payment.pay_currency}")
+        _record_failure(payment, err)
+        raise NoAnswer(str(err))
     asked = (str(payment.order_id), payment.price_amount, payment.price_currency, payment.pay_currency)
     echoed = (answer.order_id, answer.price_amount, answer.price_currency, answer.pay_currency)
     fields: dict[str, Any] = {

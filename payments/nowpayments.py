@@ -177,13 +177,11 @@ class NowPaymentsClient:
     def estimate(
         self, amount: Decimal, currency_from: str, currency_to: str, *, urgency: Urgency = Urgency.BACKGROUND
     ) -> Decimal:
-        answer = self._get(
-            "/estimate",
-            urgency,
-            amount=plain(amount),
-            currency_from=currency_from.lower(),
-            currency_to=currency_to.lower(),
-        )
+        pair = {"currency_from": currency_from.lower(), "currency_to": currency_to.lower()}
+        answer = self._get("/estimate", urgency, amount=plain(amount), **pair)
+        # Late coins count with what this says, so it must be about the pair that was asked for.
+        if any(answer.optional_text(name).lower() not in ("", asked) for name, asked in pair.items()):
+            raise UnreadableAnswer(f"NOWPayments estimates another pair than {currency_from} and {currency_to}")
         estimated = answer.amount("estimated_amount")
         if not estimated:
             raise UnreadableAnswer(f"NOWPayments estimates {currency_to} at nothing")

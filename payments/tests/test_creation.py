@@ -16,7 +16,7 @@ from orders.tests.factories import timeline
 from payments import creation
 from payments.creation import start_payment
 from payments.exceptions import NoAnswer, NotPayable, TooSmall, UnknownCoin
-from payments.models import Payment
+from payments.models import Coin, Payment
 from payments.settlement import apply
 from payments.tests.factories import (
     ADDRESS,
@@ -190,6 +190,17 @@ def test_a_payment_that_nobody_could_pay_is_shown_to_nobody(wire, order, changes
     with pytest.raises(NoAnswer):
         start_payment(order=order, coin="btc")
     assert [Payment.objects.get().status, Payment.objects.get().reason] == ["creating", "no_answer"]
+
+
+def test_an_address_without_the_memo_that_its_coin_needs_is_shown_to_nobody(wire, order):
+    Coin.objects.update(takes_memo=True, needs_memo=True)
+    on_create(wire)
+    with pytest.raises(NoAnswer):
+        start_payment(order=order, coin="btc")
+    assert [Payment.objects.get().reason, Payment.objects.get().pay_address] == ["no_answer", ""]
+    wire.reset()
+    on_create(wire, payin_extra_id=407712345)
+    assert start_payment(order=order, coin="btc").payin_extra_id == "407712345"
 
 
 MISMATCHES = [

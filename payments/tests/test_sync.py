@@ -309,6 +309,14 @@ def test_late_coins_wait_while_the_price_of_their_coin_is_said_to_be_nothing(wir
         refresh(payment)
 
 
+def test_late_coins_are_not_weighed_by_the_estimate_of_another_pair(wire):
+    payment = make_payment(expires_at=timezone.now() - timedelta(days=7))
+    on_read(wire, payment)
+    wire.get(url("/estimate"), json={"currency_from": "eur", "currency_to": "doge", "estimated_amount": "1e-9"})
+    with pytest.raises(UnreadableAnswer):
+        refresh(payment)
+
+
 def test_a_late_part_never_counts_for_more_than_was_agreed_however_absurd_the_rate(wire):
     payment = make_payment(pay_amount="0.0004", expires_at=timezone.now() - timedelta(days=7))
     estimates(wire, "1e-40")
