@@ -146,6 +146,8 @@ def apply(payment: Payment, facts: PaymentFacts, *, today: Today | None = None) 
         queries.update(Payment, {"pk": payment.pk}, _seen(payment, facts))
         # The provider calls it finished for good: it knows nothing of coins that staff send.
         if payment.status == Payment.Status.REFUNDED and payment.refunds.filter(status=Refund.Status.DONE).exists():
+            if exceeds(facts.actually_paid, payment.actually_paid):  # and more came after that
+                return _to_review(order, payment, ReviewReason.FINISHED_AFTER_REFUNDED)
             return "staff sent this money back"
         if is_finished:
             return _known_already(order, payment, facts) if why_not is None else _to_review(order, payment, why_not)
