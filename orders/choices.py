@@ -61,6 +61,7 @@ class AlertKind(models.TextChoices):
     PAYMENT_REFUSED = "payment_refused", "Provider refuses to read a payment"
     PAYMENT_UNKNOWN_STATUS = "payment_unknown_status", "Payment in an unknown status"
     PAYMENTS_DOWN = "payments_down", "Payment provider down"
+    PAYMENTS_NOT_MADE = "payments_not_made", "Payments cannot be made"
     COINS_UNREAD = "coins_unread", "Coin list cannot be read"
     PROVIDER_CREDENTIALS = "provider_credentials", "Provider refuses our credentials"
     IPNS_SILENT = "ipns_silent", "No IPNs come"
@@ -106,9 +107,8 @@ class AlertKind(models.TextChoices):
 
 # Nobody is served, money leaves, or keys are in danger, and each hour makes it worse.
 _URGENT = frozenset({
-    AlertKind.PAYMENTS_DOWN, AlertKind.PROVIDER_CREDENTIALS, AlertKind.IPN_OTHER_ORDER, AlertKind.DOUBLE_PURCHASE,
-    AlertKind.COST_ABOVE_CAP, AlertKind.SUPPLIER_DOWN, AlertKind.LOW_BALANCE, AlertKind.KEY_INTEGRITY,
-    AlertKind.KEY_SOLD_TWICE, AlertKind.WEBHOOKS_REFUSED, AlertKind.STAFF_LOCKED, AlertKind.NO_WORKER,
-    AlertKind.WORK_LATE,
-    AlertKind.SWEEP_LATE, AlertKind.CERTIFICATE, AlertKind.DISK_FULL,
+    AlertKind.PAYMENTS_DOWN, AlertKind.PAYMENTS_NOT_MADE, AlertKind.PROVIDER_CREDENTIALS, AlertKind.IPN_OTHER_ORDER,
+    AlertKind.DOUBLE_PURCHASE, AlertKind.COST_ABOVE_CAP, AlertKind.SUPPLIER_DOWN, AlertKind.LOW_BALANCE,
+    AlertKind.KEY_INTEGRITY, AlertKind.KEY_SOLD_TWICE, AlertKind.WEBHOOKS_REFUSED, AlertKind.STAFF_LOCKED,
+    AlertKind.NO_WORKER, AlertKind.WORK_LATE, AlertKind.SWEEP_LATE, AlertKind.CERTIFICATE, AlertKind.DISK_FULL,
 })  # fmt: skip

@@ -4,9 +4,10 @@ from decimal import Decimal
 
 from django.utils import timezone
 
+from payments.balance import DUST
 from payments.choices import ReviewReason
 from payments.models import Payment
-from payments.nowpayments import PaymentFacts, ProviderStatus
+from payments.nowpayments import UNIT, PaymentFacts, ProviderStatus
 
 
 def objection(payment: Payment, facts: PaymentFacts, *, tolerance: Decimal) -> ReviewReason | None:
@@ -30,7 +31,12 @@ def is_late(payment: Payment, facts: PaymentFacts) -> bool:
 
 def brings_more(payment: Payment, facts: PaymentFacts) -> bool:
     """Return whether further coins came to a payment to which some had come before."""
-    return 0 < payment.actually_paid < facts.actually_paid
+    return payment.actually_paid > 0 and exceeds(facts.actually_paid, payment.actually_paid)
+
+
+def exceeds(amount: Decimal, other: Decimal) -> bool:
+    """Return whether an amount of coins is larger by more than what a database may have rounded off the other."""
+    return amount - other > max(other * DUST, UNIT)
 
 
 def binding_objection(payment: Payment, facts: PaymentFacts) -> ReviewReason | None:

@@ -9,7 +9,7 @@ from django.db.models import Count, Q, QuerySet, Sum
 from bitloot.core.money import CENT, cents
 from orders.models import Order
 from payments.choices import ReviewReason
-from payments.models import Payment, Refund
+from payments.models import Payment
 from payments.nowpayments import PaymentFacts
 from storage.models import Key
 
@@ -62,7 +62,9 @@ def surplus_of(payment: Payment, *, arrived: Decimal | None = None) -> Decimal:
     arrived = payment.actually_paid if arrived is None else arrived
     if payment.status != Payment.Status.FINISHED or not payment.pay_amount or arrived <= payment.pay_amount:
         return NOTHING
-    taken = sum((r.amount for r in payment.refunds.all() if r.kind != Refund.Kind.SHARE), NOTHING)
+    # Of each refund only what went beyond the part of the price that it gives back.
+    price = payment.pay_amount / payment.price_amount
+    taken = sum((max(r.amount - price * r.worth, NOTHING) for r in payment.refunds.all()), NOTHING)
     surplus = arrived - payment.pay_amount - taken
     return surplus if surplus > arrived * DUST else NOTHING
 

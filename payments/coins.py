@@ -4,7 +4,7 @@ import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import ROUND_UP, Decimal
+from decimal import ROUND_UP, Context, Decimal
 from math import ceil
 from statistics import median
 from threading import Lock
@@ -108,6 +108,10 @@ def check_payable(*, price: Decimal, coin: str) -> None:
         raise TooSmall(coin, known.minimum)
 
 
+def needs_memo(coin: str) -> bool:
+    return Coin.objects.filter(code=coin, needs_memo=True).exists()
+
+
 def offered() -> list[Coin]:
     """Return the coins on offer: those of COINS_FIRST, then the ones that customers use most, then by name."""
     first = {code: place for place, code in enumerate(settings.COINS_FIRST)}
@@ -170,7 +174,10 @@ def _rate(client: NowPaymentsClient, code: str) -> Decimal | None:
     except ProviderError as err:
         logger.warning("the price in %s is not known: %s", code, err)
         return None
-    return round(rate, 18) if 0 < rate < MAX_RATE else None
+    if rate >= MAX_RATE:
+        return None
+    # With all its digits: a coin that is worth next to nothing must not end the list of all the others.
+    return rate.quantize(nowpayments.UNIT, context=Context(prec=40)) or None
 
 
 def _minimum(client: NowPaymentsClient, code: str) -> Decimal | None:

@@ -20,7 +20,14 @@ from django.utils.translation import gettext_noop
 from bitloot.core.clock import delay
 from bitloot.core.faults import failpoint
 from bitloot.core.limits import count
-from bitloot.core.providers import CredentialsRefused, OverBudget, ProviderError, ProviderNotSent, ProviderRejected
+from bitloot.core.providers import (
+    CredentialsRefused,
+    OverBudget,
+    ProviderError,
+    ProviderNotSent,
+    ProviderRejected,
+    UnreadableAnswer,
+)
 from orders import idempotency
 from orders.models import Order
 from payments import coins
@@ -28,10 +35,10 @@ from payments.balance import amount_due
 from payments.calls import Calls
 from payments.choices import ReviewReason
 from payments.exceptions import NoAnswer, NotPayable, ProviderBusy, TooManyQuotes, TooSmall, UnknownCoin
-from payments.models import Payment
+from payments.models import USUAL_QUOTE, Payment
 from payments.nowpayments import BelowMinimum, CoinUnavailable, CreatedPayment, NowPaymentsClient
 from payments.settlement import PAYABLE, STEP_MESSAGES, alert
-from payments.unanswered import credentials_refused
+from payments.unanswered import credentials_refused, made_again, not_made
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +46,8 @@ CUSTOMER_WAITS = 5.0
 UNANSWERED_FOR = timedelta(hours=1)
 PAID_INTO = (Payment.Status.CONFIRMING, Payment.Status.CONFIRMED, Payment.Status.SENDING)
 HOUR = 3600
+# What the customer's coin, our key or our own limit explains.
+_OF_ONE_CHOICE = (BelowMinimum, CoinUnavailable, CredentialsRefused, OverBudget)
 # Web has eight threads in each process (Dockerfile, deploy/systemd): five stay free for webhooks and pages while the
 # provider is slow. A customer who is not waited for is told at once that the payment is being made, and asks again.
 _calls = Calls(threads=8, under_way=32, waiting=3)
@@ -178,6 +187,11 @@ def _record_later(payment: Payment, done: "Future[CreatedPayment]") -> None:
 
 def _record_created(payment: Payment, answer: CreatedPayment) -> None:
     """Bind the provider's payment to the order; an answer that is not about our request is not shown to anybody."""
+    if not answer.payin_extra_id and coins.needs_memo(payment.pay_currency):
+        # Coins that are sent to such an address without a memo are nobody's.
+        err = UnreadableAnswer(f"NOWPayments names no memo for {payment.pay_currency}")
+        _record_failure(payment, err)
+        raise NoAnswer(str(err))
     asked = (str(payment.order_id), payment.price_amount, payment.price_currency, payment.pay_currency)
     echoed = (answer.order_id, answer.price_amount, answer.price_currency, answer.pay_currency)
     fields: dict[str, Any] = {
@@ -187,7 +201,7 @@ def _record_created(payment: Payment, answer: CreatedPayment) -> None:
         "payin_extra_id": answer.payin_extra_id,
         "network": answer.network[:32],
         "purchase_id": answer.purchase_id,
-        "expires_at": answer.expires_at,
+        "expires_at": _end_of_quote(answer),
         "valid_until": answer.valid_until,
         "next_attempt_at": Now() + delay(30),
     }
@@ -215,6 +229,16 @@ def _record_created(payment: Payment, answer: CreatedPayment) -> None:
         raise NoAnswer("the provider named a payment that is bound already") from err
     if payment.status == Payment.Status.REVIEW:
         raise NoAnswer("the provider answered about another payment")
+    made_again()
+
+
+def _end_of_quote(answer: CreatedPayment) -> datetime:
+    """Return when the rate ends. An end that is missing, or over before it began, would leave nothing to pay with."""
+    now = timezone.now()
+    if answer.expires_at is not None and answer.expires_at > now:
+        return answer.expires_at
+    logger.warning("NOWPayments names no usable end of the quote of payment %s", answer.payment_id)
+    return now + USUAL_QUOTE
 
 
 def _record_failure(payment: Payment, err: ProviderError) -> None:
@@ -227,10 +251,12 @@ def _record_failure(payment: Payment, err: ProviderError) -> None:
                 Payment.Status.FAILED, message=gettext_noop("The provider made no payment."),
                 reason=ReviewReason.REFUSED, next_attempt_at=None,
             )  # fmt: skip
-        return
-    # Whether they made a payment is unknown. Nobody sees its address; an IPN that names our order adopts it.
-    Payment.objects.filter(pk=payment.pk, external_id=None).update(reason=ReviewReason.NO_ANSWER)
-    logger.warning("%s: no answer to its creation (%s)", payment, err)
+    else:
+        # Whether they made a payment is unknown. Nobody sees its address; an IPN that names our order adopts it.
+        Payment.objects.filter(pk=payment.pk, external_id=None).update(reason=ReviewReason.NO_ANSWER)
+        logger.warning("%s: no answer to its creation (%s)", payment, err)
+    if not isinstance(err, _OF_ONE_CHOICE):
+        not_made(err)
 
 
 def _for_customer(err: ProviderError, coin: str) -> Exception:

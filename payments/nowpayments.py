@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 READ_TIMEOUT = 10
 _PAYMENT_ID = re.compile(r"[0-9]{1,19}")
+_ADDRESS = re.compile(r"\S+")
+UNIT = Decimal("1E-18")  # the least that our columns hold of a coin; a few are divided further
 
 
 class BelowMinimum(ProviderRejected):
@@ -175,14 +177,15 @@ class NowPaymentsClient:
     def estimate(
         self, amount: Decimal, currency_from: str, currency_to: str, *, urgency: Urgency = Urgency.BACKGROUND
     ) -> Decimal:
-        answer = self._get(
-            "/estimate",
-            urgency,
-            amount=plain(amount),
-            currency_from=currency_from.lower(),
-            currency_to=currency_to.lower(),
-        )
-        return answer.amount("estimated_amount")
+        pair = {"currency_from": currency_from.lower(), "currency_to": currency_to.lower()}
+        answer = self._get("/estimate", urgency, amount=plain(amount), **pair)
+        # Late coins count with what this says, so it must be about the pair that was asked for.
+        if any(answer.optional_text(name).lower() not in ("", asked) for name, asked in pair.items()):
+            raise UnreadableAnswer(f"NOWPayments estimates another pair than {currency_from} and {currency_to}")
+        estimated = answer.amount("estimated_amount")
+        if not estimated:
+            raise UnreadableAnswer(f"NOWPayments estimates {currency_to} at nothing")
+        return estimated
 
     def create_payment(
         self,
@@ -284,12 +287,15 @@ def _usable_coin(entry: Fields) -> Coin | None:
 def _created_payment(answer: Fields) -> CreatedPayment:
     """Read what decides strictly; address and memo belong to it, for coins sent without them are lost."""
     pay_amount = answer.amount("pay_amount")
-    if not pay_amount:
+    if pay_amount < UNIT:
         raise UnreadableAnswer("NOWPayments created a payment of nothing")
+    pay_address = answer.text("pay_address", limit=200).strip()
+    if not _ADDRESS.fullmatch(pay_address):
+        raise UnreadableAnswer("NOWPayments created a payment whose address is none")
     return CreatedPayment(
         payment_id=answer.digits("payment_id"),
         status=_status(answer.text("payment_status")),
-        pay_address=answer.text("pay_address", limit=200),
+        pay_address=pay_address,
         pay_amount=pay_amount,
         pay_currency=answer.text("pay_currency", limit=32).lower(),
         payin_extra_id=answer.memo("payin_extra_id", limit=100),
@@ -306,15 +312,19 @@ def _created_payment(answer: Fields) -> CreatedPayment:
 def _payment_facts(answer: Fields) -> PaymentFacts:
     """Read strictly what decides, and only that: nothing else that they write oddly may keep money unseen."""
     raw_status = answer.text("payment_status")
+    status, actually_paid = _status(raw_status), answer.optional_amount("actually_paid") or Decimal(0)
+    if status is ProviderStatus.PARTIALLY_PAID and not actually_paid:
+        # The customer would be asked for the whole price once more, although coins came.
+        raise UnreadableAnswer("NOWPayments does not say how much of a payment came in part")
     return PaymentFacts(
         payment_id=answer.digits("payment_id"),
-        status=_status(raw_status),
+        status=status,
         raw_status=raw_status,
         price_amount=answer.amount("price_amount"),
         price_currency=answer.text("price_currency").lower(),
         pay_amount=answer.amount("pay_amount"),
         pay_currency=answer.text("pay_currency", limit=32).lower(),
-        actually_paid=answer.optional_amount("actually_paid") or Decimal(0),
+        actually_paid=actually_paid,
         order_id=answer.optional_text("order_id"),
         parent_payment_id=answer.optional_digits("parent_payment_id"),
         outcome_amount=answer.aside(answer.optional_amount, "outcome_amount", None),

@@ -1,6 +1,6 @@
 """What each word of the provider leads to: payment and order move to what was re-read, only forwards."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
@@ -20,7 +20,7 @@ from orders.choices import AlertKind, OrderReason
 from orders.models import Email, Order
 from orders.services import queue_email
 from payments import overpaid
-from payments.acceptance import binding_objection, brings_more, is_late, objection
+from payments.acceptance import binding_objection, brings_more, exceeds, is_late, objection
 from payments.balance import amount_due, credit_of, credited
 from payments.choices import BY_THE_PROVIDER, PaymentStatus, ReviewReason
 from payments.models import Payment, Refund
@@ -139,11 +139,15 @@ def apply(payment: Payment, facts: PaymentFacts, *, today: Today | None = None) 
         if is_finished and not known_already and why_not is None:
             _pay(order, payment, facts)
             return "paid"
+        # An answer that names no coins takes back none that were named before: they are what the customer is owed.
+        facts = facts if facts.actually_paid else replace(facts, actually_paid=payment.actually_paid)
         # What they say is kept even where it moves nothing: staff decide on it.
         # In the row only: the instance keeps what was known before, and what follows compares with that.
         queries.update(Payment, {"pk": payment.pk}, _seen(payment, facts))
         # The provider calls it finished for good: it knows nothing of coins that staff send.
         if payment.status == Payment.Status.REFUNDED and payment.refunds.filter(status=Refund.Status.DONE).exists():
+            if exceeds(facts.actually_paid, payment.actually_paid):  # and more came after that
+                return _to_review(order, payment, ReviewReason.FINISHED_AFTER_REFUNDED)
             return "staff sent this money back"
         if is_finished:
             return _known_already(order, payment, facts) if why_not is None else _to_review(order, payment, why_not)
@@ -158,9 +162,16 @@ def _close_unknown_word(payment: Payment, facts: PaymentFacts) -> None:
 
 
 def _known_already(order: Order, payment: Payment, facts: PaymentFacts) -> str:
-    if facts.actually_paid > payment.actually_paid:  # more came to its address since it finished
+    if exceeds(facts.actually_paid, payment.actually_paid):  # more came to its address since it finished
         overpaid.notice(order, payment, arrived=facts.actually_paid)
+    elif exceeds(payment.actually_paid, facts.actually_paid) and _is_short(payment, facts):
+        alert(order, payment, ReviewReason.PARTIALLY_PAID_AFTER_FINISHED)
+        return "alert: only a part arrived"
     return "already finished"
+
+
+def _is_short(payment: Payment, facts: PaymentFacts) -> bool:
+    return objection(payment, facts, tolerance=settings.PAYMENT_TOLERANCE) is ReviewReason.TOO_LITTLE
 
 
 def _seen(payment: Payment, facts: PaymentFacts) -> dict[str, Any]:
@@ -342,8 +353,10 @@ def _credit(payment: Payment, facts: PaymentFacts, today: Today | None) -> Decim
     """Return what a part counts for: late coins at today's rate, and none for more than was agreed."""
     agreed = credit_of(payment, facts)
     if today is not None and today.worth is not None:
-        return min(agreed, today.worth.quantize(CENT, ROUND_DOWN))
-    brings_nothing = payment.status == Payment.Status.PARTIALLY_PAID and facts.actually_paid <= payment.actually_paid
+        # The smaller first: an absurd rate makes a worth that has too many digits to be rounded.
+        return min(agreed, today.worth).quantize(CENT, ROUND_DOWN)
+    was_counted = payment.status == Payment.Status.PARTIALLY_PAID
+    brings_nothing = was_counted and not exceeds(facts.actually_paid, payment.actually_paid)
     # It may have been counted for less, because it came late.
     return min(agreed, payment.credit) if brings_nothing else agreed
 

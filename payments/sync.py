@@ -23,7 +23,7 @@ from bitloot.core.providers import Cause, CredentialsRefused, OverBudget, Provid
 from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.models import Order
-from payments.acceptance import is_late, objection
+from payments.acceptance import exceeds, is_late, objection
 from payments.choices import ReviewReason
 from payments.creation import UNANSWERED_FOR
 from payments.exceptions import UnknownPayment
@@ -234,7 +234,8 @@ def _settle(payment: Payment, facts: PaymentFacts) -> str:
 
 def _changes_what_is_paid(payment: Payment, facts: PaymentFacts) -> bool:
     if facts.status is ProviderStatus.PARTIALLY_PAID:
-        return payment.status != Payment.Status.PARTIALLY_PAID or facts.actually_paid > payment.actually_paid
+        is_known = payment.status == Payment.Status.PARTIALLY_PAID
+        return not is_known or exceeds(facts.actually_paid, payment.actually_paid)
     would_pay = objection(payment, facts, tolerance=settings.PAYMENT_TOLERANCE) is None
     return would_pay and payment.status != Payment.Status.FINISHED
 

@@ -8,10 +8,12 @@ from bitloot.core.clock import delay
 from bitloot.core.providers import Cause, ProviderError
 from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
+from payments.choices import ReviewReason
 from payments.models import Payment
 
 NOWPAYMENTS = "NOWPayments"
 PATIENCE_SECONDS = 15 * 60
+FAILED_IN_A_ROW = 3
 READ_AGAIN = "automatic: it was read again"
 # Of one payment alone.
 OF_A_PAYMENT = {Cause.NONSENSE: AlertKind.PAYMENT_UNREADABLE, Cause.REQUEST: AlertKind.PAYMENT_REFUSED}
@@ -73,6 +75,23 @@ def coins_unread(err: ProviderError) -> None:
         return
     message = f"NOWPayments’ list of coins cannot be used: {str(err)[:200]}. The coins known before stay on offer."
     raise_alert(AlertKind.COINS_UNREAD, NOWPAYMENTS, message)
+
+
+def not_made(err: ProviderError) -> None:
+    """Tell staff if several payments in a row could not be made: the rest of the provider may work all the same."""
+    newest = Payment.objects.filter(created_at__gt=Now() - delay(24 * 3600)).order_by("-created_at")
+    reasons = newest.values_list("reason", flat=True)[:FAILED_IN_A_ROW]
+    if sum(reason in (ReviewReason.NO_ANSWER, ReviewReason.REFUSED) for reason in reasons) < FAILED_IN_A_ROW:
+        return
+    message = (
+        f"NOWPayments made none of the last {FAILED_IN_A_ROW} payments: {str(err)[:200]}. Customers are asked to try"
+        " again, and cannot pay. The alert closes with the next payment that is made."
+    )
+    raise_alert(AlertKind.PAYMENTS_NOT_MADE, NOWPAYMENTS, message)
+
+
+def made_again() -> None:
+    close_alert(AlertKind.PAYMENTS_NOT_MADE, NOWPAYMENTS, by="automatic: a payment was made")
 
 
 def answers_again(*kinds: AlertKind) -> None:

@@ -104,9 +104,10 @@ class Fields:
             if _is_int(value):
                 return datetime.fromtimestamp(value / 1000, UTC)
             parsed = datetime.fromisoformat(value) if isinstance(value, str) else None
+            # In here: near the years 1 and 9999 a time with an offset is out of range in UTC.
+            return parsed.astimezone(UTC) if parsed and parsed.tzinfo else None
         except (ValueError, OverflowError, OSError):
             return None
-        return parsed.astimezone(UTC) if parsed and parsed.tzinfo else None
 
     def items(self, name: str, *, required: bool = False) -> list[Any]:
         """Return a list, empty if the member is missing or null and not required."""

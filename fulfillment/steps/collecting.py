@@ -120,6 +120,10 @@ def take_keys(reservation: Reservation, client: KinguinClient, calls: CallLog) -
         if mine:
             _keep(reservation, mine)
             failpoint("keys.kept")
+            # A key may be listed once and then no more: what is kept counts, whether or not it is still listed.
+            if reservation.keys.count() >= reservation.quantity:
+                done = _deliver(reservation, mine, calls, had_trouble=True)
+                return Taken.SETTLED if done else Taken.WAITING
     except KeyBelongsElsewhere as err:
         # Out here the transaction that tried to store it is undone, so the alert stays.
         report_sold_twice(err)

@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from bitloot.core.clock import GIVE_UP_AFTER, delay
 from bitloot.core.faults import failpoint
-from bitloot.core.money import plain
+from bitloot.core.money import cents, plain
 from bitloot.core.providers import Cause, ProviderError
 from fulfillment.call_log import CallLog
 from fulfillment.choices import HoldReason, Notice, ReservationStatus
@@ -29,6 +29,7 @@ SEARCHES = ((5, 5), (20, 15), (80, 60), (380, 300), (1280, 900))
 FIRST_SEARCH_SECONDS = SEARCHES[0][1]
 SEARCH_HOURLY = 3600
 ALERT_UNKNOWN_AFTER = 15 * 60
+MAX_COST = Decimal(10) ** 8  # what our column holds
 
 
 def after_a_crash(reservation: Reservation, client: KinguinClient, calls: CallLog) -> StepResult:
@@ -122,7 +123,8 @@ def adopt(
         "last_error": "",
     }
     # Never overwritten with nothing: an earlier answer may have said it.
-    if found.cost is not None:
+    # An absurd figure is told below, and must not undo the record of what was bought.
+    if found.cost is not None and cents(found.cost) < MAX_COST:
         fields["cost"] = found.cost
     with transaction.atomic(savepoint=False):
         order = reservation.item.order = reservation.item.order.lock()

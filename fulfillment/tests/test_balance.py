@@ -40,6 +40,13 @@ def test_a_balance_too_low_for_paid_orders_that_wait(product, sandbox):
     assert "does not cover what waiting orders may cost (17 EUR)" in balance.shortage(Decimal("16.99"))
 
 
+def test_a_balance_that_no_column_holds_is_none(product, sandbox):
+    sandbox.control("balance", {"balance": 10**12})
+    seen_balance(5)
+    watch_funds()
+    assert SupplierGate.objects.get().balance == Decimal("5.00")
+
+
 def test_a_supplier_that_does_not_answer_changes_nothing(product, sandbox):
     seen_balance(5)
     sandbox.fault("kinguin.balance", "5xx_before")

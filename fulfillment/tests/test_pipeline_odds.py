@@ -302,6 +302,16 @@ def test_key_too_many_is_told_and_not_kept(reservation, manual, wire, settings):
     assert told() == [f"[surplus] The supplier sent 1 more keys than {reservation} needs."]
 
 
+def test_keys_that_are_listed_one_after_the_other_deliver_it(product, manual, wire, settings):
+    """Fails if only those of the newest list count: the customer has both keys and would wait for a day."""
+    reservation = Reservation.objects.get(item__order=paid((product, 2)))
+    run(reservation)
+    for number in (1, 2):
+        wire.get(order_url(settings, reservation), json=[key_row(number)])
+    run(reservation, 2)
+    assert (reservation.status, reservation.item.order.status, Key.objects.count()) == ("delivered", "fulfilled", 2)
+
+
 def test_keys_that_are_seen_again_are_kept_once(product, manual, sandbox):
     reservation = run(Reservation.objects.get(item__order=paid((product, 2))))
     sandbox.control(f"orders/{reservation.supplier_order_id}/deliver", {"count": 1})

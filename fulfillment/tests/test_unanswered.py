@@ -199,6 +199,13 @@ def test_the_supplier_taking_more_than_agreed_is_told_at_once(reservation, wire,
     assert (reservation.supplier_order_id is not None, reservation.cost) == (True, Decimal("8.51"))
 
 
+def test_an_absurd_figure_is_told_and_undoes_no_purchase(reservation, wire, settings):
+    charge(wire, settings, "1e19")
+    run(reservation)
+    assert (reservation.status, reservation.supplier_order_id is None, reservation.cost) == ("given", False, None)
+    assert "took 10000000000000000000 EUR" in Alert.objects.get(kind="cost_above_cap").message
+
+
 def test_a_replacement_is_one_key_however_many_its_item_has(product, wire, settings):
     bought = finish(Reservation.objects.get(item__order=paid((product, 2))))
     old = bought.keys.select_related("item__order", "item__product").first()

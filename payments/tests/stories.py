@@ -275,7 +275,14 @@ STORIES = (
         "partially_paid 1",
         told="waiting, partially_paid, order underpaid, order held",
     ),
-    underpays("a part of nothing", "partially_paid 0"),
+    ends(
+        "a part of nothing",
+        "pending | waiting | — | payment_unreadable",
+        "partially_paid 0",
+        after=(SWEEP, QUARTER, SWEEP),
+        told="waiting",
+        inbox="received",
+    ),
     underpays(
         "a part, then the quote ends",
         "partially_paid 0.5, expired",

@@ -179,3 +179,11 @@ def test_a_refresh_that_takes_long_is_not_begun_twice(wire):
     wire.remove(responses.GET, url("/merchant/coins"))
     wire.add_callback(responses.GET, url("/merchant/coins"), slow)
     assert [refresh_if_stale(), again] == [1, [0]]
+
+
+@pytest.mark.parametrize(("needed", "rate"), [("250000000000000", "2500000000000"), ("1e-30", None)])
+def test_a_coin_worth_next_to_nothing_or_nearly_everything_hides_no_other(wire, needed, rate):
+    provider(wire, coin("btc"), coin("eth"))
+    wire.upsert("GET", url("/estimate"), json={"estimated_amount": needed})
+    assert refresh() == 2
+    assert [row.rate for row in Coin.objects.all()] == [rate and Decimal(rate)] * 2

@@ -16,7 +16,7 @@ from orders.tests.factories import timeline
 from payments import creation
 from payments.creation import start_payment
 from payments.exceptions import NoAnswer, NotPayable, TooSmall, UnknownCoin
-from payments.models import Payment
+from payments.models import Coin, Payment
 from payments.settlement import apply
 from payments.tests.factories import (
     ADDRESS,
@@ -173,6 +173,34 @@ def test_without_an_answer_nobody_knows_and_the_customer_may_try_again(wire, ord
     on_create(wire)
     assert start_payment(order=order, coin="btc").status == "waiting"
     assert Payment.objects.count() == 2
+
+
+@pytest.mark.parametrize("end", [None, 0, "2020-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", 10**18, "soon"])
+def test_a_quote_without_a_usable_end_can_be_paid_for_the_usual_time(wire, order, end):
+    """Fails if the customer is shown a quote that is over at once, or none, and each click makes another."""
+    on_create(wire, expiration_estimate_date=end)
+    payment = start_payment(order=order, coin="btc")
+    assert payment.quote_runs
+    assert start_payment(order=order, coin="btc") == payment
+
+
+@pytest.mark.parametrize("changes", [{"pay_address": " "}, {"pay_address": "bc1q q"}, {"pay_amount": "1e-30"}], ids=str)
+def test_a_payment_that_nobody_could_pay_is_shown_to_nobody(wire, order, changes):
+    on_create(wire, **changes)
+    with pytest.raises(NoAnswer):
+        start_payment(order=order, coin="btc")
+    assert [Payment.objects.get().status, Payment.objects.get().reason] == ["creating", "no_answer"]
+
+
+def test_an_address_without_the_memo_that_its_coin_needs_is_shown_to_nobody(wire, order):
+    Coin.objects.update(takes_memo=True, needs_memo=True)
+    on_create(wire)
+    with pytest.raises(NoAnswer):
+        start_payment(order=order, coin="btc")
+    assert [Payment.objects.get().reason, Payment.objects.get().pay_address] == ["no_answer", ""]
+    wire.reset()
+    on_create(wire, payin_extra_id=407712345)
+    assert start_payment(order=order, coin="btc").payin_extra_id == "407712345"
 
 
 MISMATCHES = [

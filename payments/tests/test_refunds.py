@@ -10,10 +10,11 @@ from orders.alerts import raise_alert
 from orders.models import Alert
 from orders.tests.factories import make_order, make_product, timeline
 from payments import refunds, settlement
+from payments.balance import surplus_of
 from payments.exceptions import NoSurplus
 from payments.models import Payment, Refund, RefundAddress
 from payments.tests.decisions import HALF, TXID, WHY, give, mails, money_in, now, refund_of, refused, send, story
-from payments.tests.factories import ADDRESS, make_payment
+from payments.tests.factories import ADDRESS, ASKED, make_facts, make_payment, make_refund_address
 from storage.services import store_key
 
 pytestmark = pytest.mark.django_db
@@ -600,3 +601,44 @@ def test_staff_read_what_a_decision_does_and_what_happens_next(constant, name, l
     decision = getattr(refunds, constant)
     assert (decision.name, decision.label, decision.permission) == (name, label, permission)
     assert (decision.consequence, decision.done) == (consequence, done)
+
+
+def all_sent_back(payment):
+    refund = refund_of(payment)
+    make_refund_address(refund)
+    refunds.mark_sent(refund, actor="ada", transaction_id=TXID, destination=refund.destination_id)
+    refunds.mark_done(refund, actor="ada")
+
+
+@pytest.mark.parametrize("word", ["finished", "partially_paid"])
+def test_coins_that_come_after_all_went_back_are_for_a_person_and_can_go_back(word):
+    payment = make_payment()
+    settlement.apply(payment, make_facts(payment))
+    all_sent_back(payment)
+    assert (
+        settlement.apply(payment, make_facts(payment, word, actually_paid=ASKED * 2))
+        == "review: finished_after_refunded"
+    )
+    payment.refresh_from_db()
+    assert refunds.request_refund(payment, actor="ada", reason=WHY).amount == ASKED
+
+
+def test_coins_that_come_while_all_goes_back_are_told_as_a_surplus():
+    payment = make_payment()
+    settlement.apply(payment, make_facts(payment))
+    refund_of(payment)
+    for _ in range(2):
+        settlement.apply(payment, make_facts(payment, actually_paid=ASKED * 2))
+    payment.refresh_from_db()
+    assert [surplus_of(payment), Alert.objects.filter(kind="overpaid").count()] == [ASKED, 1]
+
+
+def test_a_surplus_that_went_back_with_a_share_goes_back_once():
+    """Fails if a share counts as nothing of the surplus: the customer could ask for coins that paid for their key."""
+    order = make_order(make_product(price="10.00"), quantity=4, status="held")
+    parts_of(order, 3)
+    payment = paid(order, "0.0030")
+    assert surplus_of(payment) > 0
+    refunds.request_share(payment, actor="ada", reason=WHY)
+    with pytest.raises(NoSurplus):
+        refunds.ask_for_surplus(order)

@@ -246,3 +246,29 @@ def test_the_transaction_is_kept_though_a_later_answer_leaves_it_out():
     apply(payment, make_facts(payment))
     payment.refresh_from_db()
     assert payment.payin_hash == "0xabc"
+
+
+@pytest.mark.parametrize("later", ["finished", "expired", "refunded"])
+def test_coins_that_were_named_are_owed_though_a_later_answer_names_none(later):
+    payment = make_payment()
+    apply(payment, make_facts(payment))
+    apply(payment, make_facts(payment, later, actually_paid=Decimal(0)))
+    payment.refresh_from_db()
+    assert payment.actually_paid == ASKED
+
+
+def test_a_part_that_is_ended_is_for_a_person_though_its_coins_are_named_no_more():
+    payment = make_payment()
+    apply(payment, make_facts(payment, "partially_paid"))
+    outcome = apply(payment, make_facts(payment, "cancelled", actually_paid=Decimal(0)))
+    payment.refresh_from_db()
+    assert [outcome, payment.actually_paid] == ["review: cancelled_with_money", ASKED / 2]
+
+
+def test_less_than_was_said_of_a_finished_payment_is_told():
+    payment = make_payment()
+    apply(payment, make_facts(payment))
+    for _ in range(2):
+        apply(payment, make_facts(payment, actually_paid=ASKED / 2))
+    payment.refresh_from_db()
+    assert [payment.status, payment.actually_paid, alerts()] == ["finished", ASKED / 2, ["payment_review"]]

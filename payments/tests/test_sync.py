@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from bitloot.core.outcome import Outcome, OutcomeKind
-from bitloot.core.providers import CredentialsRefused, ProviderError, ProviderUnavailable
+from bitloot.core.providers import CredentialsRefused, ProviderError, ProviderUnavailable, UnreadableAnswer
 from orders.models import Alert, Order
 from orders.tests.factories import make_order, timeline
 from payments import settlement, sync
@@ -25,6 +25,7 @@ from payments.tasks import drain_payments
 from payments.tests.factories import (
     ADDRESS,
     alerts,
+    kinds,
     make_facts,
     make_payment,
     on_read,
@@ -297,6 +298,47 @@ def test_more_of_a_part_that_comes_late_counts_at_today_s_rate(wire):
     estimates(wire, "0.0005")
     assert reread(wire, payment, "partially_paid", "0.0003")[2] == Decimal("16.23")
     assert reread(wire, payment, "partially_paid", "0.0003")[2] == Decimal("16.23")
+
+
+@pytest.mark.parametrize("status", ["finished", "partially_paid"])
+def test_late_coins_wait_while_the_price_of_their_coin_is_said_to_be_nothing(wire, status):
+    payment = make_payment(expires_at=timezone.now() - timedelta(days=7))
+    on_read(wire, payment, status)
+    estimates(wire, 0)
+    with pytest.raises(UnreadableAnswer):
+        refresh(payment)
+
+
+def test_late_coins_are_not_weighed_by_the_estimate_of_another_pair(wire):
+    payment = make_payment(expires_at=timezone.now() - timedelta(days=7))
+    on_read(wire, payment)
+    wire.get(url("/estimate"), json={"currency_from": "eur", "currency_to": "doge", "estimated_amount": "1e-9"})
+    with pytest.raises(UnreadableAnswer):
+        refresh(payment)
+
+
+def test_a_late_part_never_counts_for_more_than_was_agreed_however_absurd_the_rate(wire):
+    payment = make_payment(pay_amount="0.0004", expires_at=timezone.now() - timedelta(days=7))
+    estimates(wire, "1e-40")
+    assert reread(wire, payment, "partially_paid", "0.0002")[2] == Decimal("12.49")
+
+
+@pytest.mark.parametrize("paid", [None, 0])
+def test_a_part_of_which_nobody_says_how_much_it_is_asks_the_customer_for_nothing(wire, paid):
+    payment = make_payment()
+    on_read(wire, payment, "partially_paid", actually_paid=paid)
+    with pytest.raises(UnreadableAnswer):
+        refresh(payment)
+    assert [Order.objects.get().status, kinds(payment.order)] == ["pending", []]
+
+
+def test_an_amount_with_more_digits_than_are_stored_is_news_once(wire):
+    payment = make_payment()
+    on_read(wire, payment, actually_paid="0.00" + "9" * 38)
+    for _ in range(3):
+        payment.refresh_from_db()
+        refresh(payment)
+    assert kinds(payment.order) == ["payment_received", "overpaid", "alert"]
 
 
 @pytest.mark.parametrize(("status", "error"), [(503, ProviderUnavailable), (401, CredentialsRefused)])

@@ -9,10 +9,10 @@ from django.db.models.functions import Now
 from orders.models import Alert
 from payments import coins
 from payments.creation import start_payment
-from payments.exceptions import NoAnswer
+from payments.exceptions import NoAnswer, TooSmall
 from payments.models import Coin, Payment
 from payments.sync import watch
-from payments.tests.factories import make_coin, make_payment, on_read, url
+from payments.tests.factories import make_coin, make_payment, on_create, on_read, url
 
 pytestmark = pytest.mark.django_db
 
@@ -110,6 +110,38 @@ def test_a_refused_key_while_a_payment_is_made_is_told(wire, order):
     with pytest.raises(NoAnswer):
         start_payment(order=order, coin="btc")
     assert alerts() == ["provider_credentials"]
+
+
+NOT_MADE = [
+    {"status": 400, "json": {"code": "INVALID_REQUEST_PARAMS", "message": "ipn_callback_url must be a valid uri"}},
+    {"status": 500},
+    {"status": 429, "body": b"<html>", "headers": {"Retry-After": "Wed, 21 Oct 2099 07:28:00 GMT"}},
+    {"status": 200, "json": {"status": False}},
+    {"status": 204},
+]
+
+
+@pytest.mark.parametrize("answer", NOT_MADE, ids=str)
+def test_staff_hear_of_payments_that_cannot_be_made_though_all_else_works(wire, order, answer):
+    failing = wire.post(url("/payment"), **answer)
+    for told in ([], [], ["payments_not_made"], ["payments_not_made"]):
+        with pytest.raises(NoAnswer):
+            start_payment(order=order, coin="btc")
+        assert alerts() == told
+        Payment.objects.update(created_at=F("created_at") - timedelta(minutes=10))  # else it is asked for already
+    assert Alert.objects.get().times == 2
+    wire.remove(failing)
+    on_create(wire)
+    start_payment(order=order, coin="btc")
+    assert alerts() == []
+
+
+def test_a_coin_that_is_refused_is_no_trouble_of_the_shop(wire, order):
+    wire.post(url("/payment"), status=400, json={"code": "AMOUNT_MINIMAL_ERROR", "message": "too small"})
+    for _ in range(4):
+        with pytest.raises(TooSmall):
+            start_payment(order=order, coin="btc")
+    assert alerts() == []
 
 
 # --- the list of coins

@@ -50,6 +50,8 @@ def test_a_document_has_to_be_an_object(document):
         ("moment", "2026-03-02T12:00:00", None),
         ("moment", "yesterday", None),
         ("moment", 10**40, None),
+        ("moment", "0001-01-01T00:00:00+14:00", None),
+        ("moment", "9999-12-31T23:59:59-14:00", None),
         ("moment", True, None),
         ("moment", None, None),
         ("moment", [], None),

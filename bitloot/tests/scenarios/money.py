@@ -1,5 +1,6 @@
 """Scenarios of the runbook: payments, refunds and the provider of payments."""
 
+from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -14,12 +15,13 @@ from bitloot.tests.runbook import row, state
 from bitloot.tests.test_doctor import tls  # noqa: F401
 from orders.models import Approval
 from orders.tests.factories import make_order
-from payments import coins, overpaid, settlement
+from payments import coins, creation, overpaid, settlement
+from payments.exceptions import NoAnswer
 from payments.models import Coin, Payment
 from payments.sync import watch
 from payments.tasks import drain_payments
 from payments.tests.decisions import HALF, money_in
-from payments.tests.factories import make_coin, make_payment, on_read, url
+from payments.tests.factories import make_coin, make_payment, on_create, on_read, url
 from payments.tests.test_unanswered import NOT_FOUND, REFUSED_KEY
 
 
@@ -273,6 +275,22 @@ def accept_an_unknown_status(staff):
         on_read(wire, payment)
         look(payment)
     return payment.order, "paid"
+
+
+@row("alert:payments_not_made")
+def make_payments_again(staff):
+    make_coin("btc")
+    order = make_order()
+    with responses.RequestsMock() as wire:
+        wire.post(url("/payment"), status=400, json={"code": "INVALID_REQUEST_PARAMS", "message": "not a valid uri"})
+        for _ in range(3):
+            with suppress(NoAnswer):
+                creation.start_payment(order=order, coin="btc")
+    staff.sees()
+    with responses.RequestsMock() as wire:
+        on_create(wire)
+        creation.start_payment(order=order, coin="btc")
+    return order, "pending"
 
 
 @row("alert:coins_unread")
