@@ -2,6 +2,7 @@
 
 import base64
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -277,6 +278,42 @@ def test_code_by_mail_opens_a_link_that_lost_its_end_and_other_links_can_be_clos
     browser.switch_to.window(first)
     browser.refresh()
     wait_for_headline(browser, "This link has been replaced")
+
+
+def test_page_that_closes_the_other_links_stays_open_though_it_was_looking_for_news(browser, store):
+    order(browser, store, "tiny-orchard-tycoon")
+    wait_for_headline(browser, "Choose how to pay")
+    one(browser, ".history summary").click()
+    # Once the shop has ended the token, and before its answer with the new one is there.
+    browser.execute_script("""
+        const fetchNow = fetch;
+        window.fetch = async (path, options) => {
+          const answer = await fetchNow(path, options);
+          if (path.endsWith("/close-links")) {
+            document.dispatchEvent(new Event("visibilitychange"));
+            await new Promise((wake) => setTimeout(wake, 1000));
+            window.lostBefore = document.querySelector("h1").textContent;
+          }
+          return answer;
+        };
+    """)
+    one(browser, "[data-close-links]").click()
+    browser.switch_to.alert.accept()
+    wait(browser, lambda page: one(page, "[data-close-answer]").text.startswith("Done."), "the end of other links")
+    assert browser.execute_script("return lostBefore") == "This link has been replaced"
+    assert one(browser, "h1").text == "Choose how to pay"
+
+
+def test_page_whose_link_was_replaced_does_not_come_back_when_its_quote_ends(browser, store):
+    order_id = order(browser, store, "tiny-orchard-tycoon")
+    choose_coin(browser, "btc")
+    wait_for_headline(browser, "Waiting for your payment")
+    on_desk(store, order_id, "from orders.services import renew_link; renew_link(order)")
+    wait_for_headline(browser, "This link has been replaced")
+    browser.execute_script("const now = Date.now; Date.now = () => now() + 86_400_000")
+    time.sleep(2.5)  # the page looks at the clock each second
+    assert one(browser, "h1").text == "This link has been replaced"
+    assert shown(browser, "[data-panel=lookup]") != []
 
 
 def test_address_with_letters_before_the_at_is_typed_and_corrected(browser, store):
