@@ -44,6 +44,8 @@ SHOWN_LATELY = timedelta(seconds=3 * LOOKS_NOTED_EVERY)
 # So often a payment that nobody looks at is left unread for lack of budget, some six minutes, until its reading counts
 # for more than a new payment: an IPN may have been lost.
 POLLS_LEFT_OUT = 8
+# Of the deposits beside a payment so many are read: an endless list must not use up what we may ask.
+MOST_CHILDREN = 20
 # What the provider may announce of a payment to which nothing has come: anybody can cause that.
 WITHOUT_MONEY = ("waiting", "expired")
 
@@ -97,8 +99,10 @@ def refresh(payment: Payment, *, urgency: Urgency = Urgency.FIRST) -> str:
     failpoint("payment.applied")
     note_success(payment)
     # Last: trouble with a deposit beside it must not keep the payment itself waiting.
-    for child in facts.payment_extra_ids:
+    for child in facts.payment_extra_ids[:MOST_CHILDREN]:
         _notice_child(payment, child)
+    if len(facts.payment_extra_ids) > MOST_CHILDREN:
+        alert(payment.order, payment, ReviewReason.CHILD_UNREADABLE)
     return outcome
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from bitloot.core.providers import Answer, ProviderError, Transport, UnreadableAnswer, Urgency
-from bitloot.core.strict_json import MalformedJson, dump_json, is_storable, parse_answer, parse_object
+from bitloot.core.strict_json import MalformedJson, dump_json, is_storable, parse_answer
 from fulfillment.kinguin import keys
 from fulfillment.kinguin.protocol import (
     Health,
@@ -157,9 +157,11 @@ def equals_any(claimed: bytes, expected: Iterable[bytes]) -> bool:
 def webhook_body(raw: bytes) -> dict[str, Any] | None:
     """Return the members of a webhook, None if it is not an object of ours to read."""
     try:
-        return parse_object(raw)
+        # Read as an answer is: one bad member must not hide what the others say.
+        document = parse_answer(raw)
     except MalformedJson:
         return None
+    return document if isinstance(document, dict) else None
 
 
 def _refusal(answer: Answer) -> ProviderError:

@@ -73,6 +73,13 @@ def test_webhook_order_status(client, word):
     assert parse(client, body) == SupplierEvent("order", "order.status", ORDER_ID, EXTERNAL_ID, word, body["updatedAt"])
 
 
+@pytest.mark.parametrize("odd", [rb'"\u0000"', rb'"\ud800"', b"NaN", b"1e999999", b'1,"updatedAt":2'])
+def test_webhook_with_a_bad_member_says_what_its_others_do(client, odd):
+    start = json.dumps({"orderId": ORDER_ID, "orderExternalId": EXTERNAL_ID, "status": "refunded"}).encode()[:-1]
+    event = parse(client, start + b',"updatedAt":' + odd + b"}")
+    assert event == SupplierEvent("order", "order.status", ORDER_ID, EXTERNAL_ID, "refunded", "")
+
+
 def test_webhook_order_complete_of_an_old_store(client):
     event = parse(client, recorded("webhook_order_complete_legacy"), "order.complete")
     assert (event.kind, event.event_type, event.order_id, event.status) == ("order", "order.complete", ORDER_ID, "")

@@ -20,7 +20,7 @@ from payments.exceptions import UnknownPayment
 from payments.ipn import IpnHint
 from payments.models import Payment
 from payments.settlement import LOOK_AFTER_FINISH
-from payments.sync import WATCHED_FOR, give_up, handle_ipn, next_look, read_again, refresh, watch
+from payments.sync import MOST_CHILDREN, WATCHED_FOR, give_up, handle_ipn, next_look, read_again, refresh, watch
 from payments.tasks import drain_payments
 from payments.tests.factories import (
     ADDRESS,
@@ -483,6 +483,12 @@ def test_a_second_deposit_that_only_its_parent_lists_is_for_a_person(wire):
     calls = len(wire.calls)
     refresh(parent)
     assert [len(wire.calls), Payment.objects.count()] == [calls + 1, 2]
+
+
+def test_an_endless_list_of_deposits_is_told_and_not_read_to_its_end(wire):
+    payment = make_payment()
+    on_read(wire, payment, payment_extra_ids=[*[int(payment.external_id)] * MOST_CHILDREN, 7])
+    assert [refresh(payment), len(wire.calls), alerts()] == ["paid", 1, ["payment_review"]]
 
 
 def test_a_second_deposit_that_cannot_be_read_is_told(wire):
