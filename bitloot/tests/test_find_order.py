@@ -79,7 +79,7 @@ def test_address_alone_brings_one_mail_with_a_link_to_each_of_its_orders(client,
 
     owed = Email.objects.get(kind=Email.Kind.YOUR_ORDERS)
     owed.claim_token = None
-    message = mail._message(owed, [])
+    message = mail._message(owed, [], mail._secrets(owed))
     html = message.alternatives[0][0]
     for text in (message.body, html):
         assert f"/orders/{order.id}#m.1." in text
@@ -94,7 +94,7 @@ def test_each_spelling_of_the_address_gets_only_its_own_orders(order):
     look_up(order_id=None, email="KIM@customer.example")
     assert sorted(_owed()) == ["Kim@customer.example", KIM]
     for owed in Email.objects.filter(kind=Email.Kind.YOUR_ORDERS):
-        assert mail._message(owed, []).body.count("#m.1.") == 1
+        assert mail._message(owed, [], mail._secrets(owed)).body.count("#m.1.") == 1
 
 
 def test_answer_is_the_same_for_a_stranger_who_owns_nothing(client, order, django_assert_num_queries):

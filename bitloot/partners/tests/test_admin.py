@@ -147,7 +147,7 @@ def test_the_order_leads_to_its_key_and_the_key_to_its_orders():
     assert page_of(key) not in boss.get(page_of(other)).content.decode()
     link = re.search(r'href="(/admin/orders/order/\?placed_with=[^"]+)"', boss.get(page_of(key)).content.decode())[1]
     listed = boss.get(link).content.decode()
-    assert ("own@example.org" in listed, "other@example.org" in listed) == (True, False)
+    assert ("own@" in listed, "other@" in listed) == (True, False)  # an address may break behind its @
 
 
 def test_the_commands_make_and_end_a_key(client, monkeypatch):
