@@ -7,9 +7,9 @@ import pytest
 from django.utils import timezone
 
 from orders.models import Order
-from payments.acceptance import binding_objection, brings_more, is_late, objection
+from payments.acceptance import binding_objection, brings_more, exceeds, is_late, objection
 from payments.models import Payment
-from payments.nowpayments import ProviderStatus
+from payments.nowpayments import UNIT, ProviderStatus
 from payments.tests.factories import ASKED, make_facts
 
 TOLERANCE = Decimal("0.005")
@@ -175,3 +175,7 @@ def test_further_coins_are_those_that_come_after_some(before, now, more):
 def test_coins_are_late_if_the_last_of_them_came_after_the_quote(ended, seen, before, late):
     own = payment(expires_at=ended, coins_seen_at=seen, actually_paid=Decimal(before))
     assert is_late(own, make_facts(own, actually_paid=Decimal("0.0004"))) is late
+
+
+def test_the_last_digit_that_a_database_keeps_is_no_more_coins():
+    assert [exceeds(units * UNIT, Decimal(0)) for units in (1, 2)] == [False, True]
