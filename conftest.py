@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("first") is None)  # stable: the rest keeps its order
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)  # a stable sort: all others keep their order
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

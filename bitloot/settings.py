@@ -237,7 +237,7 @@ else:
     CELERY_BROKER_TRANSPORT_OPTIONS = {}
     CELERY_TASK_ALWAYS_EAGER = True
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
-# Who was refused too often, and what this process counts: an attack has more clients than Django's 300 entries.
+# Clients that were refused too often, and what this process counts: more, in an attack, than Django's 300 entries.
 CACHES["local"] = {
     "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
     "LOCATION": "local",
@@ -527,8 +527,8 @@ SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = LANGUAGE_COOKIE_HTTPONLY = True
 LANGUAGE_COOKIE_NAME, LANGUAGE_COOKIE_AGE = "language", 365 * 24 * 3600
 # Every staff account needs a one-time code to sign in; without DEBUG there is no way around it.
 STAFF_OTP_REQUIRED = not DEBUG
-if env.flag("CHECK_STOLEN_PASSWORDS", default=True):
-    AUTH_PASSWORD_VALIDATORS += [{"NAME": "bitloot.staff.passwords.RefusesStolen"}]
+if env.flag("CHECK_BREACHED_PASSWORDS", default=True):
+    AUTH_PASSWORD_VALIDATORS += [{"NAME": "bitloot.staff.passwords.RefusesBreached"}]
 OTP_TOTP_ISSUER = "BitLoot staff"
 SESSION_ENGINE = "bitloot.core.sessions"
 SESSION_COOKIE_AGE = 30 * 60  # from the last page that was opened, see bitloot.staff.site

@@ -132,7 +132,7 @@ class ReservationAdmin(DecisionAdmin):
 
     @admin.display(description="status", ordering="status")
     def state_and_why(self, row: Reservation) -> str:
-        # The row keeps what it was held for, also when staff delivered by hand meanwhile.
+        # The row keeps the reason it was held for, even if staff have delivered by hand since.
         return state_badge(row) if row.status == Status.DELIVERED else super().state_and_why(row)
 
     def orders_of(self, rows: Sequence[Reservation]) -> list[Order | None]:

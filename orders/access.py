@@ -145,3 +145,14 @@ def _load(order_id: uuid.UUID) -> Order:
 
 def _signed_text(order_id: uuid.UUID, token: Token) -> str:
     return f"{order_id}:{token.purpose}:{token.generation}:{token.issued_at}"
+
+
+def lock_for_holder(order: Order) -> Order:
+    """Lock the order for someone who showed a token of it. Raises LinkReplaced if its links were ended since.
+
+    Of two requests with one token, the first may end it; the second must change nothing.
+    """
+    locked = order.lock()
+    if locked.link_generation != order.link_generation:
+        raise LinkReplaced
+    return locked

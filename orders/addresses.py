@@ -3,8 +3,8 @@
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from orders.access import Purpose
-from orders.exceptions import AddressStays, LinkReplaced
+from orders.access import Purpose, lock_for_holder
+from orders.exceptions import AddressStays
 from orders.mailboxes import TOO_MANY_ORDERS, is_mailed_too_often, tidy
 from orders.models import Email, Order
 from orders.services import correct_address
@@ -32,10 +32,7 @@ def change_address(order: Order, *, email: str, purpose: Purpose) -> None:
         raise AddressStays(TOO_MANY_ORDERS)
     with transaction.atomic():
         # Under the lock: a payment that is recorded at the same moment comes before or after.
-        locked = order.lock()
-        # Of two at once that hold the same token, the first ended it.
-        if locked.link_generation != order.link_generation:
-            raise LinkReplaced
+        locked = lock_for_holder(order)
         if objection := objection_to_changing(locked, purpose) or _objection_to(locked, email):
             raise AddressStays(objection)
         correct_address(locked, email=email, actor="", reason="the customer corrected it")

@@ -61,7 +61,7 @@ class AlertKind(models.TextChoices):
     PAYMENT_REFUSED = "payment_refused", "Provider refuses to read a payment"
     PAYMENT_UNKNOWN_STATUS = "payment_unknown_status", "Payment in an unknown status"
     PAYMENTS_DOWN = "payments_down", "Payment provider down"
-    PAYMENTS_NOT_MADE = "payments_not_made", "Payments cannot be made"
+    PAYMENTS_NOT_MADE = "payments_not_made", "Payments cannot be created"
     COINS_UNREAD = "coins_unread", "Coin list cannot be read"
     PROVIDER_CREDENTIALS = "provider_credentials", "Provider refuses our credentials"
     IPNS_SILENT = "ipns_silent", "No IPNs come"

@@ -18,10 +18,11 @@ from bitloot.core.clients import ApiClient
 from bitloot.core.limits import count
 from bitloot.core.signing import keyed_digest
 from orders import idempotency
+from orders.access import lock_for_holder
 from orders.alerts import close_alert
 from orders.choices import AlertKind
 from orders.codes import end_codes, owe_mail
-from orders.exceptions import KeySpent, LinkReplaced, OrderRefused, TooManyUnpaid
+from orders.exceptions import KeySpent, OrderRefused, TooManyUnpaid
 from orders.mailboxes import (
     LETTERS_SENTENCE,
     TOO_MANY_ORDERS,
@@ -209,11 +210,8 @@ def close_other_links(order: Order) -> None:
     Raises LinkReplaced if the links were ended since `order` was read.
     """
     with transaction.atomic():
-        locked = order.lock()
-        # Of two at once that hold the same token, the first ended it: the second must not get a new one.
-        if locked.link_generation != order.link_generation:
-            raise LinkReplaced
-        recent = locked.emails.filter(kind=Email.Kind.FRESH_LINK, created_at__gt=Now() - timedelta(hours=1))
+        mails = lock_for_holder(order).emails
+        recent = mails.filter(kind=Email.Kind.FRESH_LINK, created_at__gt=Now() - timedelta(hours=1))
         # Anyone who holds a leaked token may ask for this as well: never refused, but the mails are counted.
         _renew(order.pk, mails=recent.count() < FRESH_LINKS_PER_HOUR)
     order.refresh_from_db(fields=["link_generation"])

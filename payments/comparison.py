@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from django.conf import settings
 
+from bitloot.core.admin.formatting import in_words
 from bitloot.core.money import plain
 from payments.models import Payment
 
@@ -28,7 +29,7 @@ def compare(payment: Payment) -> list[Comparison]:
         _money("price", f"{plain(payment.price_amount)} {payment.price_currency.lower()}", said.get("price", "")),
         _money("asked", asked, said.get("asked", "")),
         Comparison("arrived", asked.upper(), arrived.upper(), _shortfall(payment)),
-        Comparison("state", _words(payment.status), _words(said.get("status", "")), _state(said.get("status"))),
+        Comparison("state", in_words(payment.status), in_words(said.get("status", "")), _state(said.get("status"))),
         Comparison("payment it belongs to", payment.parent_external_id or "–", said.get("parent") or "–",
              "a child of another payment" if said.get("parent") else ""),
     ]  # fmt: skip
@@ -42,10 +43,6 @@ def _money(what: str, ours: str, theirs: str) -> Comparison:
     """Compared as the provider writes it, and shown as people do: 9.99 EUR."""
     same = _same(what, ours, theirs)
     return replace(same, ours=same.ours.upper(), theirs=same.theirs.upper())
-
-
-def _words(status: str) -> str:
-    return status.replace("_", " ")
 
 
 def _state(status: str | None) -> str:

@@ -189,7 +189,7 @@ def _record_created(payment: Payment, answer: CreatedPayment) -> None:
     """Bind the provider's payment to the order; an answer that is not about our request is not shown to anybody."""
     if not answer.payin_extra_id and coins.needs_memo(payment.pay_currency):
         # Coins that are sent to such an address without a memo are nobody's.
-        err = UnreadableAnswer(f"NOWPayments names no memo for {payment.pay_currency}")
+        err = UnreadableAnswer(f"NOWPayments gave no memo for {payment.pay_currency}")
         _record_failure(payment, err)
         raise NoAnswer(str(err))
     asked = (str(payment.order_id), payment.price_amount, payment.price_currency, payment.pay_currency)

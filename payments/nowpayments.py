@@ -181,10 +181,10 @@ class NowPaymentsClient:
         answer = self._get("/estimate", urgency, amount=plain(amount), **pair)
         # Late coins count with what this says, so it must be about the pair that was asked for.
         if any(answer.optional_text(name).lower() not in ("", asked) for name, asked in pair.items()):
-            raise UnreadableAnswer(f"NOWPayments estimates another pair than {currency_from} and {currency_to}")
+            raise UnreadableAnswer(f"NOWPayments estimated a different pair than {currency_from} and {currency_to}")
         estimated = answer.amount("estimated_amount")
         if not estimated:
-            raise UnreadableAnswer(f"NOWPayments estimates {currency_to} at nothing")
+            raise UnreadableAnswer(f"NOWPayments estimated {currency_to} at zero")
         return estimated
 
     def create_payment(
@@ -291,7 +291,7 @@ def _created_payment(answer: Fields) -> CreatedPayment:
         raise UnreadableAnswer("NOWPayments created a payment of nothing")
     pay_address = answer.text("pay_address", limit=200).strip()
     if not _ADDRESS.fullmatch(pay_address):
-        raise UnreadableAnswer("NOWPayments created a payment whose address is none")
+        raise UnreadableAnswer("NOWPayments created a payment without a usable address")
     return CreatedPayment(
         payment_id=answer.digits("payment_id"),
         status=_status(answer.text("payment_status")),
@@ -315,7 +315,7 @@ def _payment_facts(answer: Fields) -> PaymentFacts:
     status, actually_paid = _status(raw_status), answer.optional_amount("actually_paid") or Decimal(0)
     if status is ProviderStatus.PARTIALLY_PAID and not actually_paid:
         # The customer would be asked for the whole price once more, although coins came.
-        raise UnreadableAnswer("NOWPayments does not say how much of a payment came in part")
+        raise UnreadableAnswer("NOWPayments reports a partial payment without its amount")
     return PaymentFacts(
         payment_id=answer.digits("payment_id"),
         status=status,

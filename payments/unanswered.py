@@ -84,14 +84,14 @@ def not_made(err: ProviderError) -> None:
     if sum(reason in (ReviewReason.NO_ANSWER, ReviewReason.REFUSED) for reason in reasons) < FAILED_IN_A_ROW:
         return
     message = (
-        f"NOWPayments made none of the last {FAILED_IN_A_ROW} payments: {str(err)[:200]}. Customers are asked to try"
-        " again, and cannot pay. The alert closes with the next payment that is made."
+        f"The last {FAILED_IN_A_ROW} payments could not be created at NOWPayments: {str(err)[:200]}. Customers cannot"
+        " pay and are asked to try again. The alert closes once a payment is created."
     )
     raise_alert(AlertKind.PAYMENTS_NOT_MADE, NOWPAYMENTS, message)
 
 
 def made_again() -> None:
-    close_alert(AlertKind.PAYMENTS_NOT_MADE, NOWPAYMENTS, by="automatic: a payment was made")
+    close_alert(AlertKind.PAYMENTS_NOT_MADE, NOWPAYMENTS, by="automatic: a payment was created")
 
 
 def answers_again(*kinds: AlertKind) -> None:

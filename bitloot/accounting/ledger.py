@@ -193,7 +193,7 @@ def _whereabouts() -> Case:
     refunds = Refund.objects.filter(payment=OuterRef("pk")).exclude(kind=Refund.Kind.SURPLUS)
     returned = [Order.Status.REFUND_DUE, Order.Status.REFUNDED]
     return Case(
-        # First: what the provider gave back is gone, whatever the order says.
+        # First: money that the provider gave back is gone, in any state of the order.
         When(status=Payment.Status.REFUNDED, then=Value("went_back")),
         # What its refund does not take is the price of what was delivered.
         When(Exists(refunds), order__status__in=returned, then=Value("delivered")),

@@ -6,7 +6,7 @@ from typing import Any
 
 from bitloot.accounting.journal import COLUMNS
 
-# Each sign in its wide form as well, which spreadsheets in East Asia read alike.
+# The full-width forms, too: East Asian spreadsheets treat them the same.
 _BEGINS_A_FORMULA = (*"=+-@＝＋－＠", "\t", "\r", "\n")
 
 

@@ -143,9 +143,9 @@ class Pages(LimitOffsetPagination):
     default_limit = 50
     max_limit = 100
     limit_query_description = (
-        f"How many rows to return, from 1 on; {default_limit} without it, never more than {max_limit}."
+        f"How many rows to return, at least 1 and at most {max_limit}; {default_limit} by default."
     )
-    offset_query_description = "How many rows to leave out before the first."
+    offset_query_description = "How many rows to skip."
     query_names: tuple[str, ...] = ("limit", "offset")
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:

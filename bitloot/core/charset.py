@@ -8,7 +8,7 @@ from django.utils.http import parse_header_parameters
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_SENTENCE = b"Content-Type names a charset that no text can be read with. Send UTF-8."
+_SENTENCE = b"The charset in Content-Type is not one for text. Send UTF-8."
 
 
 def readable_only(application: "WSGIApplication") -> "WSGIApplication":

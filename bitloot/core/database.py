@@ -21,6 +21,11 @@ def leave_connection() -> None:
         connection.close()
 
 
+def reason_of(err: Exception) -> str:
+    """Return the first line of what a database or a bucket said."""
+    return str(err).partition("\n")[0].rstrip(".") or type(err).__name__
+
+
 def what_is_missing() -> str:
     """Return what this process waits for before it can work, or "" from the moment on at which nothing is missing."""
     global _ready

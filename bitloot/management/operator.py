@@ -15,6 +15,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import OperationalError, ProgrammingError
 from tqdm import tqdm
 
+from bitloot.core.database import reason_of
 from bitloot.core.money import plain
 
 # Of PostgreSQL.
@@ -62,7 +63,7 @@ class OperatorCommand(BaseCommand):
         codes = {
             **self.exit_codes,
             USAGE: "called wrongly; nothing was done",
-            UNAVAILABLE: "the database or a file could not be used; the text says why",
+            UNAVAILABLE: "the database or a file could not be used; see the output",
         }
         epilog = "exit codes:\n" + "\n".join(f"  {code:<3} {meaning}" for code, meaning in codes.items())
         parser = super().create_parser(prog_name, subcommand, formatter_class=_Formatter, epilog=epilog, **kwargs)
@@ -95,7 +96,7 @@ class OperatorCommand(BaseCommand):
             _give_up_output()
             raise Unavailable(_about_file(err)) from err
         except KeyboardInterrupt:
-            raise CommandError("Interrupted. It may be run again.", returncode=INTERRUPTED) from None
+            raise CommandError("Interrupted. You can run it again.", returncode=INTERRUPTED) from None
         return output
 
     def write_json(self, document: Any) -> None:
@@ -123,21 +124,23 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
+batch_size = whole(1, 100_000)
+
+
 def named(err: ValidationError) -> str:
     """Return what is wrong with each field of a row, with the field's name."""
     return " ".join(f"{field}: {' '.join(texts)}" for field, texts in err.message_dict.items())
 
 
 def _about_database(err: Exception) -> str:
-    reason = str(err).partition("\n")[0].rstrip(".")
     return (
-        f"The database cannot be used: {reason}. `manage.py doctor --only database --only migrations` says what to do;"
-        " then run this again."
+        f"The database cannot be used: {reason_of(err)}. `manage.py doctor --only database --only migrations` tells you"
+        " how to fix it. Then run this command again."
     )
 
 
 def _about_file(err: OSError) -> str:
-    reason = err.strerror or str(err).rstrip(".")
+    reason = err.strerror or reason_of(err)
     return f"{err.filename} cannot be used: {reason}." if err.filename else f"It could not be finished: {reason}."
 
 

@@ -81,7 +81,7 @@ def erase_customer(email: str, *, actor: str) -> int:
     All or nothing. Raises DecisionRefused while one of the orders is open.
     """
     email, stand_in = tidy(email), pseudonym()
-    # The lock that `Order.lock` takes: who writes a row that refers to one of them does not wait for it.
+    # The same lock as `Order.lock`: writing a row that refers to one of these orders does not wait for it.
     orders = list(orders_of(email).order_by("pk").select_for_update(no_key=True))
     if objections := [objection for order in orders if (objection := objection_to_erasing(order))]:
         raise DecisionRefused(" ".join(objections))

@@ -40,12 +40,12 @@ _SAME_FOR_ALL = {"page", PARAMETER}
 @require_safe
 def shop_window(request: HttpRequest) -> HttpResponse:
     is_first = request.GET.keys() <= {PARAMETER}
-    # What everybody sees first is kept. All else may be made up: a page that nobody asked for before, or a new search.
+    # Everybody's first view is kept. Anything else may be made up: page 4711, or a new search.
     if not is_first and (refusal := too_often(request, "read")):
         return refusal
     asked = ProductFilter(request.GET)
     if request.GET.keys() <= _SAME_FOR_ALL:
-        # Made once in a few seconds by each process, as the API's list is. A language that there is not is none.
+        # Each process makes it once every few seconds, like the API's list. Unknown languages share one.
         name = f"{get_language()} {'first' if is_first else request.get_full_path()}"
         return HttpResponse(kept_page(name, lambda: _window(request, asked).content))
     return _window(request, asked)

@@ -38,29 +38,29 @@ class RefusesGuessable:
         return "Neither a common password nor one made of names, dates and a few words."
 
 
-class RefusesStolen:
-    """For AUTH_PASSWORD_VALIDATORS: refuses what Have I Been Pwned knows from leaks of other sites.
+class RefusesBreached:
+    """For AUTH_PASSWORD_VALIDATORS: refuses passwords that Have I Been Pwned knows from data breaches.
 
-    It is sent the first five of the forty digits of the password's SHA-1 and answers with all it knows of these. While
-    it is away the other validators judge alone: nobody is kept from setting a password.
+    It gets the first five of the forty digits of the password's SHA-1 and returns all that it knows with these. While
+    it is down only the other validators judge, so that nobody is kept from setting a password.
     """
 
     def validate(self, password: str, user: Any = None) -> None:
         try:
-            is_stolen = get_pwned_count(password, PATIENCE) > 0
+            is_breached = get_pwned_count(password, PATIENCE) > 0
         except PwnedRequestError:
-            # The error's text has the digits.
-            logger.warning("api.pwnedpasswords.com did not answer; a password was judged by our own lists alone")
+            # The error's text contains the digits.
+            logger.warning("api.pwnedpasswords.com is down; a new password was checked against our own lists only")
             return
-        if is_stolen:
+        if is_breached:
             raise ValidationError(
-                "This password was stolen from another site and stands in lists that attackers try. Choose another one"
-                " here, and wherever else you use it.",
-                code="password_stolen",
+                "This password has appeared in a data breach, so attackers will try it. Choose a different one here,"
+                " and change it everywhere else you use it.",
+                code="password_breached",
             )
 
     def get_help_text(self) -> str:
-        return "Not one that was stolen from another site."
+        return "Not a password that has appeared in a data breach."
 
 
 class EndsTokens:

@@ -54,7 +54,7 @@ class RowView(OneRow):
     def get(self, request: Request, **key: Any) -> Response:
         """Show the row, and what may be decided about it now."""
         (only,) = key.values()
-        # By whatever name the address has it: each route has its own, from which the API document takes its words.
+        # Under any name: each route names its id differently, and the API document takes its words from that.
         row = self.row(request, only)
         context = {"page": self.page, "request": request, **self.more(request, row)}
         return Response(self.serializer_class(row, context=context).data)

@@ -72,7 +72,7 @@ def passes_second_factor(user: Any, code: str) -> bool:
 
 def _matching_device(user: Any, code: str) -> Device | None:
     is_one_time = len(code) == 6 and code.isdigit()
-    # `for_verify` locks the devices: of two who send the same code at once, one gets in.
+    # `for_verify` locks the devices: of two requests with the same code, only one gets in.
     with transaction.atomic():
         for device in devices_for_user(user, for_verify=True):
             # Each code is tried on its own kind only: a wrong one slows its device down, and no other.

@@ -140,7 +140,7 @@ def _approval(facts: Facts) -> Waits | None:
 
 
 def _review(facts: Facts) -> Waits | None:
-    # Staff have decided about a payment that has a refund: the refund says what comes next.
+    # Staff have already decided about a payment that has a refund; what comes next depends on the refund.
     refunded = {refund.payment_id for refund in facts.refunds}
     for payment in facts.payments:
         if payment.status == Payment.Status.REVIEW and payment.pk not in refunded:

@@ -1,4 +1,4 @@
-"""The real nginx in front of an application that only says what it was asked, and customers of both."""
+"""The real nginx in front of an application that only echoes its requests, and clients of both."""
 
 import json
 import secrets

@@ -43,7 +43,7 @@ def rows():
 class Operator:
     """A member of staff with every permission; what they see is kept, so that a test can compare it with the row.
 
-    The books, which take as long as a few pages, are looked at where the row is about them.
+    Checking the books takes as long as a few pages, so it is done only for rows about them.
     """
 
     def __init__(self, request, *, row=""):

@@ -376,7 +376,7 @@ def test_a_database_that_cannot_be_used_is_a_sentence(tmp_path):
     assert (done.returncode, done.stderr) == (
         69,
         "Unavailable: The database cannot be used: no such table: orders_order. `manage.py doctor --only database"
-        " --only migrations` says what to do; then run this again.\n",
+        " --only migrations` tells you how to fix it. Then run this command again.\n",
     )
 
 
@@ -393,7 +393,7 @@ def test_a_fault_of_ours_keeps_its_traceback():
 
 
 def test_control_c_is_no_traceback():
-    with pytest.raises(CommandError, match="Interrupted. It may be run again.") as ended:
+    with pytest.raises(CommandError, match="Interrupted. You can run it again.") as ended:
         ends_with(KeyboardInterrupt())
     assert ended.value.returncode == 130
 

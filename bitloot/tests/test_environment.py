@@ -238,7 +238,7 @@ WRONG = {
         (*NUMBERS, "0", "29", "forever"), "has to be a whole number from 30 to 36500, or never"
     ),
     "KEY_OPENED_MAIL": {"maybe": FLAG},
-    "CHECK_STOLEN_PASSWORDS": {"maybe": FLAG},
+    "CHECK_BREACHED_PASSWORDS": {"maybe": FLAG},
     "WEBHOOK_RETENTION_DAYS": dict.fromkeys((*NUMBERS, "29"), DAYS),
     "UNPAID_EMAIL_RETENTION_DAYS": dict.fromkeys((*NUMBERS, "29"), DAYS),
     "MAIL_RETENTION_DAYS": dict.fromkeys((*NUMBERS, "29"), DAYS),
@@ -410,9 +410,9 @@ def test_every_provider_can_send_and_be_told(name):
 
 @pytest.mark.parametrize(("value", "is_asked"), [("", True), ("1", True), ("0", False)])
 def test_new_passwords_are_looked_up_unless_told_not_to(value, is_asked):
-    settings, _ = read_settings(CHECK_STOLEN_PASSWORDS=value)
+    settings, _ = read_settings(CHECK_BREACHED_PASSWORDS=value)
     names = [one["NAME"] for one in settings["AUTH_PASSWORD_VALIDATORS"]]
-    assert ("bitloot.staff.passwords.RefusesStolen" in names) == is_asked
+    assert ("bitloot.staff.passwords.RefusesBreached" in names) == is_asked
 
 
 def test_broker_and_cache_have_a_database_each():

@@ -265,7 +265,7 @@ def test_the_documentation_takes_no_other_method(client, method):
 def test_every_parameter_is_described_in_words_of_its_own():
     operations = [operation for methods in DOCUMENT["paths"].values() for operation in methods.values()]
     words = {each["name"]: each["description"] for one in operations for each in one.get("parameters", [])}
-    assert f"{Pages.default_limit} without it, never more than {Pages.max_limit}" in words["limit"]
-    assert words["offset"] == "How many rows to leave out before the first."
+    assert f"at most {Pages.max_limit}; {Pages.default_limit} by default" in words["limit"]
+    assert words["offset"] == "How many rows to skip."
     assert words["min_price"] == "Only products that cost this much or more."
     assert not [name for name, text in words.items() if text.startswith("Only rows with this m")]

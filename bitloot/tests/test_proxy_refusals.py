@@ -1,4 +1,4 @@
-"""Who is turned away by the proxy reads why: people in their language, programs as a problem."""
+"""Anyone the proxy turns away reads why: people in their language, programs as a problem document."""
 
 import re
 from collections.abc import Iterator

@@ -1,25 +1,23 @@
 import itertools
-from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from django.utils import timezone
 
 from bitloot.core.decisions import DecisionRefused
 from orders.alerts import raise_alert
 from orders.models import Alert
-from orders.tests.factories import make_order, make_product, timeline
+from orders.tests.factories import make_order, make_product
 from payments import refunds, settlement
 from payments.balance import surplus_of
 from payments.exceptions import NoSurplus
-from payments.models import Payment, Refund, RefundAddress
+from payments.models import Payment, Refund
 from payments.tests.decisions import HALF, TXID, WHY, give, mails, money_in, now, refund_of, refused, send, story
 from payments.tests.factories import ADDRESS, ASKED, make_facts, make_payment, make_refund_address
 from storage.services import store_key
 
 pytestmark = pytest.mark.django_db
 _numbers = itertools.count(1)
-SENT_TWICE = "Another transaction id was entered already. Were the coins sent twice?"
+
 
 # --- give back
 
@@ -154,116 +152,6 @@ def test_the_customer_reads_whether_the_supplier_is_why_the_money_goes_back(stat
     order = money_in(make_order(status=status, reason=reason)).order
     refunds.owe_back(order)
     assert order.emails.get(kind="refund_asked").facts["undelivered"] is undelivered
-
-
-# --- sent and done
-
-
-@pytest.fixture
-def addressed():
-    refund = refund_of(money_in())
-    return give(refund)
-
-
-@pytest.mark.parametrize("transaction_id", ["", "12345", "with space", "x" * 201, "ümläut"])
-def test_sent_needs_a_transaction_id(addressed, transaction_id):
-    with pytest.raises(DecisionRefused, match="transaction id"):
-        send(addressed, transaction_id)
-    assert now(addressed) == "requested"
-
-
-def test_sent_needs_an_address():
-    refund = refund_of(money_in())
-    with refused("The customer has not given an address yet."):
-        send(refund, TXID)
-
-
-def test_sent_begins_with_the_address_that_the_page_shows(addressed):
-    assert refunds.MARK_SENT.initial(addressed) == {"destination": addressed.destination_id}
-
-
-def test_an_address_that_rests_is_not_paid(addressed):
-    until = timezone.now() + timedelta(minutes=1)
-    RefundAddress.objects.update(rests_until=until)
-    with refused(
-        f"The address was changed, so it rests until {until:%d %B, %H:%M} UTC: the customer was told and can object"
-        " until then."
-    ):
-        send(addressed)
-    RefundAddress.objects.update(rests_until=timezone.now())
-    send(addressed)
-    assert now(addressed) == "sent"
-
-
-def test_two_who_sent_the_same_refund_are_told(addressed):
-    send(addressed, TXID)
-    send(addressed, f" {TXID} ")
-    with refused(SENT_TWICE):
-        send(addressed, TXID[:-1] + "3", actor="bob")
-    with refused(SENT_TWICE):
-        refunds.mark_sent(addressed, actor="bob", transaction_id=TXID, destination=addressed.destination_id + 1)
-    addressed.refresh_from_db()
-    assert (addressed.status, addressed.transaction_id, addressed.sent_at is None) == ("sent", TXID, False)
-    assert timeline(addressed.order).count(("refund", "requested", "sent")) == 1
-    assert story(addressed.order)[-1] == ("refund", "The refund was sent.", "ada")
-
-
-def test_done_before_sent_is_refused(addressed):
-    with refused("The refund is “requested”; it cannot become “done” now."):
-        refunds.mark_done(addressed, actor="ada")
-    assert now(addressed) == "requested"
-
-
-def test_the_order_is_refunded_with_its_last_refund():
-    order = make_order(status="held")
-    payments = [make_payment(order, **HALF), money_in(order)]
-    refund_of(payments[0])
-    for refund in order.refunds.all():
-        assert now(order) == "refund_due"
-        give(refund)
-        send(refund, f"{TXID}{refund.pk}")
-        refunds.mark_done(refund, actor="ada")
-        with refused("The refund is “done”; it cannot become “done” now."):
-            refunds.mark_done(refund, actor="ada")
-    assert (now(order), [now(payment) for payment in payments]) == ("refunded", ["refunded", "refunded"])
-    assert set(order.refunds.values_list("status", flat=True)) == {"done"}
-    assert not order.refunds.filter(done_at=None).exists()
-    assert story(order)[-3:] == [
-        ("refund", "The refund has arrived.", "ada"),
-        ("payment", "The money of this payment went back.", "ada"),
-        ("order", "Your money was sent back.", "ada"),
-    ]
-    assert not Alert.objects.filter(status="open").exists()
-
-
-def test_a_refund_that_is_done_closes_the_alert_to_send_it(addressed):
-    send(addressed)
-    refunds.mark_done(addressed, actor="bob")
-    assert Alert.objects.get(kind="refund_to_send").closed_by == "bob"
-
-
-def test_a_refund_without_a_payment_or_of_an_odd_one_is_done_all_the_same(addressed):
-    Payment.objects.filter(pk=addressed.payment_id).update(status="waiting")
-    by_hand = Refund.objects.create(order=addressed.order, amount=1, currency="btc", reason="by hand")
-    give(by_hand)
-    for refund in (addressed, by_hand):
-        send(refund, f"{TXID}{refund.pk}")
-        refunds.mark_done(refund, actor="ada")
-    assert now(addressed.order) == "refunded"
-
-
-def test_coins_that_the_provider_sent_back_are_not_sent_again(world):
-    world.choose("btc")
-    world.deliver(world.says(0, "finished", paid=1))
-    world.refund(0)
-    world.give_addresses()
-    world.deliver(world.says(0, "refunded"))
-    assert world.refunds() == ("sent 0.00043087 btc",)
-    assert not Alert.objects.filter(kind="refund_to_send", status="open").exists()
-    with pytest.raises(DecisionRefused, match="sent twice"):
-        send(Refund.objects.get(), TXID)
-    world.finish_refunds()
-    assert (world.refunds(), world.order_now()) == (("done 0.00043087 btc",), "refunded")
 
 
 # --- how much
@@ -421,13 +309,6 @@ def test_an_order_without_money_is_not_refunded_by_owing_it_back():
     assert (now(order), order.refunds.count()) == ("refund_due", 0)
 
 
-def test_a_second_transaction_is_refused_once_one_was_entered():
-    refund = refund_of(money_in())
-    give(refund), send(refund)
-    with refused(SENT_TWICE):
-        refunds.mark_sent_elsewhere(refund, actor="ada", transaction_id=TXID[:-1] + "7", address=ADDRESS, reason=WHY)
-
-
 def test_an_order_that_is_owed_back_in_parts_returns_a_share_of_each_payment():
     order = make_order(make_product(price="10.00"), quantity=4, status="partially_fulfilled")
     parts_of(order, 1)
@@ -491,47 +372,38 @@ def test_a_second_payment_of_a_delivered_order_goes_back_without_alarm():
     assert not Alert.objects.filter(kind="refund_of_delivered").exists()
 
 
-# --- which transaction, to which address
+@pytest.mark.parametrize("word", ["finished", "partially_paid"])
+def test_coins_that_come_after_all_went_back_are_for_a_person_and_can_go_back(word):
+    payment = make_payment()
+    settlement.apply(payment, make_facts(payment))
+    all_sent_back(payment)
+    assert (
+        settlement.apply(payment, make_facts(payment, word, actually_paid=ASKED * 2))
+        == "review: finished_after_refunded"
+    )
+    payment.refresh_from_db()
+    assert refunds.request_refund(payment, actor="ada", reason=WHY).amount == ASKED
 
 
-def test_a_transaction_pays_one_refund(addressed):
-    other = give(refund_of(money_in()))
-    send(addressed)
-    with pytest.raises(DecisionRefused, match="entered for another refund"):
-        send(other, TXID.upper())
-    assert now(other) == "requested"
+def test_coins_that_come_while_all_goes_back_are_told_as_a_surplus():
+    payment = make_payment()
+    settlement.apply(payment, make_facts(payment))
+    refund_of(payment)
+    for _ in range(2):
+        settlement.apply(payment, make_facts(payment, actually_paid=ASKED * 2))
+    payment.refresh_from_db()
+    assert [surplus_of(payment), Alert.objects.filter(kind="overpaid").count()] == [ASKED, 1]
 
 
-def test_what_was_sent_to_an_address_that_was_replaced_is_not_marked_as_sent(addressed):
-    seen = addressed.destination_id
-    give(addressed, ADDRESS[:-1] + "p")
-    RefundAddress.objects.update(rests_until=None)
-    with pytest.raises(DecisionRefused, match="another address meanwhile"):
-        refunds.mark_sent(addressed, actor="ada", transaction_id=TXID, destination=seen)
-    assert now(addressed) == "requested"
-    with pytest.raises(DecisionRefused, match="Give a reason"):
-        refunds.mark_sent_elsewhere(addressed, actor="ada", transaction_id=TXID, address=ADDRESS, reason="ok")
-    why = WHY * 20  # longer than the line in the timeline takes
-    refunds.mark_sent_elsewhere(addressed, actor="ada", transaction_id=TXID, address=ADDRESS, reason=why)
-    addressed.refresh_from_db()
-    assert (addressed.status, addressed.destination_id, addressed.address) == ("sent", seen, ADDRESS)
-    assert story(addressed.order)[-2:] == [
-        ("staff", f"Sent to an earlier address, {addressed.destination}: {why}"[:300], "ada"),
-        ("refund", "The refund was sent.", "ada"),
-    ]
-    assert addressed.order.emails.get(kind="refund_sent").facts["address"] == f"…{ADDRESS[-6:]}"
-
-
-def test_what_was_sent_to_an_earlier_address_always_takes_two(addressed):
-    assert refunds.MARK_SENT_ELSEWHERE.needs_second(addressed, {}) is True
-
-
-def test_an_address_that_nobody_gave_cannot_have_been_paid(addressed):
-    with refused("The customer has given one address at most."):
-        refunds.mark_sent_elsewhere(addressed, actor="ada", transaction_id=TXID, address=ADDRESS, reason=WHY)
-    give(addressed, ADDRESS[:-1] + "p")
-    with pytest.raises(DecisionRefused, match="never gave this address"):
-        refunds.mark_sent_elsewhere(addressed, actor="ada", transaction_id=TXID, address="bc1other", reason=WHY)
+def test_a_surplus_that_went_back_with_a_share_goes_back_once():
+    """Fails if a share counts as nothing of the surplus: the customer could ask for coins that paid for their key."""
+    order = make_order(make_product(price="10.00"), quantity=4, status="held")
+    parts_of(order, 3)
+    payment = paid(order, "0.0030")
+    assert surplus_of(payment) > 0
+    refunds.request_share(payment, actor="ada", reason=WHY)
+    with pytest.raises(NoSurplus):
+        refunds.ask_for_surplus(order)
 
 
 # --- the customer asks
@@ -608,37 +480,3 @@ def all_sent_back(payment):
     make_refund_address(refund)
     refunds.mark_sent(refund, actor="ada", transaction_id=TXID, destination=refund.destination_id)
     refunds.mark_done(refund, actor="ada")
-
-
-@pytest.mark.parametrize("word", ["finished", "partially_paid"])
-def test_coins_that_come_after_all_went_back_are_for_a_person_and_can_go_back(word):
-    payment = make_payment()
-    settlement.apply(payment, make_facts(payment))
-    all_sent_back(payment)
-    assert (
-        settlement.apply(payment, make_facts(payment, word, actually_paid=ASKED * 2))
-        == "review: finished_after_refunded"
-    )
-    payment.refresh_from_db()
-    assert refunds.request_refund(payment, actor="ada", reason=WHY).amount == ASKED
-
-
-def test_coins_that_come_while_all_goes_back_are_told_as_a_surplus():
-    payment = make_payment()
-    settlement.apply(payment, make_facts(payment))
-    refund_of(payment)
-    for _ in range(2):
-        settlement.apply(payment, make_facts(payment, actually_paid=ASKED * 2))
-    payment.refresh_from_db()
-    assert [surplus_of(payment), Alert.objects.filter(kind="overpaid").count()] == [ASKED, 1]
-
-
-def test_a_surplus_that_went_back_with_a_share_goes_back_once():
-    """Fails if a share counts as nothing of the surplus: the customer could ask for coins that paid for their key."""
-    order = make_order(make_product(price="10.00"), quantity=4, status="held")
-    parts_of(order, 3)
-    payment = paid(order, "0.0030")
-    assert surplus_of(payment) > 0
-    refunds.request_share(payment, actor="ada", reason=WHY)
-    with pytest.raises(NoSurplus):
-        refunds.ask_for_surplus(order)

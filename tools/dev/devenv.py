@@ -69,7 +69,7 @@ def _values(var: Path) -> dict[str, str]:
         "SUPPORT_EMAIL": "support@shop.example",
         "ORDER_TOKEN_SECRET": secrets.token_urlsafe(32),
         "LOG_LEVEL": "INFO",
-        "CHECK_STOLEN_PASSWORDS": "0",  # nobody outside is asked
+        "CHECK_BREACHED_PASSWORDS": "0",  # nobody outside is asked
         # The sandbox has no limits; tests of ours set their own.
         "NOWPAYMENTS_CALLS_PER_SECOND": "0",
         "KINGUIN_CALLS_PER_SECOND": "0",

@@ -27,7 +27,7 @@ SECONDS_PER_MUTANT = 120
 TARGETS = {
     "payments/acceptance.py": ["payments/tests/test_acceptance.py"],
     "payments/ipn.py": ["payments/tests/test_ipn.py"],
-    "payments/refunds.py": ["payments/tests/test_refunds.py"],
+    "payments/refunds.py": ["payments/tests/test_refunds.py", "payments/tests/test_sending_refunds.py"],
     "payments/review.py": ["payments/tests/test_review.py"],
     "payments/comparison.py": ["payments/tests/test_comparison.py"],
 }

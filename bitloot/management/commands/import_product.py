@@ -84,20 +84,14 @@ class Command(OperatorCommand):
             raise CommandError(f"{failed} of {len(rows)} products were not imported.")
 
     def _one(self, product_id: str, options: dict[str, Any]) -> dict[str, Any]:
-        nothing = {"slug": None, "price": None}
+        ours: dict[str, Any] = {"product_id": product_id, "title": "", "notes": [], "slug": None, "price": None}
         try:
             if options["dry_run"]:
                 described = catalogue.describe(product_id)
-                return {
-                    "product_id": product_id,
-                    "outcome": "possible",
-                    "title": described.name,
-                    "notes": [],
-                    **nothing,
-                }
+                return {**ours, "outcome": "possible", "title": described.name}
             done = catalogue.import_product(product_id, actor=whoami(), refresh=options["refresh"])
         except (NotImported, ProviderError, ImproperlyConfigured) as err:
-            return {"product_id": product_id, "outcome": "failed", "title": "", "notes": [str(err)], **nothing}
+            return {**ours, "outcome": "failed", "notes": [str(err)]}
         outcome = "imported" if done.is_new else "ours"
         facts = {"slug": done.product.slug, "price": done.product.price}
         return {

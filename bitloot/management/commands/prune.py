@@ -4,11 +4,9 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.utils import timezone
 
-from bitloot.management.operator import OperatorCommand, whole
+from bitloot.management.operator import OperatorCommand, batch_size
 from bitloot.ops import partitions
 from bitloot.ops.retention import BATCH, RULES, Covers, Rule
-
-MOST_BATCH = 100_000
 
 
 class Command(OperatorCommand):
@@ -22,9 +20,7 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--only", choices=[rule.name for rule in RULES], help="only this kind")
-        parser.add_argument(
-            "--batch", type=whole(1, MOST_BATCH), default=BATCH, help=f"rows in one transaction ({BATCH})"
-        )
+        parser.add_argument("--batch", type=batch_size, default=BATCH, help=f"rows in one transaction ({BATCH})")
 
     def handle(self, *, only: str | None, batch: int, dry_run: bool, **options: Any) -> None:
         rules = [rule for rule in RULES if only in (None, rule.name)]

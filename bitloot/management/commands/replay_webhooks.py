@@ -55,8 +55,8 @@ class Command(OperatorCommand):
         foreseen = list(self._foresee(wanted, count)) if dry_run else []
         replayed, left = (0, {}) if dry_run else self._replay(wanted, count)
         if options["json"]:
-            self.write_json({"dry_run": dry_run, "chosen": count, "replayed": replayed, "left": left,
-                             "foreseen": foreseen})  # fmt: skip
+            counts = {"dry_run": dry_run, "chosen": count, "replayed": replayed, "left": left}
+            self.write_json({**counts, "foreseen": foreseen})
         else:
             for each in foreseen:
                 self.stdout.write(f"{each['id']} {each['webhook']}: {each['verdict']}. {each['text']}")

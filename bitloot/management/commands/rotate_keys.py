@@ -3,12 +3,10 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from bitloot.management.operator import OperatorCommand, whole
+from bitloot.management.operator import OperatorCommand, batch_size
 from storage.models import Key
 from storage.sealing import MasterKeys
 from storage.services import closed_keys, keys_under_other_masters, rewrap_keys
-
-MOST_BATCH = 100_000
 
 
 class Command(OperatorCommand):
@@ -23,7 +21,7 @@ class Command(OperatorCommand):
     has_json = has_dry_run = True
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--batch", type=whole(1, MOST_BATCH), default=500, help="keys in one transaction (500)")
+        parser.add_argument("--batch", type=batch_size, default=500, help="keys in one transaction (500)")
         parser.add_argument("--verify", action="store_true", help="then unwrap every key once")
 
     def handle(self, *, batch: int, dry_run: bool, verify: bool, **options: Any) -> None:

@@ -12,7 +12,7 @@ class Command(OperatorCommand):
         "Set the CORS and lifecycle rules of the bucket; rules of others stay. Needs a token with Admin Read & Write,"
         " for this command only."
     )
-    exit_codes = {0: "the bucket is set up", 1: "something is wrong, or no bucket is set; the text says what"}
+    exit_codes = {0: "the bucket is set up", 1: "something is wrong, or no bucket is configured; see the output"}
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--check", action="store_true", help="only report, and change nothing")

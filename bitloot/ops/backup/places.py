@@ -56,7 +56,7 @@ class Folder(Place):
             for left in self._path.glob("*.part"):  # of a backup that was killed
                 left.unlink(missing_ok=True)
             if (self._path / name).exists():
-                raise FileExistsError(f"Another one, {name}, was begun in the same second.")
+                raise FileExistsError(f"Another backup, {name}, was started in the same second.")
             part = self._path / f"{name}.part"
             with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 shutil.copyfileobj(content, file)

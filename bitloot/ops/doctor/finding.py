@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from django.db import DatabaseError
 
-from bitloot.core.database import leave_connection
+from bitloot.core.database import leave_connection, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -46,18 +46,13 @@ def judged(message: str, remedy: str, *, is_wrong: bool, is_close: bool) -> Find
     return look(message, remedy) if is_close else ok(message)
 
 
-def reason_of(err: Exception) -> str:
-    """Return the first line of what a database or a bucket said."""
-    return str(err).partition("\n")[0].rstrip(".") or type(err).__name__
-
-
 def examine(looks: Mapping[str, Look]) -> Iterator[Finding]:
     """Yield the findings of each look; one that fails is a finding, too, and hides none of the others."""
     for about, take in looks.items():
         try:
             found = list(take())
         except DatabaseError as err:
-            found = [wrong(f"could not be looked at: {reason_of(err)}", "Mend the database first, as said above.")]
+            found = [wrong(f"could not be looked at: {reason_of(err)}", "Fix the database first; see above.")]
         except Exception as err:
             logger.exception("the look at %s failed", about)
             found = [wrong(f"could not be looked at ({type(err).__name__})", "Read the log; fix what is named above.")]

@@ -13,10 +13,11 @@ from redis.sentinel import Sentinel
 
 from bitloot.core import replica
 from bitloot.core.cache import redis_client
+from bitloot.core.database import reason_of
 from bitloot.core.sentinel import Sentinels, is_sentinel
 from bitloot.core.smtp import EmailBackend
 from bitloot.ops import partitions, rights
-from bitloot.ops.doctor.finding import Finding, look, ok, reason_of, wrong
+from bitloot.ops.doctor.finding import Finding, look, ok, wrong
 from bitloot.ops.provider_health import ask_providers
 from orders.mail import NOT_SENT
 from orders.models import OrderEvent

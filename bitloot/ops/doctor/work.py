@@ -10,10 +10,11 @@ from django.utils import timezone
 
 from bitloot.core import sweeps
 from bitloot.core.clock import in_words
+from bitloot.core.database import reason_of
 from bitloot.core.presence import living
 from bitloot.core.queue import queues
 from bitloot.ops.backup.places import made_at, place
-from bitloot.ops.doctor.finding import Finding, judged, look, ok, reason_of, wrong
+from bitloot.ops.doctor.finding import Finding, judged, look, ok, wrong
 from fulfillment.models import Reservation, SupplierGate
 from orders.models import Alert
 from orders.notifications import LastDelivery, last_deliveries

@@ -2,7 +2,7 @@
 // where the browser keeps nothing.
 
 import { keepToken } from "./api.js";
-import { all, busy, isBusy, part, show, tellError, write } from "./render.js";
+import { all, attempt, busy, isBusy, part, refusalOf, show, write } from "./render.js";
 import { word } from "./story.js";
 
 const ASK_FOR = { link: ["/api/orders/lookup", "link_coming"], code: ["/api/orders/code", "code_coming"] };
@@ -36,28 +36,21 @@ async function askForAccess(event, api) {
     write(answer, word(coming));
     if (wanted === "code") show(part("code"), true);
   } catch (error) {
-    const refusal = error.status === 429 ? word("asked_too_often") : error.status && error.message;
-    write(answer, refusal || word("no_answer"));
+    write(answer, error.status === 429 ? word("asked_too_often") : refusalOf(error));
   }
   busy(button, false);
 }
 
 async function typeCode(event, api, opened) {
   event.preventDefault();
-  const button = event.submitter;
-  if (isBusy(button)) return; // the code works once
-  busy(button, true);
-  tellError(part("code-error"), "");
-  try {
-    api.token = await api.redeem(new FormData(event.target).get("code"));
+  const { target: form, submitter: button } = event;
+  await attempt(button, part("code-error"), async () => {
+    api.token = await api.redeem(new FormData(form).get("code"));
     keepToken(api.orderId, api.token);
-    event.target.reset();
+    form.reset();
     api.forget();
     await opened();
-  } catch (error) {
-    tellError(part("code-error"), (error.status && error.message) || word("no_answer"));
-  }
-  busy(button, false);
+  });
 }
 
 // The page comes anew in the other language; the order's mails shall follow.

@@ -7,7 +7,8 @@ import { renderFacts } from "./facts.js";
 import { copy, copyAll, forgetKeys, renderKeys, reveal, revealAll } from "./keys.js";
 import { copyRow, renderCountdown, renderPay, searchCoins } from "./pay.js";
 import {
-  all, busy, isBusy, one, panel, part, renderLost, renderOrder, renderRefund, say, show, tellError, write,
+  all, attempt, busy, isBusy, one, panel, part, refusalOf, renderLost, renderOrder, renderRefund, say, show, tellError,
+  write,
 } from "./render.js";
 import { isSettled, learn, lostStory, openPayment, tell, word } from "./story.js";
 
@@ -138,7 +139,7 @@ async function startPayment({ target }) {
     page.changing = false;
   } catch (error) {
     page.rest = null;
-    refusal = (error.status && error.message) || `${word("no_answer")} ${word("nothing_paid")}`;
+    refusal = error.status ? refusalOf(error) : `${word("no_answer")} ${word("nothing_paid")}`;
   }
   page.askedAt = null;
   busy(tile, false);
@@ -160,15 +161,8 @@ async function askFor(coin, tries = ADDRESS_TRIES) {
 }
 
 async function askForSurplus({ currentTarget: button }) {
-  if (isBusy(button)) return;
-  busy(button, true);
-  tellError(part("surplus-error"), "");
-  try {
-    await api.post("/api/payments/refund-surplus", { order_id: api.orderId });
-  } catch (error) {
-    tellError(part("surplus-error"), (error.status && error.message) || word("no_answer"));
-  }
-  busy(button, false);
+  const ask = () => api.post("/api/payments/refund-surplus", { order_id: api.orderId });
+  if (!(await attempt(button, part("surplus-error"), ask))) return;
   await look();
   if (part("surplus").hidden) part("headline").focus();
 }
@@ -185,18 +179,12 @@ async function giveAddress(event) {
   const row = event.target.closest("[data-refund]");
   const { address, extra_id: memo } = Object.fromEntries(new FormData(event.target));
   const asked = { order_id: api.orderId, refund: row.dataset.refund, address, extra_id: memo };
-  if (isBusy(one("[type=submit]", row))) return;
-  tellError(one(".field-error", row), "");
-  busy(one("[type=submit]", row), true);
-  try {
+  const hasAsked = await attempt(one("[type=submit]", row), one(".field-error", row), async () => {
     await api.post("/api/payments/refund-address", asked);
     row.dataset.editing = "";
     say(word("address_saved"));
-  } catch (error) {
-    tellError(one(".field-error", row), (error.status && error.message) || word("no_answer"));
-  }
-  busy(one("[type=submit]", row), false);
-  await look();
+  });
+  if (hasAsked) await look();
 }
 
 function editAddress(row, isEditing) {
@@ -212,15 +200,10 @@ function editAddress(row, isEditing) {
 async function askForMoneyBack({ currentTarget: button }) {
   // A question that no program answers: some mail scanners press every button of a page that a mail links to.
   if (isBusy(button) || !confirm(word("money_back_question"))) return;
-  busy(button, true);
-  tellError(part("money-back-error"), "");
-  try {
+  await attempt(button, part("money-back-error"), async () => {
     await api.post(`/api/fulfillment/${api.orderId}/money-back`, {});
     part("headline").focus(); // the button goes away
-  } catch (error) {
-    tellError(part("money-back-error"), (error.status && error.message) || word("no_answer"));
-  }
-  busy(button, false);
+  });
   await look();
 }
 
@@ -236,22 +219,15 @@ function editEmail(isEditing) {
 
 async function changeEmail(event) {
   event.preventDefault();
-  const button = one("[type=submit]", event.target);
-  if (isBusy(button)) return;
-  busy(button, true);
-  tellError(part("address-error"), "");
   const asked = { order_id: api.orderId, email: new FormData(event.target).get("email") };
-  try {
+  const hasAsked = await attempt(one("[type=submit]", event.target), part("address-error"), async () => {
     const { access_token: token } = await api.post("/api/orders/email", asked);
     api.token = token;
     keepToken(api.orderId, token);
     editEmail(false);
     say(word("email_changed"));
-  } catch (error) {
-    tellError(part("address-error"), (error.status && error.message) || word("no_answer"));
-  }
-  busy(button, false);
-  await look();
+  });
+  if (hasAsked) await look();
 }
 
 // --- Closing other links ---
@@ -266,7 +242,7 @@ async function closeOtherLinks({ currentTarget: button }) {
     keepToken(api.orderId, token);
     write(answer, word("links_closed"));
   } catch (error) {
-    write(answer, (error.status && error.message) || word("no_answer"));
+    write(answer, refusalOf(error));
   }
   busy(button, false);
   await look(); // a look that was under way went out with the token that has just ended

@@ -31,6 +31,22 @@ export function busy(button, yes) {
 
 export const isBusy = (button) => button.getAttribute("aria-busy") === "true";
 
+export const refusalOf = (error) => (error.status && error.message) || word("no_answer");
+
+/** Ask for something once, however often its button is pressed; return whether this press asked. */
+export async function attempt(button, place, ask) {
+  if (isBusy(button)) return false;
+  busy(button, true);
+  tellError(place, "");
+  try {
+    await ask();
+  } catch (error) {
+    tellError(place, refusalOf(error));
+  }
+  busy(button, false);
+  return true;
+}
+
 export function say(text) {
   write(part("say"), text);
 }
