@@ -171,7 +171,7 @@ def test_two_backups_at_once_wait_for_each_other(folder):
 def test_a_backup_of_the_same_second_replaces_none(folder):
     name = places.new_name()
     places.place().put(name, io.BytesIO(b"first"))
-    with pytest.raises(FileExistsError, match="was begun in the same second"):
+    with pytest.raises(FileExistsError, match="was started in the same second"):
         places.place().put(name, io.BytesIO(b"second"))
     assert [path.read_bytes() for path in folder.iterdir()] == [b"first"]
 
