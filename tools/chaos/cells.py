@@ -1,6 +1,7 @@
 """The matrix: failpoint, supplier behaviour, way of running, uniqueness rule; in an order drawn by the seed."""
 
 import random
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
@@ -127,11 +128,15 @@ def _breaking() -> Iterable[Cell]:
 
 def _selection(cells: list[Cell]) -> list[Cell]:
     """Keep, in this order, three cells of each place and ten of each behaviour."""
-    places, behaviours = dict.fromkeys(PLACES, 0), dict.fromkeys(BEHAVIOURS | FURTHER, 0)
+    places, behaviours, pairs = Counter[str](), Counter[str](), Counter[tuple[str, str]]()
     kept = []
     for cell in cells:
-        if places[cell.failpoint] < 3 or behaviours[cell.behaviour] < 10:
-            places[cell.failpoint] += 1
+        pair = (cell.failpoint, cell.behaviour)
+        # Two of a pair: a supplier that does not execute the purchase may keep all three from coming by.
+        wanted = places[cell.failpoint] < 3 and pairs[pair] < 2
+        if wanted or behaviours[cell.behaviour] < 10:
+            places[cell.failpoint] += wanted
+            pairs[pair] += wanted
             behaviours[cell.behaviour] += 1
             kept.append(cell)
     return kept
