@@ -34,7 +34,6 @@ RECENT = timedelta(days=90)
 SAMPLE = 5000  # of the newest payments: enough to tell what customers like
 LEAST_MEASURED = 5  # payments, before our own time is worth more than the network's usual one
 ESTIMATED = Decimal(100)  # large enough for each coin's minimum, near enough to what keys cost
-MAX_RATE = Decimal(10**18)
 
 
 @dataclass(frozen=True)
@@ -173,8 +172,6 @@ def _rate(client: NowPaymentsClient, code: str) -> Decimal | None:
         rate = client.estimate(ESTIMATED, settings.STORE_CURRENCY, code) / ESTIMATED
     except ProviderError as err:
         logger.warning("the price in %s is not known: %s", code, err)
-        return None
-    if rate >= MAX_RATE:
         return None
     # With all its digits: a coin that is worth next to nothing must not end the list of all the others.
     return rate.quantize(nowpayments.UNIT, context=Context(prec=40)) or None
