@@ -1,8 +1,11 @@
 """Real processes for tests: the sandbox, whole stores, PostgreSQL, Redis and nginx, all on loopback."""
 
 import contextlib
+import fcntl
+import functools
 import json
 import os
+import shutil
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +19,7 @@ from tools.dev import node
 from tools.dev.devenv import process_environment
 from tools.dev.services import Missing, Nginx, Postgres, PostgresReplica, Redis, RedisGroup, find_program
 from tools.dev.supervise import Process, StartFailed, Store, answers, free_port, wait_until
+from tools.dev.testenv import FOLDER
 
 __all__ = [
     "Missing", "Nginx", "Postgres", "PostgresReplica", "Process", "Redis", "RedisGroup", "Sandbox", "StartFailed",
@@ -122,6 +126,27 @@ def require(marker: str) -> None:
         (pytest.fail if in_ci() and marker != "npm" else pytest.skip)(why)
 
 
+def prepare(store: Store) -> None:
+    store.manage("migrate", "--verbosity", "0")
+    store.seed()
+
+
+@functools.cache
+def _ready_database() -> Path:
+    """Return the embedded database as prepare() leaves it, made once in a test run: that is half of a store's start."""
+    folder = Path(os.environ[FOLDER]) / "ready"
+    folder.mkdir(exist_ok=True)
+    database = folder / "bitloot.sqlite3"
+    # The parallel processes of the run share the folder; the first one makes the file.
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not database.exists():
+            making = Store(folder / "making", port=free_port(), sandbox_port=free_port(), **EMBEDDED)
+            prepare(making)
+            (making.var / database.name).rename(database)
+    return database
+
+
 @contextlib.contextmanager
 def own_store(folder: Path, **options: Any) -> Iterator[Store]:
     """Start a whole store with its sandbox over `folder`, migrated and seeded; end all of it with the block.
@@ -129,8 +154,10 @@ def own_store(folder: Path, **options: Any) -> Iterator[Store]:
     It is the embedded one unless it is told otherwise, whatever the tests themselves run on.
     """
     store = Store(folder, port=free_port(), sandbox_port=free_port(), **{**EMBEDDED, **options})
-    store.manage("migrate", "--verbosity", "0")
-    store.seed()
+    if options.get("DATABASE_URL"):
+        prepare(store)
+    else:
+        shutil.copy2(_ready_database(), store.var)
     try:
         store.start()
         yield store

@@ -3,7 +3,7 @@
 import base64
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -50,12 +50,12 @@ def browser(tmp_path: Path) -> Iterator[WebDriver]:
 
 
 @contextmanager
-def a_browser(profile: Path) -> Iterator[WebDriver]:
+def a_browser(profile: Path, *, logs: Sequence[str] = ("browser",)) -> Iterator[WebDriver]:
     options = Options()
     options.binary_location = str(find_program("chromium", "chromium"))
     for switch in [*SWITCHES, f"--user-data-dir={profile}"]:
         options.add_argument(switch)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    options.set_capability("goog:loggingPrefs", dict.fromkeys(logs, "ALL"))
     driver = webdriver.Chrome(options=options, service=Service(str(find_program("chromedriver", "chromium-driver"))))
     try:
         yield driver

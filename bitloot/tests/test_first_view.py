@@ -7,11 +7,10 @@ import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 
 from bitloot.tests.shopper import Shopper
-from bitloot.tests.test_browser import STRANGER, browser, complaints, shown, wait, wait_for_headline
+from bitloot.tests.test_browser import STRANGER, a_browser, complaints, shown, wait, wait_for_headline
 from tools.dev.screenshots import finished_store
 from tools.dev.supervise import Store
 
-__all__ = ["browser"]  # a fixture
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 MOST_BYTES, MOST_REQUESTS = 60_000, 6
@@ -22,6 +21,12 @@ COINS = "/api/payments/currencies"
 def store(tmp_path_factory) -> Iterator[Store]:
     with finished_store(tmp_path_factory.mktemp("store")) as running:
         yield running
+
+
+@pytest.fixture
+def browser(tmp_path) -> Iterator[WebDriver]:
+    with a_browser(tmp_path, logs=("browser", "performance")) as driver:
+        yield driver
 
 
 def loaded(page: WebDriver) -> dict[str, int]:
