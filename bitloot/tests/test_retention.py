@@ -19,6 +19,7 @@ from django.db.models.functions import Now
 from PIL import Image
 
 from bitloot.ops import retention
+from bitloot.ops.customers import erase_customer
 from bitloot.partners.models import OutgoingWebhook
 from bitloot.partners.tests.factories import make_endpoint
 from bitloot.tests.commands import run
@@ -432,6 +433,22 @@ def test_erasing_leaves_no_trace_of_the_customer(customer):
     assert (delivery.customer_email, delivery.times_accessed) == (customer.email, 1)
     assert customer.events.last().actor == "kim"
     assert run("erase_customer", ADDRESS)[:2] == (0, "Erased: the address of 0 orders.\n")
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_erasing_waits_for_an_order_of_another_address_before_it_locks_its_rows():
+    """Whoever opens a key holds its order and then wants the delivery: each would wait for the other."""
+    order = make_key(item=make_item(email="old@example.org")).item.order
+    correct_email(order, actor="kim", email="new@example.org", reason="mistyped")
+    with ThreadPoolExecutor(1) as thread:
+        with transaction.atomic():
+            order.lock()
+            erased = thread.submit(at_once, lambda: erase_customer("old@example.org", actor="kim"))
+            somebody_waits_for_a_lock()
+            assert KeyDeliveryLog.objects.select_for_update(nowait=True).get().customer_email == "old@example.org"
+        assert erased.result() == [0]
+    assert "old@example.org" not in everything()
 
 
 def test_erasing_leaves_the_books_as_they_were(customer):
