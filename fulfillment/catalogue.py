@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from decimal import ROUND_UP, Decimal
 
 from django.core.cache import cache
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils.text import slugify
 
-from bitloot.core import limits
+from bitloot.core import limits, queries
 from bitloot.core.money import CENT
 from bitloot.core.providers import ProviderError
 from fulfillment import availability, kinguin, pricing
@@ -30,6 +30,8 @@ ONE_AT_A_TIME_SECONDS = 30  # a button that is pressed twice imports once
 LOOKUPS_KEPT_SECONDS = 86_400
 # Each of these begins a new line; all else in angle brackets goes, scripts with what is in them.
 _LINES = {"p", "br", "div", "li", "ul", "ol", "h1", "h2", "h3", "h4", "h5", "h6", "tr", "table", "blockquote"}
+# Held until the transaction ends. The seed sets it apart from the other locks.
+_LOCK_IMPORTS = "SELECT pg_advisory_xact_lock(hashtextextended('fulfillment.import', 21))"
 _TAG = re.compile(r"<(/?)(\w+)>")
 
 
@@ -158,7 +160,6 @@ def _create(described: SupplierProduct, facts: dict[str, object], *, actor: str)
     cost = max(described.price.quantize(CENT, ROUND_UP), CENT)
     product = Product(
         title=title,
-        slug=_free_slug(title, described),
         price=cost,
         max_cost=cost,
         key_type=Product.KeyType.IMAGE if described.qty and not described.text_qty else Product.KeyType.TEXT,
@@ -168,6 +169,12 @@ def _create(described: SupplierProduct, facts: dict[str, object], *, actor: str)
     )
     rule = _price(product, cost) if described.price else None
     with transaction.atomic():
+        if connection.vendor == "postgresql":
+            # One by one: of two at once both would find the same address free, or both make the same product ours.
+            queries.execute(_LOCK_IMPORTS, [])
+        if Product.objects.filter(supplier_product_id=described.product_id).exists():
+            raise NotImported("It was imported just now by somebody else. Look at the list of products.")
+        product.slug = _free_slug(title, described)
         product.save(force_insert=True)
         availability.keep(product, described.quote, due_in=LOOK_EVERY_SECONDS)
         pricing.record_first(product, actor=actor, rule=rule.name if rule else "", cost=described.price or None)

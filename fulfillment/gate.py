@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from bitloot.core import queries
+from bitloot.core import queries, wakeup
 from bitloot.core.clock import delay
 from bitloot.core.decisions import Decision, demand
 from bitloot.core.faults import failpoint
@@ -119,6 +119,10 @@ def open_by_hand(gate: SupplierGate, *, actor: str) -> None:
     with transaction.atomic():
         demand(objection_to_opening(SupplierGate.objects.select_for_update().get(pk=gate.pk)))
         open_again(gate.host)
+        # What they say is over: that somebody stopped all purchases, here or with `safe_mode on`, or that they wait.
+        for kind in (AlertKind.SAFE_MODE, AlertKind.SUPPLIER_DOWN):
+            close_alert(kind, gate, by=actor)
+        wakeup.notify("fulfillment")
 
 
 def keep_balance(client: KinguinClient, balance: Decimal) -> None:

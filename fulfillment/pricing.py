@@ -19,9 +19,12 @@ from orders.models import Product
 AUTOMATIC = "automatic"
 NINETY_NINE = Decimal("0.99")
 NOTHING_CHANGES = "No price would change."
+CHANGED_MEANWHILE = "What this form showed has changed meanwhile. Look again, then decide."
 AT_ONCE = 500  # prices that one statement changes
+# What a proposal is made of; the rest is the supplier's word.
+_MADE_OF = ("platform", "price", "max_cost", "min_margin")
 _NEEDED = (
-    *("title", "platform", "price", "max_cost", "min_margin"),
+    *("title", *_MADE_OF),
     *("supplier_stock__price", "supplier_stock__seen_at"),
 )
 
@@ -89,11 +92,8 @@ def digest_of(proposals: Iterable[Proposal]) -> str:
 
 
 def apply_rule(rule: PriceRule, *, actor: str) -> int:
-    """Change the prices as the preview said. Raises DecisionRefused if there is nothing to change."""
-    changed = _apply_all([proposal for proposal in preview(rule) if proposal.changes], rule, actor=actor)
-    if not changed:
-        raise DecisionRefused(NOTHING_CHANGES)
-    return changed
+    """Change the prices as the preview said. Raises DecisionRefused if nothing would change, or something has moved."""
+    return _apply_all([proposal for proposal in preview(rule) if proposal.changes], rule, actor=actor)
 
 
 def reprice(rule: PriceRule, products: QuerySet[Product], *, actor: str, seen: str) -> list[Product]:
@@ -106,19 +106,28 @@ def reprice(rule: PriceRule, products: QuerySet[Product], *, actor: str, seen: s
         locked = PriceRule.objects.select_for_update().get(pk=rule.pk)
         changing = [proposal for proposal in preview(locked, products) if proposal.changes]
         if digest_of(changing) != seen:
-            raise DecisionRefused("What this form showed has changed meanwhile. Look again, then decide.")
-        if not _apply_all(changing, locked, actor=actor):
-            raise DecisionRefused(NOTHING_CHANGES)
+            raise DecisionRefused(CHANGED_MEANWHILE)
+        _apply_all(changing, locked, actor=actor)
     return [proposal.product for proposal in changing]
 
 
+@transaction.atomic
 def _apply_all(changing: Sequence[Proposal], rule: PriceRule, *, actor: str) -> int:
+    """Set every one of these prices, or none. Raises DecisionRefused."""
+    if not changing:
+        raise DecisionRefused(NOTHING_CHANGES)
     parts = (changing[start : start + AT_ONCE] for start in range(0, len(changing), AT_ONCE))
-    return sum(apply(part, rule, actor=actor) for part in parts)
+    changed = sum(apply(part, rule, actor=actor) for part in parts)
+    if changed < len(changing):
+        raise DecisionRefused(CHANGED_MEANWHILE)
+    return changed
 
 
 def apply(proposals: Sequence[Proposal], rule: PriceRule, *, actor: str) -> int:
-    """Set the proposed prices, with the products locked; return how many are other ones. Placed orders keep theirs."""
+    """Set the proposed prices, with the products locked; return how many are other ones. Placed orders keep theirs.
+
+    A product that staff have changed since its proposal was made stays as they want it.
+    """
     prices = {proposal.product.pk: proposal for proposal in proposals if proposal.changes}
     if not prices:
         return 0
@@ -128,6 +137,8 @@ def apply(proposals: Sequence[Proposal], rule: PriceRule, *, actor: str) -> int:
         # By pk: two rules at once would otherwise wait for each other's rows.
         for product in Product.objects.select_for_update().filter(pk__in=prices).order_by("pk"):
             proposal = prices[product.pk]
+            if not _is_as_read(product, proposal):
+                continue
             price = proposal.price or product.price
             changes += _change(product, price, actor=actor, rule=rule.name, cost=proposal.cost)
             # Our own cap follows downwards only: to pay more for a key than before is for staff to decide.
@@ -138,6 +149,10 @@ def apply(proposals: Sequence[Proposal], rule: PriceRule, *, actor: str) -> int:
             Product.objects.filter(pk__in=pks).update(price=price, max_cost=max_cost)
         PriceChange.objects.bulk_create(changes)
     return len(changes)
+
+
+def _is_as_read(locked: Product, proposal: Proposal) -> bool:
+    return all(getattr(locked, name) == getattr(proposal.product, name) for name in _MADE_OF)
 
 
 def record(product: Product, price: Decimal, *, actor: str, cost: Decimal | None) -> None:

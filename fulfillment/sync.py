@@ -20,7 +20,7 @@ from bitloot.core.clock import delay
 from bitloot.core.providers import Cause, ProviderError
 from fulfillment import availability, kinguin, pricing
 from fulfillment.kinguin import SOLD_OUT, KinguinClient, NotSupported, OutOfStock, SupplierProduct
-from fulfillment.models import PriceRule, SupplierStock
+from fulfillment.models import SupplierStock
 from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.models import Product
@@ -109,15 +109,15 @@ def back_on_sale(product: Product) -> None:
 
 
 def _look_at(products: Sequence[Product]) -> Iterator[int]:
-    client, rules = kinguin.client(), pricing.rules()
+    client = kinguin.client()
     found = _ask_for_all(client, products)
     for product in products:
         if product.supplier_product_id in found:
-            _keep(product, found[product.supplier_product_id], rules)
+            _keep(product, found[product.supplier_product_id])
             yield 1
     # Last: each costs a call of its own, and there may be none left.
     for product in products:
-        if product.supplier_product_id not in found and _look_alone(client, product, rules):
+        if product.supplier_product_id not in found and _look_alone(client, product):
             yield 1
 
 
@@ -132,11 +132,11 @@ def _ask_for_all(client: KinguinClient, products: Sequence[Product]) -> dict[str
         return {}
 
 
-def _look_alone(client: KinguinClient, product: Product, rules: dict[str, PriceRule]) -> bool:
+def _look_alone(client: KinguinClient, product: Product) -> bool:
     """Ask about one that was missing among many; return whether the answer was of any use."""
     _take_a_call()
     try:
-        _keep(product, client.product(product.supplier_product_id), rules)
+        _keep(product, client.product(product.supplier_product_id))
     except OutOfStock:
         _is_missing(client, product)
     except ProviderError as err:
@@ -150,9 +150,10 @@ def _look_alone(client: KinguinClient, product: Product, rules: dict[str, PriceR
     return True
 
 
-def _keep(product: Product, described: SupplierProduct, rules: dict[str, PriceRule]) -> None:
+def _keep(product: Product, described: SupplierProduct) -> None:
     availability.keep(product, described.quote, due_in=LOOK_EVERY_SECONDS, gone_since=None)
-    rule = pricing.rule_of(product, rules)
+    # Read only now: while the supplier was asked, staff may have changed the rule, or set a price of their own instead.
+    rule = pricing.rule_of(product, pricing.rules())
     if rule is not None and rule.is_automatic:
         pricing.apply([pricing.propose(rule, product)], rule, actor=pricing.AUTOMATIC)
 

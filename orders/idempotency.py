@@ -52,7 +52,8 @@ def once(*, route: str, key: str, body: bytes, make: Callable[[uuid.UUID], objec
             queries.insert(IdempotencyRecord(route=route, key=key, body_sha256=digest, object_id=object_id))
             make(object_id)
     except IntegrityError as err:
-        return Once(_first(route, key, digest, err), replayed=True)
+        # Without a record it was `make` that the database refused.
+        return Once(_first(route, key, digest, missing=err), replayed=True)
     return Once(object_id, replayed=False)
 
 
@@ -70,8 +71,9 @@ def once_outside(*, route: str, key: str, body: bytes, make: Callable[[], uuid.U
     try:
         with transaction.atomic():
             IdempotencyRecord.objects.create(route=route, key=key, body_sha256=digest)
-    except IntegrityError as err:
-        return Once(_first(route, key, digest, err), replayed=True)
+    except IntegrityError:
+        # Without a record the first request has failed just now, and the key is free for the next one.
+        return Once(_first(route, key, digest, missing=StillRunning()), replayed=True)
     try:
         object_id = make()
     except BaseException:  # also when the process is told to stop: the key must not stay taken
@@ -98,10 +100,10 @@ def _at_rest(route: str, key: str, body: bytes) -> tuple[str, str]:
     return keyed_digest(_SALT, texts[0]), keyed_digest(_SALT, texts[1])
 
 
-def _first(route: str, key: str, digest: str, err: IntegrityError) -> uuid.UUID:
+def _first(route: str, key: str, digest: str, *, missing: Exception) -> uuid.UUID:
     record = IdempotencyRecord.objects.filter(route=route, key=key).first()
     if record is None:
-        raise err
+        raise missing
     if record.body_sha256 != digest:
         raise KeyReused
     if record.object_id is None:

@@ -107,14 +107,11 @@ class WebhookLog(QueueRow):
         self.release(retry_after, status=self.Status.FAILED, outcome=outcome[:300], **ended, **fields)
         handled.labels(self.provider, self.Status.FAILED.value).inc()
 
-    def mark_replayed(self, replay: "Replay") -> bool:
-        """Make the row due as if it had just been received. Return False if a worker has it right now."""
-        # Compare-and-set on the missing claim: the worker that has it would record over the replay.
-        return bool(
-            WebhookLog.objects.filter(pk=self.pk, claim_token=None).update(
-                status=self.Status.RECEIVED, next_attempt_at=Now(), attempts=0, crashes=0,
-                replays=F("replays") + 1, replay=replay,
-            )
+    def mark_replayed(self, replay: "Replay") -> None:
+        """Make the row due as if it had just been received. The caller has locked it, and no worker has it."""
+        WebhookLog.objects.filter(pk=self.pk).update(
+            status=self.Status.RECEIVED, next_attempt_at=Now(), attempts=0, crashes=0,
+            replays=F("replays") + 1, replay=replay,
         )  # fmt: skip
 
 

@@ -153,15 +153,16 @@ def objection_to_replay(log: WebhookLog) -> str | None:
 
 def replay(log: WebhookLog, *, actor: str = "", run: ReplayRun | None = None) -> None:
     """Hand the row to its handler once more. Raises TamperedBody, and DecisionRefused while a worker has it."""
-    demand(BODY_FORGOTTEN if log.is_body_forgotten else None)
-    demand(TAMPERED if _is_tampered(log) else None, TamperedBody)
     with transaction.atomic():
+        # Locked and read anew. Of two replays at once, the second has to find the first one's row and say that it was
+        # left, or a run would wait for its verdict for good. And retention may have emptied the body since it was read.
+        log = queries.get(WebhookLog, log.pk, lock=True)
+        demand(TAMPERED if not log.is_body_forgotten and _is_tampered(log) else None, TamperedBody)
+        demand(objection_to_replay(log))
         _keep_first(log)
         before = Replay.objects.filter(log=log, verdict=Verdict.HANDED)
         before.update(verdict=Verdict.LEFT, text="It was replayed once more before its handler ran.")
-        made = Replay.objects.create(log=log, run=run, actor=actor)
-        # Instead of a lock: a worker that claimed the row since it was read keeps it.
-        demand(None if log.mark_replayed(made) else IN_HAND)
+        log.mark_replayed(Replay.objects.create(log=log, run=run, actor=actor))
     wakeup.notify("webhooks")
 
 

@@ -81,8 +81,8 @@ def erase_customer(email: str, *, actor: str) -> int:
     All or nothing. Raises DecisionRefused while one of the orders is open.
     """
     email, stand_in = tidy(email), pseudonym()
-    # The same lock as `Order.lock`: writing a row that refers to one of these orders does not wait for it.
-    orders = list(orders_of(email).order_by("pk").select_for_update(no_key=True))
+    _lock_all_that_name(email)
+    orders = list(orders_of(email).order_by("pk"))
     if objections := [objection for order in orders if (objection := objection_to_erasing(order))]:
         raise DecisionRefused(" ".join(objections))
     for order in orders:
@@ -95,11 +95,24 @@ def erase_customer(email: str, *, actor: str) -> int:
     return len(orders)
 
 
+def _lock_all_that_name(email: str) -> None:
+    """Lock every order with a row that names the address, also one whose address was corrected since."""
+    named = (
+        orders_of(email).values_list("pk", flat=True),
+        Email.objects.filter(to__iexact=email).values_list("order_id", flat=True),
+        KeyDeliveryLog.objects.filter(customer_email__iexact=email).values_list("order_id", flat=True),
+    )
+    # Before any row of theirs, as everywhere: who opens a key of such an order holds the order, then wants the rows.
+    # The same lock as `Order.lock`: writing a row that refers to one of these orders does not wait for it.
+    orders = Order.objects.filter(pk__in=set().union(*named)).order_by("pk")
+    list(orders.select_for_update(no_key=True).values_list("pk"))
+
+
 def _erase_elsewhere(email: str, stand_in: str) -> None:
     """Erase the address where others' orders and the staff log write it."""
     KeyDeliveryLog.objects.filter(customer_email__iexact=email).update(customer_email=stand_in)
     corrected = Order.objects.filter(pk__in=Email.objects.filter(to__iexact=email).values("order"))
-    for order in corrected.select_for_update(no_key=True).order_by("pk"):
+    for order in corrected:
         replace_text(order.events.all(), "message", email, stand_in)
     Email.objects.filter(to__iexact=email).exclude(kind=Email.Kind.ALERT).update(to=stand_in)
     for column in ("change_message", "object_repr"):

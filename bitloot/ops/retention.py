@@ -131,7 +131,9 @@ def _mails(before: Any) -> QuerySet[Email]:
     waiting = Alert.objects.filter(kind=AlertKind.MAIL_FAILED, status=Alert.Status.OPEN, about_model="orders.email")
     over = (Email.Status.SENT, Email.Status.FAILED)
     mails = Email.objects.filter(status__in=over, created_at__lt=before, next_attempt_at=None, claim_token=None)
-    ended = mails.filter(Q(order=None) | Q(order__status__in=ENDED))
+    # By a subquery: with a join, the DELETE would choose the mails beforehand, and PostgreSQL would not look again at
+    # one that staff queue once more meanwhile.
+    ended = mails.filter(Q(order=None) | Q(order__in=Order.objects.filter(status__in=ENDED)))
     return ended.exclude(pk__in=[int(pk) for pk in waiting.values_list("about_pk", flat=True)])
 
 

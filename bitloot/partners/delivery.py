@@ -151,8 +151,12 @@ def _in_words(err: Exception) -> str:
 
 
 def _record_failure(webhook: OutgoingWebhook, endpoint: Endpoint, err: NotDelivered) -> None:
-    # The webhook first, and together: if its lease was lost this raises, and nothing counts against the endpoint.
     with transaction.atomic():
+        if Endpoint.objects.select_for_update(no_key=True).get(pk=endpoint.pk).url != endpoint.url:
+            # The answer of an address that staff have replaced meanwhile says nothing about the new one.
+            webhook.release(timedelta(0))
+            return
+        # The webhook first, and together: if its lease was lost this raises, and nothing counts against the endpoint.
         if isinstance(err, Gone) or webhook.attempts >= len(RETRIES):
             error = str(err) if isinstance(err, Gone) else f"{err} It was tried for three days."
             webhook.mark_failed(error=error, status=err.status, response=err.response)

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import ImproperlyConfigured, ValidationError
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
@@ -59,6 +59,12 @@ class ProductForm(forms.ModelForm):
     class Meta:
         widgets = {"release_date": forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")}
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in self.initial.keys() & self.fields.keys():
+            # Sent back beside what was typed, it tells what this page showed from what staff want instead.
+            self.fields[name].show_hidden_initial = True
+
     def clean_upload(self) -> Any:
         file = self.cleaned_data["upload"]
         if file is None:
@@ -74,6 +80,7 @@ class ProductForm(forms.ModelForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
+        cleaned |= {name: self.initial[name] for name in cleaned if self._is_as_shown(name)}
         if cleaned.get("without_picture") and not cleaned.get("upload"):
             self.instance.picture = ""
         trouble = self.said.get(cleaned.get("supplier_product_id", ""))
@@ -84,6 +91,14 @@ class ProductForm(forms.ModelForm):
         elif trouble is not None:
             self.doubt = f"We could not ask the supplier whether it has this product: {trouble}."
         return cleaned
+
+    def _is_as_shown(self, name: str) -> bool:
+        """Whether nobody typed over what the page showed.
+
+        That stays as it is now: since the page was opened, a price rule, an import or a colleague may have changed it.
+        """
+        was_shown = name in self.initial and self[name].html_initial_name in self.data
+        return was_shown and name not in self.changed_data
 
 
 @admin.register(Product)
@@ -148,6 +163,13 @@ class CheckedProductAdmin(ProductAdmin):
         form: Any = super().get_form(request, obj, change, **kwargs)
         form.said = getattr(request, "said", {})  # the class is made for this request
         return form
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        product = super().get_object(request, object_id, from_field)
+        if product is not None and request.method == "POST" and connection.in_atomic_block:
+            # Locked from here until it is saved: all columns are written, those that a price rule changes, too.
+            return Product.objects.select_for_update(no_key=True).get(pk=product.pk)
+        return product
 
     def _ask_supplier(self, request: HttpRequest, object_id: str | None) -> dict[str, Exception | None]:
         before: Any = self.get_object(request, unquote(object_id)) if object_id else None

@@ -1,7 +1,9 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic, sleep
 
-from django.db import connections
+import pytest
+from django.db import connection, connections
 
 
 def at_once(*calls):
@@ -17,3 +19,16 @@ def at_once(*calls):
 
     with ThreadPoolExecutor(len(calls)) as pool:
         return list(pool.map(run, calls))
+
+
+def somebody_waits_for_a_lock():
+    """Return once a connection waits for one; fail if none does."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    begun = monotonic()
+    while monotonic() - begun < 20:
+        with connection.cursor() as cursor:
+            cursor.execute(waiting)
+            if cursor.fetchone()[0]:
+                return
+        sleep(0.02)
+    pytest.fail("nobody waits for a lock")

@@ -199,6 +199,17 @@ def test_safe_mode_off_lets_purchases_leave_and_says_who(host):
     assert SupplierGate.objects.get(pk=host).status == "open"
 
 
+def test_a_gate_that_staff_open_in_the_admin_ends_safe_mode_s_alert_too(host):
+    run("safe_mode", "on")
+    gate.open_by_hand(SupplierGate.objects.get(pk=host), actor="ada")
+    alert = Alert.objects.get(kind="safe_mode")
+    assert (alert.status, alert.closed_by) == ("closed", "ada")
+    SupplierGate.objects.filter(pk=host).pause(reason="unreachable", probe_at=Now())
+    gate.unreachable(host)
+    gate.open_by_hand(SupplierGate.objects.get(pk=host), actor="ada")
+    assert not Alert.objects.filter(status="open").exists()
+
+
 def test_safe_mode_twice_is_one_alert(host):
     run("safe_mode", "on")
     run("safe_mode", "on", "--reason", "still")

@@ -1,11 +1,16 @@
 """The admin's product form: what would be noticed only by a customer who paid is refused before."""
 
+from concurrent.futures import ThreadPoolExecutor
+from html.parser import HTMLParser
+
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.urls import reverse
 
+from bitloot.tests.parallel import at_once, somebody_waits_for_a_lock
 from bitloot.tests.staff import make_staff
 from orders.models import Product
+from orders.tests.factories import make_product
 
 pytestmark = pytest.mark.django_db
 KNOWN, UNKNOWN = "64b000000000000000000001", "64b0000000000000000000ff"
@@ -93,3 +98,62 @@ def test_nobody_who_may_only_look_asks_the_supplier(client, sandbox, at):
     client.force_login(make_staff("orders.view_product"))
     assert client.post(reverse("admin:orders_product_add"), filled()).status_code == 403
     assert asked == []
+
+
+class Shown(HTMLParser):
+    """What a browser sends back of a form, with some fields typed over."""
+
+    def __init__(self, page, **typed):
+        super().__init__()
+        self.sent, self._area = {}, None
+        self.feed(page)
+        self.sent |= typed
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if tag == "textarea":
+            self._area, self.sent[given["name"]] = given["name"], ""
+        elif tag == "select":
+            self._select = given.get("name")
+        elif tag == "option" and "selected" in given:
+            self.sent[self._select] = given["value"]
+        elif tag == "input" and given.get("name") and (given.get("type") != "checkbox" or "checked" in given):
+            self.sent[given["name"]] = given.get("value", "")
+
+    def handle_data(self, data):
+        if self._area:
+            self.sent[self._area] += data
+
+    def handle_endtag(self, tag):
+        self._area = None if tag == "textarea" else self._area
+
+
+def test_what_nobody_typed_over_stays_as_a_rule_made_it_since_the_form_was_opened(boss, sandbox):
+    add(boss)
+    product = Product.objects.get()
+    page = reverse("admin:orders_product_change", args=[product.pk])
+    opened = boss.get(page).content.decode().partition('id="product_form"')[2]
+    Product.objects.update(price="12.49", max_cost="6.00", platform="PC Steam", is_active=False)
+    assert boss.post(page, Shown(opened, description="Embers.").sent).status_code == 302
+    product.refresh_from_db()
+    assert (str(product.price), str(product.max_cost), product.platform) == ("12.49", "6.00", "PC Steam")
+    assert (product.description, product.is_active) == ("Embers.", False)
+    assert boss.post(page, Shown(opened, price="13.99").sent).status_code == 302
+    product.refresh_from_db()
+    assert (str(product.price), str(product.max_cost)) == ("13.99", "6.00")
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_form_that_is_saved_while_a_rule_changes_the_price_keeps_the_rules_price(boss):
+    product = make_product()
+    page = reverse("admin:orders_product_change", args=[product.pk])
+    opened = boss.get(page).content.decode().partition('id="product_form"')[2]
+    with ThreadPoolExecutor(1) as thread:
+        with transaction.atomic():
+            Product.objects.update(price="26.49")
+            saved = thread.submit(at_once, lambda: boss.post(page, Shown(opened, description="Embers.").sent))
+            somebody_waits_for_a_lock()
+        assert saved.result()[0].status_code == 302
+    product.refresh_from_db()
+    assert (str(product.price), product.description) == ("26.49", "Embers.")

@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import BytesIO, StringIO
@@ -13,19 +14,21 @@ from django.contrib.contenttypes.models import ContentType
 from django.core import mail as outbox
 from django.core.files.storage import storages
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from PIL import Image
 
 from bitloot.ops import retention
+from bitloot.ops.customers import erase_customer
 from bitloot.partners.models import OutgoingWebhook
 from bitloot.partners.tests.factories import make_endpoint
 from bitloot.tests.commands import run
+from bitloot.tests.parallel import at_once, somebody_waits_for_a_lock
 from bitloot.tests.s3server import find_weed, running_s3
 from bitloot.tests.services import Missing, in_ci
 from orders import covers
 from orders.choices import AlertKind
-from orders.decisions import correct_email
+from orders.decisions import correct_email, send_again
 from orders.erasure import erase_address, is_erased
 from orders.models import Alert, Approval, Email, Order, OrderEvent, Product
 from orders.tasks import drain_mails
@@ -205,6 +208,20 @@ def test_a_failed_mail_that_staff_have_to_look_at_is_kept():
     Alert.objects.create(kind=AlertKind.MAIL_FAILED, message="x", **Alert.key_of(mail))
     age(Email, 366, "created_at")
     assert pruned() == {}
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_a_mail_that_staff_queue_again_at_the_same_moment_is_kept():
+    mail = make_email(order=make_order(status="fulfilled"), status="failed", next_attempt_at=None)
+    age(Email, 366, "created_at")
+    with ThreadPoolExecutor(1) as thread:
+        with transaction.atomic():
+            send_again(mail, actor="kim")
+            done = thread.submit(at_once, lambda: retention.prune_all(of_owner=True))
+            somebody_waits_for_a_lock()
+        done.result()
+    assert Email.objects.get(pk=mail.pk).status == "queued"
 
 
 def test_old_openings_are_forgotten_and_the_customer_is_not_told_of_a_first_one_again():
@@ -416,6 +433,22 @@ def test_erasing_leaves_no_trace_of_the_customer(customer):
     assert (delivery.customer_email, delivery.times_accessed) == (customer.email, 1)
     assert customer.events.last().actor == "kim"
     assert run("erase_customer", ADDRESS)[:2] == (0, "Erased: the address of 0 orders.\n")
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_erasing_waits_for_an_order_of_another_address_before_it_locks_its_rows():
+    """Whoever opens a key holds its order and then wants the delivery: each would wait for the other."""
+    order = make_key(item=make_item(email="old@example.org")).item.order
+    correct_email(order, actor="kim", email="new@example.org", reason="mistyped")
+    with ThreadPoolExecutor(1) as thread:
+        with transaction.atomic():
+            order.lock()
+            erased = thread.submit(at_once, lambda: erase_customer("old@example.org", actor="kim"))
+            somebody_waits_for_a_lock()
+            assert KeyDeliveryLog.objects.select_for_update(nowait=True).get().customer_email == "old@example.org"
+        assert erased.result() == [0]
+    assert "old@example.org" not in everything()
 
 
 def test_erasing_leaves_the_books_as_they_were(customer):

@@ -16,6 +16,7 @@ from fulfillment.models import PriceChange, PriceRule
 from fulfillment.pricing import price_for
 from fulfillment.tests.world import paid, stock_up
 from orders.models import Product
+from orders.tests.database import between
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 D = Decimal
@@ -119,6 +120,19 @@ def test_applying_changes_what_the_preview_said_and_writes_it_down(product):
     with pytest.raises(DecisionRefused):
         pricing.apply_rule(by, actor="kim")
     assert PriceChange.objects.count() == 1
+
+
+def test_a_least_margin_that_staff_raise_after_the_preview_was_read_stays_kept(product):
+    stocked(product, D("5.00"))
+    by = make_rule()
+    with (
+        between("orders_product", lambda: Product.objects.update(min_margin=D(4))),
+        pytest.raises(DecisionRefused, match="has changed meanwhile"),
+    ):
+        pricing.apply_rule(by, actor="kim")
+    product.refresh_from_db()
+    assert product.price == D("9.99")
+    assert not PriceChange.objects.exists()
 
 
 def test_our_own_cap_is_never_raised(product):

@@ -9,6 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from bitloot.core.tests.failpoints import happening_at
 from fulfillment import availability, kinguin, sync
 from fulfillment.models import PriceChange, PriceRule, SupplierStock
 from fulfillment.tasks import look_at_stock
@@ -194,6 +195,20 @@ def test_an_automatic_rule_follows_the_cost_and_another_waits_for_staff(supplier
     SupplierStock.objects.update(due_at=past(minutes=1))
     look_at_stock()
     assert PriceChange.objects.count() == 1
+
+
+def test_a_price_that_staff_set_while_the_supplier_was_asked_stays(supplier, shelf, product):  # noqa: F811
+    PriceRule.objects.create(name="All", margin=Decimal(50), is_automatic=True)
+    shelf(price=4.00)
+    with happening_at("http.read", lambda: Product.objects.update(price="12.34")):
+        look_at_stock()
+    product.refresh_from_db()
+    assert product.price == Decimal("12.34")
+    # The rule is still automatic, so the next look follows it.
+    SupplierStock.objects.update(due_at=past(minutes=1))
+    with happening_at("http.read", lambda: PriceRule.objects.update(is_automatic=False)):
+        look_at_stock()
+    assert not PriceChange.objects.exists()
 
 
 # --- product.update

@@ -214,6 +214,19 @@ def test_another_broken_constraint_is_not_taken_for_a_repeat():
         idempotency.once(route="orders", key=KEY, body=b"", make=make)
 
 
+def test_a_repeat_of_a_request_that_fails_at_this_moment_is_told_to_ask_again():
+    IdempotencyRecord.objects.create(route="payments", key=idempotency._at_rest("payments", KEY, b"")[0])
+
+    def fail_first(execute, sql, params, many, context):
+        if sql.startswith("SELECT") and '"orders_idempotencyrecord"' in sql:
+            IdempotencyRecord.objects.all().delete()
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(fail_first), pytest.raises(StillRunning):
+        idempotency.once_outside(route="payments", key=KEY, body=b"", make=uuid.uuid4)
+    assert not idempotency.once_outside(route="payments", key=KEY, body=b"", make=uuid.uuid4).replayed
+
+
 @pytest.mark.parametrize("key", ["short", "x" * 15, "x" * 256, "with a space in it", "é" * 20, "tab\t" * 5, "x\n" * 10])
 def test_a_key_has_16_to_255_visible_characters(key):
     with pytest.raises(idempotency.BadKey):

@@ -2,12 +2,12 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic, sleep
 
 import pytest
 from django.db import connection, transaction
 
 from bitloot.core.decisions import DecisionRefused
+from bitloot.tests.parallel import somebody_waits_for_a_lock
 from orders.models import Order
 from orders.tests.factories import make_order, timeline
 from payments import refunds, sync
@@ -101,19 +101,6 @@ def test_an_address_and_its_sending_at_once_do_not_stop_each_other():
     # Whoever came first: the books name the address that staff saw, or nothing was sent.
     refund.refresh_from_db()
     assert (refund.status, refund.destination_id == shown) in (("sent", True), ("requested", False))
-
-
-def somebody_waits_for_a_lock():
-    """Return once a connection waits for one; fail if none does."""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    begun = monotonic()
-    while monotonic() - begun < 20:
-        with connection.cursor() as cursor:
-            cursor.execute(waiting)
-            if cursor.fetchone()[0]:
-                return
-        sleep(0.02)
-    pytest.fail("nobody waits for a lock")
 
 
 def sent(refund, shown):

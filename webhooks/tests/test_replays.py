@@ -4,21 +4,23 @@ import json
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.core import serializers
-from django.db import connections
+from django.db import connections, transaction
 from django.db.models.functions import Now
 
 from bitloot.core.decisions import DecisionRefused
 from bitloot.core.rehearsal import NotRehearsed, rehearse
+from bitloot.ops import retention
+from bitloot.tests.parallel import at_once, somebody_waits_for_a_lock
 from bitloot.tests.staff import make_staff
 from fulfillment.models import Reservation
 from orders.models import OrderEvent
-from orders.tests.database import dying_at
+from orders.tests.database import between, dying_at
 from orders.tests.factories import make_order, make_paid_order
 from payments.nowpayments import NowPaymentsClient
 from payments.tests.conftest import wire  # noqa: F401
@@ -205,6 +207,33 @@ def test_two_people_and_two_workers_at_once_replay_each_webhook_once():
     assert len(runs) == 1
     assert work(ReplayRun.objects.get()).status == "finished"
     assert set(WebhookLog.objects.values_list("replays", flat=True)) == {1}
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_webhook_that_staff_replay_while_a_run_hands_it_over_holds_no_run_up():
+    (log,) = inbox(1)
+    run, _ = replays.start_run(ALL, is_dry=False, actor="kim")
+    stale = WebhookLog.objects.get(pk=log.pk)
+    with ThreadPoolExecutor(1) as thread:
+        with transaction.atomic():
+            replays.advance(ReplayRun.objects.claim()[0])
+            pressed = thread.submit(at_once, lambda: replay(stale, actor="ada"))
+            somebody_waits_for_a_lock()
+        pressed.result()
+    assert [work(run).status, replays.progress(run)] == ["finished", {"left": 1}]
+    assert Replay.objects.get(run=None).verdict == "ignored"
+    assert [one.replay and one.replay.actor for one in WebhookAttempt.objects.all()] == [None, "ada"]
+
+
+def test_body_that_is_forgotten_after_a_run_has_listed_its_part_is_left_alone():
+    logs = inbox(2)
+    run, _ = replays.start_run(ALL, is_dry=False, actor="kim")
+    WebhookLog.objects.filter(pk=logs[1].pk).update(received_at=Now() - timedelta(days=91))
+    with between("webhooks_replay", lambda: retention.prune_all(of_owner=True)):
+        replays.advance(ReplayRun.objects.claim()[0])
+    assert [work(run).status, replays.progress(run)] == ["finished", {"ignored": 1, "left": 1}]
+    assert WebhookLog.objects.get(pk=logs[1].pk).outcome == "neither payment nor order is ours"
 
 
 # --- dry runs

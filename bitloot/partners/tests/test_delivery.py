@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.core import mail as outbox
 from django.core.exceptions import ValidationError
-from django.db import connections, transaction
+from django.db import connection, connections, transaction
 from django.db.models.functions import Now
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -233,6 +233,25 @@ def test_an_endpoint_that_is_gone_is_switched_off_at_once(receiver, endpoint):
     drained(owed(endpoint))
     endpoint.refresh_from_db()
     assert not endpoint.is_enabled
+
+
+def test_an_answer_of_the_earlier_address_switches_the_new_one_off_no_more(receiver, endpoint):
+    receiver.status = 410
+    row = owed(endpoint)
+    with running_receiver() as other:
+
+        def move_once_posted(execute, sql, params, many, context):
+            if receiver.posted:
+                receiver.posted.clear()
+                Endpoint.objects.update(url=other.url)
+            return execute(sql, params, many, context)
+
+        with connection.execute_wrapper(move_once_posted):
+            drained(row)
+        endpoint.refresh_from_db()
+        assert [endpoint.is_enabled, endpoint.failing_since, row.status] == [True, None, "queued"]
+        assert drained(row).status == "delivered"
+        assert len(other.posted) == 1
 
 
 def test_a_redirect_is_not_followed(receiver, endpoint):
