@@ -69,7 +69,12 @@ answers(
     "api_key_needed",
     _("This list is for API keys. An order's own token opens that order."),
 )
-answers(exceptions.StillRunning, 409, "in_progress", _("The first request with this Idempotency-Key is still running."))
+answers(
+    exceptions.StillRunning,
+    409,
+    "in_progress",
+    _("The first request with this Idempotency-Key is still running. Send this one again in a few seconds."),
+)
 answers(idempotency.BadKey, 400, "bad_idempotency_key", _("An Idempotency-Key has 16 to 255 visible ASCII characters."))
 answers(exceptions.OrderRefused, 422, "invalid", _("The order cannot be placed like this; see errors."))
 answers(
