@@ -34,14 +34,14 @@ class Once:
     replayed: bool
 
 
-def once(*, route: str, key: str, body: bytes, make: Callable[[uuid.UUID], object]) -> Once:
+def once(*, route: str, key: str | None, body: bytes, make: Callable[[uuid.UUID], object]) -> Once:
     """Run `make` with a fresh id and remember that under `key`; a repeat returns the first id without running it.
 
     `make` runs in one transaction, with the record if there is a key. Raises BadKey, KeyReused or StillRunning.
     """
     # The id is known before the row that it names, so the record is written once and not changed afterwards.
     object_id = uuid.uuid4()
-    if not key:
+    if key is None:
         with transaction.atomic():
             make(object_id)
         return Once(object_id, replayed=False)
@@ -61,14 +61,14 @@ def once(*, route: str, key: str, body: bytes, make: Callable[[uuid.UUID], objec
 
 
 def once_outside(
-    *, route: str, key: str, body: bytes, make: Callable[[], uuid.UUID], came_to_nothing: QuerySet[Model]
+    *, route: str, key: str | None, body: bytes, make: Callable[[], uuid.UUID], came_to_nothing: QuerySet[Model]
 ) -> Once:
     """Like `once`, for a `make` that calls a provider and so cannot run in a transaction.
 
     While it runs a repeat gets StillRunning. If it raises, the key is free again; if its process dies, after 90 s; and
     if the row that it made is found to have come to nothing after all, at the next request.
     """
-    if not key:
+    if key is None:
         return Once(make(), replayed=False)
     key, digest = _at_rest(route, key, body)
     mine = IdempotencyRecord.objects.filter(route=route, key=key)

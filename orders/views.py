@@ -184,7 +184,8 @@ class Orders(ListAPIView):
             email=asked.validated_data["email"],
             lines=asked.lines(),
             language=get_language(),
-            idempotency_key=request.headers.get("Idempotency-Key", ""),
+            # An empty one is refused as well: granian hands one over that way if it is not ASCII.
+            idempotency_key=request.headers.get("Idempotency-Key"),
             client=client,
             check=self.check,
         )

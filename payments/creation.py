@@ -55,7 +55,7 @@ BUSY_SECONDS = 10
 
 
 def start_payment_once(
-    *, order: Order, coin: str, idempotency_key: str, client: str, check: Callable[[Order], None]
+    *, order: Order, coin: str, idempotency_key: str | None, client: str, check: Callable[[Order], None]
 ) -> idempotency.Once:
     """Start a payment under an Idempotency-Key; raises what start_payment and idempotency.once_outside raise.
 
