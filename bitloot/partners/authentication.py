@@ -40,8 +40,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         """
         text = bearer(request)
         if not text.startswith("blk_"):
-            # Without “Bearer”, or twice. Whoever sends it means to be known: as a stranger, they would place orders that
-            # their API key never sees.
+            # Without “Bearer”, or twice. As a stranger's, orders would be placed that this API key never sees.
             if _SHOWN.search(request.META.get("HTTP_AUTHORIZATION", "")):
                 raise ApiKeyRefused
             return None
