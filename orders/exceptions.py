@@ -53,3 +53,5 @@ class KeyReused(Exception):
 
 class StillRunning(Exception):
     """The first request with this Idempotency-Key has not finished yet."""
+
+    retry_after = 5  # seconds

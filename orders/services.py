@@ -78,7 +78,7 @@ def place_order(
     email: str,
     lines: Sequence[Line],
     language: str = settings.LANGUAGE_CODE,
-    idempotency_key: str = "",
+    idempotency_key: str | None = None,
     body: bytes = b"",
     client: ApiClient | None = None,
     check: Check = lambda _lines: None,

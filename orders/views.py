@@ -69,7 +69,12 @@ answers(
     "api_key_needed",
     _("This list is for API keys. An order's own token opens that order."),
 )
-answers(exceptions.StillRunning, 409, "in_progress", _("The first request with this Idempotency-Key is still running."))
+answers(
+    exceptions.StillRunning,
+    409,
+    "in_progress",
+    _("The first request with this Idempotency-Key is still running. Send this one again in a few seconds."),
+)
 answers(idempotency.BadKey, 400, "bad_idempotency_key", _("An Idempotency-Key has 16 to 255 visible ASCII characters."))
 answers(exceptions.OrderRefused, 422, "invalid", _("The order cannot be placed like this; see errors."))
 answers(
@@ -179,7 +184,8 @@ class Orders(ListAPIView):
             email=asked.validated_data["email"],
             lines=asked.lines(),
             language=get_language(),
-            idempotency_key=request.headers.get("Idempotency-Key", ""),
+            # An empty one is refused as well: granian hands one over that way if it is not ASCII.
+            idempotency_key=request.headers.get("Idempotency-Key"),
             client=client,
             check=self.check,
         )

@@ -55,7 +55,7 @@ BUSY_SECONDS = 10
 
 
 def start_payment_once(
-    *, order: Order, coin: str, idempotency_key: str, client: str, check: Callable[[Order], None]
+    *, order: Order, coin: str, idempotency_key: str | None, client: str, check: Callable[[Order], None]
 ) -> idempotency.Once:
     """Start a payment under an Idempotency-Key; raises what start_payment and idempotency.once_outside raise.
 
@@ -67,8 +67,17 @@ def start_payment_once(
         check(order)
         return start_payment(order=order, coin=coin, client=client).pk
 
-    body = f"{order.pk} {coin.lower()}".encode()
-    return idempotency.once_outside(route="payments", key=idempotency_key, body=body, make=make)
+    # Each API key has its Idempotency-Keys for itself, and so has anyone who holds the order's token.
+    owner = order.placed_with or order.pk
+    # A call that failed after the client was told `creating` leaves the key free, as one that fails at once does.
+    came_to_nothing = order.payments.filter(external_id=None).exclude(pk__in=_being_asked(order))
+    return idempotency.once_outside(
+        route=f"pay:{owner.hex}",
+        key=idempotency_key,
+        body=f"{order.pk} {coin.lower()}".encode(),
+        make=make,
+        came_to_nothing=came_to_nothing,
+    )
 
 
 def start_payment(*, order: Order, coin: str, client: str = "") -> Payment:

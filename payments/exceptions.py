@@ -21,6 +21,8 @@ class TooSmall(Exception):
 class NoAnswer(Exception):
     """The provider gave no usable answer; whether it made a payment is unknown, so its address is never shown."""
 
+    retry_after = 5  # seconds
+
 
 class ProviderBusy(Exception):
     """Too many customers choose a coin at this moment: nothing was asked for, and there is room again in seconds."""

@@ -21,6 +21,10 @@ class KeyShredded(Exception):
 class KeyUnreadable(Exception):
     """We cannot hand out the sealed key now: it is lost, was changed, or the store is away. Staff know."""
 
+    retry_after = 60  # seconds
+
 
 class OpenedTooOften(Exception):
     """The key was opened as often as it may be in an hour."""
+
+    retry_after = 3600  # seconds, at most

@@ -17,9 +17,9 @@ def serve_object(request: HttpRequest, name: str) -> HttpResponse:
     except ObjectMissing:
         sentence = _("This link has ended or never was. Open the page of your order and reveal the key again.")
         return problem(404, "not_found", sentence, request=request)
-    except KeyUnreadable:
+    except KeyUnreadable as err:
         sentence = _("We cannot hand out this key right now; our staff are told. Try again in a few minutes.")
-        return problem(503, "unavailable", sentence, request=request, retry_after=60)
+        return problem(503, "unavailable", sentence, request=request, retry_after=err.retry_after)
     return _download(ciphertext)
 
 

@@ -165,7 +165,7 @@ class Operation(AutoSchema):
             "description": f"{HTTPStatus(status).phrase}: {codes}",
             "content": {PROBLEM_TYPE: {"schema": _one_of(refs)}},
         }
-        if status in (429, 503):
+        if status in (429, 503) or "in_progress" in refs:
             response["headers"] = {"Retry-After": {"description": "In seconds.", "schema": {"type": "integer"}}}
         return response
 

@@ -1,5 +1,6 @@
 """`Authorization: Bearer blk_…` beside the tokens of orders."""
 
+import re
 from hmac import compare_digest
 
 from django.utils import timezone
@@ -21,9 +22,13 @@ answers(
     ApiKeyRefused,
     401,
     "api_key_refused",
-    _("This API key is wrong, has expired or was ended. Ask the shop for another."),
+    _(
+        "This API key is wrong, has expired or was ended; ask the shop for another. It has to come once, as"
+        " “Authorization: Bearer blk_…”."
+    ),
 )
 
+_SHOWN = re.compile(r"(?:^|[\s,])blk_")
 _refusals = Refusals("api-keys", most=30)  # a minute, of one address
 
 
@@ -35,6 +40,9 @@ class ApiKeyAuthentication(BaseAuthentication):
         """
         text = bearer(request)
         if not text.startswith("blk_"):
+            # Without “Bearer”, or twice. As a stranger's, orders would be placed that this API key never sees.
+            if _SHOWN.search(request.META.get("HTTP_AUTHORIZATION", "")):
+                raise ApiKeyRefused
             return None
         key = _find(text, client_bucket(client_address(request)))
         logs.note(key=f"blk_{key.prefix}")

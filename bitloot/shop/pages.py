@@ -159,7 +159,7 @@ def _place(form: CheckoutForm, language: str) -> Order | None:
             email=wanted["email"],
             lines=[line],
             language=language,
-            idempotency_key=wanted["idempotency_key"],
+            idempotency_key=wanted["idempotency_key"] or None,
             check=refuse_sold_out,
         ).order
     except OrderRefused as err:

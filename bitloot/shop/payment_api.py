@@ -57,7 +57,7 @@ class PaymentCreate(APIView):
         once = creation.start_payment_once(
             order=order,
             coin=asked.validated_data["pay_currency"],
-            idempotency_key=request.headers.get("Idempotency-Key", ""),
+            idempotency_key=request.headers.get("Idempotency-Key"),
             # An API key's own limit of unpaid orders bounds these: all of them come from one address.
             client="" if client_of(request) else client_bucket(client_address(request)),
             check=availability.demand,

@@ -37,6 +37,11 @@ KNOWN_FOR = timedelta(days=90)
 class TooManyTries(Exception):
     """This name or network has failed too often lately; no password was checked. The message says how long to wait."""
 
+    def __init__(self, retry_after: int) -> None:
+        wait = "a quarter of an hour" if retry_after == WINDOW.total_seconds() else f"{retry_after} seconds"
+        super().__init__(f"Wait {wait}, then try again.")
+        self.retry_after = retry_after
+
 
 @contextmanager
 def attempt(request: Any, *, name: str, way: str) -> Iterator[None]:
@@ -51,7 +56,7 @@ def attempt(request: Any, *, name: str, way: str) -> Iterator[None]:
         _record(row, SignIn.Outcome.LOCKED)
         message = "Sign-ins were refused after too many wrong passwords. Look at the list of sign-ins: which name?"
         raise_alert(AlertKind.STAFF_LOCKED, STAFF_SIGN_IN, message)
-        raise TooManyTries(f"Wait {wait}, then try again.")
+        raise TooManyTries(wait)
     try:
         yield
     except BaseException:
@@ -81,17 +86,16 @@ def _matching_device(user: Any, code: str) -> Device | None:
     return None
 
 
-def _wait_for(row: SignIn) -> str:
-    """Return how long to wait before a password is checked, in words; nothing if it may be checked now."""
+def _wait_for(row: SignIn) -> int:
+    """Return how many seconds to wait before a password is checked; 0 if it may be checked now."""
     # Refused tries do not count, or a stranger who keeps trying would keep the owner out for good.
     recent = SignIn.objects.filter(
         outcome__in=(SignIn.Outcome.TRIED, SignIn.Outcome.FAILED), at__gt=Now() - WINDOW
     ).order_by()
     of_name, of_network = recent.filter(name=row.name), recent.filter(network=row.network)
     if of_name.filter(network=row.network).count() > TRIES_OF_NAME_AND_NETWORK or of_network.count() > TRIES_OF_NETWORK:
-        return "a quarter of an hour"
-    pause = 0 if _is_known(row) else _pause_after(of_name.exclude(pk=row.pk))
-    return f"{pause} seconds" if pause else ""
+        return int(WINDOW.total_seconds())
+    return 0 if _is_known(row) else _pause_after(of_name.exclude(pk=row.pk))
 
 
 def _pause_after(tries: QuerySet[SignIn]) -> int:

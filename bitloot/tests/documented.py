@@ -1,4 +1,7 @@
-"""A middleware of every test run: a problem that the OpenAPI document does not name for its route is a failure."""
+"""A middleware of every test run: a problem that the OpenAPI document does not name for its route is a failure.
+
+So is one that says “later” and not when.
+"""
 
 import json
 from collections.abc import Callable
@@ -21,7 +24,13 @@ class Documented:
         is_problem = response.headers.get("Content-Type") == "application/problem+json"
         if is_problem and request.resolver_match and request.path.startswith("/api/"):
             check(request, response)
+        if is_problem and says_later(response):
+            assert response.headers.get("Retry-After", "").isdigit(), f"{request.path}: no Retry-After"
         return response
+
+
+def says_later(response: HttpResponse) -> bool:
+    return response.status_code in (429, 503) or json.loads(response.content)["code"] == "in_progress"
 
 
 def check(request: HttpRequest, response: HttpResponse) -> None:

@@ -297,7 +297,7 @@ def test_an_order_without_a_member(world, missing):
 
 
 @pytest.mark.parametrize(
-    "key", ["x" * 15, "x" * 256, "é" * 20, "with spaces in between", "x" * 20 + "\x7f", "\tx" * 10], ids=ascii
+    "key", ["", "x" * 15, "x" * 256, "é" * 20, "with spaces in between", "x" * 20 + "\x7f", "\tx" * 10], ids=ascii
 )
 def test_c19_a_key_that_is_none(world, key):
     before = counts()

@@ -78,7 +78,10 @@ def test_people_get_a_page_in_their_language(proxy, away, status, languages, lan
 def test_programs_get_a_problem(proxy, away, status, path, accept):
     answer = refused(Client(away if status == 503 else proxy, new_address()), status, path, Accept=accept)
     assert answer.headers["Content-Type"] == "application/problem+json"
-    assert answer.json()["status"] == status
+    problem = answer.json()
+    codes = {413: "too_large", 429: "throttled", 503: "unavailable"}  # as the application's own
+    assert [problem["status"], problem["code"]] == [status, codes[status]]
+    assert re.fullmatch(r"[0-9a-f]{32}", problem["request_id"])
     assert answer.headers.get("Retry-After") == (None if status == 413 else "5")
 
 

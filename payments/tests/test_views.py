@@ -7,11 +7,13 @@ from hashlib import sha256
 
 import pytest
 from django.core.cache import cache
+from django.db import connection
 from django.utils import timezone
 
 from bitloot.core.money import CENT
+from bitloot.core.signing import keyed_digest
 from orders.access import make_token
-from orders.models import Order
+from orders.models import IdempotencyRecord, Order
 from orders.tests.factories import make_order
 from payments.models import Coin, Payment, Refund
 from payments.serializers import qr_picture
@@ -111,6 +113,56 @@ def test_a_payment_that_failed_leaves_its_key_free(client, wire, order):
     wire.reset()
     on_create(wire)
     assert pay(client, order, **{"Idempotency-Key": KEY}).status_code == 201
+
+
+def test_a_key_is_free_again_after_a_call_that_failed_late(client, wire, order):
+    """The first request was told `creating`; the outcome of its call came afterwards."""
+    on_create(wire)
+    first = pay(client, order, **{"Idempotency-Key": KEY})
+    assert first.status_code == 201
+    for status, reason, code in (
+        ("creating", "", 202),  # being asked: it may still come
+        ("creating", "no_answer", 201),
+        ("failed", "refused", 201),
+    ):
+        record = IdempotencyRecord.objects.get()
+        Payment.objects.filter(pk=record.object_id).update(external_id=None, status=status, reason=reason)
+        answer = pay(client, order, **{"Idempotency-Key": KEY})
+        assert [answer.status_code, answer.get("Idempotent-Replayed")] == [code, "true" if code == 202 else None]
+
+
+def test_a_key_is_free_again_after_the_process_that_asked_died(client, wire, order):
+    on_create(wire)
+    pay(client, order, **{"Idempotency-Key": KEY})
+    minutes_ago = timezone.now() - timedelta(minutes=2)
+    Payment.objects.update(external_id=None, status="creating", created_at=minutes_ago)
+    assert pay(client, order, **{"Idempotency-Key": KEY}).status_code == 201
+    assert Payment.objects.count() == 2
+
+
+def test_a_key_whose_first_request_fails_at_this_moment_is_still_in_use(client, order):
+    """The repeat found the record, and then it was gone."""
+    IdempotencyRecord.objects.create(
+        route=f"pay:{order.pk.hex}", key=keyed_digest("bitloot.orders.idempotency", f"pay:{order.pk.hex}:{KEY}")
+    )
+
+    def fails_before(execute, sql, *rest):
+        if sql.startswith("SELECT") and "orders_idempotencyrecord" in sql:
+            IdempotencyRecord.objects.all().delete()
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(fails_before):
+        answer = pay(client, order, **{"Idempotency-Key": KEY})
+    assert [answer.status_code, answer.json()["code"]] == [409, "in_progress"]
+
+
+def test_two_orders_use_one_key_each_for_itself(client, wire, order):
+    other = make_order(order.items.get().product)
+    on_create(wire)
+    assert pay(client, order, **{"Idempotency-Key": KEY}).status_code == 201
+    wire.reset()
+    on_create(wire, payment_id="5077125052")
+    assert pay(client, other, **{"Idempotency-Key": KEY}).status_code == 201
 
 
 @pytest.mark.parametrize("answer", [{"status": 500}, {"status": 429, "body": "<html>"}, {"status": 201, "body": "{"}])

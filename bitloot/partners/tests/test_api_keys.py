@@ -50,6 +50,16 @@ def test_an_order_belongs_to_the_key_that_placed_it(client):
     assert not shown["can_change_email"]
 
 
+@pytest.mark.parametrize(
+    "header", ["{}", "Token {}", "Basic {}", "Bearer\t{}", "Bearer {0}, Bearer {0}", "Bearer {0},{0}"]
+)
+def test_a_key_in_another_form_places_no_order_as_a_stranger(client, header):
+    _, text = make_key()
+    answer = place(client, text, Authorization=header.format(text))
+    assert problem(answer) == (401, "api_key_refused")
+    assert not Order.objects.exists()
+
+
 ROUTES = {
     "GET /api/products": Scope.PRODUCTS,
     "GET /api/payments/currencies": Scope.PRODUCTS,
