@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from PIL import Image
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -414,6 +415,36 @@ raise_alert("mail_failed", mail, "A mail could not be sent.", order=mail.order)
     assert hands.clicks == clicks_documented()["replay a failed webhook"]
     assert "handed to its handler again" in hands.told()
     assert complaints(staff) == []
+
+
+def test_what_was_typed_comes_back_after_the_session_ended(staff, hands, store):
+    order = buy(store)
+    form = f"{store.url}/admin/orders/order/{order['id']}/decide/correct-email/"
+    staff.get(form)
+    hands.type("#id_email", "right@customer.example")
+    hands.type("#id_reason", "The customer mistyped it.")
+    session = staff.get_cookie("sessionid")
+    staff.delete_cookie("sessionid")
+    hands.press("Correct the e-mail address", within="#content-main")
+    assert "You were signed out" in hands.told()
+    staff.add_cookie(session)
+    staff.get(form)  # where the sign-in leads
+    assert "is filled in again" in one(staff, ".concern").text
+    assert one(staff, "#id_email").get_attribute("value") == "right@customer.example"
+    hands.press("Correct the e-mail address", within="#content-main")
+    assert "corrected. The new address gets a fresh link" in hands.told()
+    staff.get(form)
+    assert one(staff, "#id_reason").get_attribute("value") == ""
+
+
+def test_double_click_sends_a_form_once(staff, store):
+    staff.get(f"{store.url}/admin/partners/apikey/add/")
+    one(staff, "#id_name").send_keys("Clicked twice")
+    one(staff, "#id_email").send_keys("dev@partner.example")
+    ActionChains(staff).double_click(one(staff, "#content-main input[type=submit]")).perform()
+    wait(staff, lambda page: one(page, ".secret code"), "the new key")
+    count = "from bitloot.partners.models import ApiKey; print(ApiKey.objects.filter(name='Clicked twice').count())"
+    assert shell(store, count) == "1"
 
 
 def test_case_with_many_buttons_keeps_its_words_whole(staff, hands, store):
