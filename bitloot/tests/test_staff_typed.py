@@ -74,7 +74,7 @@ def test_press_after_the_session_ended_says_so_and_leads_back_to_its_page(client
     page = f"http://testserver{page_of(rows.order)}?from=here"
     answer = client.post(button_of(rows.order, "mail_fresh_link"), headers={"Referer": page}, follow=True)
     assert answer.redirect_chain == [(f"/admin/login/?next={page_of(rows.order)}%3Ffrom%3Dhere", 302)]
-    assert "You were signed out, so what you just sent was not carried out." in text(answer)
+    assert "You were signed out, and what you just sent was not carried out." in text(answer)
 
 
 @pytest.mark.parametrize("page", ["", "https://evil.example/admin/", "http://testserver/orders/find"])
