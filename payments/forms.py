@@ -1,12 +1,17 @@
 from django import forms
+from django.core.validators import RegexValidator
 
 from bitloot.core.decisions import ReasonForm
+
+TRANSACTION_ID = r"[\x21-\x7e]{6,200}"
+NO_TRANSACTION_ID = "Enter the transaction id as the network shows it."
 
 
 class TransactionForm(forms.Form):
     transaction_id = forms.CharField(
         min_length=6,
         max_length=200,
+        validators=[RegexValidator(rf"^{TRANSACTION_ID}\Z", NO_TRANSACTION_ID)],
         widget=forms.TextInput(attrs={"size": 70, "autocomplete": "off", "spellcheck": "false"}),
         help_text="As the network shows it. The customer sees it on their page.",
     )

@@ -22,7 +22,7 @@ from orders.services import queue_email
 from payments.balance import NOTHING, counted, delivered_worth, is_noticeable, left_of, surplus_of
 from payments.choices import RefundKind
 from payments.exceptions import NoSurplus
-from payments.forms import SentElsewhereForm, SentForm
+from payments.forms import NO_TRANSACTION_ID, TRANSACTION_ID, SentElsewhereForm, SentForm
 from payments.models import Payment, Refund
 from payments.review import HAS_REFUND, demand_reason
 
@@ -287,8 +287,8 @@ def mark_sent_elsewhere(refund: Refund, *, actor: str, transaction_id: str, addr
 
 def _clean(transaction_id: str) -> str:
     transaction_id = transaction_id.strip()
-    if not re.fullmatch(r"[\x21-\x7e]{6,200}", transaction_id):
-        raise DecisionRefused("Enter the transaction id as the network shows it.")
+    if not re.fullmatch(TRANSACTION_ID, transaction_id):
+        raise DecisionRefused(NO_TRANSACTION_ID)
     return transaction_id
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.utils import quote
+from django.contrib.admin.utils import quote, unquote
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.loader import render_to_string
@@ -110,6 +110,7 @@ class WebhookLogAdmin(DecisionAdmin):
     inlines = [AttemptInline, ReplaysOfWebhook]
     actions = ["replay_chosen"]
     change_list_template = "admin/webhooks/change_list.html"
+    change_form_template = "admin/webhooks/log.html"
     fieldsets = (
         (None, {"fields": ("provider", "event_type", "external_id", "about", "request_id")}),
         ("Beside it", {"fields": (("previous", "next"), "difference")}),
@@ -129,8 +130,7 @@ class WebhookLogAdmin(DecisionAdmin):
         yield from found_by(term)
 
     def facts(self, log: WebhookLog) -> str:
-        url = None if log.is_body_forgotten else f"{reverse(self.view_name('replay'))}?id__in={log.pk}"
-        return render_to_string("admin/webhooks/facts.html", {"log": log, "badge": self.state(log), "url": url})
+        return render_to_string("admin/webhooks/facts.html", {"log": log, "badge": self.state(log)})
 
     def concern(self, log: WebhookLog) -> str:
         return f"It could not be handled: {log.outcome}" if log.status == WebhookLog.Status.FAILED else ""
@@ -194,6 +194,14 @@ class WebhookLogAdmin(DecisionAdmin):
     @admin.display(description="headers")
     def headers_text(self, log: WebhookLog) -> str:
         return format_html("<pre>{}</pre>", visible(json.dumps(log.headers, indent=2, ensure_ascii=False)))
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        log = self.get_object(request, unquote(object_id))
+        may_ask = log is not None and not log.is_body_forgotten and self.has_rehearse_permission(request)
+        url = f"{reverse(self.view_name('replay'))}?id__in={log.pk}" if may_ask else ""
+        return super().change_view(request, object_id, form_url, {"rehearse_url": url, **(extra_context or {})})
 
     # --- many at a time ---
 

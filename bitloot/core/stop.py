@@ -18,6 +18,7 @@ class Stop:
     headline: Words
     paragraphs: tuple[Words, ...]
     button: Words
+    back: str = "/"
 
 
 FORBIDDEN = Stop(
@@ -37,6 +38,35 @@ FORM_REFUSED = Stop(
         _("Allow cookies for this site, go back, reload the page and send the form again."),
     ),
     _TO_THE_SHOP,
+)
+# The admin's, in English as all of it.
+STAFF_FORBIDDEN = Stop(
+    403,
+    "Your permissions do not cover this",
+    ("Nothing was changed. Ask a colleague whose permissions cover it, or a superuser to give you the permission.",),
+    "Back to the admin",
+    back="/admin/",
+)
+STAFF_FORM_REFUSED = Stop(
+    403,
+    "Please send the form again",
+    (
+        "Nothing was changed. The form was older than your session, as when you signed in again in another tab, or"
+        " cookies are blocked.",
+        "Go back, reload the page, look at what it shows now, and send the form again.",
+    ),
+    "Back to the admin",
+    back="/admin/",
+)
+STAFF_BROKEN = Stop(
+    500,
+    "Something broke on our side",
+    (
+        "It has been noted. Please try again in a minute. If you were deciding something, first look whether it was"
+        " carried out: the page's history has a line for each decision.",
+    ),
+    "Back to the admin",
+    back="/admin/",
 )
 NOT_FOUND = Stop(
     404,

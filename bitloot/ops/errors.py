@@ -4,7 +4,16 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 
 from bitloot.core.problems import problem
-from bitloot.core.stop import BROKEN, FORBIDDEN, FORM_REFUSED, NOT_FOUND, stop_page
+from bitloot.core.stop import (
+    BROKEN,
+    FORBIDDEN,
+    FORM_REFUSED,
+    NOT_FOUND,
+    STAFF_BROKEN,
+    STAFF_FORBIDDEN,
+    STAFF_FORM_REFUSED,
+    stop_page,
+)
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
@@ -14,11 +23,11 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     if _is_program(request):
         return problem(403, "forbidden", _("You may not do this."), request=request)
-    return stop_page(FORBIDDEN)
+    return stop_page(STAFF_FORBIDDEN if _is_staffs(request) else FORBIDDEN)
 
 
 def form_refused(request: HttpRequest, reason: str = "") -> HttpResponse:
-    return stop_page(FORM_REFUSED)
+    return stop_page(STAFF_FORM_REFUSED if _is_staffs(request) else FORM_REFUSED)
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
@@ -32,8 +41,12 @@ def server_error(request: HttpRequest) -> HttpResponse:
         return problem(
             500, "error", _("Something went wrong here. Nothing of yours is lost; try again."), request=request
         )
-    return stop_page(BROKEN)
+    return stop_page(STAFF_BROKEN if _is_staffs(request) else BROKEN)
 
 
 def _is_program(request: HttpRequest) -> bool:
     return request.path.startswith("/api/")
+
+
+def _is_staffs(request: HttpRequest) -> bool:
+    return request.path.startswith("/admin/")

@@ -1,5 +1,6 @@
 """“Decide now”: all that waits for staff as one list, by money and age; what is about one order is one case."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -130,7 +131,7 @@ def _shown(
         "why": case.sentences or [wait.sentence if wait else case.entries[0].page.concern(case.entries[0].row)],
         "then": _then(case, wait),
         "choices": _choices(request, deciding),
-        "ways": [way for page, row in deciding for way in page.ways(row)],
+        "ways": _ways(deciding),
     }
 
 
@@ -140,8 +141,22 @@ def _choices(request: HttpRequest, deciding: Iterable[tuple[BaseAdmin, Any]]) ->
     for page, row in deciding:
         if isinstance(page, DecisionAdmin):
             # By address: the row that an alert is about may be in the case itself, with the same buttons.
-            found.update({choice["url"]: choice for choice in page.choices_about(request, row, back=back)})
-    return list(found.values())
+            offered = page.choices_about(request, row, back=back)
+            found.update({choice["url"]: (choice, page.named(row)) for choice in offered})
+    labels = _told_apart((choice["label"], name) for choice, name in found.values())
+    return [{**choice, "label": label} for (choice, _), label in zip(found.values(), labels, strict=True)]
+
+
+def _ways(deciding: Iterable[tuple[BaseAdmin, Any]]) -> list[tuple[str, str]]:
+    found = {url: (label, page.named(row)) for page, row in deciding for label, url in page.ways(row)}
+    return list(zip(_told_apart(found.values()), found, strict=True))
+
+
+def _told_apart(labels: Iterable[tuple[str, str]]) -> list[str]:
+    """Return each label, with the name of its row where another row of the case has the same button."""
+    named = list(labels)
+    times = Counter(label for label, _ in named)
+    return [f"{label} ({name})" if times[label] > 1 else label for label, name in named]
 
 
 def _then(case: Case, wait: Waits | None) -> dict[str, str]:

@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from django.apps import apps
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.admin import AdminSite
+from django.contrib.auth.views import redirect_to_login
 from django.db.models import Model
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
@@ -25,6 +28,7 @@ from bitloot.staff.cases import count_waiting, open_cases
 from bitloot.staff.forms import SignInForm
 
 FOUND_PER_LIST = 5
+SIGNED_OUT = "You were signed out, and what you just sent was not carried out. Sign in, then send it once more."
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,26 @@ class BitLootAdminSite(AdminSite):
 
     def admin_view(self, view: Any, cacheable: bool = False) -> Any:
         # Inside of Django's check: strangers are asked to sign in, whatever is or is not at an address.
-        checked = _planned_by_values(super().admin_view(self._or_not_found(view), cacheable))
+        checked = self._or_sign_in_again(_planned_by_values(super().admin_view(self._or_not_found(view), cacheable)))
         # Django's lists and forms load jQuery, which makes markup as soon as it is loaded; the site's own pages do not.
         return checked if getattr(view, "__self__", None) is self else without_trusted_types(checked)
+
+    def _or_sign_in_again(self, view: Any) -> Any:
+        """Say it to those whose session ended before they pressed, and lead them back to where they pressed."""
+
+        @wraps(view)
+        def shown(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if request.method != "POST" or request.path == reverse("admin:logout") or self.has_permission(request):
+                answer: HttpResponseBase = view(request, *args, **kwargs)
+                return answer
+            messages.warning(request, SIGNED_OUT)
+            # Not the address itself: what takes only a POST has no page to come back to.
+            page = urlsplit(request.headers.get("Referer", ""))
+            came_from = urlunsplit(("", "", page.path, page.query, ""))
+            is_ours = page.netloc == request.get_host() and came_from.startswith(reverse("admin:index"))
+            return redirect_to_login(came_from if is_ours else reverse("admin:index"), reverse("admin:login"))
+
+        return shown
 
     def _or_not_found(self, view: Any) -> Any:
         @wraps(view)

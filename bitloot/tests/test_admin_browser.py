@@ -4,12 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 from PIL import Image
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import Select
 
 from bitloot.tests.hands import Hands, clicks_documented
+from bitloot.tests.reach import broken_words
 from bitloot.tests.services import Sandbox, own_store
 from bitloot.tests.shopper import Shopper, bearer
 from bitloot.tests.staff import LISTS
@@ -381,6 +383,14 @@ def test_fresh_link_is_mailed_from_the_finder(staff, hands, store):
     assert one(staff, ".hit a").text == f"order {order['id'][:8]}"
 
 
+def test_first_button_of_an_order_does_what_it_says(staff, hands, store):
+    order = buy(store)
+    staff.get(f"{store.url}/admin/orders/order/{order['id']}/change/")
+    hands.press("Mail a fresh link", within=".order-head")
+    assert "a fresh link goes to the customer" in hands.told()
+    assert complaints(staff) == []
+
+
 def test_what_failed_is_tried_again_from_the_home_page(staff, hands, store):
     order = buy(store)
     mail = row_of(store, "orders.models", "Email", f"order='{order['id']}', status='sent'")
@@ -405,6 +415,55 @@ raise_alert("mail_failed", mail, "A mail could not be sent.", order=mail.order)
     assert hands.clicks == clicks_documented()["replay a failed webhook"]
     assert "handed to its handler again" in hands.told()
     assert complaints(staff) == []
+
+
+def test_what_was_typed_comes_back_after_the_session_ended(staff, hands, store):
+    order = buy(store)
+    form = f"{store.url}/admin/orders/order/{order['id']}/decide/correct-email/"
+    staff.get(form)
+    hands.type("#id_email", "right@customer.example")
+    hands.type("#id_reason", "The customer mistyped it.")
+    session = staff.get_cookie("sessionid")
+    staff.delete_cookie("sessionid")
+    hands.press("Correct the e-mail address", within="#content-main")
+    assert "You were signed out" in hands.told()
+    staff.add_cookie(session)
+    staff.get(form)  # where the sign-in leads
+    assert "is filled in again" in one(staff, ".concern").text
+    assert one(staff, "#id_email").get_attribute("value") == "right@customer.example"
+    hands.press("Correct the e-mail address", within="#content-main")
+    assert "corrected. The new address gets a fresh link" in hands.told()
+    staff.get(form)
+    assert one(staff, "#id_reason").get_attribute("value") == ""
+
+
+def test_double_click_sends_a_form_once(staff, store):
+    staff.get(f"{store.url}/admin/partners/apikey/add/")
+    one(staff, "#id_name").send_keys("Clicked twice")
+    one(staff, "#id_email").send_keys("dev@partner.example")
+    ActionChains(staff).double_click(one(staff, "#content-main input[type=submit]")).perform()
+    wait(staff, lambda page: one(page, ".secret code"), "the new key")
+    count = "from bitloot.partners.models import ApiKey; print(ApiKey.objects.filter(name='Clicked twice').count())"
+    assert shell(store, count) == "1"
+
+
+def test_case_with_many_buttons_keeps_its_words_whole(staff, hands, store):
+    order = buy(store)
+    shell(
+        store,
+        f"""
+from orders.alerts import raise_alert
+from orders.models import Email, Order
+order = Order.objects.get(pk="{order["id"]}")
+for mail in order.emails.all():
+    Email.objects.filter(pk=mail.pk).update(status="failed")
+    raise_alert("mail_failed", mail, "A mail could not be sent.", order=order)
+""",
+    )
+    hands.go_home()
+    case = one(staff, hands.case_of(order["id"]))
+    assert len(case.find_elements(By.CSS_SELECTOR, "button")) >= 6
+    assert broken_words(staff) == []
 
 
 def test_least_margin_and_patience_of_a_product_are_set(staff, hands):

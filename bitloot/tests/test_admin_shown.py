@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from html.parser import HTMLParser
 
 import pytest
 from django.apps import apps
@@ -38,6 +39,32 @@ def test_names_and_payloads_are_escaped(boss, name):
     for page in (boss.get(list_of(name)), boss.get(page_of(getattr(rows, LISTS[name])))):
         assert EVIL not in text(page)
     assert EVIL not in text(boss.get("/admin/"))
+
+
+class Forms(HTMLParser):
+    """Notes the action of each form that begins within another one."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.depth, self.nested = 0, []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "form":
+            self.nested += [dict(attrs).get("action", "")] if self.depth else []
+            self.depth += 1
+
+    def handle_endtag(self, tag):
+        self.depth -= tag == "form"
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", LISTS)
+def test_no_form_stands_within_another(boss, name):
+    """Browsers drop the first of those: its button would send the page's own form."""
+    rows = make_rows()
+    for page in (list_of(name), page_of(getattr(rows, LISTS[name])), "/admin/", f"/admin/?q={rows.order.pk}"):
+        assert Forms(text(boss.get(page))).nested == [], page
 
 
 @pytest.mark.once

@@ -145,6 +145,18 @@ def test_dear_purchase_leads_to_its_product(boss):
     assert only(boss)["ways"] == [("Raise the cap", page_of(rows.product))]
 
 
+def test_same_decision_about_several_rows_of_an_order_names_each_row(boss):
+    rows = calm()
+    mails = [rows.email, Email.objects.create(order=rows.order, kind="key_ready", to=rows.order.email)]
+    Email.objects.update(status="failed", error="550")
+    for mail in mails:
+        raise_alert("mail_failed", mail, "The mail was refused.", order=rows.order)
+    case = only(boss)
+    closing = {f"Close: it is taken care of (Mail failed: email {mail.pk})" for mail in mails}
+    assert {f"Send again ({mail})" for mail in mails} | closing == set(labels(case))
+    assert [label for label, _ in case["ways"]] == ["What to do"]  # the same row of the runbook
+
+
 def test_trouble_of_the_shop_comes_first_then_money_then_age(boss):
     small, old, new = calm(), calm(), calm()
     Order.objects.update(status="held", reason="held_by_staff")

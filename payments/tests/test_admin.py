@@ -217,9 +217,9 @@ def test_refund_goes_from_the_decision_to_done(client, settler):
     form = client.post(form_of(refund, "sent"), {"transaction_id": "", "seen": "none"}).context["form"]
     assert list(form.errors) == ["transaction_id", "destination"]
     paid = refund.destination_id
-    assert decide(client, refund, "sent", transaction_id="not one word", destination=paid)[0].endswith(
-        "Enter the transaction id as the network shows it."
-    )
+    mistyped = {"transaction_id": "not one word", "destination": paid}
+    form = client.post(form_of(refund, "sent"), mistyped).context["form"]
+    assert form.errors == {"transaction_id": ["Enter the transaction id as the network shows it."]}
     assert decide(client, refund, "sent", transaction_id="f4184fc596403b9d", destination=paid) == [
         f"success: refund {str(refund.pk)[:8]}: sent. The customer sees the transaction;"
         " mark it done when the coins have arrived."

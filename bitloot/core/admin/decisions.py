@@ -23,11 +23,15 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from bitloot.core.admin.base import ReadOnlyAdmin
 from bitloot.core.admin.formatting import link
-from bitloot.core.decisions import Decision, DecisionRefused
+from bitloot.core.decisions import Decision, DecisionRefused, SecretField
 
 MAX_ROWS = 100
 
 Action = Callable[["DecisionAdmin", HttpRequest, QuerySet[Any]], None]
+
+
+class DecidedMeanwhile(DecisionRefused):
+    """There is a decision about the row that this form did not know of: perhaps this very one."""
 
 
 class DecisionAdmin(ReadOnlyAdmin):
@@ -142,15 +146,18 @@ class DecisionAdmin(ReadOnlyAdmin):
             return self._press(request, row, decision)
         initial = dict(decision.initial(row)) if decision.initial else None
         form = form_class(request.POST if request.method == "POST" else None, initial=initial)
+        # After a mistake in the form it stays what was seen first: what changed since then has to be noticed.
+        seen = request.POST.get("seen") or self.seen(row)
         if form.is_valid():
-            self._decide(request, row, decision, form.cleaned_data)
-        elif request.method == "POST" or (objection := decision.objection(row)) is None:
-            return self._ask(request, row, decision, form)
-        else:
-            self.message_user(request, f"{self.named(row)}: {objection}", messages.ERROR)
+            return self._decide(request, row, decision, form)
+        if request.method == "POST" or (objection := decision.objection(row)) is None:
+            return self._ask(request, row, decision, form, seen=seen)
+        self.message_user(request, f"{self.named(row)}: {objection}", messages.ERROR)
         return self._back_to(request, row)
 
-    def _ask(self, request: HttpRequest, row: Any, decision: Decision[Any], form: forms.Form) -> HttpResponse:
+    def _ask(
+        self, request: HttpRequest, row: Any, decision: Decision[Any], form: forms.Form, *, seen: str
+    ) -> HttpResponse:
         order = self.orders_of([row])[0]
         context = {
             **self.admin_site.each_context(request),
@@ -165,24 +172,32 @@ class DecisionAdmin(ReadOnlyAdmin):
             "concern": self.concern(row),
             "order": order,
             "order_link": link(order) if order is not None and order != row else "",
-            # After a mistake in the form it stays what was seen first: what changed since then has to be noticed.
-            "seen": request.POST.get("seen") or self.seen(row),
+            "seen": seen,
+            "has_unseen": form.is_bound and any(isinstance(field, SecretField) for field in form.fields.values()),
         }
         return TemplateResponse(request, "admin/bitloot/decision.html", context)
 
-    def _decide(self, request: HttpRequest, row: Any, decision: Decision[Any], fields: dict[str, Any]) -> None:
+    def _decide(self, request: HttpRequest, row: Any, decision: Decision[Any], form: forms.Form) -> HttpResponse:
         try:
-            done = self.decide(request, row, decision, fields, seen=request.POST.get("seen", ""))
+            done = self.decide(request, row, decision, form.cleaned_data, seen=request.POST.get("seen", ""))
         except DecisionRefused as err:
             err.afterwards()
             self.message_user(request, f"{self.named(row)}: {err}", messages.ERROR)
+            row.refresh_from_db()
+            # Not a form that was sent twice, whose decision would seem to be open still; nor one whose hidden fields
+            # carry what was shown before.
+            is_over = isinstance(err, DecidedMeanwhile) or form.hidden_fields()
+            if not is_over and self.objection(request, row, decision) is None:
+                # What was typed stays, and above it stands what is true now.
+                return self._ask(request, row, decision, form, seen=self.seen(row))
         else:
             self.message_user(request, f"{self.named(row)}: {done}", messages.SUCCESS)
+        return self._back_to(request, row)
 
     def _demand_unchanged(self, row: Any, seen: str) -> None:
         log, _, digest = seen.partition(".")
         if log != self._last_log(row):
-            raise DecisionRefused("Somebody decided about it meanwhile, or the form was sent twice. Look again.")
+            raise DecidedMeanwhile("Somebody decided about it meanwhile, or the form was sent twice. Look again.")
         if digest != self.digest(row):
             raise DecisionRefused("What this form showed has changed meanwhile. Look again, then decide.")
 
