@@ -22,6 +22,7 @@ Kind = Email.Kind
 FACTS: dict[str, dict[str, str | bool]] = {
     **{kind.value: {} for kind in Kind},
     Kind.PAYMENT_CHECKED + "-in-parts": {"in_parts": True},
+    Kind.PAYMENT_CHECKED + "-ended": {"ended": True},
     Kind.UNDERPAID: {"missing": "5.00", "coins": "0.064 LTC"},
     Kind.UNDERPAID + "-again": {"missing": "5.00"},
     Kind.OVERPAID: {"coins": "0.064 LTC"},

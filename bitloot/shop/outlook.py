@@ -155,6 +155,9 @@ def _overdue() -> str:
 
 def _held(order: Order, payment: Payment | None) -> Outlook:
     if order.reason not in RESUMABLE:
+        if payment is not None and payment.status == Payment.Status.REFUNDED:
+            # Whatever it was held for: the coins are not with us any more.
+            return Outlook("staff", None, str(_HELD[OrderReason.PAYMENT_REFUNDED]))
         trouble = trouble_of(payment) if payment is not None else None
         return Outlook("staff", None, str(_HELD.get(order.reason) or (trouble.sentence if trouble else "")))
     ends = _end_of_patience(order)

@@ -35,6 +35,10 @@ WORDS: "dict[str, Words | dict[str, Words]]" = {
     "waiting": _("Waiting for your payment"),
     "waiting_lead": _("This page updates as soon as the network shows your payment."),
     "returned": _("Your payment was returned"),
+    "returned_lead": _(
+        "The payment provider sent your coins back, so nothing is paid. Choose a coin to pay again. If your coins have"
+        " not arrived within a day, write to us."
+    ),
     "address_late": _("We are still waiting for a payment address. Choose a coin to try again; nothing was charged."),
     "address_coming": _("Getting your payment address…"),
     "address_coming_lead": _("This takes a few seconds."),

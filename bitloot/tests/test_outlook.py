@@ -154,6 +154,14 @@ def test_what_staff_have_to_find_out_offers_no_money_back_and_promises_no_date(c
     assert (body["waits_for"], body["expected_by"], body["can_have_money_back"]) == ("staff", None, False)
 
 
+def test_an_order_held_for_a_payment_that_was_sent_back_says_that_the_coins_are_gone(client):
+    order = make_order(status="held", reason="failed_with_money")
+    payment = make_payment(order, status="review", reason="failed_with_money")
+    assert "Our staff accept them or send them back" in outlook(client, order)[1]
+    payment.move("refunded", message="The provider sent the coins back.")
+    assert outlook(client, order)[1].startswith("Your coins went back to you")
+
+
 def test_another_reason_of_a_held_order_changes_the_etag(client):
     order = held()
     before = read(client, order)
