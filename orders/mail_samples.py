@@ -67,7 +67,7 @@ def _letter(kind: Kind, language: str, facts: dict[str, str | bool]) -> Letter:
         id=_ORDER_ID, email="kim@example.org", total=Decimal("21.47"), currency="EUR", language=language,
         status=Order.Status.HELD, created_at=_PLACED_AT, expires_at=_UNTIL,
     )  # fmt: skip
-    mail = Email(order=order, kind=kind, to=order.email, facts=facts)
+    mail = Email(order=order, kind=kind, to=order.email, facts=facts, created_at=_PLACED_AT)
     if kind == Kind.STAFF_NOTICE:
         mail.reason = "kim signed in from a network that they had not used before."
     if kind == Kind.ALERT:

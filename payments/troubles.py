@@ -47,8 +47,8 @@ _ENDED = Trouble(
 _ORDER_ENDED = Trouble(
     _("Your coins came after the end"),
     _(
-        "They arrived when this order had ended already, so they buy nothing. Our staff send them back: we e-mail you as"
-        " soon as you can tell us your address here. Please do not send anything else."
+        "They arrived when this order had ended already, so they buy nothing. Our staff send them back: we e-mail you"
+        " as soon as you can tell us your address here. Please do not send anything else."
     ),
 )
 _SECOND = Trouble(
@@ -83,9 +83,9 @@ _ABOUT: dict[str, Trouble] = {
     ),
     **dict.fromkeys(
         (
-            ReviewReason.FINISHED_AFTER_FAILED, ReviewReason.FINISHED_AFTER_CANCELLED, ReviewReason.PARTIALLY_PAID_AFTER_FAILED,
-            ReviewReason.PARTIALLY_PAID_AFTER_CANCELLED, ReviewReason.EXPIRED_WITH_MONEY,
-            ReviewReason.FAILED_WITH_MONEY, ReviewReason.CANCELLED_WITH_MONEY,
+            ReviewReason.FINISHED_AFTER_FAILED, ReviewReason.FINISHED_AFTER_CANCELLED,
+            ReviewReason.PARTIALLY_PAID_AFTER_FAILED, ReviewReason.PARTIALLY_PAID_AFTER_CANCELLED,
+            ReviewReason.EXPIRED_WITH_MONEY, ReviewReason.FAILED_WITH_MONEY, ReviewReason.CANCELLED_WITH_MONEY,
         ),
         _ENDED,
     ),

@@ -157,7 +157,7 @@ WORDS: "dict[str, Words | dict[str, Words]]" = {
     ),
     "code_coming": _(
         "If this order belongs to that address, a code of six digits is on its way. It works for 15 minutes; please"
-        " type it here."
+        " type it here. We send at most three codes an hour."
     ),
     "asked_too_often": _("You asked for that very often. Please wait a few minutes and try again."),
     "close_question": _("Close every other link and page of this order? The link in our e-mails stops working, too."),

@@ -355,7 +355,9 @@ def test_a_mail_that_is_no_longer_true_is_not_sent(kind, status):
     assert [drained(row).status, row.next_attempt_at, outbox.outbox] == ["overtaken", None, []]
 
 
-@pytest.mark.parametrize(("status", "outcome"), [("cancelled", "sent"), ("refunded", "sent"), ("refund_due", "overtaken")])
+@pytest.mark.parametrize(
+    ("status", "outcome"), [("cancelled", "sent"), ("refunded", "sent"), ("refund_due", "overtaken")]
+)
 def test_coins_of_an_order_that_is_over_are_told_until_the_refund_asks_for_an_address(status, outcome):
     row = make_email("payment_checked", order=make_order(status=status), facts={"ended": True})
     Email.objects.exclude(pk=row.pk).delete()

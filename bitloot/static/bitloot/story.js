@@ -173,11 +173,7 @@ function paying(order, payment, view) {
       return creating(payment, view);
     case "waiting":
       if (hasEnded(payment, view.now)) return chooseAgain(`${word("quote_ended")} ${word("pay_once")}`);
-      return {
-        panel: "pay",
-        headline: word("waiting"),
-        lead: word("waiting_lead"),
-      };
+      return waiting();
     case "review":
       return { headline: payment.headline, lead: payment.reason };
     case "refunded":
@@ -186,6 +182,8 @@ function paying(order, payment, view) {
       return confirming(order, view);
   }
 }
+
+const waiting = () => ({ panel: "pay", headline: word("waiting"), lead: word("waiting_lead") });
 
 const returned = () => ({ panel: "coins", tone: "bad", headline: word("returned"), lead: word("returned_lead") });
 
@@ -209,11 +207,12 @@ function underpaid(order, view) {
   if (isOnItsWay(payment)) return confirming(order, view);
   const open = openPayment(order, view);
   if (open?.status === "creating") return creating(open, view);
+  if (open && !isRest(order)) return waiting(); // the part that came has left again
   const missing = money(order.amount_due, order.currency);
   if (open) {
     return { panel: "pay", headline: word("rest"), lead: word("rest_lead", { missing }) };
   }
-  if (payment?.status === "refunded") return returned(); // the part that came has left again
+  if (payment?.status === "refunded") return returned();
   return { panel: "coins", tone: "bad", headline: word("underpaid"), lead: underpaidLead(payment, missing) };
 }
 

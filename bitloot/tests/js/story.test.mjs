@@ -135,6 +135,10 @@ for (const status of ["pending", "underpaid"]) {
   });
 }
 
+test("a quote for all of the price does not wait for a rest", () => {
+  assert.equal(told({ status: "underpaid", payment: payment() }).headline, "Waiting for your payment");
+});
+
 test("only what is missing is a rest", () => {
   assert.equal(isRest(order({ status: "underpaid", amount_due: "5.00" })), true);
   assert.equal(isRest(order({ status: "underpaid" })), false); // the part that came was sent back
