@@ -452,6 +452,20 @@ def bought(sandbox: Sandbox, *, keys: int) -> str:
     return next((row["order_id"] for row in purchases if len(row["keys"]) == keys), "")
 
 
+def test_page_that_could_not_reach_the_shop_looks_again_once_it_is_online(browser, store):
+    order(browser, store, "tiny-orchard-tycoon")
+    wait_for_headline(browser, "Choose how to pay")
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/api/orders/*"]})
+    # The look that is due fails, and the next one never comes: it may be a minute away.
+    browser.execute_script("window.setTimeout = () => 0")
+    trouble = wait(browser, lambda page: shown(page, "[data-trouble]"), "the word about it")[0]
+    assert trouble.text.startswith("We cannot reach the shop right now.")
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    browser.execute_script("dispatchEvent(new Event('online'))")
+    wait(browser, lambda page: shown(page, "[data-trouble]") == [], "the order again")
+
+
 def test_order_that_did_not_change_is_answered_with_304_and_stays_shown(browser, store):
     order(browser, store, "ember-drift")
     choose_coin(browser, "btc")

@@ -144,6 +144,16 @@ def test_a_held_order_says_why_and_until_when_it_waits(client, reason, why):
     assert (body["waits_for"], body["can_have_money_back"]) == ("supplier", True)
 
 
+def test_an_order_that_waits_with_a_part_ready_promises_the_money_for_the_rest_only(client):
+    order = held()
+    make_key(order.items.get())
+    body = read(client, order).json()
+    assert body["outlook"]["now"].startswith("You can open what is ready. Our supplier is out of stock.")
+    assert "you get the money for it back" in body["outlook"]["now"]
+    assert "the money for it" in body["outlook"]["late"]
+    assert body["can_have_money_back"] is False
+
+
 @pytest.mark.parametrize(
     ("reason", "words"),
     [("no_keys", "has not sent your key"), ("unknown_purchase", "never buy one twice"), ("held_by_staff", "Our staff")],

@@ -242,8 +242,13 @@ function held(order, { now }) {
   const { payment } = order;
   if (payment?.headline) return { headline: payment.headline, lead: payment.reason };
   const lead = outlook(order, now) || (lastLine(order, "order", "held")?.message ?? order.error);
-  const headline = word(order.waits_for === "supplier" ? "has_to_wait" : "on_hold");
-  return { headline, lead, canHaveMoneyBack: order.can_have_money_back };
+  return { headline: heldHeadline(order), lead, canHaveMoneyBack: order.can_have_money_back };
+}
+
+function heldHeadline(order) {
+  if (order.waits_for !== "supplier") return word("on_hold");
+  const ready = keysReady(order);
+  return ready ? word("partly", { ready, wanted: keysWanted(order) }, ready) : word("has_to_wait");
 }
 
 // --- Refunds ---

@@ -105,6 +105,12 @@ test("a held order shows its own reason, not that of its purchase and not the ge
   assert.equal(told({ status: "held", error: "General." }).lead, "General.");
 });
 
+test("a held order that waits for the supplier says what is ready already", () => {
+  const held = { status: "held", waits_for: "supplier" };
+  assert.equal(told(held).headline, "Your key has to wait");
+  assert.equal(told({ ...held, items: partly(1, 3) }).headline, "1 of 3 keys is ready");
+});
+
 test("a held order keeps its steps where they are", () => {
   assert.equal(told({ status: "held", payment: payment({ status: "finished" }) }).step, 3);
   assert.equal(told({ status: "held", payment: payment({ status: "review" }) }).step, 2);
