@@ -75,7 +75,7 @@ def _shop() -> dict[str, object]:
 
 
 def _about(mail: Email, items: Sequence[OrderItem]) -> dict[str, object]:
-    context: dict[str, object] = {"order": mail.order, "reason": mail.reason}
+    context: dict[str, object] = {"order": mail.order, "reason": mail.reason, "owed_at": mail.created_at}
     if mail.order is not None and mail.kind not in Email.WITHOUT_LINK:
         context |= _receipt(mail, mail.order, sorted(items, key=lambda item: item.title))
     if mail.alert is not None:

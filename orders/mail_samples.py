@@ -22,6 +22,7 @@ Kind = Email.Kind
 FACTS: dict[str, dict[str, str | bool]] = {
     **{kind.value: {} for kind in Kind},
     Kind.PAYMENT_CHECKED + "-in-parts": {"in_parts": True},
+    Kind.PAYMENT_CHECKED + "-ended": {"ended": True},
     Kind.UNDERPAID: {"missing": "5.00", "coins": "0.064 LTC"},
     Kind.UNDERPAID + "-again": {"missing": "5.00"},
     Kind.OVERPAID: {"coins": "0.064 LTC"},
@@ -66,7 +67,7 @@ def _letter(kind: Kind, language: str, facts: dict[str, str | bool]) -> Letter:
         id=_ORDER_ID, email="kim@example.org", total=Decimal("21.47"), currency="EUR", language=language,
         status=Order.Status.HELD, created_at=_PLACED_AT, expires_at=_UNTIL,
     )  # fmt: skip
-    mail = Email(order=order, kind=kind, to=order.email, facts=facts)
+    mail = Email(order=order, kind=kind, to=order.email, facts=facts, created_at=_PLACED_AT)
     if kind == Kind.STAFF_NOTICE:
         mail.reason = "kim signed in from a network that they had not used before."
     if kind == Kind.ALERT:

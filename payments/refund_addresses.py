@@ -24,6 +24,7 @@ MATCH_SECONDS = 0.1
 NO_MEMO = frozenset({"none", "null", "no", "n/a", "na", "nil", "empty", "-", "undefined"})
 _ADDRESS = regex.compile(r"[\x21-\x7e]{8,200}")
 _MEMO = regex.compile(r"[\x21-\x7e]{1,100}")
+_SCHEME = regex.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")  # of what wallets share and QR codes hold: bitcoin:bc1q…?amount=…
 NOT_WAITING = gettext_lazy("This refund is not waiting for an address.")
 
 
@@ -91,10 +92,16 @@ def _tell_staff(order: Order, refund: Refund, given: RefundAddress) -> None:
 
 
 def _check(currency: str, address: str, extra_id: str) -> None:
-    if not _ADDRESS.fullmatch(address):
-        raise AddressRefused(_("This is not an address. Copy it from your wallet as it is."))
     coin = Coin.objects.filter(code=currency).first()
-    if coin is not None and not _fits(coin.wallet_regex, address):
+    is_one = _ADDRESS.fullmatch(address) is not None
+    fits = is_one and (coin is None or _fits(coin.wallet_regex, address))
+    # No address has a “?”; some have a colon (bitcoincash:q…), which their coin's pattern knows.
+    if "?" in address or (_SCHEME.match(address) and not fits):
+        sentence = _("This is a payment link. Give only the address in it: what follows the colon, up to a “?”.")
+        raise AddressRefused(sentence)
+    if not is_one:
+        raise AddressRefused(_("This is not an address. Copy it from your wallet as it is."))
+    if coin is not None and not fits:
         sentence = _("This is not an address for %(coin)s. Copy it from your wallet as it is.")
         raise AddressRefused(sentence % {"coin": coin.name})
     if extra_id and not _MEMO.fullmatch(extra_id):

@@ -31,6 +31,15 @@ PAYABLE = (Order.Status.PENDING, Order.Status.UNDERPAID)
 LOOK_AFTER_FINISH = 3600
 # Not delivered in full: stop when the money goes back.
 REFUNDABLE = (Order.Status.PAID, Order.Status.FULFILLING, Order.Status.PARTIALLY_FULFILLED, Order.Status.HELD)
+# Whatever comes for it goes back.
+_ENDED = (Order.Status.CANCELLED, Order.Status.FAILED, Order.Status.REFUNDED)
+# Of coins in these a mail has told the customer that they came.
+_CUSTOMER_KNOWS = frozenset(
+    {
+        Payment.Status.CONFIRMING, Payment.Status.CONFIRMED, Payment.Status.SENDING, Payment.Status.PARTIALLY_PAID,
+        Payment.Status.REVIEW, Payment.Status.FINISHED,
+    }
+)  # fmt: skip
 # Money in a payment that had ended is for staff.
 _FINISHED_AFTER: dict[str, ReviewReason] = {
     Payment.Status.FAILED: ReviewReason.FINISHED_AFTER_FAILED,
@@ -382,7 +391,7 @@ def _apply_refunded(order: Order, payment: Payment) -> str:
     if payment.status == Payment.Status.REFUNDED:
         return "already refunded"
     # Asked before the move, which leaves no trace of it.
-    counted = payment.status in (Payment.Status.FINISHED, Payment.Status.PARTIALLY_PAID)
+    was_told = payment.status in _CUSTOMER_KNOWS
     payment.move(Payment.Status.REFUNDED, message=gettext_noop("The provider sent the coins back."))
     for refund in payment.refunds.filter(status=Refund.Status.REQUESTED):
         # Nobody may send them a second time. Staff still check that they arrived.
@@ -393,7 +402,7 @@ def _apply_refunded(order: Order, payment: Payment) -> str:
         close_alert(AlertKind.REFUND_TO_SEND, refund, by="automatic: the provider sent the coins")
     if order.paid_at and order.status in REFUNDABLE and amount_due(order) > 0:
         order.hold_unpaid(message=gettext_noop("The payment was refunded by the provider."))
-    if counted and order.status in (*PAYABLE, Order.Status.HELD):
+    if was_told and order.status in (*PAYABLE, Order.Status.HELD, Order.Status.EXPIRED, *_ENDED):
         queue_email(order, Email.Kind.COINS_RETURNED)
     alert(order, payment, ReviewReason.REFUNDED)
     return "refunded"
@@ -409,6 +418,9 @@ def _to_review(order: Order, payment: Payment, reason: ReviewReason) -> str:
     if order.status in (*PAYABLE, Order.Status.EXPIRED):
         order.hold(reason=reason, message=gettext_noop("The payment needs a manual review."))
         queue_email(order, Email.Kind.PAYMENT_CHECKED)
+    elif order.status in _ENDED:
+        # Their last mail said that the order is over: without another one they would not know that we have their coins.
+        queue_email(order, Email.Kind.PAYMENT_CHECKED, ended=True)
     alert(order, payment, reason)
     return f"review: {reason}"
 

@@ -44,6 +44,13 @@ _ENDED = Trouble(
         " e-mail you which. Please do not send anything else until then."
     ),
 )
+_ORDER_ENDED = Trouble(
+    _("Your coins came after the end"),
+    _(
+        "They arrived when this order had ended already, so they buy nothing. Our staff send them back: we e-mail you"
+        " as soon as you can tell us your address here. Please do not send anything else."
+    ),
+)
 _SECOND = Trouble(
     _("A second payment came"),
     _(
@@ -72,11 +79,13 @@ _ABOUT: dict[str, Trouble] = {
         (ReviewReason.TOO_LITTLE, ReviewReason.PARTIALLY_PAID, ReviewReason.ORDER_NOT_COVERED), _TOO_LITTLE
     ),
     **dict.fromkeys(
+        (ReviewReason.ORDER_CANCELLED, ReviewReason.ORDER_FAILED, ReviewReason.ORDER_REFUNDED), _ORDER_ENDED
+    ),
+    **dict.fromkeys(
         (
-            ReviewReason.ORDER_CANCELLED, ReviewReason.ORDER_FAILED, ReviewReason.FINISHED_AFTER_FAILED,
-            ReviewReason.FINISHED_AFTER_CANCELLED, ReviewReason.PARTIALLY_PAID_AFTER_FAILED,
-            ReviewReason.PARTIALLY_PAID_AFTER_CANCELLED, ReviewReason.EXPIRED_WITH_MONEY,
-            ReviewReason.FAILED_WITH_MONEY, ReviewReason.CANCELLED_WITH_MONEY,
+            ReviewReason.FINISHED_AFTER_FAILED, ReviewReason.FINISHED_AFTER_CANCELLED,
+            ReviewReason.PARTIALLY_PAID_AFTER_FAILED, ReviewReason.PARTIALLY_PAID_AFTER_CANCELLED,
+            ReviewReason.EXPIRED_WITH_MONEY, ReviewReason.FAILED_WITH_MONEY, ReviewReason.CANCELLED_WITH_MONEY,
         ),
         _ENDED,
     ),

@@ -76,7 +76,7 @@ class Outlook:
 
 def outlook_of(order: Order, payment: Payment | None, *, ready: int, has_failed: bool, asks_address: bool) -> Outlook:
     if order.status == Order.Status.HELD:
-        return _held(order, payment)
+        return _held(order, payment, ready=ready)
     if order.status in _MOVING:
         return _delivery(order, ready=ready, has_failed=has_failed)
     if payment is not None and payment.status in _ON_ITS_WAY:
@@ -153,14 +153,22 @@ def _overdue() -> str:
     return _joined(start, contact % {"contact": settings.SUPPORT_EMAIL})
 
 
-def _held(order: Order, payment: Payment | None) -> Outlook:
+def _held(order: Order, payment: Payment | None, *, ready: int) -> Outlook:
     if order.reason not in RESUMABLE:
+        if payment is not None and payment.status == Payment.Status.REFUNDED:
+            # Whatever it was held for: the coins are not with us any more.
+            return Outlook("staff", None, str(_HELD[OrderReason.PAYMENT_REFUNDED]))
         trouble = trouble_of(payment) if payment is not None else None
         return Outlook("staff", None, str(_HELD.get(order.reason) or (trouble.sentence if trouble else "")))
     ends = _end_of_patience(order)
     why = _(WHY_IT_WAITS.get(order.reason, NOT_FOR_SALE))
     if ends is None:
         return Outlook("staff", None, _joined(why, _("Our staff are looking at it, and we e-mail you.")))
+    if ready:  # which stays theirs: only the money for the rest goes back, and staff see to that
+        plan = _("We buy the rest as soon as we can. If we cannot get it by %(day)s, you get the money for it back.")
+        late = _("We could not get the rest. Our staff will e-mail you about the money for it.")
+        start = _joined(_("You can open what is ready."), why)
+        return Outlook("supplier", ends, _joined(start, plan % {"day": _day(ends)}), _joined(start, late))
     can_have = objection_to_money_back(order) is None
     plan = _("We buy your key as soon as we can. If we cannot get it by %(day)s, your money goes back to you.")
     choice = _("You don't have to wait: you can have it back now.") if can_have else ""

@@ -35,6 +35,10 @@ WORDS: "dict[str, Words | dict[str, Words]]" = {
     "waiting": _("Waiting for your payment"),
     "waiting_lead": _("This page updates as soon as the network shows your payment."),
     "returned": _("Your payment was returned"),
+    "returned_lead": _(
+        "The payment provider sent your coins back, so nothing is paid. Choose a coin to pay again. If your coins have"
+        " not arrived within a day, write to us."
+    ),
     "address_late": _("We are still waiting for a payment address. Choose a coin to try again; nothing was charged."),
     "address_coming": _("Getting your payment address…"),
     "address_coming_lead": _("This takes a few seconds."),
@@ -153,7 +157,7 @@ WORDS: "dict[str, Words | dict[str, Words]]" = {
     ),
     "code_coming": _(
         "If this order belongs to that address, a code of six digits is on its way. It works for 15 minutes; please"
-        " type it here."
+        " type it here. We send at most three codes an hour."
     ),
     "asked_too_often": _("You asked for that very often. Please wait a few minutes and try again."),
     "close_question": _("Close every other link and page of this order? The link in our e-mails stops working, too."),

@@ -15,10 +15,12 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from bitloot.tests.services import Sandbox, own_store
+from bitloot.tests.shopper import Shopper
 from tools.dev.services import find_program
 from tools.dev.supervise import Store
 
@@ -211,9 +213,17 @@ def test_receipt_without_the_token_asks_for_a_new_link_like_the_orders_page(brow
     one(browser, "#lookup-email").send_keys("ada@customer.example")
     one(browser, "[data-lookup] button[value=code]").click()
     code = wait(browser, lambda page: mailed_codes(store, order_id), "the mail with the code").pop()
-    one(browser, "#lookup-code").send_keys(code)
-    one(browser, "[data-code] button").click()
+    field = one(browser, "#lookup-code")
+    field.send_keys("no", Keys.ENTER)
+    assert field.get_property("validity")["patternMismatch"] is True
+    field.clear()
+    field.send_keys(f"{(int(code) + 1) % 1_000_000:06}", Keys.ENTER)
+    wait(browser, lambda page: shown(page, "#code-error"), "the refusal")
+    assert (field.get_attribute("aria-invalid"), field.accessible_name) == ("true", "The six digits from our e-mail")
+    field.clear()
+    field.send_keys(code, Keys.ENTER)
     wait_for_headline(browser, "Receipt")
+    wait(browser, lambda page: page.switch_to.active_element.tag_name == "h1", "the focus, which was in the form")
     assert "Paid\nNothing yet" in one(browser, "[data-receipt]").text
     one(browser, "[data-language][lang=de]").click()
     wait_for_headline(browser, "Beleg")
@@ -381,10 +391,14 @@ def test_customer_says_where_the_money_goes_back_to(browser, store):
     give_address(browser, "not-an-address")
     refused = wait(browser, lambda page: shown(page, ".refund .field-error"), "the refusal")[0]
     assert refused.text == "This is not an address for Bitcoin. Copy it from your wallet as it is."
+    field = one(browser, ".refund [name=address]")
+    assert field.get_attribute("aria-describedby") == refused.get_attribute("id")
+    assert field.get_attribute("aria-invalid") == "true"
 
     give_address(browser, FIRST_ADDRESS)
     given = wait(browser, lambda page: shown(page, "[data-given=address] code"), "the address")[0]
     assert (given.text, shown(browser, ".refund form")) == (FIRST_ADDRESS, [])
+    assert browser.switch_to.active_element == one(browser, "[data-edit]")  # the form went away with the focus in it
     one(browser, "[data-edit]").click()
     assert one(browser, ".refund [name=address]").get_property("value") == FIRST_ADDRESS
     give_address(browser, SECOND_ADDRESS)
@@ -436,6 +450,20 @@ def bought(sandbox: Sandbox, *, keys: int) -> str:
     """Return the purchase of so many keys, or nothing while there is none."""
     purchases = sandbox.control("state")["orders"]
     return next((row["order_id"] for row in purchases if len(row["keys"]) == keys), "")
+
+
+def test_page_that_could_not_reach_the_shop_looks_again_once_it_is_online(browser, store):
+    order(browser, store, "tiny-orchard-tycoon")
+    wait_for_headline(browser, "Choose how to pay")
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/api/orders/*"]})
+    # The look that is due fails, and the next one never comes: it may be a minute away.
+    browser.execute_script("window.setTimeout = () => 0")
+    trouble = wait(browser, lambda page: shown(page, "[data-trouble]"), "the word about it")[0]
+    assert trouble.text.startswith("We cannot reach the shop right now.")
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    browser.execute_script("dispatchEvent(new Event('online'))")
+    wait(browser, lambda page: shown(page, "[data-trouble]") == [], "the order again")
 
 
 def test_order_that_did_not_change_is_answered_with_304_and_stays_shown(browser, store):
@@ -508,6 +536,50 @@ def test_shop_works_without_javascript_up_to_the_orders_page(browser, store):
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     order(browser, store, "saltmarsh-signals")
     assert "This page needs JavaScript." in one(browser, "main").text
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_page_whose_script_was_blocked_says_after_a_while_what_to_do(browser, store, motion):
+    features = [{"name": "prefers-reduced-motion", "value": motion}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/order*.js"]})
+    browser.get(f"{store.url}/orders/{STRANGER}")
+    assert shown(browser, ".stuck") == []
+    # What a customer waits for, at once.
+    browser.execute_script("document.getAnimations().forEach((animation) => animation.finish())")
+    assert "open the link of our e-mail in another browser" in shown(browser, ".stuck")[0].text
+    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+    browser.refresh()
+    wait_for_headline(browser, "This link does not open an order")
+    assert browser.find_elements(By.CSS_SELECTOR, ".stuck") == []
+
+
+def test_skip_link_does_not_cost_the_order_where_the_browser_keeps_nothing(browser, store):
+    order = Shopper(store.url).order()
+    blocked = "Object.defineProperty(window, 'sessionStorage', { get() { throw new Error('blocked'); } })"
+    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": blocked})
+    browser.get(f"{store.url}/orders/{order['id']}#{order['access_token']}")
+    wait_for_headline(browser, "Choose how to pay")
+    one(browser, ".skip").send_keys(Keys.ENTER)
+    wait(browser, lambda page: page.switch_to.active_element.get_attribute("id") == "main", "the skipped to part")
+    browser.refresh()
+    wait_for_headline(browser, "Choose how to pay")
+
+
+def test_what_is_copied_second_is_said_as_well(browser, store):
+    order(browser, store, "tiny-orchard-tycoon")
+    choose_coin(browser, "btc")
+    wait_for_headline(browser, "Waiting for your payment")
+    browser.execute_script("""
+        window.said = [];
+        const heard = new MutationObserver(() => said.push(document.querySelector('[data-say]').textContent.trim()));
+        heard.observe(document.querySelector('[data-say]'), { childList: true, characterData: true, subtree: true });
+    """)
+    for row in shown(browser, "[data-copy-row]"):
+        row.click()
+    said = wait(browser, lambda page: len(found := page.execute_script("return said")) == 2 and found, "both")
+    assert said[0] == said[1]
 
 
 @pytest.mark.parametrize("width", [320, 768, 1440])

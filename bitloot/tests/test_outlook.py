@@ -144,6 +144,16 @@ def test_a_held_order_says_why_and_until_when_it_waits(client, reason, why):
     assert (body["waits_for"], body["can_have_money_back"]) == ("supplier", True)
 
 
+def test_an_order_that_waits_with_a_part_ready_promises_the_money_for_the_rest_only(client):
+    order = held()
+    make_key(order.items.get())
+    body = read(client, order).json()
+    assert body["outlook"]["now"].startswith("You can open what is ready. Our supplier is out of stock.")
+    assert "you get the money for it back" in body["outlook"]["now"]
+    assert "the money for it" in body["outlook"]["late"]
+    assert body["can_have_money_back"] is False
+
+
 @pytest.mark.parametrize(
     ("reason", "words"),
     [("no_keys", "has not sent your key"), ("unknown_purchase", "never buy one twice"), ("held_by_staff", "Our staff")],
@@ -152,6 +162,14 @@ def test_what_staff_have_to_find_out_offers_no_money_back_and_promises_no_date(c
     body = read(client, held(reason)).json()
     assert words in body["outlook"]["now"]
     assert (body["waits_for"], body["expected_by"], body["can_have_money_back"]) == ("staff", None, False)
+
+
+def test_an_order_held_for_a_payment_that_was_sent_back_says_that_the_coins_are_gone(client):
+    order = make_order(status="held", reason="failed_with_money")
+    payment = make_payment(order, status="review", reason="failed_with_money")
+    assert "Our staff accept them or send them back" in outlook(client, order)[1]
+    payment.move("refunded", message="The provider sent the coins back.")
+    assert outlook(client, order)[1].startswith("Your coins went back to you")
 
 
 def test_another_reason_of_a_held_order_changes_the_etag(client):

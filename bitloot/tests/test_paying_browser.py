@@ -130,6 +130,32 @@ def test_order_that_expired_says_write_to_us_and_lets_you(browser, store):
     assert shown(browser, "[data-write] a")[0].get_attribute("href").startswith("mailto:")
 
 
+def test_coins_for_a_cancelled_order_are_told_instead_of_place_a_new_one(browser, store):
+    sandbox, shopper = Sandbox(store.sandbox_url), Shopper(store.url)
+    order = shopper.order()
+    address = shopper.payment(order)["pay_address"]
+    cancel = f"from orders.models import Order; Order.objects.get(pk='{order['id']}').cancel(message='It ends.')"
+    store.manage("shell", "--verbosity", "0", "-c", cancel)
+    sandbox.pay(address)
+    browser.get(f"{store.url}/orders/{order['id']}#{order['access_token']}")
+    wait(browser, lambda page: browser.refresh() or "came after the end" in one(page, "h1").text, "the news")
+    assert "Our staff send them back" in one(browser, "[data-lead]").text
+    assert shown(browser, "[data-again]") == []
+    assert shown(browser, "[data-write] a")
+
+
+def test_coins_that_the_provider_sent_back_leave_the_coins_choosable(browser, store):
+    address = ask_to_pay(browser, store)
+    sandbox = Sandbox(store.sandbox_url)
+    sandbox.control(f"payments/{address}/status", {"status": "confirming"})
+    wait_for_headline(browser, "Payment seen")
+    sandbox.control(f"payments/{address}/status", {"status": "refunded"})
+    wait_for_headline(browser, "Your payment was returned")
+    choose_coin(browser, "ltc")
+    wait_for_headline(browser, "Waiting for your payment")
+    assert complaints(browser) == []
+
+
 def test_second_deposit_is_told_beside_the_key(browser, store):
     address = ask_to_pay(browser, store)
     sandbox = Sandbox(store.sandbox_url)

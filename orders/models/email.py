@@ -108,6 +108,8 @@ class Email(QueueRow):
     def is_overtaken(self) -> bool:
         if self.alert is not None and self.facts.get("again"):
             return self.alert.status == "closed"
+        if self.facts.get("ended"):  # true of an order that is over, until its refund asks for an address
+            return self.order is not None and self.order.status == "refund_due"
         return self.order is not None and self.order.status in self.OVERTAKEN_BY.get(self.kind, ())
 
     # Both end the claim and set the status in one statement that demands the claim's token: a worker that lost its

@@ -355,6 +355,16 @@ def test_a_mail_that_is_no_longer_true_is_not_sent(kind, status):
     assert [drained(row).status, row.next_attempt_at, outbox.outbox] == ["overtaken", None, []]
 
 
+@pytest.mark.parametrize(
+    ("status", "outcome"), [("cancelled", "sent"), ("refunded", "sent"), ("refund_due", "overtaken")]
+)
+def test_coins_of_an_order_that_is_over_are_told_until_the_refund_asks_for_an_address(status, outcome):
+    row = make_email("payment_checked", order=make_order(status=status), facts={"ended": True})
+    Email.objects.exclude(pk=row.pk).delete()
+    assert drained(row).status == outcome
+    assert ["so it buys nothing" in mail.body for mail in outbox.outbox] == [True] * (outcome == "sent")
+
+
 def test_a_mail_is_in_the_language_that_its_order_remembers(client):
     product = make_product()
     form = {"email": "ada@example.org", "items": [{"product": product.slug, "quantity": 1}]}

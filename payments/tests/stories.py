@@ -353,7 +353,8 @@ STORIES = (
     ),
     ends(
         "a part is refunded, then the rest comes all the same",
-        f"refunded | refunded: too_little + review: order_refunded | underpaid, {BACK} | order_refunded",
+        "refunded | refunded: too_little + review: order_refunded | "
+        f"underpaid, {BACK}, payment_checked | order_refunded",
         "second finished 1",
         before=(*HALF, choose("eth"), staff("refund"), *REFUND_FLOW),
         told="waiting, partially_paid, order underpaid, second waiting, "
@@ -445,14 +446,14 @@ STORIES = (
     ),
     ends(
         "money for a cancelled order",
-        "cancelled: cancelled | review: order_cancelled | — | order_cancelled",
+        "cancelled: cancelled | review: order_cancelled | payment_checked | order_cancelled",
         "finished 1",
         before=(choose(), order_moves("cancel", message="Cancelled.")),
         told="waiting, order cancelled, review",
     ),
     ends(
         "money for a cancelled order goes back",
-        "refunded | refunded: order_cancelled | refund_asked, refund_address, refund_sent, refund_arrived | —",
+        f"refunded | refunded: order_cancelled | payment_checked, {BACK} | —",
         "finished 1",
         before=(choose(), order_moves("cancel", message="Cancelled.")),
         after=(staff("refund"), *REFUND_FLOW),
@@ -462,7 +463,7 @@ STORIES = (
     ),
     ends(
         "money for an order that is refunded already",
-        f"refunded | refunded + review: second_payment | payment_received, {BACK} | second_payment",
+        f"refunded | refunded + review: second_payment | payment_received, {BACK}, payment_checked | second_payment",
         "second finished 1",
         before=(
             choose("eth"),

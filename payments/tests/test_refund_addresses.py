@@ -146,6 +146,27 @@ def test_what_is_no_address_of_the_coin_is_refused(address):
 
 
 @pytest.mark.parametrize(
+    ("pattern", "address", "is_link"),
+    [
+        ("^bc1[a-z0-9]{39}$", "bitcoin:bc1" + "q" * 39, True),
+        ("^bc1[a-z0-9]{39}$", "BITCOIN:BC1" + "Q" * 39 + "?amount=0.1", True),
+        ("", "bitcoin:bc1" + "q" * 39 + "?amount=0.1", True),
+        ("^(bitcoincash:)?q[a-z0-9]{41}$", "bitcoincash:q" + "p" * 41, False),
+        ("", "kaspa:q" + "p" * 41, False),
+    ],
+)
+def test_a_payment_link_is_named_as_one_and_an_address_with_a_colon_is_not(pattern, address, is_link):
+    make_coin(wallet_regex=pattern)
+    refund = refund_of(money_in())
+    if is_link:
+        with pytest.raises(AddressRefused, match="Give only the address in it"):
+            give_address(order=refund.order, refund_id=refund.pk, address=address)
+    else:
+        give_address(order=refund.order, refund_id=refund.pk, address=address)
+    assert RefundAddress.objects.exists() is not is_link
+
+
+@pytest.mark.parametrize(
     ("address", "is_one"),
     [("x" * 7, False), ("x" * 8, True), ("x" * 200, True), ("x" * 201, False), ("x x" * 3, False), ("é" * 9, False)],
 )

@@ -169,6 +169,14 @@ def test_a_refund_of_the_provider_stops_what_is_not_delivered(status, after):
     assert [payment.order.status, payment.status, alerts()] == [after, "refunded", ["payment_review"]]
 
 
+@pytest.mark.parametrize("status", ["confirming", "confirmed", "sending", "partially_paid", "review"])
+@pytest.mark.parametrize("order_status", ["pending", "expired", "held", "cancelled"])
+def test_customer_who_was_told_of_coins_is_told_that_the_provider_sent_them_back(status, order_status):
+    payment = make_payment(make_order(status=order_status), status=status)
+    apply(payment, make_facts(payment, "refunded"))
+    assert payment.order.emails.filter(kind="coins_returned").count() == 1
+
+
 @pytest.mark.parametrize("reason", ["out_of_stock", "held_by_staff"])
 def test_a_refund_of_the_provider_outweighs_what_the_order_was_held_for(reason):
     payment = make_payment(make_order(status="held", reason=reason, paid_at=Now()), status="finished")

@@ -120,12 +120,21 @@ export class Pace {
  * "#main" is the skip link, not a token.
  */
 export async function takeToken(api) {
-  const fromLink = location.hash.slice(1);
+  const fromLink = tokenIn(location.hash);
   const known = api.token ?? remembered(api.orderId);
-  if (!fromLink || document.getElementById(fromLink)) return known;
+  if (!fromLink) return known;
+  if (document.getElementById(fromLink)) {
+    if (known) keepToken(api.orderId, known); // where it stood in the address, “#main” has taken its place
+    return known;
+  }
   if (fromLink.startsWith("c.")) return exchange(api, fromLink, known);
   keepToken(api.orderId, fromLink);
   return fromLink;
+}
+
+/** Return the token of a link without what mail programs and trackers leave behind it: “.”, “>”, “?utm_source=…”. */
+export function tokenIn(hash) {
+  return hash.slice(1).replace(/[^\w.-].*$/s, "").replace(/\.+$/, "");
 }
 
 async function exchange(api, code, known) {

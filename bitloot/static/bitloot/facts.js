@@ -1,7 +1,7 @@
 // What was ordered, what happened, and the receipt.
 
 import { all, coverOf, copyOf, one, part, show, write } from "./render.js";
-import { ago, days, hour, money, receipt, word } from "./story.js";
+import { ago, days, hour, isRest, money, receipt, word } from "./story.js";
 
 export function renderFacts(order, now) {
   renderSummary(order);
@@ -16,7 +16,7 @@ function renderSummary(order) {
   show(part("wrong-address"), order.can_change_email);
   if (!order.can_change_email) show(part("address-form"), false);
   write(part("due"), money(order.amount_due, order.currency));
-  all("[data-rest-only]").forEach((node) => show(node, order.status === "underpaid"));
+  all("[data-rest-only]").forEach((node) => show(node, isRest(order)));
   if (part("items").childElementCount) return; // an order's items never change
   part("items").append(...order.items.map((item) => itemLine(item, order.currency)));
 }

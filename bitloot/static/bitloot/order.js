@@ -185,6 +185,7 @@ async function giveAddress(event) {
     say(word("address_saved"));
   });
   if (hasAsked) await look();
+  if (one("form", row).hidden) one("[data-edit]", row).focus(); // the form has gone away, and the focus with it
 }
 
 function editAddress(row, isEditing) {
@@ -278,6 +279,7 @@ all("[data-copy]").forEach((button) => {
   button.addEventListener("click", () => copy(button, part(button.dataset.copy)));
 });
 addEventListener("hashchange", () => location.hash && start());
+addEventListener("online", start); // or it would wait for up to a minute
 addEventListener("pagehide", forgetKeys);
 addEventListener("pageshow", ({ persisted }) => persisted && start());
 document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(page.timer) : start()));

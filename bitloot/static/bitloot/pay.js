@@ -2,10 +2,11 @@
 
 import { copy } from "./keys.js";
 import { all, coinOnNetwork, one, part, show, tellError, write } from "./render.js";
-import { money, rough, word } from "./story.js";
+import { isRest, money, rough, word } from "./story.js";
 
 const FIRST_SHOWN = 6; // coins; the API lists the most used ones first
 const MOST_FOUND = 24;
+const IN_QUESTION = ["review", "refunded"]; // payments
 
 // --- Words and numbers ---
 
@@ -76,7 +77,7 @@ function renderPayment(order, payment, coins, now) {
   write(part("amount"), payment.pay_amount);
   write(part("coin"), coin?.ticker ?? payment.pay_currency.toUpperCase());
   write(part("price"), money(payment.price_amount, payment.price_currency));
-  write(one("#pay-title"), word(order.status === "underpaid" ? "send_rest" : "send_payment"));
+  write(one("#pay-title"), word(isRest(order) ? "send_rest" : "send_payment"));
   const network = payment.network_name;
   write(part("network"), coin ? coinOnNetwork({ ...coin, network_name: network || coin.network_name }) : network);
   renderAddress(payment.pay_address);
@@ -151,7 +152,7 @@ function renderExtra({ payment, status, extra_payment: extra }) {
   write(part("extra-headline"), extra?.headline ?? "");
   write(part("extra-coins"), extra ? `${extra.coins}.` : "");
   write(part("extra-reason"), extra?.reason ?? "");
-  all("[data-write]").forEach((node) => show(node, status === "expired" || payment?.status === "review"));
+  all("[data-write]").forEach((node) => show(node, status === "expired" || IN_QUESTION.includes(payment?.status)));
 }
 
 /** Copy what a whole row shows: the row is the button. */

@@ -39,11 +39,13 @@ async function open() {
 
 function showReceipt(order) {
   tellError(part("trouble"), "");
+  const hadFocus = panel("lookup").contains(document.activeElement); // it goes away with the form
   show(panel("lookup"), false);
   renderReceipt(order);
   renderHeadline({ headline: word("receipt"), lead: word("receipt_lead") });
   document.title = `${word("receipt")} ${order.id.slice(0, 8)}: ${root().dataset.store}`; // what a PDF is called
   show(part("body"), true);
+  if (hadFocus) part("headline").focus();
 }
 
 offerAccess(api, open);

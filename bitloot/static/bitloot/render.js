@@ -18,10 +18,14 @@ export function show(node, visible) {
   node.hidden = !visible;
 }
 
-/** Write a message into its place, which is hidden while there is none. */
+/** Write a message into its place, which is hidden while there is none; a field that it is about is marked. */
 export function tellError(node, message) {
   write(node, message);
   show(node, Boolean(message));
+  const named = node.id ? all(`[aria-describedby~="${node.id}"]`) : [];
+  const fields = named.filter((field) => !field.closest("[hidden]"));
+  // Of two, an address and its memo, nobody knows here which one was meant.
+  if (fields.length === 1) fields[0].setAttribute("aria-invalid", String(Boolean(message)));
 }
 
 // Not `disabled`: a disabled button loses the focus, and a keyboard would start at the top of the page again.
@@ -48,7 +52,9 @@ export async function attempt(button, place, ask) {
 }
 
 export function say(text) {
-  write(part("say"), text);
+  const place = part("say");
+  // The same words once more would be no change, and nobody would hear that the second thing was copied, too.
+  place.textContent = place.textContent === text ? `${text}\u00a0` : text;
 }
 
 // --- The whole page ---
@@ -56,6 +62,7 @@ export function say(text) {
 export function renderHeadline({ tone = "", headline, lead }) {
   const { dataset } = one(".state");
   dataset.tone = tone;
+  part("stuck")?.remove();
   if (part("headline").textContent !== headline) {
     write(part("headline"), headline);
     say(`${headline}. ${lead}`);
@@ -149,7 +156,9 @@ function refundRow(id, refund) {
     const input = one(`[data-field="${name}"] input`, row);
     input.id = `${id}-${name}`;
     one(`[data-field="${name}"] label`, row).htmlFor = input.id;
+    input.setAttribute("aria-describedby", `${id}-error`);
   }
+  one(".field-error", row).id = `${id}-error`;
   return row;
 }
 

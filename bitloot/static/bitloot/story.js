@@ -63,6 +63,8 @@ export function ago(at, now) {
 // --- Facts ---
 
 const sum = (items, field) => items.reduce((total, item) => total + item[field], 0);
+/** True while a part is paid, and only the rest is asked for. */
+export const isRest = ({ status, amount_due: due, total }) => status === "underpaid" && due !== total;
 export const keysReady = (order) => sum(order.items, "keys_ready");
 export const keysWanted = (order) => sum(order.items, "quantity");
 const isComplete = (order) => keysReady(order) >= keysWanted(order);
@@ -70,9 +72,12 @@ const isComplete = (order) => keysReady(order) >= keysWanted(order);
 /** True once nothing can change, so polling can stop. */
 export function isSettled(order) {
   if (!SETTLED.includes(order.status)) return false;
+  if (order.payment?.headline || isOnItsWay(order.payment)) return false; // coins that came after the end
   if (order.status === "fulfilled" && !isComplete(order)) return false;
   return order.refunds.every(({ status }) => status === "done");
 }
+
+const isOnItsWay = (payment) => ON_ITS_WAY.includes(payment?.status);
 
 const hasEnded = (payment, now) => Boolean(payment.expires_at) && Date.parse(payment.expires_at) <= now;
 
@@ -97,7 +102,7 @@ function stepOf(order, view) {
   if (DELIVERING.includes(order.status) || keysReady(order)) return STEPS.key;
   const { payment } = order;
   if (payment?.status === "finished") return STEPS.key;
-  if (ON_ITS_WAY.includes(payment?.status) || payment?.status === "review") return STEPS.confirm;
+  if (isOnItsWay(payment) || payment?.status === "review") return STEPS.confirm;
   return openPayment(order, view) ? STEPS.pay : STEPS.choose;
 }
 
@@ -129,10 +134,10 @@ const STORIES = {
     headline: word("refund_due"),
     lead: refundLead(order.refunds) ?? order.error,
   }),
-  refunded: (order) => ({ headline: word("refunded"), lead: order.error }),
-  expired: (order) => closed(order, word("expired")),
-  cancelled: (order) => closed(order, word("cancelled")),
-  failed: (order) => ({ tone: "bad", headline: word("failed"), lead: order.error }),
+  refunded: (order, view) => ended(order, view, { headline: word("refunded"), lead: order.error }),
+  expired: (order, view) => ended(order, view, closed(order, word("expired"))),
+  cancelled: (order, view) => ended(order, view, closed(order, word("cancelled"))),
+  failed: (order, view) => ended(order, view, { tone: "bad", headline: word("failed"), lead: order.error }),
 };
 
 const inWork = (order) => ({ tone: "busy", headline: word("in_work"), lead: order.error ?? "" });
@@ -143,6 +148,13 @@ const closed = (order, headline) => ({
   lead: order.error,
   again: order.items[0]?.product.slug ?? null,
 });
+
+// Coins that came all the same are the news: nobody may read “place a new one” while we have them.
+function ended(order, view, story) {
+  const { payment } = order;
+  if (payment?.headline) return { headline: payment.headline, lead: payment.reason };
+  return isOnItsWay(payment) ? confirming(order, view) : story;
+}
 
 const choosing = () => ({
   panel: "coins",
@@ -161,19 +173,19 @@ function paying(order, payment, view) {
       return creating(payment, view);
     case "waiting":
       if (hasEnded(payment, view.now)) return chooseAgain(`${word("quote_ended")} ${word("pay_once")}`);
-      return {
-        panel: "pay",
-        headline: word("waiting"),
-        lead: word("waiting_lead"),
-      };
+      return waiting();
     case "review":
       return { headline: payment.headline, lead: payment.reason };
     case "refunded":
-      return { headline: word("returned"), lead: payment.reason ?? "" };
+      return returned();
     default:
       return confirming(order, view);
   }
 }
+
+const waiting = () => ({ panel: "pay", headline: word("waiting"), lead: word("waiting_lead") });
+
+const returned = () => ({ panel: "coins", tone: "bad", headline: word("returned"), lead: word("returned_lead") });
 
 function creating(payment, { now, askedAt }) {
   if (payment.reason) return chooseAgain(payment.reason);
@@ -192,13 +204,15 @@ const confirming = (order, { now }) => ({ tone: "busy", headline: word("seen"), 
 
 function underpaid(order, view) {
   const { payment } = order;
-  if (ON_ITS_WAY.includes(payment?.status)) return confirming(order, view);
+  if (isOnItsWay(payment)) return confirming(order, view);
   const open = openPayment(order, view);
   if (open?.status === "creating") return creating(open, view);
+  if (open && !isRest(order)) return waiting(); // the part that came has left again
   const missing = money(order.amount_due, order.currency);
   if (open) {
     return { panel: "pay", headline: word("rest"), lead: word("rest_lead", { missing }) };
   }
+  if (payment?.status === "refunded") return returned();
   return { panel: "coins", tone: "bad", headline: word("underpaid"), lead: underpaidLead(payment, missing) };
 }
 
@@ -228,8 +242,13 @@ function held(order, { now }) {
   const { payment } = order;
   if (payment?.headline) return { headline: payment.headline, lead: payment.reason };
   const lead = outlook(order, now) || (lastLine(order, "order", "held")?.message ?? order.error);
-  const headline = word(order.waits_for === "supplier" ? "has_to_wait" : "on_hold");
-  return { headline, lead, canHaveMoneyBack: order.can_have_money_back };
+  return { headline: heldHeadline(order), lead, canHaveMoneyBack: order.can_have_money_back };
+}
+
+function heldHeadline(order) {
+  if (order.waits_for !== "supplier") return word("on_hold");
+  const ready = keysReady(order);
+  return ready ? word("partly", { ready, wanted: keysWanted(order) }, ready) : word("has_to_wait");
 }
 
 // --- Refunds ---

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { OrderApi, Pace, Refused } from "../../static/bitloot/api.js";
+import { OrderApi, Pace, Refused, tokenIn } from "../../static/bitloot/api.js";
 
 /** An API whose answers are given one after the other; `asked` fills with what was sent. */
 function apiWith(answers, asked = []) {
@@ -32,6 +32,14 @@ test("the coins come along when they are asked for, and a poll asks for none", a
   assert.deepEqual(await api.order({ withCoins: true }), { id: 1, coins: [] });
   await api.order();
   assert.deepEqual(asked.map(({ path }) => path), ["/api/orders/o1?include=coins", "/api/orders/o1"]);
+});
+
+test("a token is read without what was left behind it", () => {
+  const token = "m.1.1796006456.63d2bf6e.qf88WU_2vB6FrYRr3x-J";
+  for (const rest of ["", ".", "...", ">", ")", "%20", "?utm_source=mail", "&fbclid=a.b", ",", "\u201d."]) {
+    assert.equal(tokenIn(`#${token}${rest}`), token);
+  }
+  assert.equal(tokenIn(""), "");
 });
 
 test("an equal order is the same object also without an ETag", async () => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  ago, days, exact, isSettled, keyRows, learn, lostStory, money, openPayment, receipt, refundSentence, tell,
+  ago, days, exact, isRest, isSettled, keyRows, learn, lostStory, money, openPayment, receipt, refundSentence, tell,
 } from "../../static/bitloot/story.js";
 import { NOW, WORDS, at, item, line, order, payment } from "./orders.mjs";
 
@@ -105,6 +105,12 @@ test("a held order shows its own reason, not that of its purchase and not the ge
   assert.equal(told({ status: "held", error: "General." }).lead, "General.");
 });
 
+test("a held order that waits for the supplier says what is ready already", () => {
+  const held = { status: "held", waits_for: "supplier" };
+  assert.equal(told(held).headline, "Your key has to wait");
+  assert.equal(told({ ...held, items: partly(1, 3) }).headline, "1 of 3 keys is ready");
+});
+
 test("a held order keeps its steps where they are", () => {
   assert.equal(told({ status: "held", payment: payment({ status: "finished" }) }).step, 3);
   assert.equal(told({ status: "held", payment: payment({ status: "review" }) }).step, 2);
@@ -116,6 +122,34 @@ for (const status of ["expired", "cancelled", "failed", "refunded"]) {
     assert.deepEqual([lead, step], ["Said by the API.", null]);
   });
 }
+
+for (const status of ["expired", "cancelled", "failed", "refunded"]) {
+  test(`coins that come for an order that is ${status} are the news`, () => {
+    const seen = { status, error: "Place a new one.", payment: payment({ status: "confirming" }), outlook: OUTLOOK };
+    assert.deepEqual([told(seen).headline, told(seen).lead, told(seen).again], ["Payment seen", OUTLOOK.now, null]);
+    const came = { ...seen, payment: payment({ status: "review", headline: "Came late.", reason: "They go back." }) };
+    assert.deepEqual([told(came).headline, told(came).lead], ["Came late.", "They go back."]);
+    for (const changes of [seen, came]) assert.equal(isSettled(order(changes)), false);
+  });
+}
+
+for (const status of ["pending", "underpaid"]) {
+  test(`an order that is ${status} can be paid again once the provider sent the coins back`, () => {
+    const { panel, headline, lead } = told({ status, payment: payment({ status: "refunded", actually_paid: "0.0001" }) });
+    assert.deepEqual([panel, headline], ["coins", "Your payment was returned"]);
+    assert.match(lead, /sent your coins back, so nothing is paid\. Choose a coin to pay again\./);
+  });
+}
+
+test("a quote for all of the price does not wait for a rest", () => {
+  assert.equal(told({ status: "underpaid", payment: payment() }).headline, "Waiting for your payment");
+});
+
+test("only what is missing is a rest", () => {
+  assert.equal(isRest(order({ status: "underpaid", amount_due: "5.00" })), true);
+  assert.equal(isRest(order({ status: "underpaid" })), false); // the part that came was sent back
+  assert.equal(isRest(order()), false);
+});
 
 test("an expired order leads back to its product", () => {
   assert.equal(told({ status: "expired" }).again, "ember-drift");
