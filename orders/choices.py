@@ -66,6 +66,7 @@ class AlertKind(models.TextChoices):
     PROVIDER_CREDENTIALS = "provider_credentials", "Provider refuses our credentials"
     IPNS_SILENT = "ipns_silent", "No IPNs come"
     IPN_OTHER_ORDER = "ipn_other_order", "IPN names another order"
+    OTHER_ADDRESS = "other_address", "Provider names another address"
     OVERPAID = "overpaid", "Overpaid"
     ACCEPTED_BELOW_PRICE = "accepted_below_price", "Accepted below price"
     REFUND_OF_DELIVERED = "refund_of_delivered", "Refund of delivered keys"
@@ -108,7 +109,8 @@ class AlertKind(models.TextChoices):
 # Nobody is served, money leaves, or keys are in danger, and each hour makes it worse.
 _URGENT = frozenset({
     AlertKind.PAYMENTS_DOWN, AlertKind.PAYMENTS_NOT_MADE, AlertKind.PROVIDER_CREDENTIALS, AlertKind.IPN_OTHER_ORDER,
-    AlertKind.DOUBLE_PURCHASE, AlertKind.COST_ABOVE_CAP, AlertKind.SUPPLIER_DOWN, AlertKind.LOW_BALANCE,
-    AlertKind.KEY_INTEGRITY, AlertKind.KEY_SOLD_TWICE, AlertKind.WEBHOOKS_REFUSED, AlertKind.STAFF_LOCKED,
-    AlertKind.NO_WORKER, AlertKind.WORK_LATE, AlertKind.SWEEP_LATE, AlertKind.CERTIFICATE, AlertKind.DISK_FULL,
+    AlertKind.OTHER_ADDRESS, AlertKind.DOUBLE_PURCHASE, AlertKind.COST_ABOVE_CAP, AlertKind.SUPPLIER_DOWN,
+    AlertKind.LOW_BALANCE, AlertKind.KEY_INTEGRITY, AlertKind.KEY_SOLD_TWICE, AlertKind.WEBHOOKS_REFUSED,
+    AlertKind.STAFF_LOCKED, AlertKind.NO_WORKER, AlertKind.WORK_LATE, AlertKind.SWEEP_LATE, AlertKind.CERTIFICATE,
+    AlertKind.DISK_FULL,
 })  # fmt: skip

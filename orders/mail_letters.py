@@ -20,7 +20,7 @@ from django.utils import translation
 from django.utils.translation import gettext
 
 from orders import covers, notifications
-from orders.models import Email, Order, OrderItem, Product
+from orders.models import Alert, Email, Order, OrderItem, Product
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ def _about(mail: Email, items: Sequence[OrderItem]) -> dict[str, object]:
         alert = mail.alert
         about_url = settings.SITE_URL + alert.about_path if alert.about_path else ""
         context |= {"alert": alert, "alert_url": notifications.link_to(alert), "about_url": about_url}
+        context["concerns"] = _concerns(alert, items)
     return context
 
 
@@ -98,6 +99,15 @@ def _receipt(mail: Email, order: Order, items: Sequence[OrderItem]) -> dict[str,
         "link": _again_url(items) if mail.kind in _LEAD_TO_SHOP else order_url,
         "brings_token": mail.kind in BRING_TOKEN,
     }
+
+
+def _concerns(alert: Alert, items: Sequence[OrderItem]) -> str:
+    """Return for a subject what the alert is about: of an order its products, and nothing of its customer."""
+    if alert.order is not None:
+        return _product(sorted(items, key=lambda item: item.title))
+    if alert.about_model == Product._meta.label_lower:
+        return Product.objects.filter(pk=alert.about_pk).values_list("title", flat=True).first() or alert.about
+    return alert.about
 
 
 def _product(items: Sequence[OrderItem]) -> str:

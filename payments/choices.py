@@ -212,4 +212,5 @@ class ReviewReason(ReasonChoices):
     # Not in review.
     NO_ANSWER = "no_answer", "The provider did not answer when this payment was created.", "No answer"
     REFUSED = "refused", "The provider refused to create this payment.", "Refused"
+    COIN_REFUSED = "coin_refused", "The provider does not take this coin, or not for so small a price.", "Coin refused"
     ACCEPTED = "accepted", "Staff accepted the payment although a rule objected.", "Accepted"

@@ -46,8 +46,9 @@ CUSTOMER_WAITS = 5.0
 UNANSWERED_FOR = timedelta(hours=1)
 PAID_INTO = (Payment.Status.CONFIRMING, Payment.Status.CONFIRMED, Payment.Status.SENDING)
 HOUR = 3600
+_OF_THE_COIN = (BelowMinimum, CoinUnavailable)
 # What the customer's coin, our key or our own limit explains.
-_OF_ONE_CHOICE = (BelowMinimum, CoinUnavailable, CredentialsRefused, OverBudget)
+_EXPLAINED = (*_OF_THE_COIN, CredentialsRefused, OverBudget)
 # Web has eight threads in each process (Dockerfile, deploy/systemd): five stay free for webhooks and pages while the
 # provider is slow. A customer who is not waited for is told at once that the payment is being made, and asks again.
 _calls = Calls(threads=8, under_way=32, waiting=3)
@@ -258,13 +259,14 @@ def _record_failure(payment: Payment, err: ProviderError) -> None:
             payment.order.lock()
             payment.move(
                 Payment.Status.FAILED, message=gettext_noop("The provider made no payment."),
-                reason=ReviewReason.REFUSED, next_attempt_at=None,
+                reason=ReviewReason.COIN_REFUSED if isinstance(err, _OF_THE_COIN) else ReviewReason.REFUSED,
+                next_attempt_at=None,
             )  # fmt: skip
     else:
         # Whether they made a payment is unknown. Nobody sees its address; an IPN that names our order adopts it.
         Payment.objects.filter(pk=payment.pk, external_id=None).update(reason=ReviewReason.NO_ANSWER)
         logger.warning("%s: no answer to its creation (%s)", payment, err)
-    if not isinstance(err, _OF_ONE_CHOICE):
+    if not isinstance(err, _EXPLAINED):
         not_made(err)
 
 

@@ -19,7 +19,7 @@ from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind, OrderReason
 from orders.models import Email, Order
 from orders.services import queue_email
-from payments import overpaid
+from payments import other_address, overpaid
 from payments.acceptance import binding_objection, brings_more, exceeds, is_late, objection
 from payments.balance import amount_due, credit_of, credited
 from payments.choices import BY_THE_PROVIDER, PaymentStatus, ReviewReason
@@ -145,6 +145,7 @@ def apply(payment: Payment, facts: PaymentFacts, *, today: Today | None = None) 
         if is_finished and not known_already:
             why_not = _why_it_pays_nothing(order, payment, facts, today)
         _close_unknown_word(payment, facts)
+        other_address.notice(order, payment, facts)
         if is_finished and not known_already and why_not is None:
             _pay(order, payment, facts)
             return "paid"
@@ -194,7 +195,7 @@ def _seen(payment: Payment, facts: PaymentFacts) -> dict[str, Any]:
         "outcome_currency": facts.outcome_currency,
         # Some answers leave it out again.
         "payin_hash": facts.payin_hash or payment.payin_hash,
-        "evidence": _evidence(facts),
+        "evidence": _evidence(payment, facts),
         "read_at": Now(),
     }
 
@@ -431,7 +432,8 @@ def alert(order: Order, payment: Payment, reason: ReviewReason) -> None:
     raise_alert(AlertKind.PAYMENT_REVIEW, payment, message, order=order)
 
 
-def _evidence(facts: PaymentFacts) -> dict[str, Any]:
+def _evidence(payment: Payment, facts: PaymentFacts) -> dict[str, Any]:
+    named = other_address.named_otherwise(payment, facts)
     return {
         "status": facts.raw_status,
         "order_id": facts.order_id,
@@ -439,5 +441,6 @@ def _evidence(facts: PaymentFacts) -> dict[str, Any]:
         "asked": f"{plain(facts.pay_amount)} {facts.pay_currency}",
         "paid": plain(facts.actually_paid),
         "parent": facts.parent_payment_id,
+        **({other_address.NAMED: named} if named else {}),
         **({"notes": list(facts.notes)} if facts.notes else {}),
     }

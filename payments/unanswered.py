@@ -79,13 +79,16 @@ def coins_unread(err: ProviderError) -> None:
 
 def not_made(err: ProviderError) -> None:
     """Tell staff if several payments in a row could not be made: the rest of the provider may work all the same."""
-    newest = Payment.objects.filter(created_at__gt=Now() - delay(24 * 3600)).order_by("-created_at")
-    reasons = newest.values_list("reason", flat=True)[:FAILED_IN_A_ROW]
-    if sum(reason in (ReviewReason.NO_ANSWER, ReviewReason.REFUSED) for reason in reasons) < FAILED_IN_A_ROW:
+    of_today = Payment.objects.filter(created_at__gt=Now() - delay(24 * 3600))
+    # A refused coin says nothing of the others: it neither counts nor ends the row.
+    newest = of_today.exclude(reason=ReviewReason.COIN_REFUSED).order_by("-created_at")[:FAILED_IN_A_ROW]
+    failed = [one for one in newest if one.reason in (ReviewReason.NO_ANSWER, ReviewReason.REFUSED)]
+    if len(failed) < FAILED_IN_A_ROW:
         return
+    coins = ", ".join(sorted({one.pay_currency.upper() for one in failed}))
     message = (
-        f"The last {FAILED_IN_A_ROW} payments could not be created at NOWPayments: {str(err)[:200]}. Customers cannot"
-        " pay and are asked to try again. The alert closes once a payment is created."
+        f"The last {FAILED_IN_A_ROW} payments (in {coins}) could not be created at NOWPayments: {str(err)[:200]}."
+        " These customers cannot pay and are asked to try again. The alert closes once a payment is created."
     )
     raise_alert(AlertKind.PAYMENTS_NOT_MADE, NOWPAYMENTS, message)
 

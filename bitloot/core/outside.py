@@ -1,19 +1,16 @@
 """Requests to addresses that strangers wrote: they reach the public internet, and nothing of ours."""
 
-import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from threading import Timer
 from typing import Any
 
 import requests
 from requests_hardened.ip_filter import InvalidIPAddress
 from requests_hardened.ip_filter_adapter import IPFilterAdapter
-from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
+from bitloot.core.connections import hurry
 from bitloot.core.database import leave_connection
 
 __all__ = ["FAILURES", "PORTS", "InvalidIPAddress", "PortRefused", "answer_to", "is_given_out"]
@@ -21,7 +18,6 @@ __all__ = ["FAILURES", "PORTS", "InvalidIPAddress", "PortRefused", "answer_to", 
 # What `answer_to` raises when there is no answer, and what reading one may raise.
 FAILURES = (requests.RequestException, HTTPError, OSError, ValueError)
 PORTS = (443, 8443)  # of web servers: at others a stranger could have us talk to anything that listens
-HEADER_SECONDS = 20.0
 # All of IPv6 that is given out. Outside of it lie site-local addresses (fec0::/10) and those that wrap one of IPv4.
 _INTERNET = ip_network("2000::/3")
 
@@ -30,40 +26,10 @@ class PortRefused(requests.RequestException):
     """Nothing is sent to this port."""
 
 
-def _cut(connection: socket.socket) -> None:
-    with suppress(OSError):  # the other side was quicker
-        connection.shutdown(socket.SHUT_RDWR)
-
-
-class _Hurried(HTTPConnection):
-    """Is cut where the headers have not come in time: the socket's own timeout starts again with each byte."""
-
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
-        timer = Timer(HEADER_SECONDS, _cut, [self.sock])
-        timer.daemon = True
-        timer.start()
-        try:
-            return super().getresponse()
-        finally:
-            timer.cancel()
-
-
-class _HurriedTls(_Hurried, HTTPSConnection):
-    """The same over TLS."""
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Hurried
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _HurriedTls
-
-
 class _PublicAdapter(IPFilterAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        hurry(self.poolmanager)
 
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: bool | str, cert: str | tuple[str, str] | None = None
@@ -93,7 +59,7 @@ def answer_to(
 ) -> Iterator[requests.Response]:
     """Send a request once; its answer can be read until the block ends. Raises one of FAILURES.
 
-    Its headers have HEADER_SECONDS to come; how long its body is read is for the caller to bound.
+    Its headers have the second timeout to come, all together; how long its body is read is for the caller to bound.
 
     The host's name is looked up once, and the address that was checked is the one connected to: a name server that
     answers differently a moment later (DNS rebinding) leads nowhere. An address inside is InvalidIPAddress, a port

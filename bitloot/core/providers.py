@@ -17,6 +17,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 from urllib3.util import Retry
 
+from bitloot.core.connections import hurry
 from bitloot.core.database import leave_connection
 from bitloot.core.faults import failpoint
 from bitloot.core.limits import Bucket
@@ -153,7 +154,7 @@ class Transport:
     A `requests.Session` would add all of these except the retries, so we use requests' adapter without one.
     Reads share pooled connections. Each write gets a connection of its own: a pooled one may be closed by the other
     side just as the request leaves, and a purchase would be left "unknown" for nothing.
-    The time bound holds between two pieces of the body; headers that arrive byte by byte are bounded by size alone.
+    Headers have the read timeout to arrive, the whole answer the deadline: bytes that drip hold no thread.
     """
 
     def __init__(self, *, provider: str, base_url: str, headers: Mapping[str, str], read_timeout: float = 30) -> None:
@@ -306,7 +307,9 @@ def _budget(provider: str) -> Bucket | None:
 
 def _adapter() -> HTTPAdapter:
     # No retries: only the caller knows what may be sent twice.
-    return HTTPAdapter(pool_connections=2, pool_maxsize=POOL_SIZE, max_retries=Retry(0, read=False))
+    adapter = HTTPAdapter(pool_connections=2, pool_maxsize=POOL_SIZE, max_retries=Retry(0, read=False))
+    hurry(adapter.poolmanager)
+    return adapter
 
 
 def _never_connected(err: BaseException) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib.auth.models import Group, Permission, User
 from django.db.models import Model
-from django.db.models.signals import m2m_changed, pre_delete, pre_save
+from django.db.models.signals import m2m_changed, post_save, pre_delete, pre_save
 from django.dispatch import receiver
 
 from bitloot.core import logs
@@ -96,6 +96,13 @@ def account_changed(instance: User, raw: bool = False, update_fields: Any = None
         record(instance, ", ".join(changes))
         # To the address that it had: a new one may be a thief's.
         notify(before, f"Your account {before.get_username()} has changed: {', '.join(changes)}.")
+
+
+@receiver(post_save, sender=User)
+def account_made(instance: User, created: bool, raw: bool = False, **_: Any) -> None:
+    """Write that an account began as superuser, as `createsuperuser` makes them; all other rights are given later."""
+    if created and not raw and instance.is_superuser:
+        record(instance, FLAGS["is_superuser"][True])
 
 
 @receiver(rights_changed)

@@ -55,6 +55,7 @@ class ProductForm(forms.ModelForm):
     genres = CommaList(required=False, help_text="With commas between them.")
     doubt = ""
     said: ClassVar[dict[str, Exception | None]] = {}  # the supplier, of the ids that it was asked about
+    stored: ClassVar[str | covers.BadPicture | OSError] = ""  # the digest of the new cover, or why there is none
 
     class Meta:
         widgets = {"release_date": forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")}
@@ -69,13 +70,12 @@ class ProductForm(forms.ModelForm):
         file = self.cleaned_data["upload"]
         if file is None:
             return None
-        try:
-            # Stored before the other fields are judged; `prune` removes a cover that no product names in the end.
-            self.instance.picture = covers.keep(file.read())
-        except covers.BadPicture as err:
-            raise ValidationError(str(err)) from err
-        except OSError as err:
-            raise ValidationError("The cover could not be stored right now. Save again without it, or later.") from err
+        if isinstance(self.stored, covers.BadPicture):
+            raise ValidationError(str(self.stored)) from self.stored
+        if isinstance(self.stored, OSError):
+            later = "The cover could not be stored right now. Save again without it, or later."
+            raise ValidationError(later) from self.stored
+        self.instance.picture = self.stored
         return file
 
     def clean(self) -> dict[str, Any]:
@@ -156,12 +156,16 @@ class CheckedProductAdmin(ProductAdmin):
             return HttpResponseRedirect(request.path)
         if request.method == "POST":
             # Before Django's transaction, in which the form is judged: on SQLite nobody else could write meanwhile.
-            request.said = self._ask_supplier(request, object_id)  # type: ignore[attr-defined]
+            before: Any = self.get_object(request, unquote(object_id)) if object_id else None
+            if self.has_change_permission(request, before) if object_id else self.has_add_permission(request):
+                request.said = _ask_supplier(request, before)  # type: ignore[attr-defined]
+                request.stored = _store_cover(request)  # type: ignore[attr-defined]
         return super().changeform_view(request, object_id, *args, **kwargs)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         form: Any = super().get_form(request, obj, change, **kwargs)
-        form.said = getattr(request, "said", {})  # the class is made for this request
+        # The class is made for this request.
+        form.said, form.stored = getattr(request, "said", {}), getattr(request, "stored", "")
         return form
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
@@ -170,17 +174,6 @@ class CheckedProductAdmin(ProductAdmin):
             # Locked from here until it is saved: all columns are written, those that a price rule changes, too.
             return Product.objects.select_for_update(no_key=True).get(pk=product.pk)
         return product
-
-    def _ask_supplier(self, request: HttpRequest, object_id: str | None) -> dict[str, Exception | None]:
-        before: Any = self.get_object(request, unquote(object_id)) if object_id else None
-        may_save = self.has_change_permission(request, before) if object_id else self.has_add_permission(request)
-        product_id = request.POST.get("supplier_product_id", "").strip()
-        is_new = before is None or before.supplier_product_id != product_id
-        goes_on_sale = "is_active" in request.POST and not (before and before.is_active)
-        # A product that is sold out for a while can still be edited: only a new id, or going on sale, is asked about.
-        if may_save and product_id and (is_new or goes_on_sale):
-            return {product_id: _trouble_with(product_id)}
-        return {}
 
     def save_model(self, request: HttpRequest, obj: Product, form: Any, change: bool) -> None:
         before = Product.objects.filter(pk=obj.pk).first()
@@ -247,12 +240,29 @@ class CheckedProductAdmin(ProductAdmin):
         return list_link("fulfillment.pricechange", "what it cost before", product=product.pk)
 
 
+def _ask_supplier(request: HttpRequest, before: Product | None) -> dict[str, Exception | None]:
+    product_id = request.POST.get("supplier_product_id", "").strip()
+    is_new = before is None or before.supplier_product_id != product_id
+    goes_on_sale = "is_active" in request.POST and not (before and before.is_active)
+    # A product that is sold out for a while can still be edited: only a new id, or going on sale, is asked about.
+    return {product_id: _trouble_with(product_id)} if product_id and (is_new or goes_on_sale) else {}
+
+
 def _trouble_with(product_id: str) -> Exception | None:
     try:
         check_product(product_id)
     except (UnknownProduct, ProviderError, ImproperlyConfigured) as err:
         return err
     return None
+
+
+def _store_cover(request: HttpRequest) -> str | covers.BadPicture | OSError:
+    """Store the picture before its form is judged; `prune` removes a cover that no product names in the end."""
+    file = request.FILES.get("upload")
+    try:
+        return covers.keep(file.read()) if file else ""
+    except (covers.BadPicture, OSError) as err:
+        return err
 
 
 def _stock(product: Product) -> SupplierStock | None:

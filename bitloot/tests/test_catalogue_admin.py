@@ -2,10 +2,12 @@
 
 from decimal import Decimal
 from io import BytesIO
+from typing import ClassVar
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 from PIL import Image
@@ -15,6 +17,7 @@ from bitloot.tests.test_product_form import filled
 from fulfillment.models import PriceChange, PriceRule, SupplierStock
 from orders.models import Product
 from orders.tests.factories import make_product
+from storage.objects import EmbeddedFiles
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 IMPORT = "/admin/orders/product/import/"
@@ -115,6 +118,32 @@ def test_a_cover_is_uploaded_shown_and_taken_away(boss, client):
     boss.post(page_of(product), {**sent, "without_picture": "on"})
     product.refresh_from_db()
     assert product.picture == ""
+
+
+class WatchedFiles(EmbeddedFiles):
+    in_transaction: ClassVar[list[bool]] = []
+
+    def save(self, name, content, max_length=None):
+        self.in_transaction.append(connection.in_atomic_block)
+        return super().save(name, content, max_length)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_cover_is_stored_with_no_transaction_open(boss, settings):
+    """On SQLite the whole shop could write nothing until the object store has it."""
+    place = settings.STORAGES["covers"] | {"BACKEND": f"{__name__}.WatchedFiles"}
+    settings.STORAGES = settings.STORAGES | {"covers": place}
+    product = make_product()
+    upload(boss, product, png())
+    product.refresh_from_db()
+    assert product.picture
+    assert WatchedFiles.in_transaction == [False, False]  # large and small
+
+
+def test_a_cover_of_somebody_who_may_only_look_is_not_stored(client, tmp_path):
+    client.force_login(make_staff("orders.view_product"))
+    assert upload(client, make_product(), png()).status_code == 403
+    assert not (tmp_path / "covers").exists()
 
 
 def test_what_is_no_picture_is_refused_and_nothing_is_saved(boss):

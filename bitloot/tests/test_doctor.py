@@ -437,6 +437,31 @@ def test_a_mail_domain_without_records(name_server, settings):
     assert seen("mail domain")[-1] == ("look", "DKIM of mail.shop.example was not looked up")
 
 
+NONE = "v=DMARC1; p=none"
+REJECT = "v=DMARC1; p=reject"
+
+
+@pytest.mark.parametrize(("sender", "records", "seen_record"), [
+    ("mail.shop.co.uk", {"shop.co.uk": [REJECT]}, REJECT),
+    ("a.b.shop.co.uk", {"shop.co.uk": [REJECT], "b.shop.co.uk": [NONE]}, REJECT),
+    ("a.b.shop.co.uk", {"shop.co.uk": [REJECT], "b.shop.co.uk": [f"{NONE}; psd=n"]}, f"{NONE}; psd=n"),
+    ("mail.shop.co.uk", {"mail.shop.co.uk": [NONE], "shop.co.uk": [REJECT]}, NONE),
+    # A registry's record, and one of two, are no policy of this shop.
+    ("shop.co.uk", {"co.uk": [f"{REJECT}; psd=y"], "uk": [REJECT]}, None),
+    ("mail.shop.bank", {"bank": [f"{REJECT};psd = y"]}, None),
+    ("shop.co.uk", {"shop.co.uk": [NONE, REJECT]}, None),
+    ("shop.co.uk", {"shop.co.uk": ["v=DMARC10; p=none"]}, None),
+    # The walk of a long name leaves labels out.
+    ("a.b.c.d.e.f.g.h.shop.example", {"d.e.f.g.h.shop.example": [REJECT]}, REJECT),
+    ("a.b.c.d.e.f.g.h.shop.example", {"c.d.e.f.g.h.shop.example": [REJECT]}, None),
+])  # fmt: skip
+def test_the_dmarc_record_that_counts_is_found_up_the_labels(name_server, settings, sender, records, seen_record):
+    settings.DEFAULT_FROM_EMAIL = f"orders@{sender}"
+    name_server.records = {f"_dmarc.{name}": texts for name, texts in records.items()}
+    expected = ("ok", f"DMARC: {seen_record}") if seen_record else ("wrong", f"{sender} has no DMARC record")
+    assert expected in seen("mail domain")
+
+
 def test_dns_that_does_not_answer_is_said_aloud(name_server):
     name_server.shutdown()
     name_server.server_close()

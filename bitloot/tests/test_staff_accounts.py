@@ -14,6 +14,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.contrib.sessions.models import Session
 from django.core import mail
 from django.core.exceptions import ValidationError
+from django.core.management import call_command
 from django.test import Client
 from django.urls import reverse
 from knox.models import AuthToken
@@ -171,6 +172,11 @@ def test_changed_rights_are_rows_log_lines_and_mails(caplog):
     assert told(ada)[4:] == [
         (boss.username, "groups taken: night shift"), (boss.username, "permissions taken: orders.hold_order"),
     ]  # fmt: skip
+
+
+def test_an_account_that_begins_as_superuser_leaves_a_row():
+    call_command("createsuperuser", "--no-input", username="kim", email="kim@shop.example", verbosity=0)
+    assert told(get_user_model().objects.get(username="kim")) == [("the command line", "made superuser")]
 
 
 def test_a_changed_group_is_a_row():

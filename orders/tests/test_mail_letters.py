@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.management import call_command
 
 from orders.mail_letters import BRING_TOKEN, write
-from orders.mail_samples import samples
+from orders.mail_samples import _ORDER_ID, samples
 from orders.models import Email, Order, OrderItem, Product
 
 LETTERS = {(sample.name, sample.language): sample.letter for sample in samples()}
@@ -54,6 +54,8 @@ def test_subjects_carry_the_fact():
     assert subjects["underpaid"] == "5.00 EUR missing for Ember Drift and more"
     assert subjects["refund_sent"] == "Refund sent: 0.064 LTC"
     assert subjects["delayed"] == "Delayed: Ember Drift is out of stock at our supplier"
+    alert = f"{settings.STORE_NAME}: Order held – Ember Drift and more, order {_ORDER_ID}"
+    assert [subjects["alert"], subjects["alert-again"]] == [alert, f"Still open: {alert}"]
     of_kinds = [subject for name, subject in subjects.items() if "-" not in name]
     assert len(set(of_kinds)) == len(Email.Kind.values)
 

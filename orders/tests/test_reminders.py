@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from django.core import mail as outbox
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -12,6 +13,7 @@ from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.models import Alert, Email, Notification
 from orders.tasks import drain_mails, drain_notifications, remind
+from orders.tests.factories import make_order, make_product
 from orders.tests.test_notifications import receiver  # noqa: F401
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once, pytest.mark.usefixtures("receiver")]
@@ -61,6 +63,19 @@ def test_an_urgent_alert_is_sent_again_at_least_daily():
     for _ in range(5):
         later(alert)
     assert pause(alert) == 24
+
+
+def test_subjects_say_what_it_is_about_and_nothing_of_the_customer():
+    product, order = make_product(title="Salt & Stone"), make_order()
+    raise_alert(AlertKind.PRODUCT_GONE, product, "Kinguin does not list it any more.")
+    raise_alert(AlertKind.PAYMENTS_DOWN, "NOWPayments", "It is away.")
+    raise_alert(AlertKind.ORDER_HELD, order, "Decide about it.", order=order)
+    drain_mails()
+    assert {message.subject for message in outbox.outbox if message.to == ["kim@shop.example"]} == {
+        f"{settings.STORE_NAME}: Product gone at the supplier – Salt & Stone",
+        f"{settings.STORE_NAME}: Payment provider down – NOWPayments",
+        f"{settings.STORE_NAME}: Order held – {order.items.get().title}, order {order.pk}",
+    }
 
 
 def test_mails_say_that_it_is_still_open():

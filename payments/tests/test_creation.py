@@ -129,21 +129,21 @@ def rejection(code, message="no"):
 
 
 REFUSED = [
-    (rejection("AMOUNT_MINIMAL_ERROR"), TooSmall),
-    (rejection("CURRENCY_UNAVAILABLE"), UnknownCoin),
-    (rejection("INVALID_REQUEST_PARAMS"), NoAnswer),
-    ({"status": 401, "json": {"code": "AUTH_REQUIRED"}}, NoAnswer),
-    ({"body": requests.exceptions.InvalidURL("never left")}, NoAnswer),
+    (rejection("AMOUNT_MINIMAL_ERROR"), TooSmall, "coin_refused"),
+    (rejection("CURRENCY_UNAVAILABLE"), UnknownCoin, "coin_refused"),
+    (rejection("INVALID_REQUEST_PARAMS"), NoAnswer, "refused"),
+    ({"status": 401, "json": {"code": "AUTH_REQUIRED"}}, NoAnswer, "refused"),
+    ({"body": requests.exceptions.InvalidURL("never left")}, NoAnswer, "refused"),
 ]
 
 
-@pytest.mark.parametrize(("answer", "error"), REFUSED)
-def test_a_refusal_ends_the_payment_at_once(wire, order, answer, error):
+@pytest.mark.parametrize(("answer", "error", "reason"), REFUSED)
+def test_a_refusal_ends_the_payment_at_once(wire, order, answer, error, reason):
     wire.post(url("/payment"), **answer)
     with pytest.raises(error):
         start_payment(order=order, coin="btc")
     payment = Payment.objects.get()
-    assert [payment.status, payment.reason, payment.next_attempt_at] == ["failed", "refused", None]
+    assert [payment.status, payment.reason, payment.next_attempt_at] == ["failed", reason, None]
 
 
 UNANSWERED = [

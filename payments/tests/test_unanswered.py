@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from orders.models import Alert
 from payments import coins
 from payments.creation import start_payment
-from payments.exceptions import NoAnswer, TooSmall
+from payments.exceptions import NoAnswer, TooSmall, UnknownCoin
 from payments.models import Coin, Payment
 from payments.sync import watch
 from payments.tests.factories import make_coin, make_payment, on_create, on_read, url
@@ -142,6 +142,19 @@ def test_a_coin_that_is_refused_is_no_trouble_of_the_shop(wire, order):
         with pytest.raises(TooSmall):
             start_payment(order=order, coin="btc")
     assert alerts() == []
+
+
+def test_refused_coins_are_not_among_the_three_that_failed(wire, order):
+    make_coin("xrp")
+    coin_refused = {"status": 400, "json": {"code": "CURRENCY_UNAVAILABLE", "message": "no"}}
+    for number, coin in enumerate(["xrp", "xrp", "btc", "xrp", "btc", "xrp", "btc"]):
+        answered = wire.post(url("/payment"), **(coin_refused if coin == "xrp" else NOT_MADE[0]))
+        with pytest.raises(UnknownCoin if coin == "xrp" else NoAnswer):
+            start_payment(order=order, coin=coin)
+        wire.remove(answered)
+        assert alerts() == ([] if number < 6 else ["payments_not_made"])
+        Payment.objects.update(created_at=F("created_at") - timedelta(minutes=10))
+    assert "The last 3 payments (in BTC) could not be created" in Alert.objects.get().message
 
 
 # --- the list of coins

@@ -225,6 +225,29 @@ def test_a_dripping_body_ends_at_the_deadline(wire, method, start):
     assert 0.4 <= time.monotonic() - started < 8  # CONNECT_TIMEOUT counts as well
 
 
+def only_continue(conn):
+    for _ in range(1000):
+        conn.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        time.sleep(0.05)
+
+
+SLOW_HEADS = {
+    "status": lambda conn: drip(conn, b"HTTP/1.1 200 "),
+    "headers": lambda conn: drip(conn, b"HTTP/1.1 200 OK\r\nX-Slow: "),
+    "100 Continue": only_continue,
+}
+
+
+@pytest.mark.parametrize("slow", SLOW_HEADS.values(), ids=SLOW_HEADS)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_headers_that_drip_end_at_the_timeout_and_the_effect_is_unknown(wire, method, slow):
+    wire.answers = [slow]
+    started = time.monotonic()
+    err = unavailable(transport(wire, 0.4).request, method, "/")
+    assert err.cause is Cause.UNREACHABLE
+    assert time.monotonic() - started < 8
+
+
 def test_an_answer_that_was_slow_shortens_no_other(wire):
     wire.answers = [lambda conn: (time.sleep(0.3), conn.sendall(answer()), wire._serve(conn, 1)), answer()]
     asked = transport(wire, 0.5)

@@ -1,5 +1,6 @@
 """What other mail servers find in DNS about our sender: without it, mails with keys land among spam."""
 
+import re
 from collections.abc import Iterator
 from email.utils import parseaddr
 
@@ -8,6 +9,7 @@ from django.conf import settings
 from bitloot.ops.doctor.finding import Finding, look, ok, wrong
 
 PATIENCE = 5.0
+_DMARC = re.compile(r"v\s*=\s*DMARC1\s*(;|$)")
 RECORDS = "Your mail service shows the records to enter in your domain's DNS."
 
 
@@ -40,14 +42,35 @@ def _spf(domain: str) -> Finding:
 
 
 def _dmarc(domain: str) -> Finding:
-    # Without a record of its own, the organisation's counts (RFC 7489, 6.6.3).
-    for name in (domain, ".".join(domain.split(".")[-2:])):
-        found = [text for text in _texts(f"_dmarc.{name}") if text.startswith("v=DMARC1")]
-        if found:
-            return ok(f"DMARC: {found[0]}")
+    found = _policy(domain)
+    if found is not None:
+        return ok(f"DMARC: {found}")
     return wrong(
         f"{domain} has no DMARC record", f"Large mail services want one: v=DMARC1; p=none to begin with. {RECORDS}"
     )
+
+
+def _policy(domain: str) -> str | None:
+    """Return the DMARC record that counts for the domain: its own, or else that of its organisation.
+
+    Which that is shows on the way up through the labels, without a list of public suffixes (the tree walk of DMARCbis):
+    the highest that has a record and is no registry.
+    """
+    labels = domain.split(".")
+    found = None
+    # Of a very long name the seven labels on the right only, as the standard has it.
+    for start in (0, *range(max(1, len(labels) - 7), len(labels))):
+        name = ".".join(labels[start:])
+        records = [text for text in _texts(f"_dmarc.{name}") if _DMARC.match(text)]
+        if len(records) != 1:  # of several none counts
+            continue
+        tags = "".join(records[0].lower().split()).split(";")
+        if start and "psd=y" in tags:  # a registry's, such as that of .bank: ours would stand below
+            break
+        found = records[0]
+        if start == 0 or "psd=n" in tags:
+            break
+    return found
 
 
 def _dkim(domain: str) -> Iterator[Finding]:

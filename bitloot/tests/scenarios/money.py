@@ -277,6 +277,19 @@ def accept_an_unknown_status(staff):
     return payment.order, "paid"
 
 
+@row("alert:other_address")
+def ask_which_address_is_right(staff):
+    payment = make_payment()
+    with responses.RequestsMock() as wire:
+        on_read(wire, payment, "waiting", pay_address="bc1" + "p" * 39)
+        look(payment)
+    staff.sees()
+    with responses.RequestsMock() as wire:
+        on_read(wire, payment)
+        look(payment)
+    return payment.order, "paid"
+
+
 @row("alert:payments_not_made")
 def make_payments_again(staff):
     make_coin("btc")
