@@ -39,6 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Each test's client would look for every static file there is.
     settings.WHITENOISE_AUTOREFRESH = True
+    # Real hashing takes a second each under load.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.MIDDLEWARE = ["bitloot.tests.documented.Documented", *settings.MIDDLEWARE]
     if settings.DATABASE_URL:
         # Tests of races have each of their threads hold a connection at a barrier; a worker's four would never do.

@@ -16,9 +16,3 @@ def boss(client):
 @pytest.fixture
 def rows():
     return make_rows()
-
-
-@pytest.fixture
-def quick_passwords(settings):
-    """Real hashing takes a second each under load."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

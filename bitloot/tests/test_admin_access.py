@@ -23,7 +23,7 @@ def test_anonymous_people_are_led_to_the_login_and_learn_nothing(client, path):
     assert answer["Location"].startswith("/admin/login/?next=")
 
 
-def test_login_page_names_no_model_and_goes_nowhere_else(client, quick_passwords):
+def test_login_page_names_no_model_and_goes_nowhere_else(client):
     page = text(client.get("/admin/login/"))
     assert "Webhook" not in page
     user = make_staff(password=PASSWORD)
@@ -55,7 +55,7 @@ def test_staff_sees_only_what_they_may(client, rows):
     assert "Buying at the supplier" not in front
 
 
-def test_login_is_locked_after_ten_wrong_passwords_for_that_address_only(client, quick_passwords):
+def test_login_is_locked_after_ten_wrong_passwords_for_that_address_only(client):
     user = make_staff(password=PASSWORD)
     wrong, right = {"username": user.username, "password": "guess"}, {"username": user.username.upper()}
     for _ in range(10):

@@ -31,11 +31,6 @@ pytestmark = pytest.mark.django_db
 PASSWORD = "a long password of ours"
 
 
-@pytest.fixture(autouse=True)
-def quick_passwords(settings):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 def enter(client, user, password=PASSWORD, **fields):
     return client.post("/admin/login/", {"username": user.username, "password": password, **fields})
 

@@ -28,10 +28,9 @@ PASSWORD = "correct horse battery staple"
 
 
 @pytest.fixture(autouse=True)
-def operator(monkeypatch, settings):
+def operator(monkeypatch):
     monkeypatch.delenv("SUDO_USER", raising=False)
     monkeypatch.setenv("USER", "kim")
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture

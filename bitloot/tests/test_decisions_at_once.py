@@ -45,11 +45,6 @@ TYPED = {
 NAME_OF = {label.partition(".")[2]: name for label, name in LISTS.items()}
 
 
-@pytest.fixture(autouse=True)
-def quick_passwords(settings):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 def signed_in(*permissions, **fields):
     client = Client()
     client.user = make_staff(*permissions, **fields)

@@ -29,11 +29,6 @@ PASSWORD = "a long password of ours"
 SESSIONS = reverse("admin:sessions_session_changelist")
 
 
-@pytest.fixture(autouse=True)
-def quick_passwords(settings):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 def sign_in(user, address="203.0.113.7", agent="Firefox"):
     client = Client(REMOTE_ADDR=address, headers={"User-Agent": agent})
     answer = client.post("/admin/login/", {"username": user.username, "password": PASSWORD})
