@@ -62,10 +62,14 @@ def complaints_about(browser: WebDriver) -> Iterator[str]:
 
 @pytest.mark.usefixtures("states")
 def test_staff_find_every_page_of_theirs_without_fault_on_phone_and_desktop(browser, store, scene):
-    """In the nightly run every page in each way; otherwise each form of a decision once, and one axe for a page."""
+    """In the nightly run every page in each way.
+
+    Otherwise the lists of the menu, each form of a decision once, and one axe for a page. That the other lists obey
+    the policy is seen in test_admin_browser.py, and what stands on them in test_admin_shown.py.
+    """
     found: dict[str, list[str]] = {}
     forms = set()
-    for page in StaffScene(scene, browser).pages():
+    for page in StaffScene(scene, browser).pages(menu_only=not IS_NIGHTLY):
         form = page.path.partition("/decide/")[2]
         if form and form in forms and not IS_NIGHTLY:
             continue
@@ -75,7 +79,7 @@ def test_staff_find_every_page_of_theirs_without_fault_on_phone_and_desktop(brow
         open_page(browser, store.url, page)
         found[page.name] = [*complaints_of_staff(browser)]
     assert {name: said for name, said in found.items() if said} == {}
-    assert len(found) > 80
+    assert len(found) > 60
 
 
 def complaints_of_staff(browser: WebDriver) -> Iterator[str]:

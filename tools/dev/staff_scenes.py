@@ -48,7 +48,8 @@ class StaffScene:
     def __init__(self, scene: Scene, browser: WebDriver) -> None:
         self.scene, self.store, self.browser = scene, scene.store, browser
 
-    def pages(self) -> Iterator[Page]:
+    def pages(self, *, menu_only: bool = False) -> Iterator[Page]:
+        """Yield every page; with `menu_only` of the lists and rows those that the menu names, which is half of them."""
         self.store.manage("shell", "--verbosity", "0", "-c", self._account())
         device = self.store.manage("staff_device", NAME)
         yield from self._joining()
@@ -63,7 +64,7 @@ class StaffScene:
         yield from self._webhooks()
         yield from self._products()
         yield from self._other()
-        yield from self._lists()
+        yield from self._lists(".lists a" if menu_only else ".app-list th a")
         yield _page("signed-out", "/admin/system/", act="document.querySelector('#logout-form').submit();", until="h1")
 
     def mails(self, folder: Path) -> Iterator[Page]:
@@ -177,12 +178,14 @@ class StaffScene:
         user = self._id("django.contrib.auth.models", "User", "username='ada'")
         yield _page("account", f"/admin/auth/user/{user}/change/")
 
-    def _lists(self) -> Iterator[Page]:
-        """Yield every list there is, as the page of all lists names them, and the page of each list's first row."""
+    def _lists(self, links: str) -> Iterator[Page]:
+        """Yield the lists that the page of all lists links to there, and the page of each list's first row."""
         self.browser.get(f"{self.store.url}/admin/system/")
-        script = "return [...document.querySelectorAll('.app-list th a')].map(link => link.getAttribute('href'))"
-        for path in dict.fromkeys(self.browser.execute_script(script)):
+        script = "return [...document.querySelectorAll(arguments[0])].map(link => link.getAttribute('href'))"
+        for path in dict.fromkeys(self.browser.execute_script(script, links)):
             name = "-".join(path.strip("/").split("/")[1:])
+            if name in ("", "system"):
+                continue
             yield _page(f"list-{name}", path)
             if row := self._link("#result_list tbody th a"):
                 yield _page(f"row-{name}", row)
