@@ -32,6 +32,11 @@ class Call(Request):
             return {}
         return parsed if isinstance(parsed, dict) else {}
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the caller went away, or was killed, before all of the body was sent."""
+        return len(self.get_data()) < (self.content_length or 0)
+
 
 View = Callable[..., Response]
 
@@ -70,6 +75,8 @@ def html(status: int, title: str, server: str = "nginx") -> Response:
 
 
 def answer(call: Call, endpoint: Endpoint, args: Mapping[str, Any]) -> Response:
+    if call.is_cut_off:  # the proxy of a real provider passes no such request on: nothing was asked for
+        return respond({}, 400)
     try:
         _authorize(call, endpoint)
         if endpoint.op:

@@ -1,6 +1,7 @@
 import concurrent.futures
 import signal
 import smtplib
+import socket
 import subprocess
 import sys
 import time
@@ -139,3 +140,14 @@ def test_the_sandbox_is_a_mail_server_too(serve):
     shown = server.http.get(f"{server.url}/control/mails", timeout=60).json()
     assert shown["taken"] == 2
     assert shown["mails"][0] == {"to": ["ada@x.example"], "subject": "Number 1", "text": "Your key is ready.\n"}
+
+
+def test_a_purchase_whose_caller_is_killed_while_it_sends_was_never_asked_for(serve):
+    server = serve()
+    port = int(server.url.rpartition(":")[2])
+    for body in ("", '{"orderExternalId": "order-1", "prod'):
+        with socket.create_connection(("127.0.0.1", port)) as caller:
+            head = ["POST /kinguin/esa/api/v2/order HTTP/1.1", "Host: kinguin", f"X-Api-Key: {KEY['X-Api-Key']}"]
+            caller.sendall("\r\n".join([*head, "Content-Length: 300", "", body]).encode())
+    server.order("order-2")
+    assert server.ledger("order_received") == ["order-2"]
