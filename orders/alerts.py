@@ -4,6 +4,7 @@ from django.db import transaction
 from django.db.models import F, Model
 from django.db.models.functions import Now
 
+from bitloot.core import queries
 from orders.choices import AlertKind
 from orders.models import Alert, Order
 from orders.notifications import announce
@@ -23,15 +24,15 @@ def raise_alert(kind: AlertKind, about: Model | str, message: str, *, order: Ord
     """
     key = {"kind": kind, **Alert.key_of(about), "status": Alert.Status.OPEN}
     with transaction.atomic():
-        counted = Alert.objects.filter(**key).update(times=F("times") + 1, last_at=Now(), message=message[:500])
-        if counted:
-            return Alert.objects.get(**key)
-        # Two workers may see the same trouble at once: the unique constraint lets one of them open it, and the other
-        # gets that row and tells nobody a second time.
-        alert, made = Alert.objects.get_or_create(**key, defaults={"message": message[:500], "order": order})
-        if made:
-            announce(alert)
-    return alert
+        while True:
+            if Alert.objects.filter(**key).update(times=F("times") + 1, last_at=Now(), message=message[:500]):
+                return Alert.objects.get(**key)
+            alert = Alert(**key, message=message[:500], order=order)
+            # Two workers may see the same trouble at once: the unique constraint lets one of them open it and tell
+            # staff. The other counts on that row, or opens one of its own if that was closed again by then.
+            if queries.insert_if_unique(alert):
+                announce(alert)
+                return alert
 
 
 def close_alert(kind: AlertKind, about: Model | str, *, by: str = "") -> int:

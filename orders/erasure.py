@@ -5,7 +5,7 @@ import secrets
 
 from django.db.models import Model, QuerySet
 
-from orders.models import Email, Order
+from orders.models import Approval, Email, Order
 
 # No mail server takes mail for .invalid (RFC 2606).
 STAND_IN_HOST = "@erased.invalid"
@@ -35,7 +35,7 @@ def erase_address(order: Order, *, stand_in: str) -> None:
             replace_text(order.events.all(), "message", address, stand_in)
             replace_text(order.emails.all(), "reason", address, stand_in)
             replace_text(order.alerts.all(), "message", address, stand_in)
-            _erase_in_approvals(order, address, stand_in)
+            erase_in_approvals(order.approvals.all(), address, stand_in=stand_in)
     to_customer.update(to=stand_in)
     Order.objects.filter(pk=order.pk).update(email=stand_in)
 
@@ -49,13 +49,15 @@ def replace_text(rows: QuerySet[Model], column: str, text: str, by: str) -> int:
     return len(found)
 
 
-def _erase_in_approvals(order: Order, address: str, stand_in: str) -> None:
-    for approval in order.approvals.all():
+def erase_in_approvals(approvals: QuerySet[Approval], address: str, *, stand_in: str) -> None:
+    """Replace the address in what was typed for decisions that take two, such as the correction of an address."""
+    for approval in approvals:
         fields = {
             name: _replaced(value, address, stand_in) if isinstance(value, str) else value
             for name, value in approval.fields.items()
         }
-        order.approvals.filter(pk=approval.pk).update(fields=fields)
+        if fields != approval.fields:
+            Approval.objects.filter(pk=approval.pk).update(fields=fields)
 
 
 def _replaced(value: str, text: str, by: str) -> str:

@@ -11,10 +11,11 @@ from django.contrib.auth import get_user_model
 from django.db import IntegrityError, transaction
 from django.db.models import Count, QuerySet
 
-from bitloot.core import wakeup
+from bitloot.core import queries, wakeup
 from bitloot.core.clock import delay
 from bitloot.core.decisions import ConfirmForm, Decision, DecisionRefused, demand
 from bitloot.core.providers import OverBudget
+from bitloot.core.queue import LeaseLost
 from webhooks.choosing import Chosen, chosen
 from webhooks.foresight import foreseen_or_left
 from webhooks.models import Replay, ReplayRun, Verdict, WebhookLog
@@ -152,6 +153,9 @@ def _in_hand(run: ReplayRun) -> QuerySet[Replay]:
 
 def _hand_over(run: ReplayRun, log: WebhookLog) -> None:
     with transaction.atomic():
+        # Under the run's lock: one that staff stop in the middle of a part hands over nothing more.
+        if not queries.select(ReplayRun, {"pk": run.pk, "claim_token": run.claim_token}, lock=True):
+            raise LeaseLost(f"{run} was stopped, or another worker has it")
         # One transaction: the row that says “done in this run” must not exist without the hand-over, nor the other way
         # round.
         if run.replays.filter(log=log).exists():

@@ -9,9 +9,9 @@ from django.db.models import Q, QuerySet
 
 from bitloot.core.decisions import DecisionRefused
 from bitloot.ops.retention import ENDED
-from orders.erasure import erase_address, pseudonym, replace_text
+from orders.erasure import erase_address, erase_in_approvals, pseudonym, replace_text
 from orders.mailboxes import tidy
-from orders.models import Email, Order
+from orders.models import Approval, Email, Order
 from payments.models import Payment, Refund, RefundAddress
 from storage.models import Key, KeyAccess, KeyDeliveryLog
 
@@ -71,6 +71,9 @@ def objection_to_erasing(order: Order) -> str | None:
         return f"Money may still come for {order}: one of its payments has not ended. Try again in a week."
     if Refund.objects.filter(order=order).exclude(status=Refund.Status.DONE).exists():
         return f"A refund of {order} has not arrived yet. Finish it first."
+    if order.approvals.filter(status=Approval.Status.WAITING).exists():
+        # Approved afterwards, it could bring an address back.
+        return f"A decision about {order} waits for a second member of staff. Approve or decline it first."
     return None
 
 
@@ -115,5 +118,7 @@ def _erase_elsewhere(email: str, stand_in: str) -> None:
     for order in corrected:
         replace_text(order.events.all(), "message", email, stand_in)
     Email.objects.filter(to__iexact=email).exclude(kind=Email.Kind.ALERT).update(to=stand_in)
+    # A correction that was declined typed an address that no order ever had. All are looked through: they are few.
+    erase_in_approvals(Approval.objects.all(), email, stand_in=stand_in)
     for column in ("change_message", "object_repr"):
         replace_text(LogEntry.objects.all(), column, email, stand_in)

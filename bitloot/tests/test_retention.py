@@ -475,6 +475,28 @@ def test_nothing_is_erased_while_money_may_come_or_go(customer):
     assert "Money may still come" in run("erase_customer", ADDRESS)[2]
 
 
+def asked_to_correct(order, email):
+    """Let a correction of the address wait for a second member of staff."""
+    about = {"order": order, "about_model": "orders.order", "about_pk": str(order.pk), "decision": "correct-email"}
+    user = get_user_model().objects.create(username="grace")
+    fields = {"email": email, "reason": f"{email} is right"}
+    return Approval.objects.create(**about, label="Correct", fields=fields, digest="", requested_by=user)
+
+
+def test_nothing_is_erased_while_a_correction_of_its_address_waits(customer):
+    asked = asked_to_correct(customer, "right@example.org")
+    assert "waits for a second member of staff" in run("erase_customer", ADDRESS)[2]
+    Approval.objects.filter(pk=asked.pk).update(status="declined")
+    assert run("erase_customer", ADDRESS)[0] == 0
+
+
+def test_an_address_that_a_declined_correction_named_is_erased(customer):
+    asked = asked_to_correct(customer, "right@example.org")
+    Approval.objects.filter(pk=asked.pk).update(status="declined")
+    assert run("erase_customer", "Right@example.org")[0] == 0
+    assert "right@example.org" not in everything()
+
+
 def test_a_dry_run_erases_nothing(customer):
     before = everything()
     assert run("erase_customer", ADDRESS, "--dry-run")[1] == "To be erased: the address of 1 orders.\n"

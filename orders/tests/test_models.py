@@ -204,6 +204,26 @@ def test_a_closed_alert_opens_anew():
     assert [second.pk != first.pk, second.times] == [True, 1]
 
 
+def test_an_alert_that_another_worker_opens_and_closes_at_this_moment_opens_anew():
+    other = Alert(kind="kind", about_pk="subject", message="One.")
+    inserted = []
+
+    def be_faster_once(execute, sql, params, many, context):
+        if inserted or not sql.startswith('INSERT INTO "orders_alert"'):
+            return execute(sql, params, many, context)
+        inserted.append(sql)
+        other.save()
+        try:
+            return execute(sql, params, many, context)
+        finally:
+            other.close(by="ada")
+
+    with connection.execute_wrapper(be_faster_once):
+        alert = raise_alert("kind", "subject", "Two.")
+    assert [alert.status, alert.message, alert.pk != other.pk] == ["open", "Two.", True]
+    assert Email.objects.get(kind="alert").alert == alert
+
+
 def test_an_alert_is_about_the_row_and_not_about_what_it_is_called():
     order = make_order()
     alert = raise_alert("order_held", order, "Look.", order=order)

@@ -14,6 +14,7 @@ from django.db import connections, transaction
 from django.db.models.functions import Now
 
 from bitloot.core.decisions import DecisionRefused
+from bitloot.core.queue import LeaseLost
 from bitloot.core.rehearsal import NotRehearsed, rehearse
 from bitloot.ops import retention
 from bitloot.tests.parallel import at_once, somebody_waits_for_a_lock
@@ -184,6 +185,15 @@ def test_stopped_run_hands_over_nothing_more():
     drain_replays()
     replays.stop(run, actor="ada")
     assert [work(run).status, run.note, run.replays.count()] == ["stopped", "Stopped by ada.", replays.IN_HAND]
+
+
+def test_run_that_is_stopped_in_the_middle_of_a_part_hands_over_nothing_more():
+    inbox()
+    run, _ = replays.start_run(ALL, is_dry=False, actor="kim")
+    with between("webhooks_replay", lambda: replays.stop(run, actor="ada")), pytest.raises(LeaseLost):
+        replays.advance(ReplayRun.objects.claim()[0])
+    run.refresh_from_db()
+    assert [run.status, run.replays.count()] == ["stopped", 0]
 
 
 @pytest.mark.postgres
