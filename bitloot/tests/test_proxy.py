@@ -100,6 +100,13 @@ def test_reading_does_not_count_as_placing_an_order(client):
     assert client.statuses("GET", "/checkout?product=ember-drift", 60) == {200: 60}
 
 
+def test_a_shop_with_an_api_key_places_orders_as_fast_as_its_own_limit_says(client):
+    key = {"Authorization": f"Bearer blk_3dd035c0_{'x' * 43}"}
+    assert client.statuses("POST", PLACE, 60, headers=key) == {200: 60}
+    assert client.statuses("POST", PLACE, 60, headers={"Authorization": "Bearer a.1.blk_"})[429] > 0
+    assert client.statuses("POST", "/checkout", 60, headers=key)[429] > 0
+
+
 def test_ordinary_requests_are_limited_far_above_what_a_customer_sends(client):
     assert client.statuses("GET", "/livez", 150) == {200: 150}
     with ThreadPoolExecutor(8) as pool:
