@@ -68,6 +68,22 @@ def test_without_cloudflare_its_header_means_nothing(web):
     assert heard["X-Forwarded-For"] == "127.0.0.1"
 
 
+@pytest.mark.parametrize(
+    ("sent", "passed"),
+    [
+        ("a=b; __Host-csrftoken=x", "a=b; __Host-csrftoken=x"),
+        ("__Host-csrftoken=x; city=M\u00fcnchen", "__Host-csrftoken=x; ; ; "),
+        (
+            "city=\u00fc; language=de; x__Host-csrftoken=no; __Host-sessionid=s; messages=W10:1; __Host-csrftoken=t",
+            "__Host-csrftoken=t; __Host-sessionid=s; language=de; messages=W10:1",
+        ),
+        ("language=d\u00e9", "; ; ; "),
+    ],
+)
+def test_a_cookie_that_is_not_ascii_takes_none_of_the_shops_along(client, sent, passed):
+    assert client.send("GET", "/", headers={"Cookie": sent.encode()}).json()["headers"]["Cookie"] == passed
+
+
 # --- Limits
 
 
