@@ -1,7 +1,10 @@
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
+from django.utils.timezone import is_naive
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -67,12 +70,25 @@ class PlaceOrderSerializer(StrictSerializer):
         return [Line(**line) for line in self.validated_data["items"]]
 
 
+class MomentField(serializers.DateTimeField):
+    """A time with its offset: without one, a shop elsewhere would ask for other hours than it means."""
+
+    default_error_messages = {
+        "invalid": gettext_lazy("Write the time as ISO 8601 with an offset, like 2026-01-31T12:00:00Z.")
+    }
+
+    def enforce_timezone(self, value: datetime) -> datetime:
+        if is_naive(value):
+            self.fail("invalid")
+        return super().enforce_timezone(value)
+
+
 class OrderFilterSerializer(serializers.Serializer):
     """What a key's own list is filtered by."""
 
     status = serializers.ChoiceField(choices=OrderStatus.choices, required=False)
-    since = serializers.DateTimeField(required=False, help_text="Placed at or after.")
-    until = serializers.DateTimeField(required=False, help_text="Placed before.")
+    since = MomentField(required=False, help_text="Placed at or after.")
+    until = MomentField(required=False, help_text="Placed before.")
 
     def conditions(self) -> dict[str, Any]:
         columns = {"status": "status", "since": "created_at__gte", "until": "created_at__lt"}

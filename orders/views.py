@@ -94,7 +94,7 @@ IDEMPOTENT_REPLAYED = OpenApiParameter(
 )
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
-    str,
+    {"type": "string", "pattern": "^[!-~]{16,255}$"},
     OpenApiParameter.HEADER,
     description="16 to 255 visible ASCII characters. The same key and body get the first answer again, for 72 hours.",
 )

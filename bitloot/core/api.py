@@ -152,6 +152,13 @@ class Pages(LimitOffsetPagination):
         _check_query(request, {*self.query_names, *getattr(view, "query_names", ())})
         return super().paginate_queryset(queryset, request, view)
 
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        parameters = super().get_schema_operation_parameters(view)
+        least = {"limit": 1, "offset": 0}
+        return [
+            parameter | {"schema": {"type": "integer", "minimum": least[parameter["name"]]}} for parameter in parameters
+        ]
+
     def get_limit(self, request: Request) -> int:
         return min(whole_number(request, "limit", least=1, default=self.default_limit), self.max_limit)
 

@@ -60,7 +60,9 @@ class RequestMiddleware:
         for name, value in _HEADERS.items():
             response[name] = value
         response["X-Request-Id"] = request.request_id  # type: ignore[attr-defined]
-        if not path.startswith("/static/"):
+        # A static file that is missing may be one of the new version, while this process is of the old one: a proxy in
+        # front of us must not keep the 404.
+        if not path.startswith("/static/") or response.status_code >= 400:
             response.setdefault("Cache-Control", "no-store")
         if path.startswith(("/api/", "/orders/", "/objects/", "/admin")):
             response["X-Robots-Tag"] = "noindex"

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils.translation import override
 from drf_spectacular.contrib.knox_auth_token import KnoxTokenScheme
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ResolvedComponent
@@ -218,6 +218,17 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
         said = "An API key of the shop, `blk_…`, which opens the orders that it placed. Each route names its scope."
         return {"type": "http", "scheme": "bearer", "bearerFormat": "blk_…", "description": said}
+
+
+class StrictBody(OpenApiSerializerExtension):
+    target_class = "orders.serializers.StrictSerializer"
+    match_subclasses = True
+
+    def map_serializer(self, auto_schema: AutoSchema, direction: Any) -> dict[str, Any]:
+        return {
+            **auto_schema._map_serializer(self.target, direction, bypass_extensions=True),
+            "additionalProperties": False,
+        }
 
 
 def make_document() -> dict[str, Any]:

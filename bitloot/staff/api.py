@@ -44,6 +44,7 @@ _DATES = [
     OpenApiParameter("created_before", datetime, description="With an offset, such as 2026-01-31T12:00:00Z."),
 ]
 _ORDER = OpenApiParameter("order", uuid.UUID)
+_PAGE = OpenApiParameter("page", {"type": "integer", "minimum": 1})
 _TIMES = {"created_after": "gte", "created_before": "lt"}
 
 
@@ -134,7 +135,7 @@ class OrderList(FilteredList):
         return {**super().get_serializer_context(), "waits": self.waits}
 
 
-@extend_schema(parameters=[_one_of(Payment), _ORDER, *_DATES, OpenApiParameter("page", int)])
+@extend_schema(parameters=[_one_of(Payment), _ORDER, *_DATES, _PAGE])
 class PaymentList(FilteredList):
     """List payments, newest first."""
 

@@ -121,6 +121,19 @@ def test_every_operation_documents_its_errors_and_who_may():
             assert operation["security"] == (expected or []), (method, path)
 
 
+def test_the_document_forbids_what_is_refused():
+    """So a generated client, or a program that validates, notices before the shop does."""
+    for methods in DOCUMENT["paths"].values():
+        for operation in methods.values():
+            if body := operation.get("requestBody"):
+                shape = body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+                assert DOCUMENT["components"]["schemas"][shape]["additionalProperties"] is False, shape
+            bounds = {"limit": {"minimum": 1}, "offset": {"minimum": 0}, "page": {"minimum": 1}}
+            bounds["Idempotency-Key"] = {"pattern": "^[!-~]{16,255}$"}
+            for parameter in operation.get("parameters", []):
+                assert bounds.get(parameter["name"], {}).items() <= parameter["schema"].items(), parameter
+
+
 def test_every_declared_problem_stands_at_a_route():
     assert {problem_name(answer.code) for answer in DOMAIN_ANSWERS.values()} <= set(DOCUMENT["components"]["schemas"])
 

@@ -460,6 +460,19 @@ def test_pages_carry_the_headers_that_protect_customers(site):
     assert page.headers.get("Server") == "nginx"
 
 
+def test_a_cookie_of_another_site_keeps_nobody_from_ordering(site):
+    """granian hands over an empty header where one byte of it is not ASCII."""
+    customer = requests.Session()
+    customer.trust_env, customer.verify = False, str(site.ca)
+    page = customer.get(f"{site.url}/checkout?product=ember-drift&quantity=1")
+    form = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page.text))
+    form |= {"product": "ember-drift", "quantity": "1", "email": "kim@customer.example"}
+    own = "; ".join(f"{name}={value}" for name, value in customer.cookies.items())
+    headers = {"Cookie": f"{own}; city=M\u00fcnchen".encode(), "Origin": site.url}
+    placed = requests.Request("POST", f"{site.url}/checkout", data=form, headers=headers).prepare()
+    assert customer.send(placed, allow_redirects=False).status_code == 303
+
+
 def test_static_files_are_served_for_ever_under_the_names_of_their_content(site):
     customer = Shopper(site.url, ca=str(site.ca))
     names = re.findall(r'href="(/static/[^"]+\.css)"', customer.get("/").text)

@@ -68,6 +68,22 @@ def test_without_cloudflare_its_header_means_nothing(web):
     assert heard["X-Forwarded-For"] == "127.0.0.1"
 
 
+@pytest.mark.parametrize(
+    ("sent", "passed"),
+    [
+        ("a=b; __Host-csrftoken=x", "a=b; __Host-csrftoken=x"),
+        ("__Host-csrftoken=x; city=M\u00fcnchen", "__Host-csrftoken=x; ; ; "),
+        (
+            "city=\u00fc; language=de; x__Host-csrftoken=no; __Host-sessionid=s; messages=W10:1; __Host-csrftoken=t",
+            "__Host-csrftoken=t; __Host-sessionid=s; language=de; messages=W10:1",
+        ),
+        ("language=d\u00e9", "; ; ; "),
+    ],
+)
+def test_a_cookie_that_is_not_ascii_takes_none_of_the_shops_along(client, sent, passed):
+    assert client.send("GET", "/", headers={"Cookie": sent.encode()}).json()["headers"]["Cookie"] == passed
+
+
 # --- Limits
 
 
@@ -98,6 +114,13 @@ def test_costly_requests_are_limited_for_each_client(proxy, method, path, burst)
 
 def test_reading_does_not_count_as_placing_an_order(client):
     assert client.statuses("GET", "/checkout?product=ember-drift", 60) == {200: 60}
+
+
+def test_a_shop_with_an_api_key_places_orders_as_fast_as_its_own_limit_says(client):
+    key = {"Authorization": f"Bearer blk_3dd035c0_{'x' * 43}"}
+    assert client.statuses("POST", PLACE, 60, headers=key) == {200: 60}
+    assert client.statuses("POST", PLACE, 60, headers={"Authorization": "Bearer a.1.blk_"})[429] > 0
+    assert client.statuses("POST", "/checkout", 60, headers=key)[429] > 0
 
 
 def test_ordinary_requests_are_limited_far_above_what_a_customer_sends(client):

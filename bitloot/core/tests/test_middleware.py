@@ -32,6 +32,11 @@ def test_headers_by_path(path, is_indexed, is_kept):
     assert ("Cache-Control" not in response) is is_kept
 
 
+def test_a_static_file_that_is_missing_is_not_kept():
+    response = answer(factory.get("/static/new.css"), HttpResponse(status=404))
+    assert response["Cache-Control"] == "no-store"
+
+
 def test_a_view_may_say_itself_how_long_it_is_kept():
     response = answer(factory.get("/"), HttpResponse(headers={"Cache-Control": "max-age=60"}))
     assert response["Cache-Control"] == "max-age=60"

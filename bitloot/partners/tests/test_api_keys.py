@@ -141,6 +141,15 @@ def test_the_list_is_filtered_paged_and_costs_the_same_for_one_and_three(client,
     assert [listed(query).status_code for query in ("?status=odd", "?since=odd", "?odd=1")] == [422] * 3
 
 
+@pytest.mark.parametrize("moment", ["2026-01-31", "2026-01-31T12:00:00", "0001-01-01T00:00:00%2B14:00", "", "%00"])
+@pytest.mark.parametrize("name", ["since", "until"])
+def test_a_time_that_may_mean_another_hour_is_refused(client, name, moment):
+    _, text = make_key()
+    answer = client.get(f"/api/orders?{name}={moment}", headers=bearer(text))
+    assert problem(answer) == (422, "invalid")
+    assert client.get(f"/api/orders?{name}=2026-01-31T12:00:00%2B01:00", headers=bearer(text)).status_code == 200
+
+
 def test_the_list_is_for_keys_only(client):
     answer = client.get("/api/orders")
     assert problem(answer) == (401, "api_key_needed")
