@@ -18,6 +18,7 @@ from django.utils.http import is_same_domain
 from environ import Env
 
 from bitloot.core import sentinel
+from bitloot.core.hosts import in_ascii
 from bitloot.core.quiet_hours import QuietHours
 from bitloot.mail_providers import PROVIDERS, Provider
 
@@ -288,16 +289,17 @@ def emails(text: str) -> tuple[str, ...]:
 def email(text: str) -> str:
     try:
         validate_email(text)
-    except ValidationError:
+        name, _, host = text.rpartition("@")
+        return f"{name}@{in_ascii(host)}"
+    except (ValidationError, UnicodeError):
         raise Wrong(f"holds {text[:60]!r}, which is not an e-mail address") from None
-    return text
 
 
 def sender(text: str) -> str:
     """Check `shop@example.org` or `Shop <shop@example.org>`."""
     named = re.fullmatch(r"[^<>@]*<([^<>]*)>", text)
-    email(named[1] if named else text)
-    return short_text(text, most=200)
+    address = named[1] if named else text
+    return short_text(text.replace(address, email(address)), most=200)
 
 
 def secrets(text: str, *, values: int, least: int, different: int, most: int = 200) -> tuple[str, ...]:
@@ -321,7 +323,7 @@ def _require_random(value: str, different: int) -> None:
 
 
 def hosts(text: str) -> list[str]:
-    found = [part.strip().lower() for part in text.split(",") if part.strip()]
+    found = [_host(part.strip().lower()) for part in text.split(",") if part.strip()]
     for host in found:
         # “.com” would stand for every host there.
         if host != "*" and not re.fullmatch(r"\.?[a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\]", host):
@@ -329,6 +331,15 @@ def hosts(text: str) -> list[str]:
         if host.startswith(".") and "." not in host[1:]:
             raise Wrong(f"holds {host[:60]!r}, which is not yours alone")
     return found
+
+
+def _host(name: str) -> str:
+    """Return the name as DNS knows it, and one that it cannot know as it is, for the checks that follow."""
+    dot = "." if name.startswith(".") else ""
+    try:
+        return dot + in_ascii(name.removeprefix("."))
+    except UnicodeError:
+        return name
 
 
 def is_allowed(host: str, allowed: Iterable[str]) -> bool:
@@ -346,6 +357,12 @@ def url(text: str, *, path: str | None = None, ends_with: str = "") -> str:
         raise Wrong("has to be https (http is accepted on loopback only)")
     if parts.username is not None or parts.query or parts.fragment:
         raise Wrong("has to be an address only: no user name, no ? and no #")
+    if not parts.netloc.isascii():  # as browsers send it
+        host = _host(str(parts.hostname))
+        parts = parts._replace(netloc=host if parts.port is None else f"{host}:{parts.port}")
+        text = parts.geturl()
+    if not parts.netloc.isascii():
+        raise Wrong("has a host that cannot exist")
     found = text.rstrip("/")
     if path is not None and urlsplit(found).path != path:
         raise Wrong("has to be without a path")

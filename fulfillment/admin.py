@@ -195,7 +195,7 @@ class ReservationAttemptAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
     list_select_related = ("reservation",)
     fieldsets = ((None, {"fields": ("reservation_link", "number", "price", "result", "detail", "permitted")}),)
-    reservation_link = link_to("reservation", "reservation")
+    reservation_link = link_to("reservation", "purchase")
     permitted = age_of("permitted_at", "permitted")
 
     @admin.display(description="outcome", ordering="outcome")
@@ -221,7 +221,7 @@ class SupplierCallAdmin(ReadOnlyAdmin):
     fieldsets = (
         (None, {"fields": ("reservation_link", "call", "result", "status_code", "milliseconds", "detail", "moment")}),
     )
-    reservation_link = link_to("reservation", "reservation")
+    reservation_link = link_to("reservation", "purchase")
     moment = age_of("at", "when")
 
     @admin.display(description="outcome", ordering="outcome")

@@ -87,6 +87,7 @@ class Reservation(StatusRow, QueueRow):
     objects = QueueManager()
 
     class Meta(QueueRow.Meta):
+        verbose_name = "purchase"  # people's word for it everywhere; `reservation` is that of code and API
         ordering = ["-created_at"]
         constraints = [
             models.CheckConstraint(condition=Q(status__in=ReservationStatus.values), name="reservation_status_known"),
@@ -108,7 +109,7 @@ class Reservation(StatusRow, QueueRow):
         ]
 
     def __str__(self) -> str:
-        return f"reservation {self.external_id}"
+        return f"purchase {self.external_id}"
 
     def lock(self) -> "Reservation":
         """Lock the row, after its order's, and return it as it is now."""
@@ -180,7 +181,9 @@ class ReservationAttempt(models.Model):
         DUPLICATE = "duplicate", Tone.LOOK
         UNKNOWN = "unknown", Tone.LOOK
 
-    reservation = models.ForeignKey(Reservation, on_delete=models.PROTECT, related_name="permits")
+    reservation = models.ForeignKey(
+        Reservation, on_delete=models.PROTECT, related_name="permits", verbose_name="purchase"
+    )
     # Unique within its reservation: two workers that both believe they hold the claim cannot both commit a permit.
     number = models.PositiveSmallIntegerField()
     price = models.DecimalField(max_digits=10, decimal_places=2, null=True)
@@ -189,6 +192,7 @@ class ReservationAttempt(models.Model):
     detail = models.CharField(max_length=300, blank=True)
 
     class Meta:
+        verbose_name = "purchase attempt"
         ordering = ["reservation", "number"]
         constraints = [models.UniqueConstraint(fields=["reservation", "number"], name="permit_number_once")]
 
@@ -199,7 +203,9 @@ class ReservationAttempt(models.Model):
 class SupplierCall(models.Model):
     """What we asked the supplier for one reservation, and how it ended. Never holds a key."""
 
-    reservation = models.ForeignKey(Reservation, on_delete=models.PROTECT, related_name="calls")
+    reservation = models.ForeignKey(
+        Reservation, on_delete=models.PROTECT, related_name="calls", verbose_name="purchase"
+    )
     at = models.DateTimeField(db_default=Now(), editable=False)
     call = models.CharField(max_length=20)
     outcome = models.CharField(max_length=20)

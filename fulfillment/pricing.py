@@ -134,8 +134,9 @@ def apply(proposals: Sequence[Proposal], rule: PriceRule, *, actor: str) -> int:
     changes: list[PriceChange] = []
     groups: dict[tuple[Decimal, Decimal], list[UUID]] = defaultdict(list)
     with transaction.atomic():
-        # By pk: two rules at once would otherwise wait for each other's rows.
-        for product in Product.objects.select_for_update().filter(pk__in=prices).order_by("pk"):
+        # By pk: two rules at once would otherwise wait for each other's rows. No key: orders that are being placed
+        # refer to these rows in a sequence of their own.
+        for product in Product.objects.select_for_update(no_key=True).filter(pk__in=prices).order_by("pk"):
             proposal = prices[product.pk]
             if not _is_as_read(product, proposal):
                 continue

@@ -52,7 +52,7 @@ def handle_supplier_event(event: SupplierEvent) -> Outcome:
         return Outcome.ignored(event.kind)
     reservation = _named(event)
     if reservation is None:
-        return Outcome.ignored("no reservation of ours")
+        return Outcome.ignored("no purchase of ours")
     other_order = reservation.supplier_order_id and event.order_id and event.order_id != reservation.supplier_order_id
     if other_order:
         raise_alert(

@@ -153,20 +153,27 @@ class EventKindFilter(OneOf):
     title = parameter_name = "kind"
     words = ("order", "payment", "reservation", "key", "mail", "refund", "staff")
 
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(str(kind), OrderEvent(kind=kind).kind_in_words) for kind in self.words]
+
 
 @admin.register(OrderEvent)
 class OrderEventAdmin(ReadOnlyAdmin):
     in_finder = False
-    list_display = ("message", "moment", "order_link", "kind", "change", "actor")
+    list_display = ("message", "moment", "order_link", "about", "change", "actor")
     list_filter = (EventKindFilter, "at")
     search_fields = ("actor",)
     search_ids = ("order_id",)
     linked_by = ("order",)
     ordering = ("-id",)
     list_select_related = ("order",)
-    fieldsets = ((None, {"fields": ("moment", "order_link", "kind", "change", "message", "actor")}),)
+    fieldsets = ((None, {"fields": ("moment", "order_link", "about", "change", "message", "actor")}),)
     moment = age_of("at", "when")
     order_link = link_to("order", "order")
+
+    @admin.display(description="kind", ordering="kind")
+    def about(self, event: OrderEvent) -> str:
+        return event.kind_in_words
 
     @admin.display(description="from → to")
     def change(self, event: OrderEvent) -> str:

@@ -46,8 +46,8 @@ def mail_code(*, order_id: uuid.UUID, email: str) -> None:
     At most three an hour, and a new one ends those before it: what can be guessed at stays 15 tries an hour.
     """
     with transaction.atomic():
-        # Locked, so that parallel requests cannot pass the limit together.
-        order = Order.objects.select_for_update().filter(pk=order_id).first()
+        # Locked as `Order.lock` does it, so that parallel requests cannot pass the limit together.
+        order = Order.objects.select_for_update(no_key=True).filter(pk=order_id).first()
         recent = Email.objects.filter(
             order_id=order_id, kind=Email.Kind.ACCESS_CODE, created_at__gt=Now() - timedelta(hours=1)
         ).count()

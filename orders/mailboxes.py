@@ -11,9 +11,9 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import EmailValidator
 from django.db.models.functions import Now
-from django.utils.encoding import punycode
 from django.utils.translation import gettext_lazy as _
 
+from bitloot.core.hosts import in_ascii
 from bitloot.core.limits import count
 from bitloot.core.signing import keyed_digest
 from bitloot.core.smtp import has_plain_name
@@ -59,19 +59,16 @@ class MailboxValidator(EmailValidator):
         if not local.isprintable() or not _is_written_as_it_is_read(host) or host.lower().endswith(_INSIDE):
             raise ValidationError(self.message, code=self.code, params={"value": value})
         # Django knows ASCII only. Any other letter stands where one of those may.
-        super().__call__(_LETTER.sub("x", local) + at + host)
+        super().__call__(_LETTER.sub("x", local) + at + in_ascii(host))
 
 
 def _is_written_as_it_is_read(host: str) -> bool:
-    """Return whether mail goes to the host that stands there.
-
-    The IDNA that Django writes makes strasse.de of straße.de, which may be somebody else's, and passes over signs that
-    nobody sees, so that one mailbox would have many spellings.
-    """
+    """Return whether it is a host's name, and in the one spelling that it has."""
     try:
-        return host.isascii() or punycode(host).encode().decode("idna") == host.lower()
+        in_ascii(host)
     except UnicodeError:
         return False
+    return True
 
 
 validate_mailbox = MailboxValidator(allowlist=[])  # Django's list has localhost
@@ -117,10 +114,14 @@ def is_beyond_us(address: str) -> bool:
 
 
 def deliverable(address: str) -> str:
-    """Return the address as mail programs write it: a local part that is not plain words and dots is quoted."""
+    """Return the address as mail programs write it: a local part that is not plain words and dots is quoted.
+
+    The host is written here: Django would make strasse.de of straße.de.
+    """
     local, _, host = address.rpartition("@")
     is_plain = all(local.split(".")) or local.startswith('"')
-    return address if is_plain else f'"{quote(local)}"@{host}'
+    name = local if is_plain else f'"{quote(local)}"'
+    return f"{name}@{_in_ascii(host)}"
 
 
 def is_mailed_too_often(address: str) -> bool:
@@ -141,6 +142,6 @@ def is_mailed_too_often(address: str) -> bool:
 def _in_ascii(host: str) -> str:
     """Return one spelling for bücher.example and xn--bcher-kva.example."""
     try:
-        return punycode(host)
+        return in_ascii(host)
     except UnicodeError:
         return host

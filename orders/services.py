@@ -134,8 +134,8 @@ def send_fresh_link(*, order_id: uuid.UUID, email: str) -> None:
     Ends the links and tokens before. At most three an hour. The statements are the same whether it matches or not.
     """
     with transaction.atomic():
-        # Locked, so that parallel requests cannot pass the limit together.
-        order = Order.objects.select_for_update().filter(pk=order_id).first()
+        # Locked as `Order.lock` does it, so that parallel requests cannot pass the limit together.
+        order = Order.objects.select_for_update(no_key=True).filter(pk=order_id).first()
         hour_ago = Now() - timedelta(hours=1)
         recent = Email.objects.filter(order_id=order_id, kind=Email.Kind.FRESH_LINK, created_at__gt=hour_ago).count()
         matches = order is not None and order.email.lower() == tidy(email).lower()

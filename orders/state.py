@@ -46,6 +46,11 @@ class OrderEvent(models.Model):
         return f"{self.kind}: {self.message}"
 
     @property
+    def kind_in_words(self) -> str:
+        """Return the kind in the word that staff have for it; the API says “reservation”."""
+        return "purchase" if self.kind == "reservation" else self.kind
+
+    @property
     def message_for_reader(self) -> str:
         """Return the message in the language of the request; staff read what was written."""
         return translated(self.message, self.phrase)

@@ -308,7 +308,7 @@ CHECKS = (
         "order_stuck",
         _order_stuck,
         "Order {pk} is “{status}”, but no worker will look at it again and nobody was told. Run its delivery now from"
-        " the admin; if it does not move, decide about its reservations one by one.",
+        " the admin; if it does not move, decide about its purchases one by one.",
     ),
     Check(
         "held_unnoticed",
@@ -327,7 +327,7 @@ CHECKS = (
     Check(
         "wrong_number_of_keys",
         _wrong_number_of_keys,
-        "Reservation {external_id} is delivered with {count} keys, its item has a quantity of {item__quantity}. Compare"
+        "Purchase {external_id} is delivered with {count} keys, its item has a quantity of {item__quantity}. Compare"
         " with the supplier's order; ask them for a missing key, or return one that is too many.",
         order="item__order_id",
         subject="external_id",
@@ -335,7 +335,7 @@ CHECKS = (
     Check(
         "delivered_without_purchase",
         _delivered_without_purchase,
-        "Reservation {external_id} is delivered, but no supplier's order is known and nobody typed its codes. Search"
+        "Purchase {external_id} is delivered, but no supplier's order is known and nobody typed its codes. Search"
         " the supplier's dashboard for this id, and find out where its keys came from.",
         order="item__order_id",
         subject="external_id",
@@ -350,21 +350,21 @@ CHECKS = (
     Check(
         "purchase_astray",
         _purchase_astray,
-        "Reservation {external_id} is “{status}”, but the supplier's order {supplier_order_id} was bought for it. Let"
+        "Purchase {external_id} is “{status}”, but the supplier's order {supplier_order_id} was bought for it. Let"
         " the supplier take it back if its keys were not seen, or deliver them by hand.",
         order="item__order_id",
     ),
     Check(
         "two_for_one_purchase",
         _two_for_one_purchase,
-        "Reservation {external_id} claims the supplier's order {supplier_order_id} that another reservation has, too."
+        "Purchase {external_id} claims the supplier's order {supplier_order_id} that another purchase has, too."
         " Look up whose external id the supplier's order carries; the other one was not bought.",
         order="item__order_id",
     ),
     Check(
         "bought_twice",
         _bought_twice,
-        "Reservation {external_id} was bought {count} times. Turn safe mode on, return the surplus order"
+        "Purchase {external_id} was bought {count} times. Turn safe mode on, return the surplus order"
         " at the supplier, and report this: it must never happen.",
         order="item__order_id",
         subject="external_id",
@@ -372,7 +372,7 @@ CHECKS = (
     Check(
         "permit_open",
         _permit_open,
-        "Attempt {number} of reservation {reservation__external_id} has no outcome, though the reservation is"
+        "Attempt {number} of purchase {reservation__external_id} has no outcome, though the purchase is"
         " “{reservation__status}”. Search the supplier for this external id before anything is bought or typed for it.",
         order="reservation__item__order_id",
         subject="reservation__external_id",
@@ -448,7 +448,7 @@ CHECKS = (
     Check(
         "cost_above_cap",
         _cost_above_cap,
-        "The supplier took {cost} EUR for reservation {external_id}, at most {most} EUR were agreed. Ask the supplier"
+        "The supplier took {cost} EUR for purchase {external_id}, at most {most} EUR were agreed. Ask the supplier"
         " for the difference, then close its alert “Cost above the cap”.",
         order="item__order_id",
     ),

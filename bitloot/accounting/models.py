@@ -6,7 +6,7 @@ class Acknowledgement(models.Model):
     """A difference that staff dealt with and that stays in the rows; `reconcile` skips it while its facts are these."""
 
     kind = models.CharField(max_length=40, editable=False)
-    subject = models.CharField(max_length=64, editable=False, help_text="The payment or reservation, by external id.")
+    subject = models.CharField(max_length=64, editable=False, help_text="The payment or purchase, by external id.")
     facts = models.CharField(max_length=64, editable=False, help_text="A digest of all that it consists of.")
     order = models.CharField(max_length=36, editable=False)
     message = models.CharField(max_length=500, editable=False, help_text="The difference, as `reconcile` said it.")

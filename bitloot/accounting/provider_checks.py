@@ -77,22 +77,22 @@ MESSAGES = {
         " NOWPayments send its IPN again from their dashboard, or refund it by hand."
     ),
     "unknown_at_supplier": (
-        "The supplier does not know its order {purchase}, which we have for reservation {reservation}. Check whether"
+        "The supplier does not know its order {purchase}, which we have for purchase {reservation}. Check whether"
         " our credentials belong to the account that bought it."
     ),
     "bought_twice": "{error}. Return one of them at the supplier, and report this: it must never happen.",
     ADOPTABLE: (
-        "The supplier has order {purchase} for reservation {reservation}, which was not bought according to our rows,"
+        "The supplier has order {purchase} for purchase {reservation}, which was not bought according to our rows,"
         " as after restoring a backup. Leave safe mode on and run `manage.py reconcile --ask --adopt`: the order is"
         " adopted instead of bought again."
     ),
     "surplus_purchase": (
-        "The supplier has order {purchase} for reservation {reservation}, which is “{ours}” without it. Return its keys"
+        "The supplier has order {purchase} for purchase {reservation}, which is “{ours}” without it. Return its keys"
         " at the supplier within a day."
     ),
     "bought_not_adopted": (
-        "The supplier has order {purchase} for reservation {reservation}, which is “{ours}”. Use “Search at the"
-        " supplier” on the reservation: it is adopted."
+        "The supplier has order {purchase} for purchase {reservation}, which is “{ours}”. Use “Search at the"
+        " supplier” on the purchase: it is adopted."
     ),
     "purchase_without_order": (
         "The supplier has order {purchase} under the name {reservation}, which none of our rows has, as after restoring"
@@ -101,23 +101,23 @@ MESSAGES = {
         " `manage.py acknowledge_purchase {purchase} --reason …`."
     ),
     "foreign_purchase": (
-        "The supplier's order {purchase} carries the external id {theirs}, we have it for reservation {reservation}."
+        "The supplier's order {purchase} carries the external id {theirs}, we have it for purchase {reservation}."
         " Find out which of the two was bought."
     ),
     "taken_back_after_delivery": (
-        "The supplier says “{theirs}” of order {purchase}, whose keys are delivered for reservation {reservation}. Ask"
+        "The supplier says “{theirs}” of order {purchase}, whose keys are delivered for purchase {reservation}. Ask"
         " them whether the keys still work."
     ),
     "purchase_ended": (
-        "The supplier says “{theirs}” of order {purchase}, which reservation {reservation} waits for. Use “Run now” on"
-        " the reservation: the customer is owed the money."
+        "The supplier says “{theirs}” of order {purchase}, which purchase {reservation} waits for. Use “Run now” on"
+        " the purchase: the customer is owed the money."
     ),
     "purchase_not_ended": (
-        "The supplier says “{theirs}” of order {purchase}, but reservation {reservation} is “{ours}”. Return the keys"
+        "The supplier says “{theirs}” of order {purchase}, but purchase {reservation} is “{ours}”. Return the keys"
         " at the supplier, or deliver them by hand."
     ),
     "surplus_keys": (
-        "The supplier handed out {theirs} keys with order {purchase}, reservation {reservation} has {ours}. Return"
+        "The supplier handed out {theirs} keys with order {purchase}, purchase {reservation} has {ours}. Return"
         " what is too many."
     ),
     "cost_differs": (

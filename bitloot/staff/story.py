@@ -73,7 +73,7 @@ def _folded(lines: Iterable[Line]) -> Iterator[Line]:
 
 def _events(around: Around) -> Iterator[Line]:
     for event in OrderEvent.objects.filter(order=around.order).order_by("-pk")[:MAX_INLINES]:
-        yield Line(event.at, event.kind, event.message, change_of(event), event.actor)
+        yield Line(event.at, event.kind_in_words, event.message, change_of(event), event.actor)
 
 
 def _webhooks(around: Around) -> Iterator[Line]:

@@ -120,6 +120,7 @@ class Migration(migrations.Migration):
                 ('replaces', models.OneToOneField(blank=True, editable=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='replacement', to='storage.key')),
             ],
             options={
+                'verbose_name': 'purchase',
                 'ordering': ['-created_at'],
                 'permissions': [('run_delivery', 'May run the delivery of an order now'), ('run_purchase', 'May run a purchase now'), ('search_purchase', 'May search for a purchase at the supplier now'), ('resume_purchase', 'May let a held purchase be bought'), ('replace_by_hand', 'May replace a key with a typed code'), ('rebuy', 'May buy a key once more to replace it')],
                 'abstract': False,
@@ -134,9 +135,10 @@ class Migration(migrations.Migration):
                 ('permitted_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
                 ('outcome', models.CharField(choices=[('open', 'Open'), ('placed', 'Placed'), ('not_sent', 'Not Sent'), ('refused', 'Refused'), ('duplicate', 'Duplicate'), ('unknown', 'Unknown')], default='open', max_length=10)),
                 ('detail', models.CharField(blank=True, max_length=300)),
-                ('reservation', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='permits', to='fulfillment.reservation')),
+                ('reservation', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='permits', to='fulfillment.reservation', verbose_name='purchase')),
             ],
             options={
+                'verbose_name': 'purchase attempt',
                 'ordering': ['reservation', 'number'],
             },
         ),
@@ -150,7 +152,7 @@ class Migration(migrations.Migration):
                 ('status_code', models.PositiveSmallIntegerField(null=True)),
                 ('milliseconds', models.PositiveIntegerField()),
                 ('detail', models.CharField(blank=True, max_length=300)),
-                ('reservation', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='calls', to='fulfillment.reservation')),
+                ('reservation', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='calls', to='fulfillment.reservation', verbose_name='purchase')),
             ],
             options={
                 'ordering': ['id'],

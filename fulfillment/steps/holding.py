@@ -119,7 +119,7 @@ def hold(
         if _can_hold(order) and not reservation.is_replacement:
             order.hold(reason=reason, message=sentence)
             _tell_delayed(reservation, order, reason, until)
-        alert(reservation, reason, f"{message} Open the reservation in the admin to decide.")
+        alert(reservation, reason, f"{message} Open the purchase in the admin to decide.")
     failpoint("hold.committed")
     return Next.NOTHING
 

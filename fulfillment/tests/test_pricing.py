@@ -1,11 +1,12 @@
 """What a rule makes of a cost, and that nobody's price falls below what the key costs."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from fulfillment.pricing import price_for
 from fulfillment.tests.world import paid, stock_up
 from orders.models import Product
 from orders.tests.database import between
+from orders.tests.factories import make_order
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 D = Decimal
@@ -160,6 +162,30 @@ def test_orders_that_were_placed_keep_their_prices(product):
     pricing.apply_rule(make_rule(), actor="kim")
     product.refresh_from_db()
     assert (order.items.get().unit_price, product.price) == (D("9.99"), D("3.99"))
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_orders_that_are_being_placed_and_new_prices_do_not_wait_for_each_other(product, picture):
+    """An order holds its products in its own order: if each waited for the other, PostgreSQL would end one of them."""
+    stocked(product, D("2.00"))
+    stocked(picture, D("2.00"))
+    by, (first, second) = make_rule(), sorted([product, picture], key=lambda one: one.pk)
+
+    def apply_with_no_patience():
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = '5s'")
+            return pricing.apply_rule(by, actor="kim")
+        finally:
+            connection.close()
+
+    with transaction.atomic(), ThreadPoolExecutor(1) as pool:
+        with connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # what otherwise happens when the order commits
+        make_order(second)
+        assert pool.submit(apply_with_no_patience).result() == 2
+        make_order(first)
 
 
 def test_there_is_one_rule_for_a_platform_and_no_floor_above_its_cap():

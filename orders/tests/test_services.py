@@ -6,13 +6,14 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from orders import idempotency
 from orders.access import make_token, open_order
+from orders.codes import mail_code
 from orders.exceptions import KeyReused, LinkReplaced, OrderRefused, StillRunning
 from orders.models import Email, IdempotencyRecord, Order, OrderEvent, OrderItem
 from orders.services import Line, place_order, queue_email, renew_link, send_fresh_link
@@ -333,6 +334,29 @@ def test_a_fresh_link_goes_to_the_stored_address_and_ends_the_older_links(typed)
     assert open_order(order.id, make_token(order, "mail")) == order
     with pytest.raises(LinkReplaced):
         open_order(order.id, older)
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("ask", [send_fresh_link, mail_code])
+def test_whoever_asks_for_a_way_in_does_not_wait_for_those_who_write_beside_the_order(ask):
+    """Fails with FOR UPDATE: each line of the timeline refers to the order, and holds its key until the commit."""
+    order = make_order()
+
+    def ask_with_no_patience():
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = '5s'")
+            ask(order_id=order.pk, email=order.email)
+        finally:
+            connection.close()
+
+    with transaction.atomic(), ThreadPoolExecutor(1) as pool:
+        with connection.cursor() as cursor:
+            cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        order.note("payment", "Read again.")
+        pool.submit(ask_with_no_patience).result()
+    assert order.emails.count() == 2
 
 
 @pytest.mark.parametrize(

@@ -351,7 +351,7 @@ def test_an_ipn_that_means_nothing_to_us_is_ignored_with_a_reason(body, outcome)
 @pytest.mark.parametrize(
     ("body", "outcome"),
     [
-        (supplier_event(), "no reservation of ours"),
+        (supplier_event(), "no purchase of ours"),
         (b"\xff", "unknown"),
         (b"[]", "unknown"),
         (json.dumps({"orderId": "../../v1/balance"}).encode(), "unknown"),

@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('kind', models.CharField(editable=False, max_length=40)),
-                ('subject', models.CharField(editable=False, help_text='The payment or reservation, by external id.', max_length=64)),
+                ('subject', models.CharField(editable=False, help_text='The payment or purchase, by external id.', max_length=64)),
                 ('facts', models.CharField(editable=False, help_text='A digest of all that it consists of.', max_length=64)),
                 ('order', models.CharField(editable=False, max_length=36)),
                 ('message', models.CharField(editable=False, help_text='The difference, as `reconcile` said it.', max_length=500)),

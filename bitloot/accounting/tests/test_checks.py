@@ -498,7 +498,7 @@ def test_the_command_prints_books_and_differences_and_fails():
         "  Keys           0 here, 0 delivered as sold",
         "  Left           24.99 EUR",
         f"DIFFERENCE order_stuck: Order {order.pk} is “paid”, but no worker will look at it again and nobody was told."
-        " Run its delivery now from the admin; if it does not move, decide about its reservations one by one.",
+        " Run its delivery now from the admin; if it does not move, decide about its purchases one by one.",
     ]
 
 

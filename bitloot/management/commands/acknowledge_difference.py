@@ -18,7 +18,7 @@ class Command(OperatorCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("kind", choices=KINDS, help="as `reconcile` names it")
-        parser.add_argument("subject", help="the payment's or reservation's id, as `reconcile` names it")
+        parser.add_argument("subject", help="the payment's or purchase's id, as `reconcile` names it")
         parser.add_argument("--reason", required=True, help="what was done about it; kept")
 
     def handle(self, *, kind: str, subject: str, reason: str, **options: Any) -> None:

@@ -26,7 +26,9 @@ class Command(OperatorCommand):
         external_id = self._external_id(purchase)
         ours = Q(supplier_order_id=purchase) | Q(external_id=external_id)
         if reservation := Reservation.objects.filter(ours).first():
-            raise CommandError(f"Purchase {purchase} belongs to {reservation}. Decide about that in the admin.")
+            raise CommandError(
+                f"The supplier's order {purchase} belongs to {reservation}. Decide about that in the admin."
+            )
         _, made = ForeignPurchase.objects.get_or_create(
             supplier_order_id=purchase,
             defaults={"external_id": external_id, "reason": reason.strip()[:300], "acknowledged_by": whoami()},
