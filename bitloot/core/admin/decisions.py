@@ -150,7 +150,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         seen = request.POST.get("seen") or self.seen(row)
         if form.is_valid():
             return self._decide(request, row, decision, form)
-        if request.method == "POST" or (objection := decision.objection(row)) is None:
+        if request.method == "POST" or (objection := self.objection(request, row, decision)) is None:
             return self._ask(request, row, decision, form, seen=seen)
         self.message_user(request, f"{self.named(row)}: {objection}", messages.ERROR)
         return self._back_to(request, row)
