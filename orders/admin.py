@@ -266,8 +266,8 @@ class AlertAdmin(DecisionAdmin):
         return row.get_kind_display()
 
     def repeats(self, row: Alert, others: Sequence[Any]) -> bool:
-        """An alert about a row that waits anyway says nothing more."""
-        return any(row.about_pk == str(other.pk) for other in others)
+        """An alert about a row that waits anyway says nothing more, but for who of us held an order, and why."""
+        return row.kind != AlertKind.ORDER_HELD and any(row.about_pk == str(other.pk) for other in others)
 
     def concern(self, alert: Alert) -> str:
         return alert.said if alert.status == Alert.Status.OPEN else ""
