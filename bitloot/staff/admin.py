@@ -7,8 +7,9 @@ from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.contrib.sessions.models import Session
 from django.db.models import BooleanField, Case, QuerySet, Value, When
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.defaultfilters import pluralize
+from django.urls import reverse
 from django.utils.html import format_html
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -186,8 +187,7 @@ class SessionAdmin(ReadOnlyAdmin):
             chosen = Session.objects.filter(pk__in=ended)
             self.log_deletions(request, chosen)
             chosen.delete()
-            text = f"{len(ended)} session{pluralize(len(ended))} ended: whoever works there has to sign in again."
-            self.message_user(request, text, messages.SUCCESS)
+            self._tell_ended(request, len(ended))
         if left := len(rows) - len(ended):
             text = f"{left} left as it was: to end the present one, log out; those of others need a permission."
             self.message_user(request, text, messages.WARNING)
@@ -201,6 +201,15 @@ class SessionAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         return super().delete_view(request, object_id, {**self._name_of(object_id), **(extra_context or {})})
+
+    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: Any) -> HttpResponse:
+        # Django would name it by its digest, and lead home those who may change none.
+        self._tell_ended(request, 1)
+        return HttpResponseRedirect(reverse(self.view_name("changelist")))
+
+    def _tell_ended(self, request: HttpRequest, count: int) -> None:
+        text = f"{count} session{pluralize(count)} ended: whoever works there has to sign in again."
+        self.message_user(request, text, messages.SUCCESS)
 
     def _name_of(self, object_id: str) -> dict[str, Any]:
         """Return a title that says whose session it is: its own name is a digest."""

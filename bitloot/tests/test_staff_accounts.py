@@ -96,6 +96,9 @@ def test_page_of_a_session_says_whose_it_is_and_ends_it():
     assert (f"<h1>{name}</h1>" in page, delete in page) == (True, True)
     asked = here.get(delete).content.decode()
     assert (f"<h1>{name}</h1>" in asked, "End this session" in asked) == (True, True)
+    ended = here.post(delete, {"post": "yes"}, follow=True)
+    assert ended.redirect_chain == [(SESSIONS, 302)]
+    assert "1 session ended: whoever works there has to sign in again." in ended.content.decode()
     own = here.get(reverse("admin:sessions_session_change", args=[key_of(here)])).content.decode()
     assert "deletelink" not in own
 

@@ -173,6 +173,7 @@ class DecisionAdmin(ReadOnlyAdmin):
             "order": order,
             "order_link": link(order) if order is not None and order != row else "",
             "seen": seen,
+            "leave": self._back_to(request, row)["Location"],
             "has_unseen": form.is_bound and any(isinstance(field, SecretField) for field in form.fields.values()),
         }
         return TemplateResponse(request, "admin/bitloot/decision.html", context)
