@@ -27,6 +27,11 @@ robin = User.objects.create_user("robin", "robin@shop.example", "{PASSWORD}", is
 robin.groups.set(Group.objects.filter(name__in=["operations", "finance"]))
 """
 ROWS = "#result_list tbody tr"
+# How light the words of the page are, from 0 to 765.
+INK = """
+const { color } = getComputedStyle(document.querySelector(".order-row dd"));
+return color.match(/\\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0);
+"""
 
 
 @pytest.fixture(scope="module")
@@ -474,6 +479,18 @@ def test_least_margin_and_patience_of_a_product_are_set(staff, hands):
     hands.press("Save", within="#product_form")
     assert "was changed successfully" in hands.told()
     assert hands.clicks == clicks_documented()["set the least margin and the patience of a product"]
+
+
+def test_order_is_printed_in_ink_whatever_theme_is_chosen(staff, store):
+    order = buy(store)
+    staff.execute_script("localStorage.setItem('theme', 'dark')")
+    staff.get(f"{store.url}/admin/orders/order/{order['id']}/change/")
+    on_screen = staff.execute_script(INK)
+    staff.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    on_paper = staff.execute_script(INK)
+    staff.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    staff.execute_script("localStorage.removeItem('theme')")
+    assert (on_screen > 384, on_paper < 384) == (True, True)  # light words on the dark screen, dark ones on paper
 
 
 def test_filter_closes_once_it_is_chosen_and_with_escape(staff, store):
