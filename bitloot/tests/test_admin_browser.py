@@ -442,6 +442,16 @@ def test_what_was_typed_comes_back_after_the_session_ended(staff, hands, store):
     assert one(staff, "#id_reason").get_attribute("value") == ""
 
 
+def test_code_that_was_typed_is_kept_nowhere_in_the_browser(staff, hands, store, held):
+    staff.get(f"{store.url}/admin/orders/order/{held['id']}/decide/deliver-by-hand/")
+    hands.type("textarea[name^=code_]", "HAND-MADE-CODE-0002")
+    hands.type("#id_reason", "Bought at another shop.")
+    staff.execute_script("document.addEventListener('submit', (event) => event.preventDefault())")
+    hands.press("Deliver by hand", within="#content-main")
+    kept = staff.execute_script("return JSON.stringify(sessionStorage)")
+    assert ("Bought at another shop." in kept, "HAND-MADE" in kept) == (True, False)
+
+
 def test_double_click_sends_a_form_once(staff, store):
     staff.get(f"{store.url}/admin/partners/apikey/add/")
     one(staff, "#id_name").send_keys("Clicked twice")
