@@ -294,7 +294,7 @@ class PriceRuleAdmin(DecisionAdmin):
 
     in_finder = False
     decisions = (pricing.APPLY,)
-    list_display = ("name", "for_platform", "margin", "least_margin", "ending", "floor", "cap", "applied")
+    list_display = ("name", "for_platform", "percentage", "least", "ending", "lowest", "highest", "applied")
     fieldsets = (
         (None, {"fields": ("name", "platform", "is_automatic")}),
         ("Price", {"fields": ("margin", "least_margin", "ending", "floor", "cap")}),
@@ -302,6 +302,13 @@ class PriceRuleAdmin(DecisionAdmin):
     has_add_permission = admin.ModelAdmin.has_add_permission
     has_change_permission = admin.ModelAdmin.has_change_permission
     has_delete_permission = admin.ModelAdmin.has_delete_permission
+    least = money_of("least_margin", "least margin")
+    lowest = money_of("floor", "floor")
+    highest = money_of("cap", "cap")
+
+    @admin.display(description="margin", ordering="margin")
+    def percentage(self, rule: PriceRule) -> str:
+        return f"{rule.margin} %"
 
     @admin.display(description="platform", ordering="platform")
     def for_platform(self, rule: PriceRule) -> str:

@@ -62,8 +62,21 @@ class ProductAdmin(BaseAdmin):
 class SecondedAdmin(DecisionAdmin):
     """A page whose decisions may take a second member of staff: those wait as an Approval."""
 
+    def objection(self, request: HttpRequest, row: Any, decision: Decision[Any]) -> str | None:
+        about = (row._meta.label_lower, str(row.pk), decision.name)
+        if decision.needs_second is not None and about in _asked_for(request):
+            return approvals.WAITS_ALREADY
+        return super().objection(request, row, decision)
+
     def carry_out(self, request: HttpRequest, row: Any, decision: Decision[Any], fields: dict[str, Any]) -> str:
         return approvals.decide(decision, row, user=request.user, fields=fields, digest=self.digest(row))
+
+
+def _asked_for(request: Any) -> frozenset[tuple[str, str, str]]:
+    """Return what waits for a second member of staff, read once for a page with its many rows."""
+    if not hasattr(request, "asked_for"):
+        request.asked_for = approvals.asked_for()
+    return frozenset(request.asked_for)
 
 
 class OrderAdmin(SecondedAdmin):
@@ -260,8 +273,8 @@ class AlertAdmin(DecisionAdmin):
         return row.get_kind_display()
 
     def repeats(self, row: Alert, others: Sequence[Any]) -> bool:
-        """An alert about a row that waits anyway says nothing more."""
-        return any(row.about_pk == str(other.pk) for other in others)
+        """An alert about a row that waits anyway says nothing more, but for who of us held an order, and why."""
+        return row.kind != AlertKind.ORDER_HELD and any(row.about_pk == str(other.pk) for other in others)
 
     def concern(self, alert: Alert) -> str:
         return alert.said if alert.status == Alert.Status.OPEN else ""

@@ -21,6 +21,7 @@ from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
 from orders.models import Alert, Approval, Order
 
+WAITS_ALREADY = "It is waiting for a second member of staff already. They find it on the home page."
 WAITS = "a second member of staff has to approve it; it waits on the home page, and nothing has happened yet."
 
 
@@ -44,12 +45,18 @@ def decide(decision: Decision[Any], row: Any, *, user: Any, fields: Mapping[str,
     return WAITS
 
 
+def asked_for() -> frozenset[tuple[str, str, str]]:
+    """Return what waits for a second member of staff: model, primary key and decision of each."""
+    waiting = Approval.objects.filter(status=Approval.Status.WAITING)
+    return frozenset(waiting.order_by().values_list("about_model", "about_pk", "decision"))
+
+
 def _request(decision: Decision[Any], row: Any, *, user: Any, fields: Mapping[str, Any], digest: str) -> None:
     order = row if isinstance(row, Order) else row.order
     about = {**Alert.key_of(row), "decision": decision.name}
     # Safe under the order's lock, which the caller holds; `approval_waits_once` is the second line.
     if Approval.objects.filter(**about, status=Approval.Status.WAITING).exists():
-        raise DecisionRefused("It is waiting for a second member of staff already. They find it on the home page.")
+        raise DecisionRefused(WAITS_ALREADY)
     approval = Approval.objects.create(
         **about, order=order, label=decision.label, fields=_as_typed(fields), digest=digest, requested_by=user
     )

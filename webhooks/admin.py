@@ -133,7 +133,7 @@ class WebhookLogAdmin(DecisionAdmin):
         return render_to_string("admin/webhooks/facts.html", {"log": log, "badge": self.state(log)})
 
     def concern(self, log: WebhookLog) -> str:
-        return f"It could not be handled: {log.outcome}" if log.status == WebhookLog.Status.FAILED else ""
+        return f"It could not be handled: {log.outcome.rstrip('.')}." if log.status == WebhookLog.Status.FAILED else ""
 
     def orders_of(self, rows: Sequence[WebhookLog]) -> list[Order | None]:
         names = {log.external_id for log in rows if log.external_id}

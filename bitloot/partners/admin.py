@@ -24,6 +24,7 @@ from orders.admin import OrderAdmin
 from orders.models import Order
 
 NOT_AGAIN = "It is shown only now."
+IF_NOBODY_KEPT_IT = "If nobody kept it, press “New secret”."
 
 
 class SecretAdmin(DecisionAdmin):
@@ -103,8 +104,12 @@ class ApiKeyAdmin(SecretAdmin):
         form = KeyForm(request.POST if request.method == "POST" else None)
         if not form.is_valid():
             return self.ask(request, "New API key", form, "Its text is shown once, on the next page.")
+        pk = form.cleaned_data.pop("made_as")
+        if known := ApiKey.objects.filter(pk=pk).first():
+            self.message_user(request, f"{known}: it is made already, and its text was shown once. {IF_NOBODY_KEPT_IT}")
+            return HttpResponseRedirect(reverse(self.view_name("change"), args=[known.pk]))
         with transaction.atomic():
-            key, text = services.create_key(**form.cleaned_data)
+            key, text = services.create_key(pk=pk, **form.cleaned_data)
             self.note(request, key, ADDITION, f"Made with {', '.join(key.scopes)}.")
         return self.show_secret(request, key, str(text), "The new API key", NOT_AGAIN)
 

@@ -1,3 +1,4 @@
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,8 @@ from bitloot.partners.models import ApiKey
 
 
 class KeyForm(forms.ModelForm):
+    # Made with the form: a page that is reloaded sends it again, and makes no second key.
+    made_as = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4, required=False)
     scopes = forms.MultipleChoiceField(
         choices=Scope.choices, initial=[Scope.PRODUCTS, Scope.PLACE, Scope.READ], widget=forms.CheckboxSelectMultiple
     )

@@ -78,10 +78,12 @@ def create_key(
     requests_per_minute: int = 600,
     unpaid_per_hour: int = 100,
     expires_at: datetime | None = None,
+    pk: uuid.UUID | None = None,
 ) -> tuple[ApiKey, KeyText]:
     """Make an API key. What is returned beside it is the only time that its text is known. Raises ValidationError."""
     text = new_key()
     key = ApiKey(
+        pk=pk or uuid.uuid4(),
         name=name,
         email=email,
         prefix=text.prefix,

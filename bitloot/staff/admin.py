@@ -1,12 +1,15 @@
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.contrib.sessions.models import Session
 from django.db.models import BooleanField, Case, QuerySet, Value, When
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.defaultfilters import pluralize
+from django.urls import reverse
 from django.utils.html import format_html
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
@@ -149,6 +152,7 @@ class SessionAdmin(ReadOnlyAdmin):
     list_display = ("whose", "begun_at", "network", "agent", "last_page", "is_this_one")
     ordering = ("-expire_date",)
     fieldsets = ((None, {"fields": ("whose", "begun_at", "network", "agent", "last_page")}),)
+    actions = ("end",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Session]:
         rows = sessions.live()
@@ -170,6 +174,50 @@ class SessionAdmin(ReadOnlyAdmin):
             return False  # it would end in the middle of this very answer
         is_own = sessions.begun(obj).user_id == str(request.user.pk)
         return is_own or request.user.has_perm("sessions.delete_session")
+
+    def get_actions(self, request: HttpRequest, *where: Any, **location: Any) -> dict[str, Any]:
+        # Django's would refuse all of them because of the present one, and talk of related objects.
+        own = super().get_actions(request, *where, **location)
+        return {name: action for name, action in own.items() if name != "delete_selected"}
+
+    @admin.action(description="End the selected sessions")
+    def end(self, request: HttpRequest, rows: QuerySet[Session]) -> None:
+        ended = [row.pk for row in rows if self.has_delete_permission(request, row)]
+        if ended:
+            chosen = Session.objects.filter(pk__in=ended)
+            self.log_deletions(request, chosen)
+            chosen.delete()
+            self._tell_ended(request, len(ended))
+        if left := len(rows) - len(ended):
+            text = f"{left} left as it was: to end the present one, log out; those of others need a permission."
+            self.message_user(request, text, messages.WARNING)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return super().change_view(request, object_id, form_url, {**self._name_of(object_id), **(extra_context or {})})
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return super().delete_view(request, object_id, {**self._name_of(object_id), **(extra_context or {})})
+
+    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: Any) -> HttpResponse:
+        # Django would name it by its digest, and lead home those who may change none.
+        self._tell_ended(request, 1)
+        return HttpResponseRedirect(reverse(self.view_name("changelist")))
+
+    def _tell_ended(self, request: HttpRequest, count: int) -> None:
+        text = f"{count} session{pluralize(count)} ended: whoever works there has to sign in again."
+        self.message_user(request, text, messages.SUCCESS)
+
+    def _name_of(self, object_id: str) -> dict[str, Any]:
+        """Return a title that says whose session it is: its own name is a digest."""
+        session = Session.objects.filter(pk=unquote(object_id)).first()
+        if session is None:
+            return {}
+        network = sessions.begun(session).network
+        return {"title": f"Session of {self.whose(session)} from {network}", "subtitle": None}
 
     def log_deletions(self, request: HttpRequest, queryset: QuerySet[Session]) -> Any:
         """Write whose session was ended; its key says nothing to anybody."""

@@ -17,7 +17,7 @@ class SignInForm(AdminAuthenticationForm):
         required=False,
         max_length=20,
         label="One-time code",
-        widget=forms.TextInput(attrs={"autocomplete": "one-time-code"}),
+        widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "autocapitalize": "none"}),
     )
 
     def clean(self) -> dict[str, Any]:

@@ -68,12 +68,12 @@ class JoinForm(SetPasswordForm):
         widget=forms.TextInput(attrs={"autocomplete": "one-time-code", "inputmode": "numeric"}),
     )
 
-    def clean_code(self) -> str:
-        code = str(self.cleaned_data["code"]).replace(" ", "")
-        if not devices.begin(self.user).verify_token(code):
-            # A code works once, also if the password is refused: the page comes back and needs the next one.
-            raise forms.ValidationError("This is not the code that your authenticator shows now. Type the next one.")
-        return code
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or {}
+        # Last: a code works once, and one that was spent on a refused password would be refused with the next.
+        if not self.errors and not devices.begin(self.user).verify_token(cleaned["code"].replace(" ", "")):
+            self.add_error("code", "This is not the code that your authenticator shows now. Type the next one.")
+        return cleaned
 
 
 class JoinView(PasswordResetConfirmView):

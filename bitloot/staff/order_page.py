@@ -167,6 +167,7 @@ def _mails(request: HttpRequest, order: Order) -> Card | None:
 def _row(request: HttpRequest, page: DecisionAdmin, row: Any, back: str) -> dict[str, Any]:
     return {
         "name": link(row, _NAMES[type(row)](row)),
+        "about": _NAMES[type(row)](row),
         "state": page.state_and_why(row) if page.reasons else state_badge(row),
         "facts": [(label, value) for label, value in _FACTS[type(row)](row) if value not in ("", None)],
         "choices": page.choices_about(request, row, back=back, quiet=True),
@@ -193,6 +194,7 @@ def _payment_facts(payment: Payment) -> list[tuple[str, Any]]:
         ("Arrived", f"{plain(payment.actually_paid)} {coin}"),
         ("Price", f"{payment.price_amount} {payment.price_currency.upper()}"),
         ("Address", copyable(payment.pay_address) if payment.pay_address else ""),
+        ("Memo", copyable(payment.payin_extra_id) if payment.payin_extra_id else ""),
         ("Transaction", copyable(payment.payin_hash) if payment.payin_hash else ""),
         ("Begun", age(payment.created_at)),
     ]

@@ -71,7 +71,8 @@ def passes_second_factor(user: Any, code: str) -> bool:
     """Check the one-time or recovery code where one is demanded, and remember the device for the session."""
     if not (settings.STAFF_OTP_REQUIRED or user_has_device(user)):
         return True
-    user.otp_device = _matching_device(user, code.replace(" ", ""))
+    # Recovery codes are typed from paper: phones make the first letter a capital one.
+    user.otp_device = _matching_device(user, code.replace(" ", "").lower())
     return user.otp_device is not None
 
 

@@ -27,6 +27,11 @@ robin = User.objects.create_user("robin", "robin@shop.example", "{PASSWORD}", is
 robin.groups.set(Group.objects.filter(name__in=["operations", "finance"]))
 """
 ROWS = "#result_list tbody tr"
+# How light the words of the page are, from 0 to 765.
+INK = """
+const { color } = getComputedStyle(document.querySelector(".order-row dd"));
+return color.match(/\\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0);
+"""
 
 
 @pytest.fixture(scope="module")
@@ -437,6 +442,16 @@ def test_what_was_typed_comes_back_after_the_session_ended(staff, hands, store):
     assert one(staff, "#id_reason").get_attribute("value") == ""
 
 
+def test_code_that_was_typed_is_kept_nowhere_in_the_browser(staff, hands, store, held):
+    staff.get(f"{store.url}/admin/orders/order/{held['id']}/decide/deliver-by-hand/")
+    hands.type("textarea[name^=code_]", "HAND-MADE-CODE-0002")
+    hands.type("#id_reason", "Bought at another shop.")
+    staff.execute_script("document.addEventListener('submit', (event) => event.preventDefault())")
+    hands.press("Deliver by hand", within="#content-main")
+    kept = staff.execute_script("return JSON.stringify(sessionStorage)")
+    assert ("Bought at another shop." in kept, "HAND-MADE" in kept) == (True, False)
+
+
 def test_double_click_sends_a_form_once(staff, store):
     staff.get(f"{store.url}/admin/partners/apikey/add/")
     one(staff, "#id_name").send_keys("Clicked twice")
@@ -474,6 +489,18 @@ def test_least_margin_and_patience_of_a_product_are_set(staff, hands):
     hands.press("Save", within="#product_form")
     assert "was changed successfully" in hands.told()
     assert hands.clicks == clicks_documented()["set the least margin and the patience of a product"]
+
+
+def test_order_is_printed_in_ink_whatever_theme_is_chosen(staff, store):
+    order = buy(store)
+    staff.execute_script("localStorage.setItem('theme', 'dark')")
+    staff.get(f"{store.url}/admin/orders/order/{order['id']}/change/")
+    on_screen = staff.execute_script(INK)
+    staff.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    on_paper = staff.execute_script(INK)
+    staff.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    staff.execute_script("localStorage.removeItem('theme')")
+    assert (on_screen > 384, on_paper < 384) == (True, True)  # light words on the dark screen, dark ones on paper
 
 
 def test_filter_closes_once_it_is_chosen_and_with_escape(staff, store):

@@ -331,3 +331,9 @@ def test_a_second_rule_for_all_others_is_refused_in_words(boss, rule):
     sent = {"name": "Another", "platform": "", "margin": "20", "least_margin": "0", "ending": "99"}
     answer = boss.post(reverse("admin:fulfillment_pricerule_add"), sent)
     assert "platform" in answer.context["adminform"].form.errors
+
+
+def test_list_of_rules_has_the_units_of_its_numbers(boss):
+    PriceRule.objects.create(name="All", margin=20, least_margin=D("1.50"), cap=60)
+    page = boss.get(list_of("fulfillment.pricerule")).content.decode()
+    assert [unit for unit in ("20.00 %", "1.50 EUR", "60.00 EUR") if unit not in page] == []

@@ -125,6 +125,18 @@ def test_a_wrong_code_or_weak_password_sets_nothing(groups):
     assert not TOTPDevice.objects.filter(confirmed=True).exists()
 
 
+def test_code_of_a_refused_password_is_not_spent_and_a_recovery_code_may_begin_with_a_capital(groups, settings):
+    settings.STAFF_OTP_REQUIRED = True
+    run("ada", "--email", "ada@shop.example")
+    client = open_link(link())
+    code = code_of(client)
+    assert "too short" in join(client, code=code, new_password1="short", new_password2="short").content.decode()
+    joined = join(client, code=code).content.decode()
+    recovery = next(each for each in re.findall(r"<li><code>(\w+)</code>", joined) if each[0].isalpha())
+    form = {"username": "ada", "password": PASSWORD, "code": recovery.capitalize()}
+    assert Client().post("/admin/login/", form).status_code == 302
+
+
 def test_two_authenticators_that_were_begun_at_once_keep_nobody_out(groups):
     run("ada", "--email", "ada@shop.example")
     client = open_link(link())

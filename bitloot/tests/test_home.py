@@ -132,6 +132,17 @@ def test_order_and_its_purchase_are_one_case_that_says_what_comes_and_when(boss)
     assert len(labels(case)) == len(set(labels(case)))
 
 
+def test_case_says_who_holds_the_order_and_why(boss):
+    rows = calm()
+    raise_alert("payment_review", rows.payment, "The payment needs attention.", order=rows.order)
+    url = button_of(rows.order, "hold")
+    boss.post(url, {"seen": boss.get(url).context["seen"], "reason": "The customer asked us to wait."})
+    case = only(boss)
+    assert "Order held" in case["headings"]
+    assert any(f"{boss.user.username} holds" in each and "asked us to wait." in each for each in case["why"])
+    assert "Let it continue" in labels(case)
+
+
 def test_alert_about_something_else_stays(boss):
     rows = calm()
     Order.objects.update(status="held", reason="held_by_staff")

@@ -76,6 +76,7 @@ def test_search_that_found_nothing_does_not_read_as_success(boss):
 
 def test_every_decision_is_taken_from_here_and_leads_back(boss):
     rows = make_rows()
+    rows.approval.delete()  # it asks for “Refund all”, which is not offered again meanwhile
     page = text(boss.get(page_of(rows.order)))
     decisions = [(rows.order, "mail_fresh_link"), (rows.order, "correct-email"), (rows.alert, "close")]
     decisions += [(rows.payment, "refund"), (rows.payment, "read_again"), (rows.reservation, "run_now")]
@@ -160,3 +161,20 @@ def test_list_reads_as_facts(boss):
     for cell in ('data-label="Product" class="field-product">Ember Drift', 'class="field-coin">BTC', ">42 s<"):
         assert cell in listed, cell
     assert Payment.objects.count() == 1
+
+
+def test_buttons_of_several_rows_are_told_apart_by_those_who_only_hear_them(boss):
+    rows = make_rows()
+    Email.objects.filter(pk=rows.email.pk).update(status="sent")
+    rows.approval.delete()  # or “Refund all” waits already
+    make_email("key_ready", order=rows.order, status="sent")
+    page = text(boss.get(page_of(rows.order)))
+    assert 'aria-label="Send again: Delayed"' in page
+    assert 'aria-label="Send again: Key ready"' in page
+    assert f'aria-label="Refund all: {rows.payment.external_id}"' in page
+
+
+def test_payment_shows_the_memo_without_which_its_address_is_not_whole(boss):
+    rows = make_rows()
+    Payment.objects.update(payin_extra_id="881532883")
+    assert 'data-copy="881532883"' in text(boss.get(page_of(rows.order)))

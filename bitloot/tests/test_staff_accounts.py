@@ -82,6 +82,36 @@ def test_the_present_session_is_left_by_logging_out():
     assert here.get("/admin/").status_code == 200
 
 
+def test_page_of_a_session_says_whose_it_is_and_ends_it():
+    ada = make_staff(password=PASSWORD)
+    here, there = sign_in(ada), sign_in(ada, "198.51.100.7")
+    name = f"Session of {ada.username} from 198.51.100.0/24"
+    url = reverse("admin:sessions_session_change", args=[key_of(there)])
+    page = here.get(url).content.decode()
+    delete = reverse("admin:sessions_session_delete", args=[key_of(there)])
+    assert (f"<h1>{name}</h1>" in page, delete in page) == (True, True)
+    asked = here.get(delete).content.decode()
+    assert (f"<h1>{name}</h1>" in asked, "End this session" in asked) == (True, True)
+    ended = here.post(delete, {"post": "yes"}, follow=True)
+    assert ended.redirect_chain == [(SESSIONS, 302)]
+    assert "1 session ended: whoever works there has to sign in again." in ended.content.decode()
+    own = here.get(reverse("admin:sessions_session_change", args=[key_of(here)])).content.decode()
+    assert "deletelink" not in own
+
+
+def test_present_session_that_was_ticked_among_others_stays_and_the_others_end():
+    ada = make_staff(password=PASSWORD)
+    here, there = sign_in(ada), sign_in(ada, "198.51.100.7")
+    ticked = {"action": "end", "_selected_action": [key_of(here), key_of(there)], "index": "0"}
+    said = [str(message) for message in here.post(SESSIONS, ticked, follow=True).context["messages"]]
+    assert said == [
+        "1 session ended: whoever works there has to sign in again.",
+        "1 left as it was: to end the present one, log out; those of others need a permission.",
+    ]
+    assert there.get("/admin/").status_code == 302
+    assert StaffEvent.objects.get(what__contains="session").actor == ada.username
+
+
 def test_sessions_of_others_need_the_permissions():
     ada = sign_in(make_staff(password=PASSWORD))
     for permissions, seen, status in (

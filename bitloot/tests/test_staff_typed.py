@@ -67,6 +67,12 @@ def test_address_that_the_form_carried_is_not_carried_on(boss, rows):
     assert sent(boss, rows.refund, "sent", **fields)["Location"] == page_of(rows.refund)
 
 
+@pytest.mark.parametrize(("back", "leads_to"), [("/admin/", "/admin/"), ("//evil.example/", None), ("", None)])
+def test_who_leaves_a_form_comes_back_to_where_it_was_opened(boss, rows, back, leads_to):
+    page = text(boss.get(f"{button_of(rows.order, 'correct-email')}?back={back}"))
+    assert f'<a class="closelink" href="{leads_to or page_of(rows.order)}">Leave it as it is</a>' in page
+
+
 # --- the session ended, or another began, while a form was open ---
 
 

@@ -89,7 +89,7 @@ def complaints_of_staff(browser: WebDriver) -> Iterator[str]:
     if IS_NIGHTLY:
         yield from (f"on a phone: {finding}" for finding in findings(browser, schemes=("light",)))
     yield from (f"on a phone, broken: {word}" for word in broken_words(browser))
-    yield from (f"on a phone: {element}" for element in overflow(browser, width=WIDTHS["phone"][0]))
+    yield from (f"at 320 px: {element}" for element in overflow(browser))
 
 
 def size(browser: WebDriver, device: str) -> None:

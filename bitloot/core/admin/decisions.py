@@ -150,7 +150,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         seen = request.POST.get("seen") or self.seen(row)
         if form.is_valid():
             return self._decide(request, row, decision, form)
-        if request.method == "POST" or (objection := decision.objection(row)) is None:
+        if request.method == "POST" or (objection := self.objection(request, row, decision)) is None:
             return self._ask(request, row, decision, form, seen=seen)
         self.message_user(request, f"{self.named(row)}: {objection}", messages.ERROR)
         return self._back_to(request, row)
@@ -173,6 +173,7 @@ class DecisionAdmin(ReadOnlyAdmin):
             "order": order,
             "order_link": link(order) if order is not None and order != row else "",
             "seen": seen,
+            "leave": self._back_to(request, row)["Location"],
             "has_unseen": form.is_bound and any(isinstance(field, SecretField) for field in form.fields.values()),
         }
         return TemplateResponse(request, "admin/bitloot/decision.html", context)

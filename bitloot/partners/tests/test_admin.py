@@ -67,6 +67,16 @@ def test_a_wrong_form_makes_nothing(field, value):
     assert not ApiKey.objects.exists()
 
 
+def test_a_page_with_a_new_key_that_is_reloaded_makes_no_second_one():
+    boss = staff(superuser=True)
+    form = {**ASKED, "made_as": boss.get(ADD).context["form"]["made_as"].value()}
+    shown_key(boss.post(ADD, form))
+    again = boss.post(ADD, form, follow=True)
+    key = ApiKey.objects.get()
+    assert again.redirect_chain == [(page_of(key), 302)]
+    assert "it is made already, and its text was shown once." in again.content.decode()
+
+
 def renewal(client, page, hours=0):
     return {"hours": hours, "seen": client.get(page).context["form"]["seen"].value()}
 
