@@ -95,9 +95,15 @@ def _receipt(mail: Email, order: Order, items: Sequence[OrderItem]) -> dict[str,
         "products": [item.product for item in items],
         "one_key": sum(item.quantity for item in items) == 1,
         "order_url": order_url,
-        "link": _again_url(items) if mail.kind in _LEAD_TO_SHOP else order_url,
+        "link": _link(mail, items, order_url),
         "brings_token": mail.kind in BRING_TOKEN,
     }
+
+
+def _link(mail: Email, items: Sequence[OrderItem], order_url: str) -> str:
+    if mail.kind == Kind.ACCESS_CODE:
+        return f"{order_url}#code"  # where the page asks for it
+    return _again_url(items) if mail.kind in _LEAD_TO_SHOP else order_url
 
 
 def _product(items: Sequence[OrderItem]) -> str:

@@ -73,6 +73,8 @@ WORDS: "dict[str, Words | dict[str, Words]]" = {
     "link_replaced": _("This link has been replaced"),
     "link_lost": _("This link does not open an order"),
     "link_lost_lead": _("It may be cut off or too old. Nothing is lost: ask for a new one, and we e-mail it to you."),
+    "enter_code": _("Enter your code"),
+    "enter_code_lead": _("Type the six digits from our e-mail below. If they have expired, ask for new ones here."),
     # Money that goes back.
     "refund_asks": _("Your money goes back to you. Tell us below which address it goes to."),
     "refund_has_address": _(

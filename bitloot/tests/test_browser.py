@@ -290,6 +290,20 @@ def test_code_by_mail_opens_a_link_that_lost_its_end_and_other_links_can_be_clos
     wait_for_headline(browser, "This link has been replaced")
 
 
+def test_link_of_the_mail_with_the_code_leads_to_where_it_is_typed(browser, store):
+    order = Shopper(store.url).order(email="ada@customer.example")
+    asked = {"order_id": order["id"], "email": "ada@customer.example"}
+    Shopper(store.url).json("POST", "/api/orders/code", json=asked)
+    code = wait(browser, lambda page: mailed_codes(store, order["id"]), "the mail with the code").pop()
+    mails = [mail.read_text(errors="replace").replace("=\n", "") for mail in (store.var / "mail").glob("*")]
+    (mail,) = [mail for mail in mails if f"Your code: {code}" in mail]
+    browser.get(re.search(r"http\S+#code", mail)[0])
+    wait_for_headline(browser, "Enter your code")
+    one(browser, "#lookup-code").send_keys(code, Keys.ENTER)
+    wait_for_headline(browser, "Choose how to pay")
+    assert browser.current_url == f"{store.url}/orders/{order['id']}"
+
+
 def test_page_that_closes_the_other_links_stays_open_though_it_was_looking_for_news(browser, store):
     order(browser, store, "tiny-orchard-tycoon")
     wait_for_headline(browser, "Choose how to pay")
