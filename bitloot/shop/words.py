@@ -62,6 +62,11 @@ WORDS: "dict[str, Words | dict[str, Words]]" = {
     "almost_lead": _("Your key is being sealed and appears here in a moment."),
     "key_ready": {"one": _("Your key is ready"), "other": _("Your keys are ready")},
     "key_ready_lead": _("Have fun. This page stays here if you need a key again."),
+    "key_gone": {"one": _("Your key is no longer kept"), "other": _("Your keys are no longer kept")},
+    "key_gone_lead": _(
+        "We keep keys only for a limited time after we deliver them. What is not here any more was destroyed, and"
+        " nobody can open it. If you still need it, write to us."
+    ),
     "has_to_wait": _("Your key has to wait"),
     "on_hold": _("Your order is on hold"),
     "expired": _("This order has expired"),

@@ -35,6 +35,18 @@ SWITCHES = [
     "--window-size=1280,900", "--no-proxy-server", "--accept-lang=en-GB",
 ]  # fmt: skip
 STRANGER = "5e0a3c39-7a3d-4b0e-9f55-0d8f6a1c2b3d"
+REPLACE = """
+from bitloot.core.decisions import Secret
+from fulfillment.by_hand import replace_by_hand
+from storage.models import Key
+key = Key.objects.get(item__order=order)
+replace_by_hand(key, actor="kim", reason="It does not work.", code=Secret("NEWXX-NEWXX-NEWXX"), old_key="destroy")
+"""
+SHRED = """
+from storage.models import Key
+from storage.services import shred
+shred(Key.objects.exclude(status="shredded").get(item__order=order), reason="Its time is over.")
+"""
 FIRST_ADDRESS, SECOND_ADDRESS = "bc1q" + "a" * 38, "bc1q" + "z" * 38
 
 
@@ -464,6 +476,28 @@ def bought(sandbox: Sandbox, *, keys: int) -> str:
     """Return the purchase of so many keys, or nothing while there is none."""
     purchases = sandbox.control("state")["orders"]
     return next((row["order_id"] for row in purchases if len(row["keys"]) == keys), "")
+
+
+def test_replaced_key_leaves_the_page_and_one_that_is_not_kept_is_not_said_to_come(browser, store):
+    shopper = Shopper(store.url)
+    order = shopper.order()
+    Sandbox(store.sandbox_url).pay(shopper.payment(order)["pay_address"])
+    shopper.wait_fulfilled(order)
+    browser.get(f"{store.url}/orders/{order['id']}#{order['access_token']}")
+    wait_for_headline(browser, "Your key is ready")
+    one(browser, "[data-reveal]").click()
+    wait(browser, lambda page: shown(page, ".key-value code"), "the key")
+    on_desk(store, order["id"], REPLACE)
+    browser.execute_script("document.dispatchEvent(new Event('visibilitychange'))")
+    wait(browser, lambda page: shown(page, ".key-value code") == [], "the end of the first one")
+    one(browser, "[data-reveal]").click()
+    code = wait(browser, lambda page: shown(page, ".key-value code"), "the second key")
+    assert [row.text for row in code] == ["NEWXX-NEWXX-NEWXX"]
+    on_desk(store, order["id"], SHRED)
+    browser.execute_script("document.dispatchEvent(new Event('visibilitychange'))")
+    wait_for_headline(browser, "Your key is no longer kept")
+    assert shown(browser, ".key") == []
+    assert shown(browser, "[data-write] a")
 
 
 def test_page_that_could_not_reach_the_shop_looks_again_once_it_is_online(browser, store):

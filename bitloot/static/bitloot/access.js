@@ -13,7 +13,7 @@ export function offerAccess(api, opened) {
   part("code").addEventListener("submit", (event) => typeCode(event, api, opened));
 }
 
-/** What a page without a token says. The mail with the code leads to #code: there it is typed, and none is asked for. */
+/** What a page without a token says. The mail with the code leads to #code, where it is typed. */
 export function closedStory() {
   if (location.hash !== "#code") return lostStory(401);
   show(part("code"), true);

@@ -105,6 +105,16 @@ test("a held order shows its own reason, not that of its purchase and not the ge
   assert.equal(told({ status: "held", error: "General." }).lead, "General.");
 });
 
+test("keys that are no longer kept are not said to come", () => {
+  const timeline = [line("key", "shredded", { message: "The key was destroyed: its retention has ended." })];
+  const none = { status: "fulfilled", timeline, items: partly(0, 2) };
+  assert.deepEqual([told(none).headline, told(none).step], ["Your keys are no longer kept", 4]);
+  assert.match(told(none).lead, /If you still need it, write to us/);
+  assert.equal(told({ ...none, items: partly(1, 2) }).headline, "1 of 2 keys is ready");
+  assert.equal(isSettled(order(none)), true);
+  assert.equal(told({ ...none, items: partly(2, 2) }).headline, "Your keys are ready"); // one was replaced
+});
+
 test("a held order that waits for the supplier says what is ready already", () => {
   const held = { status: "held", waits_for: "supplier" };
   assert.equal(told(held).headline, "Your key has to wait");
