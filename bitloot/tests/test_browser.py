@@ -352,6 +352,18 @@ def test_page_whose_link_was_replaced_does_not_come_back_when_its_quote_ends(bro
     assert shown(browser, "[data-panel=lookup]") != []
 
 
+@pytest.mark.parametrize(("path", "wrong"), [("/checkout?product=ember-drift", "email"), ("/orders/find", "number")])
+def test_form_that_comes_back_has_the_focus_in_the_field_to_correct(browser, store, path, wrong):
+    browser.get(f"{store.url}{path}")
+    browser.execute_script("document.querySelector('main form').noValidate = true")
+    for field in browser.find_elements(By.CSS_SELECTOR, "main form input:not([type=hidden])"):
+        name = field.get_attribute("name")
+        field.send_keys("zzz" if name == wrong else "ada@customer.example")
+    one(browser, "main form [type=submit]").click()
+    wait(browser, lambda page: shown(page, ".field-error"), "the refusal")
+    assert browser.switch_to.active_element.get_attribute("name") == wrong
+
+
 def test_address_with_letters_before_the_at_is_typed_and_corrected(browser, store):
     browser.get(f"{store.url}/checkout?product=saltmarsh-signals")
     field = one(browser, "#id_email")
