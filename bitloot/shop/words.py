@@ -58,8 +58,6 @@ WORDS: "dict[str, Words | dict[str, Words]]" = {
         "one": _("{ready} of {wanted} keys is ready"),
         "other": _("{ready} of {wanted} keys are ready"),
     },
-    "almost": _("Almost there"),
-    "almost_lead": _("Your key is being sealed and appears here in a moment."),
     "key_ready": {"one": _("Your key is ready"), "other": _("Your keys are ready")},
     "key_ready_lead": _("Have fun. This page stays here if you need a key again."),
     "key_gone": {"one": _("Your key is no longer kept"), "other": _("Your keys are no longer kept")},

@@ -6,7 +6,7 @@ import { isGone, isRest, money, rough, word } from "./story.js";
 
 const FIRST_SHOWN = 6; // coins; the API lists the most used ones first
 const MOST_FOUND = 24;
-const IN_QUESTION = ["review", "refunded"]; // payments
+const UNSETTLED = ["pending", "underpaid", "held"];
 
 // --- Words and numbers ---
 
@@ -153,7 +153,8 @@ function renderExtra(order) {
   write(part("extra-headline"), extra?.headline ?? "");
   write(part("extra-coins"), extra ? `${extra.coins}.` : "");
   write(part("extra-reason"), extra?.reason ?? "");
-  const mayWrite = order.status === "expired" || IN_QUESTION.includes(payment?.status) || isGone(order);
+  const isReturned = payment?.status === "refunded" && UNSETTLED.includes(order.status);
+  const mayWrite = order.status === "expired" || payment?.status === "review" || isReturned || isGone(order);
   all("[data-write]").forEach((node) => show(node, mayWrite));
 }
 

@@ -68,15 +68,13 @@ export const isRest = ({ status, amount_due: due, total }) => status === "underp
 export const keysReady = (order) => sum(order.items, "keys_ready");
 export const keysWanted = (order) => sum(order.items, "quantity");
 const isComplete = (order) => keysReady(order) >= keysWanted(order);
-/** True once a key that was delivered is no longer kept: its retention has ended, or staff destroyed it. */
-export const isGone = (order) =>
-  order.status === "fulfilled" && !isComplete(order) && Boolean(lastLine(order, "key", "shredded"));
+/** True once a key is no longer kept: its retention has ended, or staff destroyed it. */
+export const isGone = (order) => order.status === "fulfilled" && !isComplete(order);
 
 /** True once nothing can change, so polling can stop. */
 export function isSettled(order) {
   if (!SETTLED.includes(order.status)) return false;
   if (order.payment?.headline || isOnItsWay(order.payment)) return false; // coins that came after the end
-  if (order.status === "fulfilled" && !isComplete(order) && !isGone(order)) return false;
   return order.refunds.every(({ status }) => status === "done");
 }
 
@@ -237,7 +235,6 @@ function delivering(order, { now }) {
 
 function delivered(order) {
   if (isGone(order)) return gone(order, keysReady(order), keysWanted(order));
-  if (!isComplete(order)) return { tone: "busy", headline: word("almost"), lead: word("almost_lead") };
   return { tone: "good", headline: word("key_ready", {}, keysReady(order)), lead: word("key_ready_lead") };
 }
 
