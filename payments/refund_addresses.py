@@ -24,7 +24,7 @@ MATCH_SECONDS = 0.1
 NO_MEMO = frozenset({"none", "null", "no", "n/a", "na", "nil", "empty", "-", "undefined"})
 _ADDRESS = regex.compile(r"[\x21-\x7e]{8,200}")
 _MEMO = regex.compile(r"[\x21-\x7e]{1,100}")
-_SCHEME = regex.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")  # of what wallets share and QR codes hold: bitcoin:bc1q…?amount=…
+_SCHEME = regex.compile(r"[A-Za-z+]{2,20}:")  # of what wallets share and QR codes hold: bitcoin:bc1q…?amount=…
 NOT_WAITING = gettext_lazy("This refund is not waiting for an address.")
 
 

@@ -10,6 +10,7 @@ SCRIPTS, SHEET = ("bitloot/order.js", "bitloot/receipt.js"), "bitloot/site.css"
 _IMPORT = re.compile(r'^import (\{\s*\w+(?:,\s*\w+)*,?\s*\}) from "\./(\w+)\.js";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*(?://[^\n]*|/\*\*.*?\*/)\n", re.MULTILINE | re.DOTALL)
+_COMMENT_BEHIND = re.compile(r" +// [^\n\"'`]*$", re.MULTILINE)  # with a quote in it, it may be a part of a string
 _NOTE_IN_SHEET = re.compile(r"\s*/\*[^!].*?\*/", re.DOTALL)  # a licence begins with an exclamation mark
 _ANY_OTHER = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
 
@@ -47,7 +48,7 @@ def _add(paths: Found, path: str, done: dict[str, str], above: tuple[str, ...]) 
         raise ValueError(f"{path} imports itself: {' -> '.join(above)}")
     if path in done:
         return
-    source = _COMMENT.sub("", _read(paths, path))
+    source = _COMMENT_BEHIND.sub("", _COMMENT.sub("", _read(paths, path)))
     folder, _, name = path.rpartition("/")
     for _, module in _IMPORT.findall(source):
         _add(paths, f"{folder}/{module}.js", done, (*above, path))

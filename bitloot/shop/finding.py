@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from bitloot.shop.forms import NOT_AN_ADDRESS
+from bitloot.shop.forms import NOT_AN_ADDRESS, focus_first_error
 from bitloot.shop.throttling import too_often
 from orders import services
 from orders.mailboxes import MailboxField
@@ -78,6 +78,7 @@ def to_order_page(request: HttpRequest, order_id: str, rest: str = "") -> HttpRe
 
 
 def _page(request: HttpRequest, form: FindForm, *, is_sent: bool = False, status: int = 200) -> HttpResponse:
+    focus_first_error(form)
     response = render(request, "shop/find.html", {"form": form, "is_sent": is_sent}, status=status)
     # With no-referrer browsers send this form with `Origin: null`, and Django's CSRF check refuses it.
     response["Referrer-Policy"] = "same-origin"

@@ -44,6 +44,13 @@ class CheckoutForm(forms.Form):
         ]
 
 
+def focus_first_error(form: forms.Form) -> None:
+    """Put the keyboard into the field that has to be corrected; the page comes anew and would start at its top."""
+    wrong = next((field for name, field in form.fields.items() if name in form.errors), None)
+    if wrong is not None:
+        wrong.widget.attrs["autofocus"] = True
+
+
 def _choice(number: int, total: str) -> str:
     sentence = ngettext("%(number)s key: %(total)s", "%(number)s keys: %(total)s", number)
     return sentence % {"number": number, "total": total}

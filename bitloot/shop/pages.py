@@ -19,7 +19,7 @@ from bitloot.core.languages import PARAMETER
 from bitloot.core.strict_json import is_storable
 from bitloot.shop.catalogue import ProductFilter, for_sale, kept_page, read
 from bitloot.shop.crawlers import preview, structured
-from bitloot.shop.forms import CheckoutForm
+from bitloot.shop.forms import CheckoutForm, focus_first_error
 from bitloot.shop.sale import quantities, why_not_sold
 from bitloot.shop.search import is_guess
 from bitloot.shop.throttling import too_often
@@ -144,6 +144,7 @@ def _new_key() -> str:
 
 
 def _checkout_page(request: HttpRequest, product: Product, form: CheckoutForm, status: int = 200) -> HttpResponse:
+    focus_first_error(form)
     response = render(request, "shop/checkout.html", {"form": form, "product": product}, status=status)
     # With no-referrer browsers send this form with `Origin: null`, and Django's CSRF check refuses it.
     response["Referrer-Policy"] = "same-origin"

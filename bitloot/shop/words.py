@@ -58,10 +58,13 @@ WORDS: "dict[str, Words | dict[str, Words]]" = {
         "one": _("{ready} of {wanted} keys is ready"),
         "other": _("{ready} of {wanted} keys are ready"),
     },
-    "almost": _("Almost there"),
-    "almost_lead": _("Your key is being sealed and appears here in a moment."),
     "key_ready": {"one": _("Your key is ready"), "other": _("Your keys are ready")},
     "key_ready_lead": _("Have fun. This page stays here if you need a key again."),
+    "key_gone": {"one": _("Your key is no longer kept"), "other": _("Your keys are no longer kept")},
+    "key_gone_lead": _(
+        "We keep keys only for a limited time after we deliver them. What is not here any more was destroyed, and"
+        " nobody can open it. If you still need it, write to us."
+    ),
     "has_to_wait": _("Your key has to wait"),
     "on_hold": _("Your order is on hold"),
     "expired": _("This order has expired"),
@@ -73,6 +76,8 @@ WORDS: "dict[str, Words | dict[str, Words]]" = {
     "link_replaced": _("This link has been replaced"),
     "link_lost": _("This link does not open an order"),
     "link_lost_lead": _("It may be cut off or too old. Nothing is lost: ask for a new one, and we e-mail it to you."),
+    "enter_code": _("Enter your code"),
+    "enter_code_lead": _("Type the six digits from our e-mail below. If they have expired, ask for new ones here."),
     # Money that goes back.
     "refund_asks": _("Your money goes back to you. Tell us below which address it goes to."),
     "refund_has_address": _(

@@ -35,6 +35,18 @@ SWITCHES = [
     "--window-size=1280,900", "--no-proxy-server", "--accept-lang=en-GB",
 ]  # fmt: skip
 STRANGER = "5e0a3c39-7a3d-4b0e-9f55-0d8f6a1c2b3d"
+REPLACE = """
+from bitloot.core.decisions import Secret
+from fulfillment.by_hand import replace_by_hand
+from storage.models import Key
+key = Key.objects.get(item__order=order)
+replace_by_hand(key, actor="kim", reason="It does not work.", code=Secret("NEWXX-NEWXX-NEWXX"), old_key="destroy")
+"""
+SHRED = """
+from storage.models import Key
+from storage.services import shred
+shred(Key.objects.exclude(status="shredded").get(item__order=order), reason="Its time is over.")
+"""
 FIRST_ADDRESS, SECOND_ADDRESS = "bc1q" + "a" * 38, "bc1q" + "z" * 38
 
 
@@ -290,6 +302,20 @@ def test_code_by_mail_opens_a_link_that_lost_its_end_and_other_links_can_be_clos
     wait_for_headline(browser, "This link has been replaced")
 
 
+def test_link_of_the_mail_with_the_code_leads_to_where_it_is_typed(browser, store):
+    order = Shopper(store.url).order(email="ada@customer.example")
+    asked = {"order_id": order["id"], "email": "ada@customer.example"}
+    Shopper(store.url).json("POST", "/api/orders/code", json=asked)
+    code = wait(browser, lambda page: mailed_codes(store, order["id"]), "the mail with the code").pop()
+    mails = [mail.read_text(errors="replace").replace("=\n", "") for mail in (store.var / "mail").glob("*")]
+    (mail,) = [mail for mail in mails if f"Your code: {code}" in mail]
+    browser.get(re.search(r"http\S+#code", mail)[0])
+    wait_for_headline(browser, "Enter your code")
+    one(browser, "#lookup-code").send_keys(code, Keys.ENTER)
+    wait_for_headline(browser, "Choose how to pay")
+    assert browser.current_url == f"{store.url}/orders/{order['id']}"
+
+
 def test_page_that_closes_the_other_links_stays_open_though_it_was_looking_for_news(browser, store):
     order(browser, store, "tiny-orchard-tycoon")
     wait_for_headline(browser, "Choose how to pay")
@@ -324,6 +350,18 @@ def test_page_whose_link_was_replaced_does_not_come_back_when_its_quote_ends(bro
     time.sleep(2.5)  # the page looks at the clock each second
     assert one(browser, "h1").text == "This link has been replaced"
     assert shown(browser, "[data-panel=lookup]") != []
+
+
+@pytest.mark.parametrize(("path", "wrong"), [("/checkout?product=ember-drift", "email"), ("/orders/find", "number")])
+def test_form_that_comes_back_has_the_focus_in_the_field_to_correct(browser, store, path, wrong):
+    browser.get(f"{store.url}{path}")
+    browser.execute_script("document.querySelector('main form').noValidate = true")
+    for field in browser.find_elements(By.CSS_SELECTOR, "main form input:not([type=hidden])"):
+        name = field.get_attribute("name")
+        field.send_keys("zzz" if name == wrong else "ada@customer.example")
+    one(browser, "main form [type=submit]").click()
+    wait(browser, lambda page: shown(page, ".field-error"), "the refusal")
+    assert browser.switch_to.active_element.get_attribute("name") == wrong
 
 
 def test_address_with_letters_before_the_at_is_typed_and_corrected(browser, store):
@@ -450,6 +488,28 @@ def bought(sandbox: Sandbox, *, keys: int) -> str:
     """Return the purchase of so many keys, or nothing while there is none."""
     purchases = sandbox.control("state")["orders"]
     return next((row["order_id"] for row in purchases if len(row["keys"]) == keys), "")
+
+
+def test_replaced_key_leaves_the_page_and_one_that_is_not_kept_is_not_said_to_come(browser, store):
+    shopper = Shopper(store.url)
+    order = shopper.order()
+    Sandbox(store.sandbox_url).pay(shopper.payment(order)["pay_address"])
+    shopper.wait_fulfilled(order)
+    browser.get(f"{store.url}/orders/{order['id']}#{order['access_token']}")
+    wait_for_headline(browser, "Your key is ready")
+    one(browser, "[data-reveal]").click()
+    wait(browser, lambda page: shown(page, ".key-value code"), "the key")
+    on_desk(store, order["id"], REPLACE)
+    browser.execute_script("document.dispatchEvent(new Event('visibilitychange'))")
+    wait(browser, lambda page: shown(page, ".key-value code") == [], "the end of the first one")
+    one(browser, "[data-reveal]").click()
+    code = wait(browser, lambda page: shown(page, ".key-value code"), "the second key")
+    assert [row.text for row in code] == ["NEWXX-NEWXX-NEWXX"]
+    on_desk(store, order["id"], SHRED)
+    browser.execute_script("document.dispatchEvent(new Event('visibilitychange'))")
+    wait_for_headline(browser, "Your key is no longer kept")
+    assert shown(browser, ".key") == []
+    assert shown(browser, "[data-write] a")
 
 
 def test_page_that_could_not_reach_the_shop_looks_again_once_it_is_online(browser, store):

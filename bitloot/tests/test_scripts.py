@@ -101,6 +101,15 @@ def test_sheet_brings_the_licence_along_and_no_other_comment(collected):
     assert sheet.count("{") == (SCRIPTS / "site.css").read_text().count("{")
 
 
+def test_joined_script_brings_no_comments_along_and_keeps_what_looks_like_one(tmp_path):
+    storage = FileSystemStorage(tmp_path)
+    (tmp_path / "a.js").write_text(
+        '// one\nconst a = 1; // two\nconst b = "c // d"; // it\'s left\nconst e = "https://f";\n'
+    )
+    joined = bundle({"x/a.js": (storage, "a.js")}, "x/a.js")
+    assert 'const a = 1;\nconst b = "c // d"; // it\'s left\nconst e = "https://f";\n' in joined
+
+
 @pytest.mark.parametrize(
     ("source", "why"),
     [

@@ -63,7 +63,7 @@ def test_subjects_carry_the_fact():
 def test_only_what_leads_to_the_order_calls_its_link_private():
     for (name, _), letter in CUSTOMERS.items():
         kind = Email.Kind(name.partition("-")[0])
-        assert ("#" in letter.text) == (kind in BRING_TOKEN or kind == Email.Kind.YOUR_ORDERS)
+        assert ("#" in letter.text.replace("#code", "")) == (kind in BRING_TOKEN or kind == Email.Kind.YOUR_ORDERS)
 
 
 def test_a_german_mail_writes_sums_and_days_as_germans_do():

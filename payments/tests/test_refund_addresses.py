@@ -153,6 +153,7 @@ def test_what_is_no_address_of_the_coin_is_refused(address):
         ("", "bitcoin:bc1" + "q" * 39 + "?amount=0.1", True),
         ("^(bitcoincash:)?q[a-z0-9]{41}$", "bitcoincash:q" + "p" * 41, False),
         ("", "kaspa:q" + "p" * 41, False),
+        ("", "rDNFdMyuwHB2Qn2LP8vLqkMBNTvZpHqDqy:123", False),
     ],
 )
 def test_a_payment_link_is_named_as_one_and_an_address_with_a_colon_is_not(pattern, address, is_link):

@@ -3,7 +3,7 @@
 
 import { keepToken } from "./api.js";
 import { all, attempt, busy, isBusy, part, refusalOf, show, write } from "./render.js";
-import { word } from "./story.js";
+import { lostStory, word } from "./story.js";
 
 const ASK_FOR = { link: ["/api/orders/lookup", "link_coming"], code: ["/api/orders/code", "code_coming"] };
 
@@ -11,6 +11,13 @@ const ASK_FOR = { link: ["/api/orders/lookup", "link_coming"], code: ["/api/orde
 export function offerAccess(api, opened) {
   part("lookup").addEventListener("submit", (event) => askForAccess(event, api));
   part("code").addEventListener("submit", (event) => typeCode(event, api, opened));
+}
+
+/** What a page without a token says. The mail with the code leads to #code, where it is typed. */
+export function closedStory() {
+  if (location.hash !== "#code") return lostStory(401);
+  show(part("code"), true);
+  return { headline: word("enter_code"), lead: word("enter_code_lead") };
 }
 
 /** Have links to the order's other page, and to this one in another language, bring the token along. */

@@ -11,9 +11,14 @@ const COPIED_FOR = 2500;
 
 export function renderKeys(order) {
   const list = part("keys");
-  for (const key of keyRows(order)) {
+  const kept = keyRows(order);
+  rows().filter(({ id }) => !kept.some(({ rowId }) => rowId === id)).forEach(remove);
+  for (const key of kept) {
     if (!document.getElementById(key.rowId)) list.append(ticket(key)); // an older one may be open
-    const opened = one("[data-opened]", document.getElementById(key.rowId));
+    const row = document.getElementById(key.rowId);
+    write(one(".key-name", row), key.name); // its number may have changed
+    one("[data-reveal]", row).setAttribute("aria-label", word("reveal_key", { name: key.name }));
+    const opened = one("[data-opened]", row);
     write(opened, key.openedAt ? word("opened", { time: exact(key.openedAt) }) : "");
     show(opened, Boolean(key.openedAt));
   }
@@ -21,13 +26,11 @@ export function renderKeys(order) {
   show(panel("keys"), list.childElementCount > 0);
 }
 
-function ticket({ rowId, id, product, name }) {
+function ticket({ rowId, id, product }) {
   const row = copyOf("key");
   row.id = rowId;
   row.dataset.key = id;
   one("img", row).src = coverOf(product);
-  write(one(".key-name", row), name);
-  one("[data-reveal]", row).setAttribute("aria-label", word("reveal_key", { name }));
   write(one("[data-region] strong", row), product.region);
   show(one("[data-region]", row), Boolean(product.region));
   const { platform } = product;
@@ -35,6 +38,14 @@ function ticket({ rowId, id, product, name }) {
   write(one(".how div", row), product.activation);
   show(one(".how", row), Boolean(product.activation));
   return row;
+}
+
+// Staff replaced it, or it is no longer kept: it must not stand beside the one that works.
+function remove(row) {
+  const hadFocus = row.contains(document.activeElement);
+  forget(row);
+  row.remove();
+  if (hadFocus) part("headline").focus();
 }
 
 const rows = () => all(".key", part("keys"));
@@ -245,12 +256,14 @@ function flash(button, text) {
 
 /** Take every key off the page; called when the person leaves it, also into the browser's memory of pages. */
 export function forgetKeys() {
-  for (const row of rows()) {
-    all("[href^='blob:']", row).forEach(({ href }) => URL.revokeObjectURL(href));
-    one(".key-value", row).replaceChildren();
-    row.dataset.open = "";
-    show(one(".key-mask", row), true);
-    show(one("[data-reveal]", row), true);
-  }
+  rows().forEach(forget);
   if (rows().length) renderAll();
+}
+
+function forget(row) {
+  all("[href^='blob:']", row).forEach(({ href }) => URL.revokeObjectURL(href));
+  one(".key-value", row).replaceChildren();
+  row.dataset.open = "";
+  show(one(".key-mask", row), true);
+  show(one("[data-reveal]", row), true);
 }

@@ -1,7 +1,7 @@
 // The order's page. The HTML is the same for everybody: this script takes the token from the link, asks the API for
 // the order, again and again while something can still change, and has the other modules show it.
 
-import { keepAccess, offerAccess } from "./access.js";
+import { closedStory, keepAccess, offerAccess } from "./access.js";
 import { keepToken, OrderApi, Pace, takeToken } from "./api.js";
 import { renderFacts } from "./facts.js";
 import { copy, copyAll, forgetKeys, renderKeys, reveal, revealAll } from "./keys.js";
@@ -54,7 +54,7 @@ async function start() {
 
 async function look() {
   clearTimeout(page.timer);
-  if (!api.token) return lose(lostStory(401));
+  if (!api.token) return lose(closedStory());
   const turn = (page.turn += 1); // a newer look makes this one's answer old
   try {
     const order = await api.order({ withCoins: !page.order });

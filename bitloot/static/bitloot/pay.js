@@ -2,11 +2,11 @@
 
 import { copy } from "./keys.js";
 import { all, coinOnNetwork, one, part, show, tellError, write } from "./render.js";
-import { isRest, money, rough, word } from "./story.js";
+import { isGone, isRest, money, rough, word } from "./story.js";
 
 const FIRST_SHOWN = 6; // coins; the API lists the most used ones first
 const MOST_FOUND = 24;
-const IN_QUESTION = ["review", "refunded"]; // payments
+const UNSETTLED = ["pending", "underpaid", "held"];
 
 // --- Words and numbers ---
 
@@ -146,13 +146,16 @@ function renderSurplus({ payment }) {
   if (surplus) write(part("surplus-amount"), `${surplus} ${payment.pay_currency.toUpperCase()}`);
 }
 
-// What came beside the payment, and a way to us while money is in question.
-function renderExtra({ payment, status, extra_payment: extra }) {
+// What came beside the payment, and a way to us while money is in question or a key is gone.
+function renderExtra(order) {
+  const { payment, extra_payment: extra } = order;
   show(part("extra"), Boolean(extra));
   write(part("extra-headline"), extra?.headline ?? "");
   write(part("extra-coins"), extra ? `${extra.coins}.` : "");
   write(part("extra-reason"), extra?.reason ?? "");
-  all("[data-write]").forEach((node) => show(node, status === "expired" || IN_QUESTION.includes(payment?.status)));
+  const isReturned = payment?.status === "refunded" && UNSETTLED.includes(order.status);
+  const mayWrite = order.status === "expired" || payment?.status === "review" || isReturned || isGone(order);
+  all("[data-write]").forEach((node) => show(node, mayWrite));
 }
 
 /** Copy what a whole row shows: the row is the button. */

@@ -1,7 +1,7 @@
 // The receipt's page. Like the order's page the HTML is the same for everybody: the token opens the order, and the
 // other modules show it. A receipt is read once; nobody waits for it to change.
 
-import { keepAccess, offerAccess } from "./access.js";
+import { closedStory, keepAccess, offerAccess } from "./access.js";
 import { OrderApi, Pace, takeToken } from "./api.js";
 import { renderReceipt } from "./facts.js";
 import { panel, part, renderHeadline, renderLost, root, show, tellError } from "./render.js";
@@ -28,7 +28,7 @@ async function start() {
 }
 
 async function open() {
-  if (!api.token) return renderLost(lostStory(401));
+  if (!api.token) return renderLost(closedStory());
   try {
     return showReceipt(await api.order());
   } catch (error) {

@@ -68,12 +68,13 @@ export const isRest = ({ status, amount_due: due, total }) => status === "underp
 export const keysReady = (order) => sum(order.items, "keys_ready");
 export const keysWanted = (order) => sum(order.items, "quantity");
 const isComplete = (order) => keysReady(order) >= keysWanted(order);
+/** True once a key is no longer kept: its retention has ended, or staff destroyed it. */
+export const isGone = (order) => order.status === "fulfilled" && !isComplete(order);
 
 /** True once nothing can change, so polling can stop. */
 export function isSettled(order) {
   if (!SETTLED.includes(order.status)) return false;
   if (order.payment?.headline || isOnItsWay(order.payment)) return false; // coins that came after the end
-  if (order.status === "fulfilled" && !isComplete(order)) return false;
   return order.refunds.every(({ status }) => status === "done");
 }
 
@@ -98,7 +99,7 @@ const lastLine = (order, kind, event) =>
 /** Which of the steps "Choose coin, Pay, Confirmed, Key" is the current one; null once the order is closed. */
 function stepOf(order, view) {
   if (CLOSED.includes(order.status)) return null;
-  if (keysReady(order) && isComplete(order)) return STEPS.done;
+  if ((keysReady(order) && isComplete(order)) || isGone(order)) return STEPS.done;
   if (DELIVERING.includes(order.status) || keysReady(order)) return STEPS.key;
   const { payment } = order;
   if (payment?.status === "finished") return STEPS.key;
@@ -233,9 +234,14 @@ function delivering(order, { now }) {
 }
 
 function delivered(order) {
-  if (!isComplete(order)) return { tone: "busy", headline: word("almost"), lead: word("almost_lead") };
+  if (isGone(order)) return gone(order, keysReady(order), keysWanted(order));
   return { tone: "good", headline: word("key_ready", {}, keysReady(order)), lead: word("key_ready_lead") };
 }
+
+const gone = (order, ready, wanted) => ({
+  headline: ready ? word("partly", { ready, wanted }, ready) : word("key_gone", {}, wanted),
+  lead: word("key_gone_lead"),
+});
 
 // The API's general sentence is the same for every held order; what nobody foresaw has its reason in the timeline.
 function held(order, { now }) {

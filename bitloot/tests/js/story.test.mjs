@@ -89,10 +89,8 @@ test("once an item failed nothing is busy any more", () => {
   assert.deepEqual([headline, tone], ["2 of 3 keys are ready", ""]);
 });
 
-test("a fulfilled order is good once every key can be opened", () => {
-  const almost = told({ status: "fulfilled", items: partly(1, 2) });
+test("a fulfilled order is good while every key can be opened", () => {
   const ready = told({ status: "fulfilled", items: partly(2, 2) });
-  assert.deepEqual([almost.tone, almost.step], ["busy", 3]);
   assert.deepEqual([ready.tone, ready.headline, ready.step], ["good", "Your keys are ready", 4]);
 });
 
@@ -103,6 +101,14 @@ test("a held order shows its own reason, not that of its purchase and not the ge
   ];
   assert.equal(told({ status: "held", error: "General.", timeline }).lead, timeline[0].message);
   assert.equal(told({ status: "held", error: "General." }).lead, "General.");
+});
+
+test("keys that are no longer kept are not said to come", () => {
+  const none = { status: "fulfilled", items: partly(0, 2) };
+  assert.deepEqual([told(none).headline, told(none).step], ["Your keys are no longer kept", 4]);
+  assert.match(told(none).lead, /If you still need it, write to us/);
+  assert.equal(told({ ...none, items: partly(1, 2) }).headline, "1 of 2 keys is ready");
+  assert.equal(isSettled(order(none)), true);
 });
 
 test("a held order that waits for the supplier says what is ready already", () => {
@@ -216,7 +222,6 @@ test("a payment in question is told in the API's words, whether the order is hel
 
 test("asking again stops when nothing can change any more", () => {
   assert.equal(isSettled(order({ status: "fulfilled", items: partly(1, 1) })), true);
-  assert.equal(isSettled(order({ status: "fulfilled", items: partly(1, 2) })), false);
   assert.equal(isSettled(order({ status: "refunded", refunds: [refund({ status: "sent" })] })), false);
   assert.equal(isSettled(order({ status: "expired" })), false); // late money may arrive
 });
