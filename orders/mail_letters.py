@@ -101,7 +101,6 @@ def _receipt(mail: Email, order: Order, items: Sequence[OrderItem]) -> dict[str,
     }
 
 
-<<<<<<< HEAD
 def _concerns(alert: Alert, items: Sequence[OrderItem]) -> str:
     """Return for a subject what the alert is about: of an order its products, and nothing of its customer."""
     if alert.order is not None:
@@ -109,12 +108,12 @@ def _concerns(alert: Alert, items: Sequence[OrderItem]) -> str:
     if alert.about_model == Product._meta.label_lower:
         return Product.objects.filter(pk=alert.about_pk).values_list("title", flat=True).first() or alert.about
     return alert.about
-=======
+
+
 def _link(mail: Email, items: Sequence[OrderItem], order_url: str) -> str:
     if mail.kind == Kind.ACCESS_CODE:
         return f"{order_url}#code"  # where the page asks for it
     return _again_url(items) if mail.kind in _LEAD_TO_SHOP else order_url
->>>>>>> w/customer
 
 
 def _product(items: Sequence[OrderItem]) -> str:
