@@ -120,7 +120,7 @@ def test_a_store_without_coins_is_degraded(client):
 def test_each_queue_in_which_work_waits_is_named(client):
     make_log()
     make_key(make_paid_order().items.get())
-    rows = {"webhook logs": WebhookLog, "reservations": Reservation, "keys": Key, "emails": Email}
+    rows = {"webhook logs": WebhookLog, "purchases": Reservation, "keys": Key, "emails": Email}
     for model in rows.values():
         assert model.objects.update(next_attempt_at=Now() - timedelta(seconds=80))
     assert ready(client) == (200, {"status": "ok", "degraded": []})
