@@ -38,6 +38,16 @@ def test_a_refund_owes_the_order_back(order_status):
     ]
 
 
+@pytest.mark.parametrize(("kind", "request_"), [("all", refunds.request_refund), ("share", refunds.request_share)])
+def test_the_coins_that_a_decision_names_are_those_that_go_back(kind, request_):
+    order = make_order(make_product(price="10.00"), quantity=4, status="held")
+    parts_of(order, 3)
+    payment = paid(order, "0.0030")
+    named = refunds.coins_of(payment, kind)
+    request_(payment, actor="ada", reason=WHY)
+    assert named == Refund.objects.get().amount
+
+
 @pytest.mark.parametrize("reason", ["", "   ", "ok", "1234"])
 @pytest.mark.parametrize("request_", [refunds.request_refund, refunds.request_share, refunds.request_surplus])
 def test_a_refund_needs_a_reason(request_, reason):
