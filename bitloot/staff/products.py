@@ -55,7 +55,7 @@ class ProductForm(forms.ModelForm):
     genres = CommaList(required=False, help_text="With commas between them.")
     doubt = ""
     said: ClassVar[dict[str, Exception | None]] = {}  # the supplier, of the ids that it was asked about
-    stored: ClassVar[str | covers.BadPicture | OSError] = ""  # the digest of the new cover, or why there is none
+    stored: ClassVar[str | covers.BadPicture | OSError] = ""  # the new cover's digest, or the error that prevented it
 
     class Meta:
         widgets = {"release_date": forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")}
@@ -63,7 +63,7 @@ class ProductForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in self.initial.keys() & self.fields.keys():
-            # Sent back beside what was typed, it tells what this page showed from what staff want instead.
+            # Sent back with the form, it separates what this page showed from what staff have changed.
             self.fields[name].show_hidden_initial = True
 
     def clean_upload(self) -> Any:

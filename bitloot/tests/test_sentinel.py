@@ -69,7 +69,7 @@ def test_orders_limits_and_wakeups_after_a_failover(store, group):
         assert next(line for line in watched.listen() if ".drain" in line["command"]), "no wake-up was sent"
     heir.lpush("celery", b"{}")
     said = store.parts["worker"].log.read_text
-    wait_until(lambda: "not a task" in said(), seconds=60, what="the worker to take a message that is none")
+    wait_until(lambda: "not a task" in said(), seconds=60, what="the worker to drop a message that is not a task")
     wait_until(lambda: counts_limits(heir, shopper), seconds=60, what="a limit that the new master counts")
     assert [store.parts["worker"].alive, store.parts["worker"].pid] == [True, worker]
     assert store.parts["beat"].alive

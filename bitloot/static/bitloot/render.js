@@ -18,7 +18,7 @@ export function show(node, visible) {
   node.hidden = !visible;
 }
 
-/** Write a message into its place, which is hidden while there is none; a field that it is about is marked. */
+/** Show an error in its place, which is hidden while there is none, and mark the field it belongs to. */
 export function tellError(node, message) {
   write(node, message);
   show(node, Boolean(message));

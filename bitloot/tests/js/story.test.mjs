@@ -111,7 +111,7 @@ test("keys that are no longer kept are not said to come", () => {
   assert.equal(isSettled(order(none)), true);
 });
 
-test("a held order that waits for the supplier says what is ready already", () => {
+test("a held order waiting for the supplier says which keys are ready", () => {
   const held = { status: "held", waits_for: "supplier" };
   assert.equal(told(held).headline, "Your key has to wait");
   assert.equal(told({ ...held, items: partly(1, 3) }).headline, "1 of 3 keys is ready");
