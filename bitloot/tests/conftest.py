@@ -1,8 +1,15 @@
-"""What tests of the admin share: a superuser at the door, and one order with a row of every model hanging on it."""
+"""What tests share: the admin's superuser, one order with a row of every model, and a browser with its store."""
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from selenium.webdriver.chrome.webdriver import WebDriver
 
+from bitloot.tests.chromium import a_browser
+from bitloot.tests.services import own_store
 from bitloot.tests.staff import make_rows, make_staff
+from tools.dev.supervise import Store
 
 
 @pytest.fixture
@@ -16,3 +23,16 @@ def boss(client):
 @pytest.fixture
 def rows():
     return make_rows()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Iterator[Store]:
+    # All customers of these tests come from one address.
+    with own_store(tmp_path_factory.mktemp("store"), THROTTLE_SCALE="10") as running:
+        yield running
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[WebDriver]:
+    with a_browser(tmp_path) as driver:
+        yield driver

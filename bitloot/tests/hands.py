@@ -8,7 +8,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 
-from bitloot.tests.test_browser import one, wait
+from bitloot.tests.chromium import one, wait
 from tools.dev.devenv import ROOT
 
 DOCUMENT = ROOT / "docs" / "staff.md"

@@ -10,12 +10,12 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import Select
 
+from bitloot.tests.chromium import a_browser, complaints, one, shown, wait, wait_for_headline
 from bitloot.tests.hands import Hands, clicks_documented
 from bitloot.tests.reach import broken_words
 from bitloot.tests.services import Sandbox, own_store
 from bitloot.tests.shopper import Shopper, bearer
 from bitloot.tests.staff import LISTS
-from bitloot.tests.test_browser import a_browser, complaints, one, shown, wait, wait_for_headline
 from tools.dev.supervise import Store
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]

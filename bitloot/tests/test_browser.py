@@ -2,39 +2,30 @@
 
 import base64
 import re
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
-from selenium import webdriver
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
-from bitloot.tests.services import Sandbox, own_store
+from bitloot.tests.chromium import (
+    STRANGER,
+    choose_coin,
+    complaints,
+    on_desk,
+    one,
+    order,
+    shown,
+    underpay,
+    wait,
+    wait_for_headline,
+)
+from bitloot.tests.services import Sandbox
 from bitloot.tests.shopper import Shopper
-from tools.dev.services import find_program
-from tools.dev.supervise import Store
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
-PATIENCE = 90
-# What is said of an element while its page is left.
-LEAVING = (NoSuchElementException, StaleElementReferenceException)
-SWITCHES = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
-    "--window-size=1280,900", "--no-proxy-server", "--accept-lang=en-GB",
-]  # fmt: skip
-STRANGER = "5e0a3c39-7a3d-4b0e-9f55-0d8f6a1c2b3d"
 REPLACE = """
 from bitloot.core.decisions import Secret
 from fulfillment.by_hand import replace_by_hand
@@ -48,69 +39,6 @@ from storage.services import shred
 shred(Key.objects.exclude(status="shredded").get(item__order=order), reason="Its time is over.")
 """
 FIRST_ADDRESS, SECOND_ADDRESS = "bc1q" + "a" * 38, "bc1q" + "z" * 38
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Iterator[Store]:
-    # All customers of these tests come from one address.
-    with own_store(tmp_path_factory.mktemp("store"), THROTTLE_SCALE="10") as running:
-        yield running
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[WebDriver]:
-    with a_browser(tmp_path) as driver:
-        yield driver
-
-
-@contextmanager
-def a_browser(profile: Path, *, logs: Sequence[str] = ("browser",)) -> Iterator[WebDriver]:
-    options = Options()
-    options.binary_location = str(find_program("chromium", "chromium"))
-    for switch in [*SWITCHES, f"--user-data-dir={profile}"]:
-        options.add_argument(switch)
-    options.set_capability("goog:loggingPrefs", dict.fromkeys(logs, "ALL"))
-    driver = webdriver.Chrome(options=options, service=Service(str(find_program("chromedriver", "chromium-driver"))))
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
-def one(browser: WebDriver, selector: str) -> WebElement:
-    """Return the element, as soon as the page that a click leads to is there."""
-    return wait(browser, lambda page: page.find_element(By.CSS_SELECTOR, selector), selector)
-
-
-def shown(browser: WebDriver, selector: str) -> list[WebElement]:
-    return [element for element in browser.find_elements(By.CSS_SELECTOR, selector) if element.is_displayed()]
-
-
-def wait(browser: WebDriver, condition, what: str):
-    return WebDriverWait(browser, PATIENCE, ignored_exceptions=LEAVING).until(condition, f"{what} did not come")
-
-
-def wait_for_headline(browser: WebDriver, headline: str) -> None:
-    wait(browser, lambda page: one(page, "h1").text == headline, f"“{headline}”")
-
-
-def complaints(browser: WebDriver) -> list[str]:
-    return [entry["message"] for entry in browser.get_log("browser")]
-
-
-def order(browser: WebDriver, store: Store, slug: str, *, quantity: str = "1") -> str:
-    """Go from the shop window to a placed order; return the order's id."""
-    browser.get(store.url)
-    one(browser, f'a[href="/products/{slug}"]').click()
-    Select(one(browser, "select[name=quantity]")).select_by_visible_text(quantity)
-    one(browser, ".buy button").click()
-    one(browser, "#id_email").send_keys("ada@customer.example")
-    one(browser, ".checkout form button").click()
-    return wait(browser, lambda page: re.search(r"/orders/([0-9a-f-]{36})", page.current_url), "the order's page")[1]
-
-
-def choose_coin(browser: WebDriver, code: str) -> None:
-    wait(browser, lambda page: shown(page, f".coin[value={code}]"), f"the coin {code}")[0].click()
 
 
 def test_customer_buys_two_keys_and_opens_them(browser, store):
@@ -215,33 +143,6 @@ def printed_pages(browser: WebDriver) -> int:
     return len(re.findall(rb"/Type\s*/Page\b", base64.b64decode(paper["data"])))
 
 
-def test_receipt_without_the_token_asks_for_a_new_link_like_the_orders_page(browser, store):
-    order_id = order(browser, store, "tiny-orchard-tycoon")
-    wait_for_headline(browser, "Choose how to pay")
-    browser.switch_to.new_window("tab")  # which knows nothing of the first one
-    browser.get(f"{store.url}/orders/{order_id}/receipt")
-    wait_for_headline(browser, "This link does not open an order")
-    assert shown(browser, ".receipt") == []
-    one(browser, "#lookup-email").send_keys("ada@customer.example")
-    one(browser, "[data-lookup] button[value=code]").click()
-    code = wait(browser, lambda page: mailed_codes(store, order_id), "the mail with the code").pop()
-    field = one(browser, "#lookup-code")
-    field.send_keys("no", Keys.ENTER)
-    assert field.get_property("validity")["patternMismatch"] is True
-    field.clear()
-    field.send_keys(f"{(int(code) + 1) % 1_000_000:06}", Keys.ENTER)
-    wait(browser, lambda page: shown(page, "#code-error"), "the refusal")
-    assert (field.get_attribute("aria-invalid"), field.accessible_name) == ("true", "The six digits from our e-mail")
-    field.clear()
-    field.send_keys(code, Keys.ENTER)
-    wait_for_headline(browser, "Receipt")
-    wait(browser, lambda page: page.switch_to.active_element.tag_name == "h1", "the focus, which was in the form")
-    assert "Paid\nNothing yet" in one(browser, "[data-receipt]").text
-    one(browser, "[data-language][lang=de]").click()
-    wait_for_headline(browser, "Beleg")
-    assert not re.search(r"\b(the|your|you|and|is|was|of)\b", one(browser, "body").text)
-
-
 def test_picture_key_is_shown_as_a_picture_and_forgotten_when_the_page_is_left(browser, store):
     order(browser, store, "nightline-courier")
     choose_coin(browser, "btc")
@@ -256,100 +157,6 @@ def test_picture_key_is_shown_as_a_picture_and_forgotten_when_the_page_is_left(b
     browser.execute_script("dispatchEvent(new PageTransitionEvent('pagehide'))")
     assert shown(browser, ".key-value img") == []
     assert complaints(browser) == []
-
-
-def test_link_from_the_mail_opens_the_order_until_a_fresh_one_is_asked_for(browser, store):
-    order_id = order(browser, store, "tiny-orchard-tycoon")
-    link = wait(browser, lambda page: mailed_links(store, order_id), "the mail").pop()
-    browser.switch_to.new_window("tab")  # which knows nothing of the first one
-    browser.get(link)
-    wait_for_headline(browser, "Choose how to pay")
-    assert "#" not in browser.current_url
-    assert one(browser, "[data-email]").text == "a…@customer.example"
-
-    browser.get(f"{store.url}/orders/{order_id}?again#a.wrong")
-    wait_for_headline(browser, "This link does not open an order")
-    one(browser, "#lookup-email").send_keys("ada@customer.example")
-    one(browser, "[data-lookup] button").click()
-    fresh = wait(browser, lambda page: mailed_links(store, order_id) - {link}, "the mail with the fresh link").pop()
-    browser.get(f"{link.partition('#')[0]}?old#{link.partition('#')[2]}")
-    wait_for_headline(browser, "This link has been replaced")
-    browser.execute_script("location.hash = arguments[0]", fresh.partition("#")[2])
-    wait_for_headline(browser, "Choose how to pay")
-
-
-def test_code_by_mail_opens_a_link_that_lost_its_end_and_other_links_can_be_closed(browser, store):
-    order_id = order(browser, store, "tiny-orchard-tycoon")
-    link = wait(browser, lambda page: mailed_links(store, order_id), "the mail").pop()
-    first = browser.current_window_handle
-    browser.switch_to.new_window("tab")
-    browser.get(link.partition("#")[0])
-    wait_for_headline(browser, "This link does not open an order")
-    one(browser, "#lookup-email").send_keys("ada@customer.example")
-    one(browser, "[data-lookup] button[value=code]").click()
-    code = wait(browser, lambda page: mailed_codes(store, order_id), "the mail with the code").pop()
-    one(browser, "#lookup-code").send_keys(code)
-    one(browser, "[data-code] button").click()
-    wait_for_headline(browser, "Choose how to pay")
-    one(browser, ".history summary").click()
-    one(browser, "[data-close-links]").click()
-    browser.switch_to.alert.accept()
-    wait(browser, lambda page: one(page, "[data-close-answer]").text.startswith("Done."), "the end of other links")
-    browser.refresh()
-    wait_for_headline(browser, "Choose how to pay")
-    browser.switch_to.window(first)
-    browser.refresh()
-    wait_for_headline(browser, "This link has been replaced")
-
-
-def test_link_of_the_mail_with_the_code_leads_to_where_it_is_typed(browser, store):
-    order = Shopper(store.url).order(email="ada@customer.example")
-    asked = {"order_id": order["id"], "email": "ada@customer.example"}
-    Shopper(store.url).json("POST", "/api/orders/code", json=asked)
-    code = wait(browser, lambda page: mailed_codes(store, order["id"]), "the mail with the code").pop()
-    mails = [mail.read_text(errors="replace").replace("=\n", "") for mail in (store.var / "mail").glob("*")]
-    (mail,) = [mail for mail in mails if f"Your code: {code}" in mail]
-    browser.get(re.search(r"http\S+#code", mail)[0])
-    wait_for_headline(browser, "Enter your code")
-    one(browser, "#lookup-code").send_keys(code, Keys.ENTER)
-    wait_for_headline(browser, "Choose how to pay")
-    assert browser.current_url == f"{store.url}/orders/{order['id']}"
-
-
-def test_page_that_closes_the_other_links_stays_open_though_it_was_looking_for_news(browser, store):
-    order(browser, store, "tiny-orchard-tycoon")
-    wait_for_headline(browser, "Choose how to pay")
-    one(browser, ".history summary").click()
-    # Once the shop has ended the token, and before its answer with the new one is there.
-    browser.execute_script("""
-        const fetchNow = fetch;
-        window.fetch = async (path, options) => {
-          const answer = await fetchNow(path, options);
-          if (path.endsWith("/close-links")) {
-            document.dispatchEvent(new Event("visibilitychange"));
-            await new Promise((wake) => setTimeout(wake, 1000));
-            window.lostBefore = document.querySelector("h1").textContent;
-          }
-          return answer;
-        };
-    """)
-    one(browser, "[data-close-links]").click()
-    browser.switch_to.alert.accept()
-    wait(browser, lambda page: one(page, "[data-close-answer]").text.startswith("Done."), "the end of other links")
-    assert browser.execute_script("return lostBefore") == "This link has been replaced"
-    assert one(browser, "h1").text == "Choose how to pay"
-
-
-def test_page_whose_link_was_replaced_does_not_come_back_when_its_quote_ends(browser, store):
-    order_id = order(browser, store, "tiny-orchard-tycoon")
-    choose_coin(browser, "btc")
-    wait_for_headline(browser, "Waiting for your payment")
-    on_desk(store, order_id, "from orders.services import renew_link; renew_link(order)")
-    wait_for_headline(browser, "This link has been replaced")
-    browser.execute_script("const now = Date.now; Date.now = () => now() + 86_400_000")
-    time.sleep(2.5)  # the page looks at the clock each second
-    assert one(browser, "h1").text == "This link has been replaced"
-    assert shown(browser, "[data-panel=lookup]") != []
 
 
 @pytest.mark.parametrize(("path", "wrong"), [("/checkout?product=ember-drift", "email"), ("/orders/find", "number")])
@@ -380,17 +187,8 @@ def test_address_with_letters_before_the_at_is_typed_and_corrected(browser, stor
     field.send_keys("jürgen@customer.example")
     one(browser, "[data-address-form] button").click()
     wait(browser, lambda page: one(page, "[data-email]").text == "jürgen@customer.example", "the new address")
-    assert complaints(browser) == []
-
-
-def underpay(browser: WebDriver, store: Store) -> str:
-    """Order for 9.99 EUR and pay half of it in BTC; return the order's id."""
-    order_id = order(browser, store, "ember-drift")
-    choose_coin(browser, "btc")
-    wait_for_headline(browser, "Waiting for your payment")
-    Sandbox(store.sandbox_url).pay(one(browser, "[data-address]").text, "under")
-    wait_for_headline(browser, "Not all of the money arrived")
-    return order_id
+    # A look that was under way went out with the token that has just ended.
+    assert [said for said in complaints(browser) if "401" not in said] == []
 
 
 def test_customer_who_paid_too_little_pays_the_rest_in_another_coin(browser, store):
@@ -564,12 +362,6 @@ def give_address(browser: WebDriver, address: str) -> None:
     one(browser, ".refund [type=submit]").click()
 
 
-def on_desk(store: Store, order_id: str, decision: str) -> None:
-    """Let staff decide something about the order."""
-    order = f"from orders.models import Order; order = Order.objects.get(pk='{order_id}')"
-    store.manage("shell", "--verbosity", "0", "-c", f"from payments import refunds; {order}; {decision}")
-
-
 def test_quote_can_be_changed_to_another_coin(browser, store):
     order(browser, store, "ember-drift")
     choose_coin(browser, "btc")
@@ -580,16 +372,6 @@ def test_quote_can_be_changed_to_another_coin(browser, store):
     choose_coin(browser, "ltc")
     wait(browser, lambda page: one(page, "[data-address]").text not in ("", first), "another address")
     assert one(browser, "[data-coin]").text == "LTC"
-
-
-@pytest.mark.parametrize("fragment", ["", "#a.wrong"])
-def test_link_that_opens_nothing_offers_a_fresh_one(browser, store, fragment):
-    browser.get(f"{store.url}/orders/{STRANGER}{fragment}")
-    wait_for_headline(browser, "This link does not open an order")
-    one(browser, "#lookup-email").send_keys("ada@customer.example")
-    one(browser, "[data-lookup] button").click()
-    answer = wait(browser, lambda page: one(page, "[data-lookup-answer]").text, "the answer")
-    assert answer.startswith("If this order belongs to that address, a new link is on its way.")
 
 
 def test_shop_works_without_javascript_up_to_the_orders_page(browser, store):
@@ -613,18 +395,6 @@ def test_page_whose_script_was_blocked_says_after_a_while_what_to_do(browser, st
     browser.refresh()
     wait_for_headline(browser, "This link does not open an order")
     assert browser.find_elements(By.CSS_SELECTOR, ".stuck") == []
-
-
-def test_skip_link_does_not_cost_the_order_where_the_browser_keeps_nothing(browser, store):
-    order = Shopper(store.url).order()
-    blocked = "Object.defineProperty(window, 'sessionStorage', { get() { throw new Error('blocked'); } })"
-    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": blocked})
-    browser.get(f"{store.url}/orders/{order['id']}#{order['access_token']}")
-    wait_for_headline(browser, "Choose how to pay")
-    one(browser, ".skip").send_keys(Keys.ENTER)
-    wait(browser, lambda page: page.switch_to.active_element.get_attribute("id") == "main", "the skipped to part")
-    browser.refresh()
-    wait_for_headline(browser, "Choose how to pay")
 
 
 def test_what_is_copied_second_is_said_as_well(browser, store):
@@ -652,14 +422,3 @@ def test_pages_fit_the_screen(browser, store, path, width):
     unnamed = "return [...document.querySelectorAll('button, a, input:not([type=hidden]), select')].filter("
     unnamed += "e => !(e.textContent.trim() || e.ariaLabel || e.labels?.length)).map(e => e.outerHTML)"
     assert browser.execute_script(unnamed) == []
-
-
-def mailed_links(store: Store, order_id: str) -> set[str]:
-    pattern = re.compile(rf"{re.escape(store.url)}/orders/{order_id}#[\w.-]+")
-    mails = (mail.read_text(errors="replace").replace("=\n", "") for mail in (store.var / "mail").glob("*"))
-    return {link for mail in mails for link in pattern.findall(mail)}
-
-
-def mailed_codes(store: Store, order_id: str) -> set[str]:
-    mails = (mail.read_text(errors="replace").replace("=\n", "") for mail in (store.var / "mail").glob("*"))
-    return {code for mail in mails if order_id in mail for code in re.findall(r"Your code: (\d{6})", mail)}

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 
+from bitloot.tests.chromium import STRANGER, a_browser, complaints, shown, wait, wait_for_headline
 from bitloot.tests.shopper import Shopper
-from bitloot.tests.test_browser import STRANGER, a_browser, complaints, shown, wait, wait_for_headline
 from tools.dev.screenshots import finished_store
 from tools.dev.supervise import Store
 

@@ -4,22 +4,18 @@ import re
 
 import pytest
 
-from bitloot.tests.services import Sandbox
-from bitloot.tests.shopper import Shopper
-from bitloot.tests.test_browser import (
-    browser,
+from bitloot.tests.chromium import (
     choose_coin,
     complaints,
     one,
     order,
     shown,
-    store,
     underpay,
     wait,
     wait_for_headline,
 )
-
-__all__ = ["browser", "store"]  # fixtures
+from bitloot.tests.services import Sandbox
+from bitloot.tests.shopper import Shopper
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 

@@ -4,21 +4,18 @@ import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.keys import Keys
 
-from bitloot.tests.services import Sandbox
-from bitloot.tests.test_browser import (
-    browser,
+from bitloot.tests.chromium import (
     choose_coin,
     complaints,
     mailed_links,
     one,
     order,
     shown,
-    store,
     wait,
     wait_for_headline,
 )
+from bitloot.tests.services import Sandbox
 
-__all__ = ["browser", "store"]  # fixtures
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 ADA, BOB = "ada@customer.example", "bob@customer.example"

@@ -6,14 +6,12 @@ import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 
 from bitloot.tests.reach import broken_words, findings, flat, moving, overflow, wears
-from bitloot.tests.test_browser import browser
 from tools.dev.scenes import Page, Scene
 from tools.dev.screenshots import WIDTHS, finished_store, open_page
 from tools.dev.staff_scenes import StaffScene
 from tools.dev.supervise import Store
 from tools.dev.testenv import PROFILE
 
-__all__ = ["browser"]  # a fixture
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200), pytest.mark.first]
 
 MOST_SHIFT = 0.02
