@@ -363,6 +363,7 @@ def test_coins_of_an_order_that_is_over_are_told_until_the_refund_asks_for_an_ad
     Email.objects.exclude(pk=row.pk).delete()
     assert drained(row).status == outcome
     assert ["so it buys nothing" in mail.body for mail in outbox.outbox] == [True] * (outcome == "sent")
+    assert all(mail.subject.endswith("came too late") for mail in outbox.outbox)
 
 
 def test_a_mail_is_in_the_language_that_its_order_remembers(client):
