@@ -43,9 +43,30 @@ def a_browser(profile: Path, *, logs: Sequence[str] = ("browser",)) -> Iterator[
         driver.quit()
 
 
+def renewed(browser: WebDriver) -> WebDriver:
+    """Leave nothing of the test before: tabs, with what was emulated in them, cookies, storage, messages."""
+    before = browser.window_handles
+    browser.switch_to.new_window("tab")
+    mine = browser.current_window_handle
+    for tab in before:
+        browser.switch_to.window(tab)
+        browser.close()
+    browser.switch_to.window(mine)
+    browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    browser.execute_cdp_cmd("Network.clearBrowserCache", {})
+    browser.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": "*", "storageTypes": "all"})
+    complaints(browser)
+    return browser
+
+
 def one(browser: WebDriver, selector: str) -> WebElement:
     """Return the element, as soon as the page that a click leads to is there."""
     return wait(browser, lambda page: page.find_element(By.CSS_SELECTOR, selector), selector)
+
+
+def text_of(browser: WebDriver, selector: str) -> str:
+    """Return what the element says; one of a page that is being left is looked for again."""
+    return wait(browser, lambda page: [page.find_element(By.CSS_SELECTOR, selector).text], selector)[0]
 
 
 def shown(browser: WebDriver, selector: str) -> list[WebElement]:
@@ -101,6 +122,6 @@ def underpay(browser: WebDriver, store: Store) -> str:
     order_id = order(browser, store, "ember-drift")
     choose_coin(browser, "btc")
     wait_for_headline(browser, "Waiting for your payment")
-    Sandbox(store.sandbox_url).pay(one(browser, "[data-address]").text, "under")
+    Sandbox(store.sandbox_url).pay(text_of(browser, "[data-address]"), "under")
     wait_for_headline(browser, "Not all of the money arrived")
     return order_id

@@ -8,7 +8,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 
-from bitloot.tests.chromium import one, wait
+from bitloot.tests.chromium import one, text_of, wait
 from tools.dev.devenv import ROOT
 
 DOCUMENT = ROOT / "docs" / "staff.md"
@@ -74,7 +74,7 @@ class Hands:
         return selector
 
     def told(self) -> str:
-        return one(self.browser, ".messagelist").text
+        return text_of(self.browser, ".messagelist")
 
 
 def clicks_documented(path: Path = DOCUMENT) -> dict[str, int]:

@@ -132,7 +132,7 @@ def prepare(store: Store) -> None:
 
 
 @functools.cache
-def _ready_database() -> Path:
+def ready_database() -> Path:
     """Return the embedded database as prepare() leaves it, made once in a test run: that is half of a store's start."""
     folder = Path(os.environ[FOLDER]) / "ready"
     folder.mkdir(exist_ok=True)
@@ -157,7 +157,7 @@ def own_store(folder: Path, **options: Any) -> Iterator[Store]:
     if options.get("DATABASE_URL"):
         prepare(store)
     else:
-        shutil.copy2(_ready_database(), store.var)
+        shutil.copy2(ready_database(), store.var)
     try:
         store.start()
         yield store

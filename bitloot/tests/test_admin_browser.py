@@ -10,7 +10,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import Select
 
-from bitloot.tests.chromium import a_browser, complaints, one, shown, wait, wait_for_headline
+from bitloot.tests.chromium import a_browser, complaints, one, shown, text_of, wait, wait_for_headline
 from bitloot.tests.hands import Hands, clicks_documented
 from bitloot.tests.reach import broken_words
 from bitloot.tests.services import Sandbox, own_store
@@ -91,7 +91,7 @@ def test_list_freshens_itself_and_rests_when_told(staff, store):
     wait(staff, lambda page: len(page.find_elements(By.CSS_SELECTOR, ROWS)) > before, "the new webhooks")
     one(staff, ".action-select").click()
     wait(staff, lambda page: note(page) == "Paused while you work in the list.", "rest")
-    assert one(staff, ".action-counter").text.startswith("1 of ")  # Django's script knows the new tick boxes
+    assert text_of(staff, ".action-counter").startswith("1 of ")  # Django's script knows the new tick boxes
     one(staff, "[data-live-pause]").click()
     staff.refresh()
     assert note(staff) == "Paused: what you see may be old."
@@ -125,7 +125,7 @@ def test_webhook_is_replayed_from_the_list_and_from_its_page(staff, store):
     one(staff, ".action-select").click()
     Select(one(staff, "select[name=action]")).select_by_value("replay")
     one(staff, "button[name=index]").click()
-    assert "handed to its handler again" in one(staff, ".messagelist").text
+    assert "handed to its handler again" in text_of(staff, ".messagelist")
     for times in ("1", "2"):
         wait(staff, lambda page: one(page, ".field-replays").text == times, "the count of replays")  # noqa: B023
         wait(
@@ -133,7 +133,7 @@ def test_webhook_is_replayed_from_the_list_and_from_its_page(staff, store):
         )
         one(staff, f"{ROWS} th a").click()
         one(staff, ".object-tools form button").click()
-        assert "handed to its handler again" in one(staff, ".messagelist").text
+        assert "handed to its handler again" in text_of(staff, ".messagelist")
         staff.get(f"{store.url}/admin/webhooks/webhooklog/?provider__exact=kinguin")
     assert complaints(staff) == []
 
@@ -160,7 +160,7 @@ def test_webhooks_that_match_a_filter_are_rehearsed_then_replayed_in_the_backgro
     staff.get(f"{store.url}/admin/webhooks/webhooklog/?q={order['id']}&provider__exact=nowpayments")
     count = len(staff.find_elements(By.CSS_SELECTOR, ROWS))
     one(staff, ".replay-all a").click()
-    assert one(staff, "#content-main b").text == f"{count} webhooks"
+    assert text_of(staff, "#content-main b") == f"{count} webhooks"
     one(staff, "button[value=dry]").click()
     done = f"{count} of {count} looked at"
     wait(staff, lambda page: done in one(page, "#live-decisions").text, "the end of the dry run, without a reload")
@@ -169,7 +169,7 @@ def test_webhooks_that_match_a_filter_are_rehearsed_then_replayed_in_the_backgro
     staff.refresh()
     next(part for part in staff.find_elements(By.CSS_SELECTOR, ".choices a") if part.text == "Replay these now").click()
     one(staff, "input[type=submit]").click()
-    assert "they are replayed in the background" in one(staff, ".messagelist").text
+    assert "they are replayed in the background" in text_of(staff, ".messagelist")
     staff.get(f"{store.url}/admin/webhooks/replayrun/?is_dry__exact=0")
     one(staff, f"{ROWS} th a").click()
     wait(
@@ -182,7 +182,7 @@ def test_webhooks_that_match_a_filter_are_rehearsed_then_replayed_in_the_backgro
 
 
 def test_alert_leads_to_its_row_of_the_runbook_and_the_home_page_names_the_worker(staff, store):
-    assert "process" in one(staff, ".machines").text
+    assert "process" in text_of(staff, ".machines")
     staff.get(f"{store.url}/admin/runbook/#alert-low_balance")
     row = "const row = document.querySelector(':target').closest('tr'), {top} = row.getBoundingClientRect();"
     text = staff.execute_script(f"{row} return top >= 0 && top < innerHeight ? row.innerText : top")
@@ -352,13 +352,13 @@ def test_key_of_a_delivered_order_is_replaced_by_two_people(staff, hands, store)
     told = decide(hands, "Replace: buy again", "The platform says that it was used before.")
     assert "a second member of staff has to approve it" in told
     assert hands.clicks == clicks_documented()["ask for another key"]
-    assert "Approve" not in one(staff, ".order-cards").text
+    assert "Approve" not in text_of(staff, ".order-cards")
 
     hands.go_home()
     assert "Approve" not in one(staff, hands.case_of(order["id"])).text  # not by the one who asked
     hands.become("robin")
     hands.press("Approve", within=hands.case_of(order["id"]))
-    assert "The platform says that it was used before." in one(staff, "#content-main").text
+    assert "The platform says that it was used before." in text_of(staff, "#content-main")
     assert "approved and carried out" in decide(hands, "Approve", "")
     assert hands.clicks == clicks_documented()["approve what a colleague asks for"]
 
@@ -382,7 +382,7 @@ def test_fresh_link_is_mailed_from_the_finder(staff, hands, store):
     hands.press("Mail a fresh link", within=".hit")
     assert hands.clicks == clicks_documented()["mail a fresh link"]
     assert "link" in hands.told()
-    assert one(staff, ".hit a").text == f"order {order['id'][:8]}"
+    assert text_of(staff, ".hit a") == f"order {order['id'][:8]}"
 
 
 def test_first_button_of_an_order_does_what_it_says(staff, hands, store):
@@ -431,7 +431,7 @@ def test_what_was_typed_comes_back_after_the_session_ended(staff, hands, store):
     assert "You were signed out" in hands.told()
     staff.add_cookie(session)
     staff.get(form)  # where the sign-in leads
-    assert "is filled in again" in one(staff, ".concern").text
+    assert "is filled in again" in text_of(staff, ".concern")
     assert one(staff, "#id_email").get_attribute("value") == "right@customer.example"
     hands.press("Correct the e-mail address", within="#content-main")
     assert "corrected. The new address gets a fresh link" in hands.told()

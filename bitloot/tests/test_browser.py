@@ -17,6 +17,7 @@ from bitloot.tests.chromium import (
     one,
     order,
     shown,
+    text_of,
     underpay,
     wait,
     wait_for_headline,
@@ -50,9 +51,9 @@ def test_customer_buys_two_keys_and_opens_them(browser, store):
     choose_coin(browser, "btc")
     wait_for_headline(browser, "Waiting for your payment")
     assert one(browser, "[data-qr]").get_property("naturalWidth") > 0
-    assert re.fullmatch(r"\d+:\d\d left at this price", one(browser, "[data-countdown]").text)
-    asked = one(browser, ".amount").text
-    paid = sandbox.pay(one(browser, "[data-address]").text)
+    assert re.fullmatch(r"\d+:\d\d left at this price", text_of(browser, "[data-countdown]"))
+    asked = text_of(browser, ".amount")
+    paid = sandbox.pay(text_of(browser, "[data-address]"))
     assert Decimal(asked.removesuffix(" BTC")) == Decimal(str(paid["pay_amount"]))
 
     wait_for_headline(browser, "Your keys are ready")
@@ -82,23 +83,23 @@ def test_german_buys_a_key_by_clicking_and_reads_no_english(browser, store):
     wait_for_headline(browser, "Womit möchten Sie bezahlen?")
     choose_coin(browser, "btc")
     wait_for_headline(browser, "Wir warten auf Ihre Zahlung")
-    assert one(browser, "[data-price]").text == "9,99 EUR"
-    assert re.fullmatch(r"noch \d+:\d\d zu diesem Preis", one(browser, "[data-countdown]").text)
+    assert text_of(browser, "[data-price]") == "9,99 EUR"
+    assert re.fullmatch(r"noch \d+:\d\d zu diesem Preis", text_of(browser, "[data-countdown]"))
     one(browser, "[data-language][lang=en]").click()  # the page and its token stay
     wait_for_headline(browser, "Waiting for your payment")
     one(browser, "[data-language][lang=de]").click()
     wait_for_headline(browser, "Wir warten auf Ihre Zahlung")
-    sandbox.pay(one(browser, "[data-address]").text)
+    sandbox.pay(text_of(browser, "[data-address]"))
     wait_for_headline(browser, "Ihr Key ist da")
     assert [step.text for step in shown(browser, ".steps li")] == ["Coin", "Bezahlen", "Bestätigt", "Key"]
     one(browser, ".history summary").click()
-    told = one(browser, ".history").text
+    told = text_of(browser, ".history")
     assert "Die Bestellung ist eingegangen." in told
     assert re.search(r"Mit [\d.]+ BTC vollständig bezahlt\.", told)
     shown(browser, "[data-reveal]")[0].click()
     code = wait(browser, lambda page: shown(page, ".key-value code"), "the key")[0]
     assert code.text in [key["serial"] for key in sandbox.sold()[sold:]]
-    assert not re.search(r"\b(the|your|you|and|is|was|of)\b", one(browser, "body").text)
+    assert not re.search(r"\b(the|your|you|and|is|was|of)\b", text_of(browser, "body"))
     assert complaints(browser) == []
 
 
@@ -123,12 +124,12 @@ def test_receipt_is_a_page_of_its_own_that_opens_with_the_orders_token(browser, 
     choose_coin(browser, "btc")
     wait_for_headline(browser, "Waiting for your payment")
     assert shown(browser, "[data-way]") == []  # nothing is paid that it could show
-    Sandbox(store.sandbox_url).pay(one(browser, "[data-address]").text)
+    Sandbox(store.sandbox_url).pay(text_of(browser, "[data-address]"))
     wait_for_headline(browser, "Your keys are ready")
     one(browser, "[data-way]").click()
     wait_for_headline(browser, "Receipt")
     assert browser.current_url == f"{store.url}/orders/{order_id}/receipt"
-    receipt = one(browser, ".receipt").text
+    receipt = text_of(browser, ".receipt")
     for told in (order_id, "Ember Drift\n2 × 9.99 EUR", "Total\n19.98 EUR", " BTC, ", "Bitcoin", "BitLoot"):
         assert told in receipt, told
     assert len(shown(browser, "[data-print]")) == 1
@@ -147,7 +148,7 @@ def test_picture_key_is_shown_as_a_picture_and_forgotten_when_the_page_is_left(b
     order(browser, store, "nightline-courier")
     choose_coin(browser, "btc")
     wait_for_headline(browser, "Waiting for your payment")
-    Sandbox(store.sandbox_url).pay(one(browser, "[data-address]").text)
+    Sandbox(store.sandbox_url).pay(text_of(browser, "[data-address]"))
     wait_for_headline(browser, "Your key is ready")
     one(browser, "[data-reveal]").click()
     picture = wait(browser, lambda page: shown(page, ".key-value img"), "the picture")[0]
@@ -180,7 +181,7 @@ def test_address_with_letters_before_the_at_is_typed_and_corrected(browser, stor
     field.send_keys(".example")
     one(browser, ".checkout form button").click()
     wait_for_headline(browser, "Choose how to pay")
-    assert one(browser, "[data-email]").text == "山田@customer.example"
+    assert text_of(browser, "[data-email]") == "山田@customer.example"
     one(browser, "[data-wrong-address]").click()
     field = one(browser, "#new-email")
     field.clear()
@@ -193,29 +194,29 @@ def test_address_with_letters_before_the_at_is_typed_and_corrected(browser, stor
 
 def test_customer_who_paid_too_little_pays_the_rest_in_another_coin(browser, store):
     order_id = underpay(browser, store)
-    told = re.match(r"(\S+) of (\S+) BTC arrived, (\S+) EUR are still missing\.", one(browser, "[data-lead]").text)
+    told = re.match(r"(\S+) of (\S+) BTC arrived, (\S+) EUR are still missing\.", text_of(browser, "[data-lead]"))
     arrived, asked = Decimal(told[1]), Decimal(told[2])
-    assert (arrived * 2, told[3]) == (asked, one(browser, "[data-due]").text.removesuffix(" EUR"))
+    assert (arrived * 2, told[3]) == (asked, text_of(browser, "[data-due]").removesuffix(" EUR"))
     assert Decimal("4.99") <= Decimal(told[3]) <= Decimal("5.01")
-    assert "Do not send the rest to the first address." in one(browser, "[data-panel=coins]").text
+    assert "Do not send the rest to the first address." in text_of(browser, "[data-panel=coins]")
 
     choose_coin(browser, "ltc")
     wait_for_headline(browser, "Waiting for the rest")
-    rest = one(browser, "[data-address]").text
+    rest = text_of(browser, "[data-address]")
     assert shown(browser, "[data-panel=coins]") == []
     browser.refresh()
     wait(browser, lambda page: one(page, "h1").text in ("Not all of the money arrived", "Waiting for the rest"), "it")
-    if one(browser, "h1").text == "Not all of the money arrived":
+    if text_of(browser, "h1") == "Not all of the money arrived":
         choose_coin(browser, "ltc")
     wait_for_headline(browser, "Waiting for the rest")
-    assert one(browser, "[data-address]").text == rest
+    assert text_of(browser, "[data-address]") == rest
 
     sandbox = Sandbox(store.sandbox_url)
     before = len(sandbox.sold())
     sandbox.pay(rest)
     wait_for_headline(browser, "Your key is ready")
     assert len(sandbox.sold()) == before + 1
-    assert one(browser, "[data-number]").text == f"Order {order_id[:8]} Copy"
+    assert text_of(browser, "[data-number]") == f"Order {order_id[:8]} Copy"
     assert complaints(browser) == []
 
 
@@ -223,7 +224,7 @@ def test_customer_says_where_the_money_goes_back_to(browser, store):
     order_id = underpay(browser, store)
     on_desk(store, order_id, "refunds.request_refund(order.payments.get(), actor='kim', reason='The customer asked.')")
     wait_for_headline(browser, "We owe you a refund")
-    assert one(browser, "[data-lead]").text == "Your money goes back to you. Tell us below which address it goes to."
+    assert text_of(browser, "[data-lead]") == "Your money goes back to you. Tell us below which address it goes to."
     give_address(browser, "not-an-address")
     refused = wait(browser, lambda page: shown(page, ".refund .field-error"), "the refusal")[0]
     assert refused.text == "This is not an address for Bitcoin. Copy it from your wallet as it is."
@@ -248,7 +249,7 @@ def test_customer_says_where_the_money_goes_back_to(browser, store):
     assert (sent.text, shown(browser, "[data-edit]")) == ("f4184fc596403b9d", [])
     on_desk(store, order_id, "refunds.mark_done(order.refunds.get(), actor='kim')")
     wait_for_headline(browser, "Your money was returned")
-    assert one(browser, "[data-told]").text == "This was sent back and has arrived."
+    assert text_of(browser, "[data-told]") == "This was sent back and has arrived."
 
 
 def test_provider_that_does_not_answer_leaves_the_coins_choosable(browser, store):
@@ -259,7 +260,7 @@ def test_provider_that_does_not_answer_leaves_the_coins_choosable(browser, store
     wait_for_headline(browser, "Choose a coin again")
     browser.refresh()
     wait_for_headline(browser, "Choose a coin again")
-    assert "The payment provider did not answer." in one(browser, "[data-lead]").text
+    assert "The payment provider did not answer." in text_of(browser, "[data-lead]")
     choose_coin(browser, "btc")
     wait_for_headline(browser, "Waiting for your payment")
 
@@ -271,12 +272,12 @@ def test_keys_that_come_one_by_one_are_no_failure(browser, store):
     assert shown(browser, ".steps li")[0].text == "Choose coin"
     choose_coin(browser, "btc")
     wait_for_headline(browser, "Waiting for your payment")
-    sandbox.pay(one(browser, "[data-address]").text)
+    sandbox.pay(text_of(browser, "[data-address]"))
     purchase = wait(browser, lambda page: bought(sandbox, keys=3), "the purchase")
     sandbox.control(f"orders/{purchase}/deliver", {"count": 1})
     wait_for_headline(browser, "1 of 3 keys is ready")
-    assert one(browser, "[data-lead]").text == "You can open what is ready. The rest appears here automatically."
-    assert one(browser, ".steps [aria-current=step]").text == "Key"
+    assert text_of(browser, "[data-lead]") == "You can open what is ready. The rest appears here automatically."
+    assert text_of(browser, ".steps [aria-current=step]") == "Key"
     sandbox.control("config", {"deliver": "auto"})
     sandbox.control(f"orders/{purchase}/deliver", {})
     wait_for_headline(browser, "Your keys are ready")
@@ -330,7 +331,7 @@ def test_order_that_did_not_change_is_answered_with_304_and_stays_shown(browser,
     wait_for_headline(browser, "Waiting for your payment")
     wait(browser, lambda page: 304 in statuses_of_polls(page), "an answer that nothing changed")
     # The answer has no body: the page shows what it kept.
-    assert one(browser, "h1").text == "Waiting for your payment"
+    assert text_of(browser, "h1") == "Waiting for your payment"
     assert {200, 304} == set(statuses_of_polls(browser))
 
 
@@ -366,18 +367,18 @@ def test_quote_can_be_changed_to_another_coin(browser, store):
     order(browser, store, "ember-drift")
     choose_coin(browser, "btc")
     wait_for_headline(browser, "Waiting for your payment")
-    first = one(browser, "[data-address]").text
+    first = text_of(browser, "[data-address]")
     one(browser, "[data-change]").click()
     assert shown(browser, "[data-panel=pay]") == []
     choose_coin(browser, "ltc")
     wait(browser, lambda page: one(page, "[data-address]").text not in ("", first), "another address")
-    assert one(browser, "[data-coin]").text == "LTC"
+    assert text_of(browser, "[data-coin]") == "LTC"
 
 
 def test_shop_works_without_javascript_up_to_the_orders_page(browser, store):
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     order(browser, store, "saltmarsh-signals")
-    assert "This page needs JavaScript." in one(browser, "main").text
+    assert "This page needs JavaScript." in text_of(browser, "main")
 
 
 @pytest.mark.parametrize("motion", ["no-preference", "reduce"])

@@ -7,6 +7,7 @@ import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 
 from bitloot.tests.chromium import STRANGER, a_browser, complaints, shown, wait, wait_for_headline
+from bitloot.tests.services import ready_database
 from bitloot.tests.shopper import Shopper
 from tools.dev.screenshots import finished_store
 from tools.dev.supervise import Store
@@ -19,13 +20,13 @@ COINS = "/api/payments/currencies"
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Iterator[Store]:
-    with finished_store(tmp_path_factory.mktemp("store")) as running:
+    with finished_store(tmp_path_factory.mktemp("store"), ready=ready_database()) as running:
         yield running
 
 
-@pytest.fixture
-def browser(tmp_path) -> Iterator[WebDriver]:
-    with a_browser(tmp_path, logs=("browser", "performance")) as driver:
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory) -> Iterator[WebDriver]:
+    with a_browser(tmp_path_factory.mktemp("profile"), logs=("browser", "performance")) as driver:
         yield driver
 
 

@@ -15,6 +15,7 @@ from bitloot.tests.chromium import (
     one,
     order,
     shown,
+    text_of,
     wait,
     wait_for_headline,
 )
@@ -44,10 +45,10 @@ def test_receipt_without_the_token_asks_for_a_new_link_like_the_orders_page(brow
     field.send_keys(code, Keys.ENTER)
     wait_for_headline(browser, "Receipt")
     wait(browser, lambda page: page.switch_to.active_element.tag_name == "h1", "the focus, which was in the form")
-    assert "Paid\nNothing yet" in one(browser, "[data-receipt]").text
+    assert "Paid\nNothing yet" in text_of(browser, "[data-receipt]")
     one(browser, "[data-language][lang=de]").click()
     wait_for_headline(browser, "Beleg")
-    assert not re.search(r"\b(the|your|you|and|is|was|of)\b", one(browser, "body").text)
+    assert not re.search(r"\b(the|your|you|and|is|was|of)\b", text_of(browser, "body"))
 
 
 def test_link_from_the_mail_opens_the_order_until_a_fresh_one_is_asked_for(browser, store):
@@ -57,7 +58,7 @@ def test_link_from_the_mail_opens_the_order_until_a_fresh_one_is_asked_for(brows
     browser.get(link)
     wait_for_headline(browser, "Choose how to pay")
     assert "#" not in browser.current_url
-    assert one(browser, "[data-email]").text == "a…@customer.example"
+    assert text_of(browser, "[data-email]") == "a…@customer.example"
 
     browser.get(f"{store.url}/orders/{order_id}?again#a.wrong")
     wait_for_headline(browser, "This link does not open an order")
@@ -129,7 +130,7 @@ def test_page_that_closes_the_other_links_stays_open_though_it_was_looking_for_n
     browser.switch_to.alert.accept()
     wait(browser, lambda page: one(page, "[data-close-answer]").text.startswith("Done."), "the end of other links")
     assert browser.execute_script("return lostBefore") == "This link has been replaced"
-    assert one(browser, "h1").text == "Choose how to pay"
+    assert text_of(browser, "h1") == "Choose how to pay"
 
 
 def test_page_whose_link_was_replaced_does_not_come_back_when_its_quote_ends(browser, store):
@@ -140,7 +141,7 @@ def test_page_whose_link_was_replaced_does_not_come_back_when_its_quote_ends(bro
     wait_for_headline(browser, "This link has been replaced")
     browser.execute_script("const now = Date.now; Date.now = () => now() + 86_400_000")
     time.sleep(2.5)  # the page looks at the clock each second
-    assert one(browser, "h1").text == "This link has been replaced"
+    assert text_of(browser, "h1") == "This link has been replaced"
     assert shown(browser, "[data-panel=lookup]") != []
 
 

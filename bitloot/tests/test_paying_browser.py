@@ -10,6 +10,7 @@ from bitloot.tests.chromium import (
     one,
     order,
     shown,
+    text_of,
     underpay,
     wait,
     wait_for_headline,
@@ -24,22 +25,23 @@ def ask_to_pay(browser, store, slug="ember-drift", coin="btc"):
     order(browser, store, slug)
     choose_coin(browser, coin)
     wait_for_headline(browser, "Waiting for your payment")
-    return one(browser, "[data-address]").text
+    return text_of(browser, "[data-address]")
 
 
-def text(browser, selector):
+def told(browser, selector):
+    """Return the text of the element, once it has some."""
     return wait(browser, lambda page: one(page, selector).text, selector)
 
 
 def test_card_holds_all_that_a_wallet_needs(browser, store):
     address = ask_to_pay(browser, store, coin="xrp")
-    amount, ticker = one(browser, ".pay-sum .amount").text.split()
-    memo = one(browser, "[data-memo]").text
-    assert (ticker, one(browser, "[data-price]").text) == ("XRP", "9.99 EUR")
+    amount, ticker = text_of(browser, ".pay-sum .amount").split()
+    memo = text_of(browser, "[data-memo]")
+    assert (ticker, text_of(browser, "[data-price]")) == ("XRP", "9.99 EUR")
     wallet = one(browser, "[data-wallet]").get_attribute("href")
     assert wallet == f"xrpl://{address}?amount={amount}&dt={memo}"
-    assert one(browser, "[data-qr-note]").text == "The code holds the address, the amount and the memo."
-    assert re.fullmatch(r"\d+:\d\d left at this price", one(browser, "[data-countdown]").text)
+    assert text_of(browser, "[data-qr-note]") == "The code holds the address, the amount and the memo."
+    assert re.fullmatch(r"\d+:\d\d left at this price", text_of(browser, "[data-countdown]"))
     assert 0 < float(one(browser, "progress").get_property("value")) <= 1
     one(browser, "[data-change]").click()
     choose_coin(browser, "ltc")
@@ -56,7 +58,7 @@ def test_coins_are_found_by_words_in_any_order(browser, store):
     wait(browser, lambda page: [tile.get_attribute("value") for tile in shown(page, ".coin")] == ["usdttrc20"], "it")
     search.send_keys(" nonsense")
     wait(browser, lambda page: shown(page, ".coin") == [], "no coin")
-    assert one(browser, "[data-coin-note]").text.startswith("Nothing matches.")
+    assert text_of(browser, "[data-coin-note]").startswith("Nothing matches.")
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,7 @@ def test_provider_that_gives_no_address_leaves_the_coins_choosable(browser, stor
     order(browser, store, "ember-drift")
     Sandbox(store.sandbox_url).fault("nowpayments.payment.create", fault, times=1)
     choose_coin(browser, "btc")
-    assert text(browser, "[data-coins-error]").startswith(sentence)
+    assert told(browser, "[data-coins-error]").startswith(sentence)
     choose_coin(browser, "ltc")
     wait_for_headline(browser, "Waiting for your payment")
 
@@ -81,7 +83,7 @@ def test_payment_behind_an_unreadable_answer_is_found_and_shown(browser, store):
     choose_coin(browser, "btc")
     # The worker asks the provider what it made. Until then the page may say that there was no answer.
     wait_for_headline(browser, "Waiting for your payment")
-    assert one(browser, "[data-coin]").text == "BTC"
+    assert text_of(browser, "[data-coin]") == "BTC"
 
 
 def test_what_is_sold_out_is_said_before_anybody_pays(browser, store):
@@ -95,7 +97,7 @@ def test_what_is_sold_out_is_said_before_anybody_pays(browser, store):
     aged += "; SupplierStock.objects.update(seen_at=timezone.now() - timedelta(minutes=2))"
     store.manage("shell", "--verbosity", "0", "-c", aged)
     choose_coin(browser, "btc")
-    assert "is sold out at the moment. Nothing was charged." in text(browser, "[data-coins-error]")
+    assert "is sold out at the moment. Nothing was charged." in told(browser, "[data-coins-error]")
 
     def is_said_in_the_window(page):
         page.get(store.url)  # which is kept for seconds
@@ -103,7 +105,7 @@ def test_what_is_sold_out_is_said_before_anybody_pays(browser, store):
 
     wait(browser, is_said_in_the_window, "“Sold out” in the shop window")
     browser.get(f"{store.url}/products/saltmarsh-signals")
-    assert one(browser, ".gone").text == "Sold out"
+    assert text_of(browser, ".gone") == "Sold out"
     assert shown(browser, ".buy button") == []
 
 
@@ -120,7 +122,7 @@ def test_wrong_coin_has_a_headline_and_a_way_to_us(browser, store):
     address = ask_to_pay(browser, store)
     Sandbox(store.sandbox_url).pay(address, "wrong_coin")
     wait_for_headline(browser, "Your coins came, but not as asked")
-    assert "count them towards your order or send them back" in one(browser, "[data-lead]").text
+    assert "count them towards your order or send them back" in text_of(browser, "[data-lead]")
     assert shown(browser, "[data-write] a")[0].get_attribute("href").startswith("mailto:")
 
 
@@ -130,7 +132,7 @@ def test_order_that_expired_says_write_to_us_and_lets_you(browser, store):
     store.manage("shell", "--verbosity", "0", "-c", expire)
     browser.get(f"{store.url}/orders/{order['id']}#{order['access_token']}")
     wait_for_headline(browser, "This order has expired")
-    assert "write to us" in one(browser, "[data-lead]").text
+    assert "write to us" in text_of(browser, "[data-lead]")
     assert shown(browser, "[data-write] a")[0].get_attribute("href").startswith("mailto:")
 
 
@@ -143,7 +145,7 @@ def test_coins_for_a_cancelled_order_are_told_instead_of_place_a_new_one(browser
     sandbox.pay(address)
     browser.get(f"{store.url}/orders/{order['id']}#{order['access_token']}")
     wait(browser, lambda page: browser.refresh() or "came after the end" in one(page, "h1").text, "the news")
-    assert "Our staff send them back" in one(browser, "[data-lead]").text
+    assert "Our staff send them back" in text_of(browser, "[data-lead]")
     assert shown(browser, "[data-again]") == []
     assert shown(browser, "[data-write] a")
 
@@ -168,13 +170,13 @@ def test_second_deposit_is_told_beside_the_key(browser, store):
     sandbox.pay(address, "repeat")
     browser.refresh()
     wait(browser, lambda page: browser.refresh() or shown(page, "[data-extra]"), "the word about it")
-    assert one(browser, "[data-extra-headline]").text == "A second payment came"
+    assert text_of(browser, "[data-extra-headline]") == "A second payment came"
 
 
 def test_rest_goes_to_a_new_address_and_the_page_warns_of_the_old_one(browser, store):
     underpay(browser, store)
-    assert "5.00 EUR are still missing" in one(browser, "[data-lead]").text
+    assert "5.00 EUR are still missing" in text_of(browser, "[data-lead]")
     choose_coin(browser, "ltc")
     wait_for_headline(browser, "Waiting for the rest")
-    assert one(browser, "[data-price]").text == "5.00 EUR"
-    assert "This is a new address." in one(browser, "[data-panel=pay]").text
+    assert text_of(browser, "[data-price]") == "5.00 EUR"
+    assert "This is a new address." in text_of(browser, "[data-panel=pay]")

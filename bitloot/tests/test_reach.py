@@ -11,6 +11,7 @@ from bitloot.tests.chromium import (
     one,
     order,
     shown,
+    text_of,
     wait,
     wait_for_headline,
 )
@@ -41,7 +42,7 @@ def test_each_state_is_said_once_and_the_clock_stays_silent(browser, store):
     browser.execute_script(LISTEN)
     choose_coin(browser, "btc")
     wait_for_headline(browser, "Waiting for your payment")
-    before, clocks = said(browser), {one(browser, "[data-countdown]").text}
+    before, clocks = said(browser), {text_of(browser, "[data-countdown]")}
     wait(browser, lambda page: clocks.add(one(page, "[data-countdown]").text) or len(clocks) > 3, "the seconds")
     assert said(browser) == before
     assert before[-1].startswith("Waiting for your payment. This page updates")
@@ -55,7 +56,7 @@ def test_one_click_opens_one_key_and_the_focus_goes_with_it(browser, store):
     sandbox = Sandbox(store.sandbox_url)
     order(browser, store, "ember-drift", quantity="2")
     wait_for_headline(browser, "Choose how to pay")
-    assert one(browser, "[data-email]").text == ADA  # whole: a mistyped one has to be seen
+    assert text_of(browser, "[data-email]") == ADA  # whole: a mistyped one has to be seen
     assert one(browser, "[data-email] wbr")  # a long one breaks at its @
     choose_coin(browser, "btc")
     wait_for_headline(browser, "Waiting for your payment")
@@ -69,14 +70,14 @@ def test_one_click_opens_one_key_and_the_focus_goes_with_it(browser, store):
     focused = browser.switch_to.active_element
     assert "key-value" in focused.get_attribute("class")
     wait(browser, lambda page: len(shown(page, "[data-opened]")) == 1, "the time of its opening")
-    assert one(browser, "[data-opened]").text.startswith("Opened ")
+    assert text_of(browser, "[data-opened]").startswith("Opened ")
     assert len(shown(browser, "[data-reveal]")) == 1
     assert len(shown(browser, ".key-mask")) == 1
 
     one(browser, "[data-reveal-all]").click()
     wait(browser, lambda page: len(shown(page, ".key-value code")) == 2, "the second key")
     wait(browser, lambda page: len(shown(page, "[data-opened]")) == 2, "its time")
-    assert one(browser, "[data-copy-all]").text == "Copy all 2"
+    assert text_of(browser, "[data-copy-all]") == "Copy all 2"
     saved = shown(browser, ".key-value a[download]")[0]
     assert saved.get_property("download").endswith(".txt")
     one(browser, ".history summary").click()
@@ -95,10 +96,10 @@ def test_customer_who_does_not_want_to_wait_for_the_supplier_gets_the_money_back
     sandbox.control(f"products/{product['product_id']}", {"qty": 0, "textQty": 0})
     sandbox.pay(one(browser, "[data-address]").get_attribute("textContent").replace(" ", ""))
     wait_for_headline(browser, "Your key has to wait")
-    assert one(browser, "[data-lead]").text.startswith("Our supplier is out of stock.")
+    assert text_of(browser, "[data-lead]").startswith("Our supplier is out of stock.")
     one(browser, "[data-money-back-button]").click()
     browser.switch_to.alert.dismiss()
-    assert one(browser, "h1").text == "Your key has to wait"
+    assert text_of(browser, "h1") == "Your key has to wait"
     one(browser, "[data-money-back-button]").click()
     browser.switch_to.alert.accept()
     wait_for_headline(browser, "We owe you a refund")
@@ -118,7 +119,7 @@ def test_customer_corrects_a_mistyped_address(browser, store):
     wait(browser, lambda page: one(page, "[data-email]").text == BOB, "the new address")
     browser.refresh()
     wait_for_headline(browser, "Choose how to pay")
-    assert one(browser, "[data-email]").text == BOB
+    assert text_of(browser, "[data-email]") == BOB
 
 
 def test_scanner_that_presses_every_button_uses_nothing_up(browser, store):

@@ -6,6 +6,7 @@ import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 
 from bitloot.tests.reach import broken_words, findings, flat, moving, overflow, wears
+from bitloot.tests.services import ready_database
 from tools.dev.scenes import Page, Scene
 from tools.dev.screenshots import WIDTHS, finished_store, open_page
 from tools.dev.staff_scenes import StaffScene
@@ -20,7 +21,7 @@ IS_NIGHTLY = PROFILE == "nightly"
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Iterator[Store]:
-    with finished_store(tmp_path_factory.mktemp("store")) as running:
+    with finished_store(tmp_path_factory.mktemp("store"), ready=ready_database()) as running:
         yield running
 
 

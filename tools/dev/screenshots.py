@@ -107,14 +107,20 @@ def _folder() -> Iterator[Path]:
 
 
 @contextmanager
-def finished_store(folder: Path) -> Iterator[Store]:
-    """Start a store as production has it: its own error pages, and the static files as an image holds them."""
+def finished_store(folder: Path, *, ready: Path | None = None) -> Iterator[Store]:
+    """Start a store as production has it: its own error pages, and the static files as an image holds them.
+
+    `ready` is a database that was migrated and seeded before; without it that is done first.
+    """
     # DEBUG is off because Django shows its own page instead of ours for what is not found.
     services = {"DATABASE_URL": "", "REDIS_URL": "", "DEBUG": "0"}
     store = Store(folder, port=free_port(), sandbox_port=free_port(), **services)
     store.manage("collectstatic", "--no-input", "--verbosity", "0")
-    store.manage("migrate", "--verbosity", "0")
-    store.seed()
+    if ready is None:
+        store.manage("migrate", "--verbosity", "0")
+        store.seed()
+    else:
+        shutil.copy2(ready, store.var)
     try:
         store.start()
         yield store

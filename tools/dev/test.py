@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,12 +20,16 @@ from tools.dev.services import Missing, find_program, throw_away_services
 REPORTS = ROOT / "var" / "test-reports"
 # Their own tests cover them; those of bitloot/ drive whole stories through them, and tracing would double their time.
 MEASURED = ("payments", "fulfillment", "storage", "orders", "webhooks")
+ABOVE = ("bitloot", "sandbox")
 GATES = {"payments": 100.0, "fulfillment": 95.0, "storage": 95.0}
 # Whole stores as processes, with browsers, kills and DEBUG off.
 PROCESSES = "chaos or production or browser"
+# Three processes would otherwise import every test there is to find these few.
+MARKED_SO = re.compile(r"\bmark\.(chaos|production|browser)\b")
 # What says the same on either database is run once.
 ONCE = f"{PROCESSES} or nginx or once"
 PROGRAMS = {"nginx": "nginx-light", "chromium": "chromium", "chromedriver": "chromium-driver", "node": "nodejs"}
+GIVES_WAY = ("nice", "-n", "4")
 MESSAGE_LENGTH = 600  # of what a failed test said, repeated at the end
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
@@ -51,11 +56,11 @@ def main() -> None:
     with throw_away_services() as (services, skipped), ThreadPoolExecutor(1) as aside:
         # These mostly wait for each other, so the other runs compute beside them.
         name = "Real processes: browsers, kills, the store with DEBUG off"
-        processes = aside.submit(_run, name, "processes", PROCESSES, beside=True)
+        processes = aside.submit(_run, name, "processes", PROCESSES, *_files_with_processes(), beside=True)
         on_files = f"not ({PROCESSES} or postgres or redis)"
         results = [
             _run("SQLite, embedded broker: the apps", "apps", on_files, *MEASURED, measured=True),
-            _run("SQLite, embedded broker: what stands on them", "stories", on_files, "bitloot", "sandbox"),
+            _run("SQLite, embedded broker: what stands on them", "stories", on_files, *ABOVE),
         ]
         if not skipped:
             name = "PostgreSQL, Redis"
@@ -86,6 +91,9 @@ def _run(
     # first: the longest file has two, and nobody would be left to run beside it. Three at a time, as they mostly wait.
     whole_files = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
     command += whole_files if beside else ("-n", "2", "--dist", "worksteal")
+    if not beside:
+        # Or what runs beside them would go on alone for minutes when they have ended, with a processor idle.
+        command = [*GIVES_WAY, *command]
     outside = {name: value for name, value in os.environ.items() if not name.startswith("TEST_")}
     environment = outside | (services or {}) | {"COVERAGE_FILE": str(REPORTS / ".coverage")}
     started = time.monotonic()
@@ -97,6 +105,11 @@ def _run(
         )
     code = done.returncode
     return _counted(name, report, time.monotonic() - started, 0 if code == 5 else code)  # 5: no test has these marks
+
+
+def _files_with_processes() -> list[str]:
+    files = sorted(file for folder in (*MEASURED, *ABOVE) for file in (ROOT / folder).rglob("test_*.py"))
+    return [str(file.relative_to(ROOT)) for file in files if MARKED_SO.search(file.read_text("utf-8"))]
 
 
 def _counted(name: str, report: Path, seconds: float, code: int) -> Result:
