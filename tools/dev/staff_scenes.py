@@ -16,6 +16,7 @@ from tools.dev.scenes import Page, Scene
 
 NAME, PASSWORD = "kim", "a word for pictures only"
 PATIENCE = 60
+ORDERS = ("fulfilled", "held", "underpaid", "refund_due", "refunded", "pending", "partially_fulfilled")
 SENT = "document.querySelector('main form, #content form').submit();"
 # What a busy shop has beside its orders.
 ROWS = """
@@ -114,8 +115,8 @@ class StaffScene:
         yield _page("found-nothing", "/admin/?q=nobody@nowhere.example")
 
     def _orders(self) -> Iterator[Page]:
-        for status in ("fulfilled", "held", "underpaid", "refund_due", "refunded", "pending", "partially_fulfilled"):
-            order = self._order(f"status='{status}'")
+        found = self._ids("orders.models", "Order", *(f"status='{status}'" for status in ORDERS))
+        for status, order in zip(ORDERS, found, strict=True):
             if not order:
                 continue
             yield _page(f"order-{status}", f"/admin/orders/order/{order}/change/")
@@ -148,8 +149,8 @@ class StaffScene:
         yield _page("replay", "/admin/webhooks/webhooklog/")
         self.browser.get(f"{self.store.url}/admin/webhooks/webhooklog/?provider__exact=kinguin")
         yield _page("replay-filter", self._link(".replay-all a"))
-        for name, is_dry in (("replay-dry-run", 1), ("replay-run", 0)):
-            run = self._id("webhooks.models", "ReplayRun", f"is_dry={bool(is_dry)}")
+        runs = self._ids("webhooks.models", "ReplayRun", "is_dry=True", "is_dry=False")
+        for name, run in zip(("replay-dry-run", "replay-run"), runs, strict=True):
             yield _page(name, f"/admin/webhooks/replayrun/{run}/change/")
 
     def _products(self) -> Iterator[Page]:
@@ -203,8 +204,14 @@ class StaffScene:
         return self._id("orders.models", "Order", condition)
 
     def _id(self, module: str, model: str, condition: str) -> str:
-        found = f"row = {model}.objects.filter({condition}).last(); print(row.pk if row else '')"
-        return self.store.manage("shell", "--verbosity", "0", "-c", f"from {module} import {model}; {found}").strip()
+        return self._ids(module, model, condition)[0]
+
+    def _ids(self, module: str, model: str, *conditions: str) -> list[str]:
+        """Return for each condition the id of the last row that meets it, or ""; one process answers all."""
+        asked = ", ".join(f"{model}.objects.filter({condition}).last()" for condition in conditions)
+        script = f"from {module} import {model}\nfor row in [{asked}]: print(row.pk if row else '-')"
+        told = self.store.manage("shell", "--verbosity", "0", "-c", script)
+        return ["" if line == "-" else line for line in told.split()]
 
     def _until(self, script: str, what: str) -> None:
         WebDriverWait(self.browser, PATIENCE).until(lambda page: page.execute_script(script), f"{what} did not come")
