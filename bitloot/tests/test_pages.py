@@ -317,7 +317,7 @@ def test_page_that_stops_needs_neither_request_nor_database(stop, django_assert_
     text = page.content.decode()
     assert page.status_code == stop.status
     assert f"<h1>{stop.headline}</h1>" in text
-    assert f'<a href="/" role="button">{stop.button}</a>' in text
+    assert f'<a href="/" class="button">{stop.button}</a>' in text
 
 
 def raise_denied(request):
