@@ -16,7 +16,9 @@ const element = document.activeElement, { outlineStyle, outlineWidth, outlineCol
 const { bottom, right } = element.getBoundingClientRect();
 const isSeen = outlineStyle !== "none" && parseFloat(outlineWidth) >= 2 && !/, 0\\)$/.test(outlineColor);
 return {
-  at: element.outerHTML.slice(0, 120), isSomewhere: element !== document.body, isSeen: isSeen && bottom > 0 && right > 0,
+  at: element.outerHTML.slice(0, 120),
+  isSomewhere: element !== document.body,
+  isSeen: isSeen && bottom > 0 && right > 0,
   isHonest: !element.matches("a[role]"),
 };
 """

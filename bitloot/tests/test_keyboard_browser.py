@@ -1,4 +1,4 @@
-"""A whole purchase, and a refund, without a mouse: every stop is seen, none is lost, and each piece of news is said once."""
+"""A purchase and a refund without a mouse: every stop is seen, none is lost, and each piece of news is said once."""
 
 import re
 
