@@ -158,7 +158,8 @@ class Orders(ListAPIView):
         client = client_of(self.request)
         if client is None:
             raise exceptions.OwnOnly
-        asked = OrderFilterSerializer(data=self.request.query_params.dict())
+        # An empty one filters nothing, as in the list of products.
+        asked = OrderFilterSerializer(data={name: text for name, text in self.request.query_params.items() if text})
         asked.is_valid(raise_exception=True)
         own = Order.objects.filter(placed_with=client.id, **asked.conditions())
         return own.prefetch_related("items__product").order_by("-created_at", "-id")

@@ -72,7 +72,7 @@ class LinkKindFilter(OneOf):
 class RefundAddressAdmin(ReadOnlyAdmin):
     list_display = ("__str__", "refund_link", "address", "extra_id", "given", "rests", "link_kind", "client")
     list_filter = (LinkKindFilter, "given_at")
-    search_fields = ("address",)
+    search_fields = ("address", "extra_id")
     linked_by = ("refund",)
     list_select_related = ("refund",)
     fieldsets = (
@@ -141,9 +141,12 @@ class PaymentAdmin(SecondedAdmin):
     search_fields = (
         "external_id",
         "pay_address",
+        "payin_extra_id",
         "purchase_id",
         "parent_external_id",
         "refunds__transaction_id",
+        "refunds__addresses__address",
+        "refunds__addresses__extra_id",
         "payin_hash",
     )
     search_ids = ("id", "order_id", "request_id")
@@ -233,7 +236,7 @@ class RefundAdmin(SecondedAdmin):
     inlines = (RefundAddressInline,)
     list_display = ("reference", "order_link", "amount_text", "kind", "state", "has_address", "payment_link", "created")
     list_filter = ("status", "created_at")
-    search_fields = ("transaction_id", "addresses__address", "payment__external_id")
+    search_fields = ("transaction_id", "addresses__address", "addresses__extra_id", "payment__external_id")
     search_ids = ("id", "order_id", "payment_id")
     linked_by = ("order", "payment")
     list_select_related = ("order", "payment", "destination")

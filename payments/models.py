@@ -178,6 +178,7 @@ class Payment(StatusRow, QueueRow):
             models.Index(fields=["status", "-created_at"], name="payment_by_status"),
             models.Index(fields=["reason", "-created_at"], name="payment_by_reason"),
             models.Index(fields=["pay_address"], name="payment_by_address"),
+            models.Index(fields=["payin_extra_id"], name="payment_by_memo"),
             models.Index(fields=["purchase_id"], name="payment_by_purchase"),
             models.Index(fields=["parent_external_id"], name="payment_by_parent"),
         ]

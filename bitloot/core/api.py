@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from hashlib import sha256
+from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from django.conf import settings
@@ -84,6 +85,18 @@ answers(
 )
 
 
+class PreconditionFailed(Exception):
+    """What `If-Match` names is not what is there."""
+
+
+answers(
+    PreconditionFailed,
+    412,
+    "precondition_failed",
+    gettext_lazy("This has changed since the version that If-Match names. Read it again without that header."),
+)
+
+
 class PayloadTooLarge(exceptions.APIException):
     status_code = 413
     default_detail = BODY_TOO_LARGE
@@ -119,11 +132,20 @@ def public_answer(
 ) -> HttpResponse:
     """Return what is the same for everybody, with its ETag, or 304 to a client that has it."""
     # Not cache_page with conditional_page: the latter never answers 304 for what the former has rendered already.
-    answer = condition(etag_func=lambda _request: f'"{sha256(body).hexdigest()[:32]}"')(
-        lambda _request: HttpResponse(body, content_type=content_type)
-    )(request)
-    patch_cache_control(answer, public=True, max_age=seconds)
+    etag = f'"{sha256(body).hexdigest()[:32]}"'
+    answer = versioned(request, etag, lambda: HttpResponse(body, content_type=content_type))
+    if answer.status_code < 400:
+        patch_cache_control(answer, public=True, max_age=seconds)
     return answer
+
+
+def versioned(request: Request | HttpRequest, etag: str, make: Callable[[], HttpResponse]) -> HttpResponse:
+    """Return the answer with its ETag, 304 to a client that has it, or a problem to one that wants only another."""
+    answer: HttpResponse = condition(etag_func=lambda _request: etag)(lambda _request: make())(request)
+    if answer.status_code != HTTPStatus.PRECONDITION_FAILED:
+        return answer
+    # Django's own answer has the type of a page.
+    return _domain_problem(PreconditionFailed(), DOMAIN_ANSWERS[PreconditionFailed], request)
 
 
 def has_body(request: Request) -> bool:
@@ -168,7 +190,7 @@ class Pages(LimitOffsetPagination):
 
 def whole_number(request: Request, name: str, *, least: int, default: int) -> int:
     value = request.query_params.get(name)
-    if value is None:
+    if not value:  # `limit=` sets none
         return default
     if not (value.isascii() and value.isdigit() and len(value) < 10 and int(value) >= least):
         raise exceptions.ValidationError({name: [_("Write a whole number from %(least)s on.") % {"least": least}]})

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 from django.utils.http import parse_header_parameters
 
+from bitloot.core.problems import problem
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_SENTENCE = b"The charset in Content-Type is not one for text. Send UTF-8."
+_SENTENCE = "The charset in Content-Type is not one for text. Send UTF-8."
 
 
 def readable_only(application: "WSGIApplication") -> "WSGIApplication":
@@ -21,10 +23,10 @@ def readable_only(application: "WSGIApplication") -> "WSGIApplication":
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if _is_readable(environ.get("CONTENT_TYPE", "")):
             return application(environ, start_response)
-        start_response(
-            "415 Unsupported Media Type", [("Content-Type", "text/plain"), ("Content-Length", str(len(_SENTENCE)))]
-        )
-        return [_SENTENCE]
+        refusal = problem(415, "unsupported_media_type", _SENTENCE)
+        length = str(len(refusal.content))
+        start_response("415 Unsupported Media Type", [*refusal.items(), ("Content-Length", length)])
+        return [refusal.content]
 
     return answer
 

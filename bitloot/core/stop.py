@@ -64,6 +64,7 @@ STAFF_BROKEN = Stop(
     (
         "It has been noted. Please try again in a minute. If you were deciding something, first look whether it was"
         " carried out: the page's history has a line for each decision.",
+        "If it happens again, give the reference to whoever runs the shop: the log has it as request=…",
     ),
     "Back to the admin",
     back="/admin/",
@@ -98,6 +99,7 @@ BROKEN = Stop(
             "It has been noted. Please try again in a minute. If you were placing an order: sending the form again"
             " does not order twice, and no money moves without you sending it."
         ),
+        _("If it happens again, write to us with the reference below."),
     ),
     _TO_THE_SHOP,
 )
@@ -114,6 +116,8 @@ AWAY = Stop(
 )
 
 
-def stop_page(stop: Stop, *, headers: dict[str, str] | None = None) -> HttpResponse:
+def stop_page(stop: Stop, *, headers: dict[str, str] | None = None, reference: str = "") -> HttpResponse:
+    """Return the page; `reference` is the request's id, by which the log is searched."""
     # Rendered without the request: context processors read the session, and a page about a broken database must not.
-    return HttpResponse(render_to_string("stop.html", vars(stop) | store()), status=stop.status, headers=headers)
+    shown = vars(stop) | store() | {"reference": reference}
+    return HttpResponse(render_to_string("stop.html", shown), status=stop.status, headers=headers)

@@ -41,7 +41,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
         return problem(
             500, "error", _("Something went wrong here. Nothing of yours is lost; try again."), request=request
         )
-    return stop_page(STAFF_BROKEN if _is_staffs(request) else BROKEN)
+    stop = STAFF_BROKEN if _is_staffs(request) else BROKEN
+    return stop_page(stop, reference=getattr(request, "request_id", ""))
 
 
 def _is_program(request: HttpRequest) -> bool:

@@ -11,7 +11,7 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 
-from bitloot.core.api import Pages, public_answer
+from bitloot.core.api import Pages, PreconditionFailed, may_answer, public_answer
 from bitloot.core.clients import Scope
 from bitloot.shop.catalogue import KEPT_SECONDS, ORDERINGS, ProductFilter, for_sale, kept_page, read
 from bitloot.shop.serializers import ProductSerializer
@@ -35,6 +35,7 @@ class ProductList(GenericAPIView):
     pagination_class = Pages
     query_names = tuple(ProductFilter.base_fields)
 
+    @may_answer(PreconditionFailed)
     @extend_schema(operation_id="products_list", parameters=_PARAMETERS, responses=ProductSerializer(many=True))
     def get(self, request: Request) -> HttpResponse:
         """List what is for sale: searched, filtered, sorted, in pages."""
@@ -53,6 +54,7 @@ class ProductRead(GenericAPIView):
     key_scopes = {"GET": Scope.PRODUCTS}
     serializer_class = ProductSerializer
 
+    @may_answer(PreconditionFailed)
     def get(self, request: Request, slug: str) -> HttpResponse:
         """Show one product that is for sale."""
         return _kept(request, lambda: self.get_serializer(get_object_or_404(for_sale(), slug=slug)).data)

@@ -6,10 +6,9 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from django.http import HttpResponseBase
+from django.http import HttpResponse
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.http import condition
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -17,7 +16,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from bitloot.core import queries
-from bitloot.core.api import may_answer
+from bitloot.core.api import PreconditionFailed, may_answer, versioned
 from bitloot.core.clients import Scope
 from bitloot.shop.order_version import Version, version_of
 from bitloot.shop.outlook import UNPAID, is_overdue, outlook_of
@@ -64,15 +63,15 @@ class OrderRead(APIView):
     throttle_scope = "read"
     key_scopes = {"GET": Scope.READ}
 
-    @may_answer(*TOKEN_PROBLEMS)
+    @may_answer(*TOKEN_PROBLEMS, PreconditionFailed)
     @extend_schema(
         responses={200: OrderSerializer, 304: OpenApiResponse(description="Nothing changed.")},
         parameters=[_IF_NONE_MATCH, _ETAG, _INCLUDE],
     )
-    def get(self, request: Request, order_id: str) -> HttpResponseBase:
+    def get(self, request: Request, order_id: str) -> HttpResponse:
         """Show the order, its payment, its items' delivery and its timeline."""
         order, way = order_and_way_for(request, order_id)
-        if request.query_params.get("include", _COINS) != _COINS:
+        if request.query_params.get("include", "") not in ("", _COINS):
             raise ValidationError({"include": [_("Only “coins” can be included.")]})
         # Before the rest is read: what changes in between is shown with the older ETag, so the next poll sees it again.
         hold = order.reason if order.status == Order.Status.HELD else ""
@@ -80,16 +79,16 @@ class OrderRead(APIView):
         if version.has_payments:
             note_look(order)
 
-        @condition(etag_func=lambda _request: version.etag)
-        def answer(_request: Request) -> Response:
-            # Not in the ETag, which is the order's: polls need no coins, and one statement stays enough for them.
-            return Response(order_body(order, version, way.purpose) | _coins(order, request))
-
-        return answer(request)
+        # The coins are not in the ETag, which is the order's: polls need none, and one statement stays enough for them.
+        return versioned(
+            request,
+            version.etag,
+            lambda: Response(order_body(order, version, way.purpose) | _coins(order, request)),
+        )
 
 
 def _coins(order: Order, request: Request) -> dict[str, Any]:
-    if order.status not in UNPAID or "include" not in request.query_params:
+    if order.status not in UNPAID or not request.query_params.get("include"):
         return {}
     return {"coins": CoinSerializer(offered(), many=True).data}
 

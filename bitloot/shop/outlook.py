@@ -159,11 +159,15 @@ def _held(order: Order, payment: Payment | None, *, ready: int) -> Outlook:
             # Whatever it was held for: the coins are not with us any more.
             return Outlook("staff", None, str(_HELD[OrderReason.PAYMENT_REFUNDED]))
         trouble = trouble_of(payment) if payment is not None else None
-        return Outlook("staff", None, str(_HELD.get(order.reason) or (trouble.sentence if trouble else "")))
+        sentence = str(_HELD.get(order.reason) or (trouble.sentence if trouble else ""))
+        if ready and order.reason != OrderReason.PAYMENT_REFUNDED:
+            sentence = _joined(_("You can open what is ready."), sentence or str(order.customer_error or ""))
+        return Outlook("staff", None, sentence)
     ends = _end_of_patience(order)
     why = _(WHY_IT_WAITS.get(order.reason, NOT_FOR_SALE))
     if ends is None:
-        return Outlook("staff", None, _joined(why, _("Our staff are looking at it, and we e-mail you.")))
+        can_open = _("You can open what is ready.") if ready else ""
+        return Outlook("staff", None, _joined(can_open, why, _("Our staff are looking at it, and we e-mail you.")))
     if ready:  # which stays theirs: only the money for the rest goes back, and staff see to that
         plan = _("We buy the rest as soon as we can. If we cannot get it by %(day)s, you get the money for it back.")
         late = _("We could not get the rest. Our staff will e-mail you about the money for it.")

@@ -36,7 +36,7 @@ return broken;
 """
 # With forced colours a button is told from text by its edge alone, and a bar from nothing by its own or its edge.
 FLAT = """
-const seen = [...document.querySelectorAll("main :is(button, [role=button], progress)")]
+const seen = [...document.querySelectorAll("main :is(button, .button, progress)")]
   .filter((element) => element.checkVisibility() && !element.matches(".plain"));
 return seen.filter((element) => {
   const { borderTopStyle, borderTopColor, backgroundColor } = getComputedStyle(element);

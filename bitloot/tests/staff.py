@@ -94,7 +94,7 @@ def make_rows(title="Ember Drift", **order_fields):
     payment = Payment.objects.create(
         order=order, external_id=str(5_077_125_000 + number), status="finished", price_amount=order.total,
         price_currency="eur", pay_currency="btc", pay_amount=Decimal("0.00123"), actually_paid=Decimal("0.00123"),
-        pay_address=f"{ADDRESS}{number}", evidence={"status": "finished"},
+        pay_address=f"{ADDRESS}{number}", payin_extra_id=f"{number:09}", evidence={"status": "finished"},
     )  # fmt: skip
     reservation = Reservation.objects.get(item=item)
     Reservation.objects.filter(pk=reservation.pk).update(supplier_order_id=f"SUPPLIER{number}")
@@ -131,7 +131,9 @@ def make_rows(title="Ember Drift", **order_fields):
         code=AccessCode.objects.create(order=order, kind="mail"),
         coin=Coin.objects.create(code=f"coin{number}", name=title),
         refund=refund,
-        refund_address=RefundAddress.objects.create(refund=refund, address=f"{ADDRESS}{number}", client="192.0.2.0/24"),
+        refund_address=RefundAddress.objects.create(
+            refund=refund, address=f"theirs{number}", extra_id=f"memo{number}", client="192.0.2.0/24"
+        ),
         permit=ReservationAttempt.objects.create(reservation=reservation, number=1, detail=title),
         call=SupplierCall.objects.create(
             reservation=reservation, call="quote", outcome="ok", milliseconds=7, detail=title

@@ -20,6 +20,15 @@ FOUND_BY = {
     "a payment by its id": ("payments.payment", "payment", lambda rows: rows.payment.external_id),
     "a payment by its address": ("payments.payment", "payment", lambda rows: rows.payment.pay_address),
     "a payment by its refund": ("payments.payment", "payment", lambda rows: rows.refund.transaction_id),
+    "a payment by its memo": ("payments.payment", "payment", lambda rows: rows.payment.payin_extra_id),
+    "a payment by the address of its refund": (
+        "payments.payment",
+        "payment",
+        lambda rows: rows.refund_address.address,
+    ),
+    "a payment by the memo of its refund": ("payments.payment", "payment", lambda rows: rows.refund_address.extra_id),
+    "a refund by its address": ("payments.refund", "refund", lambda rows: rows.refund_address.address),
+    "a refund by its memo": ("payments.refund", "refund", lambda rows: rows.refund_address.extra_id),
     "a payment by its order": ("payments.payment", "payment", lambda rows: str(rows.order.pk)),
     "a refund by its transaction": ("payments.refund", "refund", lambda rows: rows.refund.transaction_id),
     "a purchase by the supplier's id": (

@@ -193,6 +193,7 @@ def test_document_is_made_once_and_known_again(client, monkeypatch):
         ("", "*/*", "application/vnd.oai.openapi"),
         ("", "application/json", "application/json"),
         ("", "text/html,*/*;q=0.8", "application/vnd.oai.openapi"),
+        ("", "application/xml", "application/vnd.oai.openapi"),
         ("?format=json", "*/*", "application/vnd.oai.openapi+json"),
     ],
 )

@@ -171,6 +171,7 @@ def test_coins_come_along_when_an_unpaid_order_is_asked_for_them(client, order):
         ("pending", "?include=coins", offered),
         ("underpaid", "?include=coins", offered),
         ("underpaid", "", None),
+        ("underpaid", "?include=", None),
         ("paid", "?include=coins", None),
     ):
         Order.objects.filter(pk=order.pk).update(status=status)
@@ -189,6 +190,15 @@ def test_the_coins_are_not_in_the_etag_so_polls_need_none(client, order, django_
 def test_another_etag_gets_the_whole_answer(client, order, known):
     answer = read(client, order, known)
     assert [answer.status_code, answer["Cache-Control"]] == [200, "no-store"]
+
+
+@pytest.mark.parametrize("path", [PATH, "/api/products", "/api/products/{1}", "/api/schema", "/robots.txt"])
+def test_a_version_that_is_not_there_is_a_problem_like_any_other(client, order, path):
+    path, token = path.format(order.id, order.items.first().product.slug), f"Bearer {make_token(order, 'api')}"
+    answers = [client.get(path, headers={"Authorization": token, "If-Match": known}) for known in ('"other"', "*")]
+    assert [answer.status_code for answer in answers] == [412, 200]
+    assert answers[0]["Content-Type"] == "application/problem+json"
+    assert (answers[0].json()["code"], answers[0]["Cache-Control"]) == ("precondition_failed", "no-store")
 
 
 def test_an_etag_opens_nothing(client, order):

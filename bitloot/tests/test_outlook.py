@@ -164,6 +164,20 @@ def test_what_staff_have_to_find_out_offers_no_money_back_and_promises_no_date(c
     assert (body["waits_for"], body["expected_by"], body["can_have_money_back"]) == ("staff", None, False)
 
 
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("no_keys", "Our supplier took the order"),
+        ("held_by_staff", "Our staff stopped this order"),
+        ("poison", "Our staff are looking at this order."),  # which has no words of its own
+    ],
+)
+def test_what_is_ready_can_be_opened_while_staff_look_at_the_rest(client, reason, words):
+    order = held(reason)
+    make_key(order.items.get())
+    assert outlook(client, order)[1].startswith(f"You can open what is ready. {words}")
+
+
 def test_an_order_held_for_a_payment_that_was_sent_back_says_that_the_coins_are_gone(client):
     order = make_order(status="held", reason="failed_with_money")
     payment = make_payment(order, status="review", reason="failed_with_money")

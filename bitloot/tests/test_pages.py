@@ -317,7 +317,7 @@ def test_page_that_stops_needs_neither_request_nor_database(stop, django_assert_
     text = page.content.decode()
     assert page.status_code == stop.status
     assert f"<h1>{stop.headline}</h1>" in text
-    assert f'<a href="/" role="button">{stop.button}</a>' in text
+    assert f'<a href="/" class="button">{stop.button}</a>' in text
 
 
 def raise_denied(request):
@@ -331,7 +331,7 @@ def raise_bug(request):
 class BrokenUrls:
     handler403, handler500 = errors.forbidden, errors.server_error
     urlpatterns = [
-        path(f"{prefix}{view.__name__}", view) for prefix in ("", "api/") for view in (raise_denied, raise_bug)
+        path(f"{prefix}{view.__name__}", view) for prefix in ("", "api/", "admin/") for view in (raise_denied, raise_bug)
     ]
 
 
@@ -346,6 +346,20 @@ def test_failed_request_ends_with_a_page_for_people_and_a_problem_for_programs(s
     assert (for_people.status_code, for_programs.status_code) == (status, status)
     assert headline in for_people.content.decode()
     assert for_programs["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(("place", "advice"), [
+    ("", "write to us with the reference"),
+    ("admin/", "the page&#x27;s history has a line for each decision"),
+])  # fmt: skip
+def test_page_about_a_fault_of_ours_has_the_reference_under_which_the_log_has_it(settings, caplog, place, advice):
+    settings.ROOT_URLCONF = BrokenUrls
+    answer = Client(raise_request_exception=False).get(f"/{place}raise_bug")
+    page = answer.content.decode()
+    assert answer.status_code == 500
+    assert advice in page
+    assert f"<code translate=\"no\">{answer['X-Request-Id']}</code>" in page
+    assert caplog.records[-1].request.request_id == answer["X-Request-Id"]
 
 
 def test_stop_page_runs_no_context_processor(settings):

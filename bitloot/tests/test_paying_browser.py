@@ -61,6 +61,20 @@ def test_coins_are_found_by_words_in_any_order(browser, store):
     assert text_of(browser, "[data-coin-note]").startswith("Nothing matches.")
 
 
+def test_coins_of_a_page_left_open_are_renewed_under_the_keyboard(browser, store):
+    order(browser, store, "ember-drift")
+    wait(browser, lambda page: len(shown(page, ".coin")) == 6, "the first coins")
+    browser.execute_script("document.querySelector('.coin[value=ltc]').focus()")
+    before = text_of(browser, ".coin[value=ltc] .coin-price")
+    renew = "from payments.models import Coin; Coin.objects.filter(code='ltc').update(rate=7)"
+    store.manage("shell", "--verbosity", "0", "-c", renew)
+    browser.execute_script("const { now } = Date; Date.now = () => now() + 11 * 60_000")
+    wait(browser, lambda page: text_of(page, ".coin[value=ltc] .coin-price") == "about 69.93 LTC", "the new price")
+    assert before != "about 69.93 LTC"
+    assert browser.switch_to.active_element.get_attribute("value") == "ltc"
+    assert complaints(browser) == []
+
+
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [

@@ -95,7 +95,7 @@ def test_form_that_is_older_than_the_session_is_refused_in_words_for_staff(rows)
     answer = careful.post(button_of(rows.order, "mail_fresh_link"))
     assert answer.status_code == 403
     assert "Nothing was changed. The form was older than your session" in text(answer)
-    assert '<a href="/admin/" role="button">Back to the admin</a>' in text(answer)
+    assert '<a href="/admin/" class="button">Back to the admin</a>' in text(answer)
 
 
 # --- what they may not do is not offered, and refused in words for staff ---

@@ -157,6 +157,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='payment',
+            index=models.Index(fields=['payin_extra_id'], name='payment_by_memo'),
+        ),
+        migrations.AddIndex(
+            model_name='payment',
             index=models.Index(fields=['purchase_id'], name='payment_by_purchase'),
         ),
         migrations.AddIndex(

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from bitloot.core.charset import readable_only
@@ -31,6 +33,10 @@ def test_other_requests_are_answered(content_type):
 
 
 def test_who_is_refused_reads_why():
+    headers = {}
     answer = readable_only(lambda *_: pytest.fail("it went on"))
-    sent = b"".join(answer({"CONTENT_TYPE": "text/plain; charset=hex"}, lambda *_: None))
-    assert sent.endswith(b"Send UTF-8.")
+    sent = b"".join(answer({"CONTENT_TYPE": "application/json; charset=hex"}, lambda _, sent: headers.update(sent)))
+    assert (headers["Content-Type"], headers["Content-Length"]) == ("application/problem+json", str(len(sent)))
+    said = json.loads(sent)
+    assert (said["status"], said["code"]) == (415, "unsupported_media_type")
+    assert said["detail"].endswith("Send UTF-8.")

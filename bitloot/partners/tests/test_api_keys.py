@@ -139,9 +139,11 @@ def test_the_list_is_filtered_paged_and_costs_the_same_for_one_and_three(client,
     assert counts == [1, 2, 1]
     assert len(listed("?limit=1").json()["results"]) == 1
     assert [listed(query).status_code for query in ("?status=odd", "?since=odd", "?odd=1")] == [422] * 3
+    # As a program sends what nobody chose.
+    assert listed("?status=&since=&until=&limit=&offset=").json()["count"] == 3
 
 
-@pytest.mark.parametrize("moment", ["2026-01-31", "2026-01-31T12:00:00", "0001-01-01T00:00:00%2B14:00", "", "%00"])
+@pytest.mark.parametrize("moment", ["2026-01-31", "2026-01-31T12:00:00", "0001-01-01T00:00:00%2B14:00", "%00"])
 @pytest.mark.parametrize("name", ["since", "until"])
 def test_a_time_that_may_mean_another_hour_is_refused(client, name, moment):
     _, text = make_key()

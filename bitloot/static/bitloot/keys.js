@@ -207,8 +207,7 @@ function showPicture(place, id, plain) {
 
 function saveLink(url, name, text) {
   const link = document.createElement("a");
-  Object.assign(link, { href: url, download: name, textContent: text, className: "copy" });
-  link.setAttribute("role", "button");
+  Object.assign(link, { href: url, download: name, textContent: text, className: "button copy" });
   return link;
 }
 

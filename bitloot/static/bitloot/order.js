@@ -14,6 +14,7 @@ import { isSettled, learn, lostStory, openPayment, tell, word } from "./story.js
 
 const ADDRESS_TRIES = 12;
 const ADDRESS_PAUSE = 5000;
+const COINS_FRESH = 600_000; // prices and minimums: as long as the shop itself keeps them
 learn(JSON.parse(document.getElementById("words").textContent));
 
 const { lang: language } = document.documentElement;
@@ -21,6 +22,7 @@ const api = new OrderApi(location.pathname.split("/")[2], { language });
 const page = {
   order: null,
   coins: null,
+  coinsAt: 0, // when they came, by this computer's clock
   rest: null, // the quote for what is missing: the order may still show the payment that was too small
   changing: false, // the customer asked for another coin while a payment is open
   loadingCoins: false,
@@ -98,8 +100,10 @@ function render() {
   renderFacts(page.order, api.now());
   renderPay(page, told, open, api.now());
   renderOrder(page, told, api.now());
-  if (!page.coins && (told.panel || page.order.refunds.length)) loadCoins();
+  if (!areFresh(page) && (told.panel || page.order.refunds.length)) loadCoins();
 }
+
+const areFresh = ({ coins, coinsAt }) => coins && Date.now() - coinsAt < COINS_FRESH;
 
 function tick() {
   if (!page.order || panel("pay").hidden) return;
@@ -117,15 +121,18 @@ async function loadCoins() {
     const { currencies } = await api.get("/api/payments/currencies");
     offer(currencies);
   } catch {
-    tellError(part("coins-error"), word("coins_unread"));
+    // Old prices are better than none.
+    if (!page.coins) tellError(part("coins-error"), word("coins_unread"));
   }
   page.loadingCoins = false;
-  if (page.coins && page.order) render(); // otherwise the next look asks again
+  if (areFresh(page) && page.order) render(); // otherwise the next look asks again
 }
 
 function offer(coins) {
+  const hadNone = !page.coins;
   page.coins = coins.length ? coins : null;
-  tellError(part("coins-error"), page.coins ? "" : word("no_coins"));
+  page.coinsAt = Date.now();
+  if (hadNone || !page.coins) tellError(part("coins-error"), page.coins ? "" : word("no_coins"));
 }
 
 async function startPayment({ target }) {
@@ -255,7 +262,10 @@ offerAccess(api, look);
 keepAccess(api);
 part("coin-list").addEventListener("click", startPayment);
 part("close-links").addEventListener("click", closeOtherLinks);
-part("coin-search").addEventListener("input", ({ target }) => searchCoins(page, target.value));
+part("coin-search").addEventListener("input", ({ target }) => {
+  searchCoins(page, target.value);
+  tellError(part("coins-error"), "");
+});
 part("surplus-back").addEventListener("click", askForSurplus);
 all("[data-copy-row]").forEach((row) => row.addEventListener("click", () => copyRow(row)));
 part("change").addEventListener("click", () => changeCoin(true));

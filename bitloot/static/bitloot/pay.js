@@ -1,7 +1,7 @@
 // Choosing a coin and paying: the tiles, the amount and the address.
 
 import { copy } from "./keys.js";
-import { all, coinOnNetwork, one, part, show, tellError, write } from "./render.js";
+import { all, coinOnNetwork, copyOf, one, part, show, write } from "./render.js";
 import { isGone, isRest, money, rough, word } from "./story.js";
 
 const FIRST_SHOWN = 6; // coins; the API lists the most used ones first
@@ -112,8 +112,9 @@ function renderCoins(page) {
   const list = part("coin-list");
   const { amount_due: price, currency } = page.order;
   // Minimums are compared with the price; what the customer searches for stays.
-  if (!page.coins || list.dataset.offeredFor === price) return;
-  list.dataset.offeredFor = price;
+  const offered = `${price} at ${page.coinsAt}`;
+  if (!page.coins || list.dataset.offered === offered) return;
+  list.dataset.offered = offered;
   show(part("too-small"), page.coins.every((coin) => coinOffer(coin, price, currency).tooSmall));
   show(part("coin-more"), page.coins.length > FIRST_SHOWN);
   searchCoins(page, part("coin-search").value);
@@ -122,13 +123,21 @@ function renderCoins(page) {
 export function searchCoins({ coins, order }, search) {
   if (!coins) return;
   const { shown, note } = coinsToShow(coins, search);
-  part("coin-list").replaceChildren(...shown.map((coin) => coinTile(coin, order)));
+  showTiles(shown, order);
   write(part("coin-note"), note);
-  tellError(part("coins-error"), "");
 }
 
-function coinTile(coin, { amount_due: price, currency }) {
-  const tile = one('[data-template="coin"]').content.firstElementChild.cloneNode(true);
+// Newer prices go into the tiles that are there: the keyboard may stand on one, or its address be asked for.
+function showTiles(coins, order) {
+  const list = part("coin-list");
+  const known = new Map(all("[data-pay]", list).map((tile) => [tile.value, tile]));
+  const focused = list.contains(document.activeElement) ? document.activeElement : null;
+  const tiles = coins.map((coin) => fillTile(known.get(coin.code) ?? copyOf("coin"), coin, order));
+  list.replaceChildren(...tiles);
+  if (focused) (tiles.includes(focused) && !focused.disabled ? focused : one("#coins-title")).focus();
+}
+
+function fillTile(tile, coin, { amount_due: price, currency }) {
   const offer = coinOffer(coin, price, currency);
   tile.value = coin.code;
   tile.disabled = offer.tooSmall;

@@ -252,9 +252,9 @@ function held(order, { now }) {
 }
 
 function heldHeadline(order) {
-  if (order.waits_for !== "supplier") return word("on_hold");
   const ready = keysReady(order);
-  return ready ? word("partly", { ready, wanted: keysWanted(order) }, ready) : word("has_to_wait");
+  if (ready) return word("partly", { ready, wanted: keysWanted(order) }, ready);
+  return word(order.waits_for === "supplier" ? "has_to_wait" : "on_hold");
 }
 
 // --- Refunds ---

@@ -111,10 +111,13 @@ test("keys that are no longer kept are not said to come", () => {
   assert.equal(isSettled(order(none)), true);
 });
 
-test("a held order waiting for the supplier says which keys are ready", () => {
+test("a held order says which keys are ready, whomever it waits for", () => {
   const held = { status: "held", waits_for: "supplier" };
   assert.equal(told(held).headline, "Your key has to wait");
-  assert.equal(told({ ...held, items: partly(1, 3) }).headline, "1 of 3 keys is ready");
+  assert.equal(told({ ...held, waits_for: "staff" }).headline, "Your order is on hold");
+  for (const waitsFor of ["supplier", "staff"]) {
+    assert.equal(told({ ...held, waits_for: waitsFor, items: partly(1, 3) }).headline, "1 of 3 keys is ready");
+  }
 });
 
 test("a held order keeps its steps where they are", () => {
