@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,8 +26,8 @@ OURS = ("migrate", "retention", "web", "worker", "beat")
 # Of the compose specification, what we use. A typo would be ignored by nobody but us: compose refuses the file.
 KEYS = {
     "build", "cap_add", "cap_drop", "command", "cpuset", "depends_on", "entrypoint", "env_file", "environment",
-    "healthcheck", "image", "init", "logging", "network_mode", "networks", "ports", "profiles", "read_only", "restart",
-    "secrets", "security_opt", "shm_size", "stop_grace_period", "sysctls", "tmpfs", "user", "volumes",
+    "healthcheck", "image", "init", "logging", "network_mode", "networks", "ports", "profiles", "pull_policy",
+    "read_only", "restart", "secrets", "security_opt", "shm_size", "stop_grace_period", "sysctls", "tmpfs", "user", "volumes",
 }  # fmt: skip
 
 
@@ -101,14 +102,37 @@ def test_images_have_exact_versions():
     bases = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     stages = re.findall(r" AS (\w+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     images = [base for base in bases if base not in stages]
-    images += [service["image"] for service in SERVICES.values() if "build" not in service]
+    images += [service["image"] for name, service in SERVICES.items() if name not in (*OURS, "sandbox")]
     assert [image for image in images if not re.fullmatch(r"[\w./-]+:v?\d+\.\d+[\w.-]*(@sha256:\w{64})?", image)] == []
 
 
-def test_every_running_service_has_a_health_check_except_the_worker():
-    without = {name for name in RUNNING if "test" not in SERVICES[name].get("healthcheck", {})}
-    assert "HEALTHCHECK" in [word for word, _ in instructions("shop")]  # web's
-    assert without == {"web", "worker", "retention", "certbot"}
+def test_every_service_that_can_be_asked_has_a_health_check_and_none_is_switched_off():
+    """`up --wait` fails if one is switched off, and takes a service that has none as ready when it runs."""
+    assert {name for name in RUNNING if "healthcheck" not in SERVICES[name]} == {"worker", "retention", "certbot"}
+    assert not [name for name in SERVICES if SERVICES[name].get("healthcheck", {}).get("disable")]
+    assert "HEALTHCHECK" not in [word for word, _ in instructions("shop")], "all services of ours would inherit it"
+
+
+def test_health_check_of_web_asks_under_a_name_of_the_shop():
+    _, _, *words = SERVICES["web"]["healthcheck"]["test"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        words = [word.replace("8000", str(server.getsockname()[1])) for word in words]
+        check = subprocess.Popen([sys.executable, *words], env={"ALLOWED_HOSTS": ".shop.example, www.shop.example"})
+        connection, _ = server.accept()
+        with connection:
+            asked = connection.recv(4096)
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+    assert check.wait(10) == 0
+    assert asked.startswith(b"GET /livez ")
+    assert b"\r\nHost: shop.example\r\n" in asked
+
+
+def test_one_service_builds_the_image_and_the_others_use_it():
+    """Each build has labels of its service: five of them would be five images, and each `up` would re-create all."""
+    assert [name for name in OURS if "build" in SERVICES[name]] == ["migrate"]
+    assert {SERVICES[name]["image"] for name in OURS} == {"bitloot"}
+    assert {SERVICES[name]["pull_policy"] for name in OURS} == {"never"}, "no registry has it"
 
 
 def test_health_check_of_beat_sees_a_schedule_that_is_kept(tmp_path):
