@@ -41,6 +41,7 @@ CMD ["python", "-m", "tools.dev.demo", "--var", "/tmp/demo"]
 
 # Last, and so what `docker build .` makes.
 FROM base AS shop
+LABEL org.opencontainers.image.title=BitLoot
 EXPOSE 8000
 CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--workers", "2", \
     "--blocking-threads", "8", "--no-ws", "--workers-kill-timeout", "20", "--respawn-failed-workers", "bitloot.wsgi:application"]

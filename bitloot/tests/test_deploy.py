@@ -27,7 +27,8 @@ OURS = ("migrate", "retention", "web", "worker", "beat")
 KEYS = {
     "build", "cap_add", "cap_drop", "command", "cpuset", "depends_on", "entrypoint", "env_file", "environment",
     "healthcheck", "image", "init", "logging", "network_mode", "networks", "ports", "profiles", "pull_policy",
-    "read_only", "restart", "secrets", "security_opt", "shm_size", "stop_grace_period", "sysctls", "tmpfs", "user", "volumes",
+    "read_only", "restart", "secrets", "security_opt", "shm_size", "stop_grace_period", "sysctls", "tmpfs", "user",
+    "volumes",
 }  # fmt: skip
 
 
@@ -355,24 +356,79 @@ def test_configuration_for_nginx_without_docker_is_valid(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_update_migrates_first_and_ends_the_old_web_when_the_new_one_is_healthy(tmp_path):
-    docker = tmp_path / "docker"
-    docker.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/calls\ncase "$*" in *"ps --quiet web"*) echo old;; esac\n')
-    docker.chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    subprocess.run(["sh", str(ROOT / "deploy" / "update.sh")], env=environment, check=True)
-    calls = (tmp_path / "calls").read_text().splitlines()
-    migrated, started = (
-        calls.index("compose run --rm migrate"),
-        calls.index("compose up --detach --wait --no-deps --no-recreate --scale web=2 web"),
-    )
-    assert migrated < started < calls.index("stop --time 30 old") < calls.index("compose up --detach --remove-orphans")
+# Stands in for docker: writes down what it is asked to do, and knows the containers of web, before and after.
+DOCKER = r"""#!/bin/sh
+echo "$*" >>{folder}/calls
+case "$*" in
+*{fails}*) exit 1 ;;
+*"ps --quiet web"*) cat {folder}/webs ;;
+*"--scale web="*) echo 2222 >>{folder}/webs ;;
+"inspect "*2222) echo bitloot-web-2 ;;
+esac
+"""
 
-    docker.write_text('#!/bin/sh\ncase "$*" in *migrate*) exit 1;; esac\n' + docker.read_text())
-    (tmp_path / "calls").unlink()
-    failed = subprocess.run(["sh", str(ROOT / "deploy" / "update.sh")], env=environment, check=False)
-    assert failed.returncode != 0
-    assert not [call for call in (tmp_path / "calls").read_text().splitlines() if " up " in call or "stop" in call]
+
+def updated(folder: Path, *, webs: tuple[str, ...] = ("1111",), fails: str = "nothing") -> tuple[int, list[str]]:
+    """Run update.sh; return its exit code and what it asked of docker."""
+    (folder / "webs").write_text("".join(f"{web}\n" for web in webs))
+    (folder / "calls").write_text("")
+    docker = folder / "docker"
+    docker.write_text(DOCKER.format(folder=folder, fails=fails))
+    docker.chmod(0o755)
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", str(ROOT / "deploy" / "update.sh")], env=environment, check=False)
+    return done.returncode, (folder / "calls").read_text().splitlines()
+
+
+def test_update_leaves_no_moment_without_a_web_that_nginx_knows(tmp_path):
+    code, calls = updated(tmp_path)
+    assert code == 0
+    passed = [call.partition("bitloot http")[2] for call in calls if "site.conf" in call]
+    assert passed == ["://bitloot-web-2:8000;| /tmp/site.conf", "://web:8000;| /tmp/site.conf"]
+    reload = "compose exec -T nginx nginx -c /etc/bitloot/nginx.conf -s reload"
+    steps = [
+        "compose run --rm migrate",
+        "compose up --detach --wait --no-deps --no-recreate --scale web=2 web",
+        reload,
+        "stop -t 30 1111",
+        "rm 1111",
+        "compose up --detach --remove-orphans",
+    ]
+    assert [call for call in calls if call in steps] == [*steps, reload]
+
+
+def test_update_that_broke_off_may_be_repeated(tmp_path):
+    """Two webs are left then: a third has to take over, or both would be ended before it is there."""
+    code, calls = updated(tmp_path, webs=("1111", "1112"))
+    assert code == 0
+    assert "compose up --detach --wait --no-deps --no-recreate --scale web=3 web" in calls
+    assert [call for call in calls if call.startswith("stop")] == ["stop -t 30 1111", "stop -t 30 1112"]
+
+
+def test_update_starts_a_shop_that_does_not_run(tmp_path):
+    code, calls = updated(tmp_path, webs=())
+    assert code == 0
+    assert "compose up --detach --wait --no-deps --no-recreate --scale web=1 web" in calls
+    assert not [call for call in calls if call.startswith("stop")]
+
+
+@pytest.mark.parametrize("fails", ["migrate", "--scale"])
+def test_update_that_fails_leaves_the_old_web_alone(tmp_path, fails):
+    code, calls = updated(tmp_path, fails=fails)
+    assert code != 0
+    assert not [call for call in calls if call.startswith("stop") or "site.conf" in call]
+
+
+def test_update_rewrites_the_line_that_the_start_of_nginx_wrote(tmp_path):
+    environment = {"PATH": os.environ["PATH"], "ALLOWED_HOSTS": "shop.example", "SITE_CONF": str(tmp_path / "site")}
+    start = (ROOT / "deploy" / "nginx" / "start.sh").read_text().partition("conf=")[0]
+    subprocess.run(["sh", "-c", start, str(ROOT / "deploy/nginx/start.sh")], env=environment, check=True)
+    (expression,) = re.findall(r'sed -i "(.*)" /tmp/site.conf', (ROOT / "deploy" / "update.sh").read_text())
+    expression = expression.replace("\\$", "$").replace("$1", "bitloot-web-2:8000")
+    before = (tmp_path / "site").read_text()
+    assert "set $bitloot http://web:8000;\n" in before
+    assert ran("sed", "-i", expression, str(tmp_path / "site")).returncode == 0
+    assert (tmp_path / "site").read_text() == before.replace("//web:", "//bitloot-web-2:")
 
 
 @pytest.mark.parametrize("page", ["deploy.md", "deploy-without-docker.md"])
