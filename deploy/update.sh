@@ -4,12 +4,26 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+# From now on nginx passes requests to this address; those under way end where they are.
+pass_to() { # HOST:PORT
+    docker compose exec -T nginx sed -i "s|^set \$bitloot .*|set \$bitloot http://$1;|" /tmp/site.conf
+    docker compose exec -T nginx nginx -c /etc/bitloot/nginx.conf -s reload
+}
+
 docker compose build --pull
 docker compose run --rm migrate
 old=$(docker compose ps --quiet web)
-docker compose up --detach --wait --no-deps --no-recreate --scale web=2 web
-# It refuses new requests, which the proxy then passes to the other web, and has 30 seconds for those it has begun.
-docker stop --time 30 $old
-docker rm $old
+webs=$(($(echo "$old" | wc -w) + 1))  # one more than now: an update that broke off may have left two
+docker compose up --detach --wait --no-deps --no-recreate --scale web=$webs web
+for new in $(docker compose ps --quiet web); do
+    case "$old" in *"$new"*) ;; *) break ;; esac
+done
+# By its name, not as `web`: nginx knows an address for five seconds, and one that has just gone answers nobody.
+pass_to "$(docker inspect --format '{{slice .Name 1}}' "$new"):8000"
+for id in $old; do
+    docker stop -t 30 "$id"  # that long for the requests it has begun
+    docker rm "$id"
+done
 docker compose up --detach --remove-orphans
-docker compose exec nginx nginx -c /etc/bitloot/nginx.conf -s reload
+pass_to web:8000
+docker image prune --force --filter label=org.opencontainers.image.title=BitLoot  # the version before, now without a name

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,8 +26,9 @@ OURS = ("migrate", "retention", "web", "worker", "beat")
 # Of the compose specification, what we use. A typo would be ignored by nobody but us: compose refuses the file.
 KEYS = {
     "build", "cap_add", "cap_drop", "command", "cpuset", "depends_on", "entrypoint", "env_file", "environment",
-    "healthcheck", "image", "init", "logging", "network_mode", "networks", "ports", "profiles", "read_only", "restart",
-    "secrets", "security_opt", "shm_size", "stop_grace_period", "sysctls", "tmpfs", "user", "volumes",
+    "healthcheck", "image", "init", "logging", "network_mode", "networks", "ports", "profiles", "pull_policy",
+    "read_only", "restart", "secrets", "security_opt", "shm_size", "stop_grace_period", "sysctls", "tmpfs", "user",
+    "volumes",
 }  # fmt: skip
 
 
@@ -101,14 +103,37 @@ def test_images_have_exact_versions():
     bases = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     stages = re.findall(r" AS (\w+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     images = [base for base in bases if base not in stages]
-    images += [service["image"] for service in SERVICES.values() if "build" not in service]
+    images += [service["image"] for name, service in SERVICES.items() if name not in (*OURS, "sandbox")]
     assert [image for image in images if not re.fullmatch(r"[\w./-]+:v?\d+\.\d+[\w.-]*(@sha256:\w{64})?", image)] == []
 
 
-def test_every_running_service_has_a_health_check_except_the_worker():
-    without = {name for name in RUNNING if "test" not in SERVICES[name].get("healthcheck", {})}
-    assert "HEALTHCHECK" in [word for word, _ in instructions("shop")]  # web's
-    assert without == {"web", "worker", "retention", "certbot"}
+def test_every_service_that_can_be_asked_has_a_health_check_and_none_is_switched_off():
+    """`up --wait` fails if one is switched off, and takes a service that has none as ready when it runs."""
+    assert {name for name in RUNNING if "healthcheck" not in SERVICES[name]} == {"worker", "retention", "certbot"}
+    assert not [name for name in SERVICES if SERVICES[name].get("healthcheck", {}).get("disable")]
+    assert "HEALTHCHECK" not in [word for word, _ in instructions("shop")], "all services of ours would inherit it"
+
+
+def test_health_check_of_web_asks_under_a_name_of_the_shop():
+    _, _, *words = SERVICES["web"]["healthcheck"]["test"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        words = [word.replace("8000", str(server.getsockname()[1])) for word in words]
+        check = subprocess.Popen([sys.executable, *words], env={"ALLOWED_HOSTS": ".shop.example, www.shop.example"})
+        connection, _ = server.accept()
+        with connection:
+            asked = connection.recv(4096)
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+    assert check.wait(10) == 0
+    assert asked.startswith(b"GET /livez ")
+    assert b"\r\nHost: shop.example\r\n" in asked
+
+
+def test_one_service_builds_the_image_and_the_others_use_it():
+    """Each build has labels of its service: five of them would be five images, and each `up` would re-create all."""
+    assert [name for name in OURS if "build" in SERVICES[name]] == ["migrate"]
+    assert {SERVICES[name]["image"] for name in OURS} == {"bitloot"}
+    assert {SERVICES[name]["pull_policy"] for name in OURS} == {"never"}, "no registry has it"
 
 
 def test_health_check_of_beat_sees_a_schedule_that_is_kept(tmp_path):
@@ -331,24 +356,79 @@ def test_configuration_for_nginx_without_docker_is_valid(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_update_migrates_first_and_ends_the_old_web_when_the_new_one_is_healthy(tmp_path):
-    docker = tmp_path / "docker"
-    docker.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/calls\ncase "$*" in *"ps --quiet web"*) echo old;; esac\n')
-    docker.chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    subprocess.run(["sh", str(ROOT / "deploy" / "update.sh")], env=environment, check=True)
-    calls = (tmp_path / "calls").read_text().splitlines()
-    migrated, started = (
-        calls.index("compose run --rm migrate"),
-        calls.index("compose up --detach --wait --no-deps --no-recreate --scale web=2 web"),
-    )
-    assert migrated < started < calls.index("stop --time 30 old") < calls.index("compose up --detach --remove-orphans")
+# Stands in for docker: writes down what it is asked to do, and knows the containers of web, before and after.
+DOCKER = r"""#!/bin/sh
+echo "$*" >>{folder}/calls
+case "$*" in
+*{fails}*) exit 1 ;;
+*"ps --quiet web"*) cat {folder}/webs ;;
+*"--scale web="*) echo 2222 >>{folder}/webs ;;
+"inspect "*2222) echo bitloot-web-2 ;;
+esac
+"""
 
-    docker.write_text('#!/bin/sh\ncase "$*" in *migrate*) exit 1;; esac\n' + docker.read_text())
-    (tmp_path / "calls").unlink()
-    failed = subprocess.run(["sh", str(ROOT / "deploy" / "update.sh")], env=environment, check=False)
-    assert failed.returncode != 0
-    assert not [call for call in (tmp_path / "calls").read_text().splitlines() if " up " in call or "stop" in call]
+
+def updated(folder: Path, *, webs: tuple[str, ...] = ("1111",), fails: str = "nothing") -> tuple[int, list[str]]:
+    """Run update.sh; return its exit code and what it asked of docker."""
+    (folder / "webs").write_text("".join(f"{web}\n" for web in webs))
+    (folder / "calls").write_text("")
+    docker = folder / "docker"
+    docker.write_text(DOCKER.format(folder=folder, fails=fails))
+    docker.chmod(0o755)
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", str(ROOT / "deploy" / "update.sh")], env=environment, check=False)
+    return done.returncode, (folder / "calls").read_text().splitlines()
+
+
+def test_update_leaves_no_moment_without_a_web_that_nginx_knows(tmp_path):
+    code, calls = updated(tmp_path)
+    assert code == 0
+    passed = [call.partition("bitloot http")[2] for call in calls if "site.conf" in call]
+    assert passed == ["://bitloot-web-2:8000;| /tmp/site.conf", "://web:8000;| /tmp/site.conf"]
+    reload = "compose exec -T nginx nginx -c /etc/bitloot/nginx.conf -s reload"
+    steps = [
+        "compose run --rm migrate",
+        "compose up --detach --wait --no-deps --no-recreate --scale web=2 web",
+        reload,
+        "stop -t 30 1111",
+        "rm 1111",
+        "compose up --detach --remove-orphans",
+    ]
+    assert [call for call in calls if call in steps] == [*steps, reload]
+
+
+def test_update_that_broke_off_may_be_repeated(tmp_path):
+    """Two webs are left then: a third has to take over, or both would be ended before it is there."""
+    code, calls = updated(tmp_path, webs=("1111", "1112"))
+    assert code == 0
+    assert "compose up --detach --wait --no-deps --no-recreate --scale web=3 web" in calls
+    assert [call for call in calls if call.startswith("stop")] == ["stop -t 30 1111", "stop -t 30 1112"]
+
+
+def test_update_starts_a_shop_that_does_not_run(tmp_path):
+    code, calls = updated(tmp_path, webs=())
+    assert code == 0
+    assert "compose up --detach --wait --no-deps --no-recreate --scale web=1 web" in calls
+    assert not [call for call in calls if call.startswith("stop")]
+
+
+@pytest.mark.parametrize("fails", ["migrate", "--scale"])
+def test_update_that_fails_leaves_the_old_web_alone(tmp_path, fails):
+    code, calls = updated(tmp_path, fails=fails)
+    assert code != 0
+    assert not [call for call in calls if call.startswith("stop") or "site.conf" in call]
+
+
+def test_update_rewrites_the_line_that_the_start_of_nginx_wrote(tmp_path):
+    environment = {"PATH": os.environ["PATH"], "ALLOWED_HOSTS": "shop.example", "SITE_CONF": str(tmp_path / "site")}
+    start = (ROOT / "deploy" / "nginx" / "start.sh").read_text().partition("conf=")[0]
+    subprocess.run(["sh", "-c", start, str(ROOT / "deploy/nginx/start.sh")], env=environment, check=True)
+    (expression,) = re.findall(r'sed -i "(.*)" /tmp/site.conf', (ROOT / "deploy" / "update.sh").read_text())
+    expression = expression.replace("\\$", "$").replace("$1", "bitloot-web-2:8000")
+    before = (tmp_path / "site").read_text()
+    assert "set $bitloot http://web:8000;\n" in before
+    assert ran("sed", "-i", expression, str(tmp_path / "site")).returncode == 0
+    assert (tmp_path / "site").read_text() == before.replace("//web:", "//bitloot-web-2:")
 
 
 @pytest.mark.parametrize("page", ["deploy.md", "deploy-without-docker.md"])

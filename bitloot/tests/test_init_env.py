@@ -69,8 +69,8 @@ def test_what_is_missing_or_wrong_is_named_and_nothing_is_written(tmp_path):
 
 def test_it_asks_for_the_rest_and_again_for_what_is_wrong(tmp_path):
     answers = {name: value for name, value in ANSWERS.items() if name not in ("STORE_NAME", "STAFF_EMAIL", "SITE_URL")}
-    # In the order of .env.example: SITE_URL as proposed, no Redis, nobody, no R2, the shop's name, no ALERT_URL.
-    typed = ["", "", "nobody", "", "", "", "", "Key Corner", "", "ada@shop.example"]
+    # The shop's name, then in the order of .env.example: SITE_URL as proposed, no Redis, nobody, no R2, no ALERT_URL.
+    typed = ["Key Corner", "", "", "nobody", "", "", "", "", "", "ada@shop.example"]
     out = init_env(tmp_path / ".env", typed="\n".join(typed) + "\n", answers=answers)
     assert "STAFF_EMAIL holds 'nobody', which is not an e-mail address" in out
     assert "SITE_URL [https://shop.example]: " in out
@@ -78,6 +78,15 @@ def test_it_asks_for_the_rest_and_again_for_what_is_wrong(tmp_path):
     assert [made[name] for name in ("SITE_URL", "STORE_NAME", "STAFF_EMAIL")] == [
         "https://shop.example", "Key Corner", "ada@shop.example",
     ]  # fmt: skip
+
+
+def test_name_of_the_shop_is_asked_first_and_stands_in_the_sender_that_is_proposed(tmp_path):
+    names = ("STORE_NAME", "ALLOWED_HOSTS", "SITE_URL", "DEFAULT_FROM_EMAIL", "SUPPORT_EMAIL")
+    answers = {name: value for name, value in ANSWERS.items() if name not in names}
+    out = init_env(tmp_path / ".env", typed="Key Market\nshop.example\n" + "\n" * 30, answers=answers)
+    assert out.index("STORE_NAME") < out.index("ALLOWED_HOSTS")
+    values = env_file.values((tmp_path / ".env").read_text())
+    assert values["DEFAULT_FROM_EMAIL"] == "Key Market <orders@shop.example>"
 
 
 def test_with_compose_what_is_a_file_is_left_out(tmp_path):

@@ -376,6 +376,44 @@ def test_no_request_is_lost_while_one_of_two_webs_is_not_there_yet():
         assert client.statuses("POST", PLACE, 15, data=b"{}") == {200: 15}
 
 
+def test_no_request_is_lost_while_one_of_two_webs_has_gone():
+    """Docker takes the name back at once, but nginx keeps the address for five seconds, and nobody answers there."""
+    port = free_port()
+    sooner = {"connect_timeout 3s": "connect_timeout 1s"}
+    with (
+        name_server("127.0.0.2", "127.0.0.3") as names,
+        application("127.0.0.3", port),
+        gone("127.0.0.2", port),
+        running(f"web:{port}", RESOLVER=address_of(names), changes=sooner) as proxy,
+    ):
+        client = Client(proxy, new_address())
+        assert client.statuses("GET", "/livez", 10) == {200: 10}
+        assert client.statuses("POST", PLACE, 10, data=b"{}") == {200: 10}
+
+
+@contextmanager
+def gone(host: str, port: int) -> Iterator[None]:
+    """Take no connection and refuse none, as an address that nobody has any more: the queue of this one is full."""
+    with socket.create_server((host, port), backlog=0), ExitStack() as stack:
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((host, port))
+        yield
+
+
+def test_what_a_web_is_slow_with_is_not_given_to_the_other_one_as_well():
+    port = free_port()
+    heard: list[bytes] = []
+    shorter = {"read_timeout 30s": "read_timeout 2s", "next_upstream_timeout 10s": "next_upstream_timeout 1s"}
+    with name_server("127.0.0.2", "127.0.0.3") as names, ExitStack() as stack:
+        for host in ("127.0.0.2", "127.0.0.3"):
+            stack.enter_context(dying_application(host, port, heard, after=3))
+        with running(f"web:{port}", RESOLVER=address_of(names), changes=shorter) as proxy:
+            assert Client(proxy, new_address()).send("GET", "/livez").status_code == 503
+    assert len(heard) == 1
+
+
 def test_order_whose_answer_was_lost_is_not_sent_to_the_other_web():
     port = free_port()
     with name_server("127.0.0.2", "127.0.0.3") as names, ExitStack() as stack:
@@ -388,12 +426,13 @@ def test_order_whose_answer_was_lost_is_not_sent_to_the_other_web():
 
 
 @contextmanager
-def dying_application(host: str, port: int, heard: list[bytes]) -> Iterator[None]:
-    """Hear each request, and hang up instead of answering it."""
+def dying_application(host: str, port: int, heard: list[bytes], *, after: float = 0) -> Iterator[None]:
+    """Hear each request, and hang up instead of answering it, after so many seconds."""
 
     class Dying(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             heard.append(self.request.recv(10_000))
+            time.sleep(after)
 
     with socketserver.ThreadingTCPServer((host, port), Dying) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

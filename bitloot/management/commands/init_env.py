@@ -61,6 +61,7 @@ class Command(OperatorCommand):
         files = set(AS_FILES) if options["secrets_as_files"] else set()
         template = self._template(path, example)
         known = [each for each in env_file.variables(template) if each.name not in files]
+        known.sort(key=lambda each: each.name != "STORE_NAME")  # first: what is proposed as the sender of mails has it
         before = env_file.values(path.read_text()) if path.exists() else {}
         given = before | self._given(options["set"], {each.name for each in known})
         # Only what is missing: another KEY_ENCRYPTION_SECRET would close every key that was sold.
