@@ -455,7 +455,10 @@ def test_order_is_found_held_and_released_with_the_keyboard_alone(staff, store):
     wait(staff, lambda page: order_id[:8] in one(page, "#found-heading").text, "what was found")
     keyboard.go_to(f".found a[href*='order/{order_id}/change']")
     keyboard.press(Keys.ENTER)
-    for decision, status in (("hold", "On hold"), ("release", "Fulfilling")):
+    keyboard.go_to(f"[data-copy='{order_id}']")
+    keyboard.press(Keys.SPACE)
+    wait(staff, lambda page: "opied" in one(page, "[role=status]").get_property("textContent"), "that it is said")
+    for decision in ("hold", "release"):
         keyboard.go_to(f"a[href*='/decide/{decision}']")
         keyboard.press(Keys.ENTER)
         one(staff, "[name=reason]")
