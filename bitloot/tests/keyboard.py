@@ -14,7 +14,8 @@ COLOURS = ({"prefers_color_scheme": "light"}, {"prefers_color_scheme": "dark"}, 
 STOP = """
 const element = document.activeElement, { outlineStyle, outlineWidth, outlineColor } = getComputedStyle(element);
 const { bottom, right } = element.getBoundingClientRect();
-const isSeen = outlineStyle !== "none" && parseFloat(outlineWidth) >= 2 && !/, 0\\)$/.test(outlineColor);
+const isThick = outlineStyle === "auto" || (outlineStyle !== "none" && parseFloat(outlineWidth) >= 2);
+const isSeen = isThick && !/^rgba.*, 0\\)$/.test(outlineColor); // "auto" is the browser's own ring
 return {
   at: element.outerHTML.slice(0, 120),
   isSomewhere: element !== document.body,

@@ -12,6 +12,7 @@ from selenium.webdriver.support.ui import Select
 
 from bitloot.tests.chromium import a_browser, complaints, one, shown, text_of, wait, wait_for_headline
 from bitloot.tests.hands import Hands, clicks_documented
+from bitloot.tests.keyboard import Keyboard
 from bitloot.tests.reach import broken_words
 from bitloot.tests.services import Sandbox, own_store
 from bitloot.tests.shopper import Shopper, bearer
@@ -437,6 +438,36 @@ def test_what_was_typed_comes_back_after_the_session_ended(staff, hands, store):
     assert "corrected. The new address gets a fresh link" in hands.told()
     staff.get(form)
     assert one(staff, "#id_reason").get_attribute("value") == ""
+
+
+def test_order_is_found_held_and_released_with_the_keyboard_alone(staff, store):
+    order_id = buy(store)["id"]
+    shell(store, f"from orders.models import Order; Order.objects.filter(pk='{order_id}').update(status='fulfilling')")
+    keyboard = Keyboard(staff)
+    staff.delete_all_cookies()
+    staff.get(f"{store.url}/admin/")
+    assert keyboard.stands_on("#id_username")
+    keyboard.press("staff", Keys.TAB, PASSWORD, Keys.ENTER)
+    wait(staff, lambda page: one(page, ".cases"), "the home page")
+    keyboard.press("/")
+    keyboard.wait_for("#finder")
+    keyboard.press(order_id[:8], Keys.ENTER)
+    wait(staff, lambda page: order_id[:8] in one(page, "#found-heading").text, "what was found")
+    keyboard.go_to(f".found a[href*='order/{order_id}/change']")
+    keyboard.press(Keys.ENTER)
+    keyboard.go_to(f"[data-copy='{order_id}']")
+    keyboard.press(Keys.SPACE)
+    wait(staff, lambda page: "opied" in one(page, "[role=status]").get_property("textContent"), "that it is said")
+    for decision in ("hold", "release"):
+        keyboard.go_to(f"a[href*='/decide/{decision}']")
+        keyboard.press(Keys.ENTER)
+        one(staff, "[name=reason]")
+        keyboard.go_to("[name=reason]")
+        keyboard.press("The customer asked for it.")
+        keyboard.go_to(".submit-row [type=submit]")
+        keyboard.press(Keys.SPACE)
+        wait(staff, lambda page: one(page, ".messagelist"), "the outcome")
+    assert complaints(staff) == []
 
 
 def test_code_that_was_typed_is_kept_nowhere_in_the_browser(staff, hands, store, held):

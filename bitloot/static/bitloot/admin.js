@@ -15,6 +15,12 @@ document.addEventListener("keydown", (event) => {
   finder.select();
 });
 
+// To screen readers, which do not read the word that the style sheet puts on the button.
+function say(text) {
+  const place = document.querySelector("[data-say]"); // a pop-up window has none
+  if (place) place.textContent = text;
+}
+
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
@@ -22,10 +28,15 @@ document.addEventListener("click", async (event) => {
   try {
     await navigator.clipboard.writeText(button.dataset.copy);
     button.dataset.copied = "";
-    setTimeout(() => delete button.dataset.copied, 1500);
+    say("Copied.");
+    setTimeout(() => {
+      delete button.dataset.copied;
+      say(""); // or the same words once more would be no news
+    }, 1500);
   } catch {
     // Without permission, or over plain HTTP: what stands beside the button is selected, to be copied by hand.
     document.getSelection().selectAllChildren(button.previousElementSibling);
+    say("Not copied. It is selected: copy it by hand.");
   }
 });
 
