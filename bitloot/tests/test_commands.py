@@ -398,6 +398,14 @@ def test_control_c_is_no_traceback():
     assert ended.value.returncode == 130
 
 
+def test_control_c_before_the_command_is_loaded_is_no_traceback_either(tmp_path):
+    (tmp_path / "interrupted.py").write_text("raise KeyboardInterrupt")
+    environment = {"PYTHONPATH": str(tmp_path), "DJANGO_SETTINGS_MODULE": "interrupted"}
+    command = [sys.executable, "manage.py", "prune"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted. You can run it again.\n")
+
+
 def ends_with(err):
     class Ends(OperatorCommand):
         def handle(self, **options):
