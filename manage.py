@@ -15,4 +15,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # before there is a command to say so: imports take half a second
+        sys.stderr.write("Interrupted. You can run it again.\n")
+        sys.exit(130)

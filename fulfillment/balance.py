@@ -54,8 +54,12 @@ def runway_days(balance: Decimal) -> float | None:
 
 
 def watch() -> None:
-    """Read the balance, keep it with the gate, and tell staff before it is too low for what is sold."""
+    """Read the balance, keep it with the gate, and tell staff before it is too low for what is sold.
+
+    And remind them while nothing is bought at all.
+    """
     client = kinguin.client()
+    gate.watch(client.host)
     gate.find_open(client)  # a pause whose cause is over ends here, even if nothing waits to be bought
     health = client.health()
     if health.cause is Cause.CREDENTIALS:

@@ -16,6 +16,7 @@ from fulfillment.kinguin import KinguinClient
 from fulfillment.models import SupplierGate
 from orders.alerts import close_alert, raise_alert
 from orders.choices import AlertKind
+from orders.models import Alert
 
 FAILURES_TO_PAUSE = 5
 PAUSE_SECONDS = 30
@@ -90,13 +91,51 @@ def succeeded(seen: SupplierGate) -> None:
 
 
 def stop(host: str, *, reason: str) -> None:
+    """Stop all purchases at the host until somebody opens it again, and tell staff; `reason` is by whom and why."""
     SupplierGate.objects.get_or_create(pk=host)
-    SupplierGate.objects.filter(pk=host).stop(reason=reason)
+    with transaction.atomic():
+        SupplierGate.objects.filter(pk=host).stop(reason=reason[:200])
+        raise_alert(AlertKind.SAFE_MODE, SupplierGate(pk=host), _what_stops(host) or "")
 
 
-def open_again(host: str) -> None:
+def open_again(host: str, *, by: str) -> None:
+    """Let purchases leave again, unless SAFE_MODE forbids them all; what waits is bought now."""
     SupplierGate.objects.get_or_create(pk=host)
-    SupplierGate.objects.filter(pk=host).open()
+    with transaction.atomic():
+        SupplierGate.objects.filter(pk=host).open()
+        # What they say is over: that somebody stopped all purchases, or that they wait for the supplier.
+        for kind in (AlertKind.SAFE_MODE, AlertKind.SUPPLIER_DOWN):
+            close_alert(kind, SupplierGate(pk=host), by=by)
+        wakeup.notify("fulfillment")
+
+
+def is_stopped(host: str) -> bool:
+    """Whether somebody stopped all purchases at the host, by a switch or by SAFE_MODE in the environment."""
+    return settings.SAFE_MODE or SupplierGate.objects.filter(pk=host, status=SupplierGate.Status.STOPPED).exists()
+
+
+def watch(host: str) -> None:
+    """Keep an alert open while all purchases are stopped, also by what tells nobody: SAFE_MODE in the environment."""
+    about = SupplierGate(pk=host)
+    message = _what_stops(host)
+    if message is None:
+        close_alert(AlertKind.SAFE_MODE, about, by="automatic: purchases leave again")
+    elif not Alert.objects.filter(
+        kind=AlertKind.SAFE_MODE, **Alert.key_of(about), status=Alert.Status.OPEN, message=message
+    ).exists():
+        raise_alert(AlertKind.SAFE_MODE, about, message)
+
+
+def _what_stops(host: str) -> str | None:
+    """Return what stops all purchases and how they leave again, or None."""
+    nothing_leaves = f"Nothing is bought at {host}; paid orders wait."
+    if settings.SAFE_MODE:
+        remedy = "Take it out once the books balance, and restart web, worker and beat."
+        return f"SAFE_MODE is set in the environment. {nothing_leaves} {remedy}"
+    for stopped in SupplierGate.objects.filter(pk=host, status=SupplierGate.Status.STOPPED):
+        remedy = "`manage.py safe_mode off`, or “Open” on the supplier's gate, resumes them."
+        return f"All purchases are stopped ({stopped.reason}). {nothing_leaves} {remedy}"[:500]
+    return None
 
 
 def objection_to_stopping(gate: SupplierGate) -> str | None:
@@ -111,18 +150,14 @@ def stop_by_hand(gate: SupplierGate, *, actor: str) -> None:
     """Stop all purchases at the host until staff open it again. Raises DecisionRefused."""
     with transaction.atomic():
         demand(objection_to_stopping(SupplierGate.objects.select_for_update().get(pk=gate.pk)))
-        stop(gate.host, reason=f"stopped by {actor}"[:200])
+        stop(gate.host, reason=f"stopped by {actor}")
 
 
 def open_by_hand(gate: SupplierGate, *, actor: str) -> None:
     """Let purchases leave again, unless SAFE_MODE forbids them all. Raises DecisionRefused."""
     with transaction.atomic():
         demand(objection_to_opening(SupplierGate.objects.select_for_update().get(pk=gate.pk)))
-        open_again(gate.host)
-        # What they say is over: that somebody stopped all purchases, here or with `safe_mode on`, or that they wait.
-        for kind in (AlertKind.SAFE_MODE, AlertKind.SUPPLIER_DOWN):
-            close_alert(kind, gate, by=actor)
-        wakeup.notify("fulfillment")
+        open_again(gate.host, by=actor)
 
 
 def keep_balance(client: KinguinClient, balance: Decimal) -> None:

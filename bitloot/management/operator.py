@@ -25,6 +25,7 @@ OWNERS = (
     "The shop's own database role may not change this. Run the command as the owner of the tables, with"
     " MIGRATE_DATABASE_URL; in docker compose: docker compose run --rm migrate python manage.py …"
 )
+NO_OUTPUT = "The output is closed, so nothing was done. Let it go to a file, or to /dev/null, and run this again."
 # Of sysexits.h. argparse's own 2 is taken: reconcile could not ask a provider.
 USAGE, UNAVAILABLE = 64, 69
 INTERRUPTED = 130  # as shells say it of Ctrl-C
@@ -82,6 +83,9 @@ class OperatorCommand(BaseCommand):
         return parser
 
     def execute(self, *args: Any, **options: Any) -> str | None:
+        # Before anything is done: what `create_api_key` prints, it prints once.
+        if sys.stdout is None and not options.get("stdout"):
+            raise Unavailable(NO_OUTPUT)
         try:
             output = super().execute(*args, **options)
             self.stdout.flush()  # here, where a full disk still has a sentence

@@ -110,7 +110,9 @@ def order_body(order: Order, version: Version, purpose: Purpose) -> dict[str, An
         "created_at": order.created_at,
         "expires_at": order.expires_at,
         "error": order.customer_error,
-        **_outlook(order, payment, items, refunds),
+        **_outlook(
+            order, payment, items, refunds, waits=version.is_stopped and "pending" in version.purchases.values()
+        ),
         "items": items,
         "amount_due": str(left_to_pay(order, payments)),
         "payment": None if payment is None else payment_body(payment),
@@ -121,7 +123,7 @@ def order_body(order: Order, version: Version, purpose: Purpose) -> dict[str, An
 
 
 def _outlook(
-    order: Order, payment: Payment | None, items: list[dict[str, Any]], refunds: list[dict[str, Any]]
+    order: Order, payment: Payment | None, items: list[dict[str, Any]], refunds: list[dict[str, Any]], *, waits: bool
 ) -> dict[str, Any]:
     outlook = outlook_of(
         order,
@@ -129,6 +131,7 @@ def _outlook(
         ready=sum(item["keys_ready"] for item in items),
         has_failed=any(item["status"] == "failed" for item in items),
         asks_address=any(refund["status"] == "requested" and not refund["address"] for refund in refunds),
+        is_stopped=waits,
     )
     return {
         "waits_for": outlook.waits_for,

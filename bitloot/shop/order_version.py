@@ -4,10 +4,12 @@ import uuid
 from dataclasses import dataclass
 from hashlib import sha256
 
+from django.conf import settings
 from django.db import connection
 from django.db.models import DateTimeField
 from django.utils import timezone
 
+from fulfillment import kinguin
 from orders.models import Order
 
 # Everything that the answer shows and that can change, not only the newest line of the timeline: reading a payment
@@ -45,6 +47,8 @@ SELECT 'refund', NULL, NULL, refund.id || '|' || refund.status || '|' || refund.
     || '|' || coalesce(coin.needs_memo, FALSE) || '|' || coalesce(coin.takes_memo, FALSE)
 FROM payments_refund refund
 LEFT JOIN payments_coin coin ON coin.code = refund.currency WHERE refund.order_id = %s
+UNION ALL
+SELECT 'stopped', NULL, NULL, '' FROM fulfillment_suppliergate WHERE host = %s AND status = 'stopped'
 """
 
 
@@ -55,6 +59,7 @@ class Version:
     has_refunds: bool
     has_keys: bool
     purchases: dict[uuid.UUID, str | None]  # by item: the purchase's status
+    is_stopped: bool  # whether somebody stopped all purchases
 
 
 def version_of(order: Order, shown: object) -> Version:
@@ -66,9 +71,18 @@ def version_of(order: Order, shown: object) -> Version:
     pk = Order._meta.pk.get_db_prep_value(order.pk, connection)
     now = DateTimeField().get_db_prep_value(timezone.now(), connection)
     with connection.cursor() as cursor:
-        cursor.execute(_VERSION, [pk, pk, pk, now, pk, pk])
+        cursor.execute(_VERSION, [pk, pk, pk, now, pk, pk, kinguin.client().host])
         rows = sorted(cursor.fetchall(), key=repr)
-    own = (order.pk, order.status, order.email, order.total, order.currency, order.expires_at, shown)
+    own = (
+        order.pk,
+        order.status,
+        order.email,
+        order.total,
+        order.currency,
+        order.expires_at,
+        settings.SAFE_MODE,
+        shown,
+    )
     digest = sha256(repr((own, rows)).encode()).hexdigest()
     parts = {part for part, *_ in rows}
     return Version(
@@ -78,4 +92,5 @@ def version_of(order: Order, shown: object) -> Version:
         has_keys="key" in parts,
         # SQLite knows no UUIDs.
         purchases={uuid.UUID(str(item)): status for part, item, status, _ in rows if part == "item"},
+        is_stopped=settings.SAFE_MODE or "stopped" in parts,
     )

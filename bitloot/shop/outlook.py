@@ -74,11 +74,14 @@ class Outlook:
     can_have_money_back: bool = False
 
 
-def outlook_of(order: Order, payment: Payment | None, *, ready: int, has_failed: bool, asks_address: bool) -> Outlook:
+def outlook_of(
+    order: Order, payment: Payment | None, *, ready: int, has_failed: bool, asks_address: bool, is_stopped: bool
+) -> Outlook:
+    """Return what happens next; `is_stopped` says that a key is yet to be bought, and nothing is bought now."""
     if order.status == Order.Status.HELD:
         return _held(order, payment, ready=ready)
     if order.status in _MOVING:
-        return _delivery(order, ready=ready, has_failed=has_failed)
+        return _delivery(order, ready=ready, has_failed=has_failed, is_stopped=is_stopped)
     if payment is not None and payment.status in _ON_ITS_WAY:
         return _network(payment)
     if order.status in UNPAID:
@@ -122,14 +125,22 @@ def _network(payment: Payment) -> Outlook:
     )
 
 
-def _delivery(order: Order, *, ready: int, has_failed: bool) -> Outlook:
+def _delivery(order: Order, *, ready: int, has_failed: bool, is_stopped: bool) -> Outlook:
     can_open = _("You can open what is ready.") if ready else ""
     if has_failed:
         sentence = _("We could not get the rest. Our staff will e-mail you about the money for it.")
         return Outlook("staff", None, _joined(can_open, sentence))
     since, span = _since(order), until_delivery()
     if is_overdue(order):
-        return Outlook("staff", None, _joined(can_open, _overdue()))
+        start = _("This takes far longer than it should, and our staff know. Your money is safe.")
+        return Outlook("staff", None, _joined(can_open, start, _or_money_back()))
+    if is_stopped:
+        # Nobody knows until when, so no time is promised.
+        start = _(
+            "We have paused buying keys for the moment. As soon as we continue, we buy yours and e-mail you. Your money"
+            " is safe."
+        )
+        return Outlook("staff", None, _joined(can_open, start, _or_money_back()))
     usual = _usually(span) or _("This usually takes a few minutes.")
     late = _(
         "This is taking longer than usual. We keep trying, and your money is safe. What is not here by %(day)s, our"
@@ -145,12 +156,11 @@ def _delivery(order: Order, *, ready: int, has_failed: bool) -> Outlook:
     )
 
 
-def _overdue() -> str:
-    start = _("This takes far longer than it should, and our staff know. Your money is safe.")
+def _or_money_back() -> str:
     if not settings.SUPPORT_EMAIL:
-        return _joined(start, _("If you would rather have it back, write to us with your order number."))
+        return _("If you would rather have it back, write to us with your order number.")
     contact = _("If you would rather have it back, write to %(contact)s with your order number.")
-    return _joined(start, contact % {"contact": settings.SUPPORT_EMAIL})
+    return contact % {"contact": settings.SUPPORT_EMAIL}
 
 
 def _held(order: Order, payment: Payment | None, *, ready: int) -> Outlook:

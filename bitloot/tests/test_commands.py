@@ -20,7 +20,7 @@ from psycopg.errors import UndefinedTable
 from bitloot import environment
 from bitloot.accounting.spreadsheet import safe
 from bitloot.management import overview
-from bitloot.management.operator import OperatorCommand, Unavailable
+from bitloot.management.operator import NO_OUTPUT, OperatorCommand, Unavailable
 from bitloot.management.overview import GROUPS
 from bitloot.tests.commands import run
 from fulfillment.models import Reservation
@@ -364,10 +364,10 @@ def test_a_wrong_span_exits_64(span):
 # --- what cannot be used ---
 
 
-def at_the_shell(tmp_path, *arguments, **options):
+def at_the_shell(tmp_path, *arguments, begins=(), **options):
     environment = process_environment(tmp_path, port=8000, sandbox_port=8001, DATABASE_URL="", REDIS_URL="")
     environment.pop("PYTHONUNBUFFERED")  # as from cron, where what is printed waits in a buffer
-    command = [sys.executable, "manage.py", *arguments]
+    command = [*begins, sys.executable, "manage.py", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=False, **options)
 
 
@@ -398,6 +398,14 @@ def test_control_c_is_no_traceback():
     assert ended.value.returncode == 130
 
 
+def test_control_c_before_the_command_is_loaded_is_no_traceback_either(tmp_path):
+    (tmp_path / "interrupted.py").write_text("raise KeyboardInterrupt")
+    environment = {"PYTHONPATH": str(tmp_path), "DJANGO_SETTINGS_MODULE": "interrupted"}
+    command = [sys.executable, "manage.py", "prune"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted. You can run it again.\n")
+
+
 def ends_with(err):
     class Ends(OperatorCommand):
         def handle(self, **options):
@@ -423,6 +431,13 @@ def test_output_that_nobody_reads_is_a_sentence(tmp_path):
     done = at_the_shell(tmp_path, "generate_encryption_key", stdout=writer)
     os.close(writer)
     assert (done.returncode, done.stderr) == (69, "Unavailable: It could not be finished: Broken pipe.\n")
+
+
+def test_output_that_is_closed_is_a_sentence_before_anything_is_done(tmp_path):
+    folder = tmp_path / "mails"
+    done = at_the_shell(tmp_path, "preview_emails", str(folder), begins=("sh", "-c", 'exec "$@" >&-', "sh"))
+    assert (done.returncode, done.stderr) == (69, f"Unavailable: {NO_OUTPUT}\n")
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_a_stopped_supplier_safe_mode_and_alerts_are_named(client, settings):
     assert ready(client)[1]["degraded"] == [
         "safe mode: nothing is bought",
         "supplier kinguin.example: stopped",
-        "1 open alerts; see the admin",
+        "2 open alerts; see the admin",
     ]
 
 

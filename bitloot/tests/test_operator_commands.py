@@ -175,8 +175,8 @@ def test_safe_mode_on_stops_purchases_and_tells_staff(well, host):
     )
     alert = Alert.objects.get(kind="safe_mode", about_pk=host, status="open")
     assert alert.message == (
-        f"kim turned safe mode on: restoring a backup. Nothing is bought at {host}; paid orders wait."
-        " `manage.py safe_mode off` resumes them."
+        f"All purchases are stopped (safe mode by kim: restoring a backup). Nothing is bought at {host}; paid orders"
+        " wait. `manage.py safe_mode off`, or “Open” on the supplier's gate, resumes them."
     )
     reservation = Reservation.objects.get()
     pipeline.advance(reservation.pk)
@@ -210,11 +210,20 @@ def test_a_gate_that_staff_open_in_the_admin_ends_safe_mode_s_alert_too(host):
     assert not Alert.objects.filter(status="open").exists()
 
 
+def test_safe_mode_off_ends_the_alert_of_an_outage_that_it_opens_too(host):
+    SupplierGate.objects.create(host=host)
+    SupplierGate.objects.pause(reason="unreachable", probe_at=Now())
+    gate.unreachable(host)
+    run("safe_mode", "on")
+    run("safe_mode", "off")
+    assert not Alert.objects.filter(status="open").exists()
+
+
 def test_safe_mode_twice_is_one_alert(host):
     run("safe_mode", "on")
     run("safe_mode", "on", "--reason", "still")
     alert = Alert.objects.get()
-    assert (alert.times, alert.message.split(":")[1].split(".")[0]) == (2, " still")
+    assert (alert.times, alert.message.split(".")[0]) == (2, "All purchases are stopped (safe mode by kim: still)")
 
 
 def test_safe_mode_of_the_environment_wins(host, settings):
@@ -240,7 +249,7 @@ def test_safe_mode_shows_a_pause_that_ends_automatically(host):
 def test_sudo_does_not_hide_who_it_was(host, monkeypatch):
     monkeypatch.setenv("SUDO_USER", "ada")
     run("safe_mode", "on")
-    assert Alert.objects.get().message.startswith("ada turned safe mode on")
+    assert "(safe mode by ada: no reason given)" in Alert.objects.get().message
 
 
 # --- wrong calls ---

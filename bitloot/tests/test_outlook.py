@@ -7,6 +7,7 @@ from django.core.cache import cache
 from django.utils import timezone
 
 from bitloot.tests.test_order_api import make_reservation, read
+from fulfillment import gate, kinguin
 from fulfillment.models import Reservation
 from orders.models import Order
 from orders.tests.factories import make_order, make_paid_order, make_product
@@ -96,6 +97,33 @@ def test_after_a_day_the_words_change_although_no_row_did(client, settings):
     assert after.status_code == 200
     assert after.json()["waits_for"] == "staff"
     assert "write to help@corner.example with your order number" in after.json()["outlook"]["now"]
+
+
+def test_a_customer_reads_that_purchases_are_stopped_and_that_they_leave_again(client):
+    order, host = make_paid_order(), kinguin.client().host
+    before = read(client, order)
+    gate.stop(host, reason="tests")
+    stopped = read(client, order, before["ETag"])
+    assert stopped.status_code == 200
+    body = stopped.json()
+    assert (body["waits_for"], body["expected_by"], body["outlook"]["late"]) == ("staff", None, "")
+    assert body["outlook"]["now"].startswith("We have paused buying keys for the moment.")
+    gate.open_again(host, by="tests")
+    assert outlook(client, order)[1].startswith("This usually takes a few minutes.")
+
+
+def test_the_environment_s_safe_mode_stops_purchases_for_customers_too(client, settings):
+    order = make_paid_order()
+    before = read(client, order)
+    settings.SAFE_MODE = True
+    assert read(client, order, before["ETag"]).json()["outlook"]["now"].startswith("We have paused buying keys")
+
+
+def test_what_was_bought_already_comes_although_purchases_are_stopped(client):
+    order = make_paid_order()
+    Reservation.objects.filter(item__order=order).update(status="given")
+    gate.stop(kinguin.client().host, reason="tests")
+    assert outlook(client, order)[1].startswith("This usually takes a few minutes.")
 
 
 def test_what_is_ready_can_be_opened_while_the_rest_is_on_its_way_or_failed(client):

@@ -113,7 +113,7 @@ def test_nobody_pays_while_we_buy_nothing(supplier, product, settings):
     order, host = order_of(product, 2), kinguin.client().host
     gate.stop(host, reason="stopped by kim")
     assert refusal(order) == availability.NOT_NOW
-    gate.open_again(host)
+    gate.open_again(host, by="kim")
     SupplierGate.objects.update(balance=Decimal("14.97"))
     assert refusal(order) == availability.NOT_NOW
     SupplierGate.objects.update(balance=Decimal("14.98"))
@@ -135,7 +135,7 @@ def test_no_order_is_taken_while_we_buy_nothing(supplier, product, settings):
     availability.refuse_sold_out(lines)
     gate.stop(host, reason="stopped by kim")
     assert refuse() == availability.NOT_NOW
-    gate.open_again(host)
+    gate.open_again(host, by="kim")
     SupplierGate.objects.update(balance=Decimal("14.97"))
     assert refuse() == availability.NOT_NOW
     seen(product, minutes=61)
@@ -150,7 +150,7 @@ def test_no_order_is_taken_while_we_buy_nothing(supplier, product, settings):
 
 
 def test_a_paused_gate_is_a_silent_supplier(supplier, product):
-    gate.open_again(kinguin.client().host)
+    gate.open_again(kinguin.client().host, by="kim")
     SupplierGate.objects.all().pause(reason="unreachable", probe_at=timezone.now())
     seen(product, minutes=0)
     availability.demand(order_of(product))

@@ -80,3 +80,51 @@ def test_a_balance_that_was_never_seen_is_not_asked_for(reservation, sandbox):
     assert SupplierGate.objects.get().balance is None
     assert len(sandbox.ledger()) > before
     assert Reservation.objects.get().status == "delivered"
+
+
+# --- purchases that are stopped ---
+
+
+def open_alerts():
+    return [(alert.kind, alert.message, alert.times) for alert in Alert.objects.filter(status="open")]
+
+
+def test_staff_hear_of_purchases_that_are_stopped_in_the_admin(product):
+    host = kinguin.client().host
+    gate.stop_by_hand(SupplierGate.objects.create(host=host), actor="ada")
+    watch_funds()
+    ((kind, message, times),) = open_alerts()
+    assert (kind, times) == ("safe_mode", 1)
+    assert message.startswith(f"All purchases are stopped (stopped by ada). Nothing is bought at {host}; paid")
+    gate.open_by_hand(SupplierGate.objects.get(), actor="ada")
+    assert open_alerts() == []
+
+
+def test_staff_hear_of_the_environment_s_safe_mode_until_it_is_taken_out(product, settings):
+    settings.SAFE_MODE = True
+    for _ in range(2):
+        watch_funds()
+    ((kind, message, times),) = open_alerts()
+    assert (kind, times) == ("safe_mode", 1)
+    assert message.startswith("SAFE_MODE is set in the environment. Nothing is bought")
+    settings.SAFE_MODE = False
+    watch_funds()
+    assert open_alerts() == []
+    assert Alert.objects.get().closed_by == "automatic: purchases leave again"
+
+
+def test_an_alert_that_was_closed_while_purchases_are_stopped_opens_again(product):
+    gate.stop(kinguin.client().host, reason="tests")
+    Alert.objects.update(status="closed")
+    watch_funds()
+    assert [kind for kind, *_ in open_alerts()] == ["safe_mode"]
+
+
+def test_the_alert_names_the_switch_once_the_environment_lets_purchases_leave(product, settings):
+    gate.stop(kinguin.client().host, reason="a backup was restored")
+    settings.SAFE_MODE = True
+    watch_funds()
+    settings.SAFE_MODE = False
+    watch_funds()
+    ((_, message, _),) = open_alerts()
+    assert message.startswith("All purchases are stopped (a backup was restored).")

@@ -2,15 +2,11 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
-from django.db import transaction
 
-from bitloot.core import wakeup
 from bitloot.management.operator import OperatorCommand
 from bitloot.ops.operator import whoami
 from fulfillment import gate, kinguin
 from fulfillment.models import SupplierGate
-from orders.alerts import close_alert, raise_alert
-from orders.choices import AlertKind
 
 ENVIRONMENT_WINS = (
     "SAFE_MODE is set in the environment and wins: nothing is bought. Take it out and restart web, worker and beat."
@@ -29,7 +25,7 @@ class Command(OperatorCommand):
         if switch == "on":
             self._stop(host, reason.strip())
         elif switch == "off":
-            self._open(host)
+            gate.open_again(host, by=whoami())
         self.stdout.write(state_of(host))
         if settings.SAFE_MODE and switch == "off":
             raise CommandError(ENVIRONMENT_WINS)
@@ -37,24 +33,9 @@ class Command(OperatorCommand):
             self.stdout.write(self.style.WARNING(ENVIRONMENT_WINS))
 
     def _stop(self, host: str, reason: str) -> None:
-        who = whoami()
         if not reason and SupplierGate.objects.filter(pk=host, status=SupplierGate.Status.STOPPED).exists():
             return  # why it was stopped says more
-        reason = reason or "no reason given"
-        with transaction.atomic():
-            gate.stop(host, reason=f"safe mode by {who}: {reason}"[:200])
-            raise_alert(
-                AlertKind.SAFE_MODE,
-                SupplierGate(pk=host),
-                f"{who} turned safe mode on: {reason}. Nothing is bought at {host}; paid orders wait."
-                " `manage.py safe_mode off` resumes them.",
-            )
-
-    def _open(self, host: str) -> None:
-        with transaction.atomic():
-            gate.open_again(host)
-            close_alert(AlertKind.SAFE_MODE, SupplierGate(pk=host), by=whoami())
-        wakeup.notify("fulfillment")
+        gate.stop(host, reason=f"safe mode by {whoami()}: {reason or 'no reason given'}")
 
 
 def state_of(host: str) -> str:
