@@ -57,6 +57,20 @@ def test_a_dry_run_asks_and_imports_nothing(sandbox):
     assert not Product.objects.exists()
 
 
+@pytest.mark.parametrize("more", [(), ("--refresh",)])
+def test_a_dry_run_ends_as_the_import_of_one_that_is_ours(sandbox, more):
+    run("import_product", EMBER)
+    before = Product.objects.values().get()
+    if not more:  # then nobody is asked
+        sandbox.fault("kinguin.product", "5xx_before")
+    foreseen, done = (document("import_product", EMBER, *more, *dry) for dry in (("--dry-run",), ()))
+    assert foreseen[0] == done[0] == 0
+    same = ("outcome", "title", "slug", "price")
+    assert [foreseen[1]["products"][0][name] for name in same] == [done[1]["products"][0][name] for name in same]
+    if not more:
+        assert Product.objects.values().get() == before
+
+
 def test_one_that_fails_stops_no_other(sandbox):
     code, out, complaint = run("import_product", UNKNOWN, EMBER)
     assert (code, complaint) == (1, "1 of 2 products were not imported.")

@@ -254,7 +254,7 @@ def test_a_clock_that_writes_no_date_hides_no_other(date):
 
 def test_a_gate_that_is_stopped():
     gate.stop(kinguin.client().host, reason="tests")
-    assert "tests" in seen("purchases")[0][1]
+    assert re.search(r": stopped since 20[-0-9]+ [0-9]+:[0-9]+ UTC \(tests\)$", seen("purchases")[0][1])
 
 
 def test_work_that_waits():

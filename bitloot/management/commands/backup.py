@@ -6,7 +6,7 @@ from django.core.management.base import CommandError
 
 from bitloot.management.operator import OperatorCommand
 from bitloot.ops.backup.places import place
-from bitloot.ops.backup.services import BackupFailed, make_backup
+from bitloot.ops.backup.services import BackupFailed, demand_secret, make_backup
 
 
 class Command(OperatorCommand):
@@ -22,10 +22,14 @@ class Command(OperatorCommand):
         parser.add_argument("--list", action="store_true", help="only name the backups that are there, newest first")
 
     def handle(self, *, dry_run: bool, **options: Any) -> None:
-        if options["list"] or dry_run:
+        if options["list"]:
             self._show(options["json"])
             return
         try:
+            if dry_run:
+                demand_secret()
+                self._show(options["json"])
+                return
             made = make_backup()
         except (BackupFailed, OSError) as err:
             raise CommandError(f"No backup was made. {err}") from err

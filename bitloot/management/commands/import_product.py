@@ -12,6 +12,7 @@ from fulfillment import catalogue
 from fulfillment.catalogue import NotImported
 from fulfillment.kinguin import SupplierProduct
 from fulfillment.kinguin.ecommerce import LEAST_NAME
+from orders.models import Product
 
 
 class Command(OperatorCommand):
@@ -87,8 +88,7 @@ class Command(OperatorCommand):
         ours: dict[str, Any] = {"product_id": product_id, "title": "", "notes": [], "slug": None, "price": None}
         try:
             if options["dry_run"]:
-                described = catalogue.describe(product_id)
-                return {**ours, "outcome": "possible", "title": described.name}
+                return ours | _foreseen(product_id, refresh=options["refresh"])
             done = catalogue.import_product(product_id, actor=whoami(), refresh=options["refresh"])
         except (NotImported, ProviderError, ImproperlyConfigured) as err:
             return {**ours, "outcome": "failed", "notes": [str(err)]}
@@ -101,6 +101,18 @@ class Command(OperatorCommand):
             "notes": list(done.notes),
             **facts,
         }
+
+
+def _foreseen(product_id: str, *, refresh: bool) -> dict[str, Any]:
+    """Return what an import would report. Raises NotImported, or ProviderError."""
+    existing = Product.objects.filter(supplier_product_id=product_id).first()
+    if existing is None:
+        return {"outcome": "possible", "title": catalogue.describe(product_id).name}
+    if refresh:
+        catalogue.describe(product_id)
+    note = "It is ours already; its texts and facts would be taken anew." if refresh else "It is ours already."
+    facts = {"slug": existing.slug, "price": existing.price}
+    return {"outcome": "ours", "title": existing.title, "notes": [note], **facts}
 
 
 def _facts(one: SupplierProduct) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError
 
 from bitloot.management.operator import OperatorCommand, UsageError
 from bitloot.ops.backup.places import made_at, place
-from bitloot.ops.backup.services import BackupFailed, restore
+from bitloot.ops.backup.services import BackupFailed, demand_readable, restore
 from storage.objects import ObjectUnavailable
 from storage.services import missing_objects
 
@@ -43,6 +43,7 @@ class Command(OperatorCommand):
     def handle(self, *, name: str, yes: bool, dry_run: bool, **options: Any) -> None:
         chosen = self._chosen(name)
         if dry_run:
+            self._demand_readable(chosen)
             self.stdout.write(f"{chosen} of {made_at(chosen):%Y-%m-%d %H:%M} UTC would replace the database.")
             return
         if not yes:
@@ -57,6 +58,12 @@ class Command(OperatorCommand):
             call_command("grant_rights", stdout=self.stdout)
         call_command("safe_mode", "on", "--reason", f"{chosen} was restored", stdout=self.stdout)
         self._continue(chosen)
+
+    def _demand_readable(self, chosen: str) -> None:
+        try:
+            demand_readable(chosen)
+        except (BackupFailed, OSError) as err:
+            raise CommandError(f"It could not be restored. {err}") from err
 
     def _chosen(self, name: str) -> str:
         there = place().names()

@@ -2,6 +2,8 @@
 
 import hashlib
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
@@ -54,8 +56,29 @@ def remove_old(where: Place) -> list[str]:
     return old
 
 
+def demand_secret() -> None:
+    """Raise BackupFailed if no backup can be made or opened."""
+    _secret()
+
+
+def demand_readable(name: str) -> None:
+    """Read a backup to its end and change nothing. Raises BackupFailed if it could not be restored."""
+    with _opened(name):
+        pass
+
+
 def restore(name: str) -> None:
     """Replace the database by this backup, all or nothing. Raises BackupFailed."""
+    with _opened(name) as plain:
+        try:
+            databases.load(plain)
+        except databases.DatabaseRefused as err:
+            raise BackupFailed(str(err)) from err
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[BinaryIO]:
+    """Yield the database's dump in a backup, which was read to its end and is of this database's kind."""
     where, secret = place(), _secret()
     with _scratch(where) as plain:
         try:
@@ -66,10 +89,7 @@ def restore(name: str) -> None:
         engine = plain.read(_ENGINE_BYTES).decode().strip()
         if engine != connection.vendor:
             raise BackupFailed(f"It is a backup of {engine}, and DATABASE_URL names {connection.vendor}.")
-        try:
-            databases.load(plain)
-        except databases.DatabaseRefused as err:
-            raise BackupFailed(str(err)) from err
+        yield plain
 
 
 def _verify(where: Place, name: str, plain: BinaryIO) -> None:

@@ -114,7 +114,11 @@ def purchases() -> Iterator[Finding]:
             "SAFE_MODE is set: nothing is bought", "Take it out of the environment once the books balance; restart."
         )
     for gate in stopped:
-        yield look(f"the gate to {gate} ({gate.reason})", "`manage.py safe_mode off` opens one that staff stopped.")
+        since = f"{gate.changed_at:%Y-%m-%d %H:%M} UTC"
+        yield look(
+            f"the gate to {gate} since {since} ({gate.reason})",
+            "`manage.py safe_mode off` opens one that staff stopped.",
+        )
     if not stopped and not settings.SAFE_MODE:
         yield ok("purchases may leave")
 
