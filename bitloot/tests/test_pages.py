@@ -331,7 +331,9 @@ def raise_bug(request):
 class BrokenUrls:
     handler403, handler500 = errors.forbidden, errors.server_error
     urlpatterns = [
-        path(f"{prefix}{view.__name__}", view) for prefix in ("", "api/", "admin/") for view in (raise_denied, raise_bug)
+        path(f"{prefix}{view.__name__}", view)
+        for prefix in ("", "api/", "admin/")
+        for view in (raise_denied, raise_bug)
     ]
 
 
@@ -358,7 +360,7 @@ def test_page_about_a_fault_of_ours_has_the_reference_under_which_the_log_has_it
     page = answer.content.decode()
     assert answer.status_code == 500
     assert advice in page
-    assert f"<code translate=\"no\">{answer['X-Request-Id']}</code>" in page
+    assert f'<code translate="no">{answer["X-Request-Id"]}</code>' in page
     assert caplog.records[-1].request.request_id == answer["X-Request-Id"]
 
 
