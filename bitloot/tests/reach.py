@@ -13,12 +13,19 @@ axe.run(document, { resultTypes: ["violations"], ...options }).then(({ violation
   done(violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html.slice(0, 160)}`))));
 """
 CONTRAST = {"runOnly": ["color-contrast"]}
+# Also what its box cuts off: a page that does not scroll sideways may hide the end of a line for good.
 STICKING_OUT = """
 const WIDTH = arguments[0];
-if (document.documentElement.scrollWidth <= WIDTH) return [];
-const isOut = (element) => element.getBoundingClientRect().right > WIDTH + 1;
-const found = [...document.querySelectorAll("body *")].filter(isOut);
-return found.map((element) => element.outerHTML.slice(0, 120)).concat(["the page scrolls sideways"]);
+const scrolls = (box) => box && (/auto|scroll/.test(getComputedStyle(box).overflowX) || scrolls(box.parentElement));
+const isSeen = (element) => element.checkVisibility() && !element.closest(".visually-hidden");
+const isOut = (element) => {
+  const { right, bottom } = element.getBoundingClientRect();
+  if (element.matches(".skip:not(:focus)")) return bottom > 0; // it waits above the page
+  return right > WIDTH + 1 && !scrolls(element.parentElement);
+};
+const found = [...document.querySelectorAll("body *")].filter((element) => isSeen(element) && isOut(element))
+  .map((element) => element.outerHTML.slice(0, 120));
+return document.documentElement.scrollWidth <= WIDTH ? found : [...found, "the page scrolls sideways"];
 """
 BROKEN_WORDS = """
 const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);

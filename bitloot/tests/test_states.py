@@ -89,6 +89,7 @@ def complaints_of_staff(browser: WebDriver) -> Iterator[str]:
         yield from (f"on a phone: {finding}" for finding in findings(browser, schemes=("light",)))
     yield from (f"on a phone, broken: {word}" for word in broken_words(browser))
     yield from (f"at 320 px: {element}" for element in overflow(browser))
+    yield from (f"with large text: {element}" for element in overflow(browser, width=390, zoom=2))
 
 
 def size(browser: WebDriver, device: str) -> None:
