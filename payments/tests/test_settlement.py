@@ -205,6 +205,16 @@ def test_a_part_counts_with_what_arrived_and_the_customer_is_asked_for_the_rest(
     assert payment.order.emails.get(kind="underpaid").facts == facts
 
 
+@pytest.mark.parametrize("status", ["paid", "fulfilled", "held", "refund_due", "cancelled"])
+def test_a_part_for_an_order_that_waits_for_no_money_asks_for_no_rest(status):
+    payment = make_payment(make_order(status=status))
+    assert apply(payment, make_facts(payment, "partially_paid")) == "partially_paid"
+    payment.refresh_from_db()
+    assert [payment.status, payment.order.status] == ["partially_paid", status]
+    assert not payment.order.emails.filter(kind="underpaid").exists()
+    assert alerts() == ["payment_review"]
+
+
 def test_a_part_that_grows_is_counted_anew():
     payment = make_payment()
     apply(payment, make_facts(payment, "partially_paid"))

@@ -29,7 +29,7 @@ MARKED_SO = re.compile(r"\bmark\.(chaos|production|browser)\b")
 # What says the same on either database is run once.
 ONCE = f"{PROCESSES} or nginx or once"
 PROGRAMS = {"nginx": "nginx-light", "chromium": "chromium", "chromedriver": "chromium-driver", "node": "nodejs"}
-GIVES_WAY = ("nice", "-n", "4")
+GIVES_WAY = ("nice", "-n", "2")
 MESSAGE_LENGTH = 600  # of what a failed test said, repeated at the end
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
