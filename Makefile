@@ -12,7 +12,7 @@ VENV_PYTHON := .venv/bin/python
 # A .venv that cannot do this was not finished, or its Python is gone: it is made anew.
 BROKEN := $(shell { $(VENV_PYTHON) -c "import pip, django"; } >/dev/null 2>&1 || echo broken)
 PIP := $(VENV_PYTHON) -m pip install --quiet --no-input --require-hashes --disable-pip-version-check
-# uv takes a quarter of pip's time, but does not read pip's configuration: where that names a mirror, pip does it all.
+# uv takes a quarter of pip's time, but does not read pip's configuration: where it cannot reach PyPI itself, pip does it.
 UV := $(VENV_PYTHON) -m uv pip install --quiet --require-hashes --python $(VENV_PYTHON)
 INSTALL := install() { $(UV) "$$@" 2>/dev/null || $(PIP) "$$@"; }; install
 # For every Python from 3.11 on, not only the one that compiles.
@@ -68,12 +68,12 @@ install-dev: .venv/installed-dev
 	@$(PYTHON) -m venv --clear .venv
 	@touch $@
 
-# Touched last: a run that did not get here is done again.
 # uv itself comes as it is locked for development, where there is one for this machine.
 .venv/uv.txt: requirements-dev.txt .venv/made
 	@sed -n '/^uv==/,/[^\\]$$/p' $< > $@
 	@$(PIP) -r $@ || echo "There is no uv here; pip takes its time."
 
+# Touched last: a run that did not get here is done again.
 .venv/installed: requirements.txt .venv/uv.txt
 	@echo "Installing $< into .venv ..."
 	@$(INSTALL) -r $<

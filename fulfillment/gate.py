@@ -95,7 +95,7 @@ def stop(host: str, *, reason: str) -> None:
     SupplierGate.objects.get_or_create(pk=host)
     with transaction.atomic():
         SupplierGate.objects.filter(pk=host).stop(reason=reason[:200])
-        raise_alert(AlertKind.SAFE_MODE, SupplierGate(pk=host), _what_stops(host) or "")
+        raise_alert(AlertKind.SAFE_MODE, SupplierGate(pk=host), _why_stopped(host))
 
 
 def open_again(host: str, *, by: str) -> None:
@@ -109,33 +109,29 @@ def open_again(host: str, *, by: str) -> None:
         wakeup.notify("fulfillment")
 
 
-def is_stopped(host: str) -> bool:
-    """Whether somebody stopped all purchases at the host, by a switch or by SAFE_MODE in the environment."""
-    return settings.SAFE_MODE or SupplierGate.objects.filter(pk=host, status=SupplierGate.Status.STOPPED).exists()
-
-
 def watch(host: str) -> None:
     """Keep an alert open while all purchases are stopped, also by what tells nobody: SAFE_MODE in the environment."""
     about = SupplierGate(pk=host)
-    message = _what_stops(host)
-    if message is None:
+    message = _why_stopped(host)
+    if not message:
         close_alert(AlertKind.SAFE_MODE, about, by="automatic: purchases leave again")
-    elif not Alert.objects.filter(
-        kind=AlertKind.SAFE_MODE, **Alert.key_of(about), status=Alert.Status.OPEN, message=message
-    ).exists():
+        return
+    open_alerts = Alert.objects.filter(kind=AlertKind.SAFE_MODE, status=Alert.Status.OPEN, **Alert.key_of(about))
+    if not open_alerts.filter(message=message).exists():  # each look would count as one more time
         raise_alert(AlertKind.SAFE_MODE, about, message)
 
 
-def _what_stops(host: str) -> str | None:
-    """Return what stops all purchases and how they leave again, or None."""
+def _why_stopped(host: str) -> str:
+    """Return what stops all purchases and how they leave again, or "" if they may leave."""
     nothing_leaves = f"Nothing is bought at {host}; paid orders wait."
     if settings.SAFE_MODE:
         remedy = "Take it out once the books balance, and restart web, worker and beat."
         return f"SAFE_MODE is set in the environment. {nothing_leaves} {remedy}"
-    for stopped in SupplierGate.objects.filter(pk=host, status=SupplierGate.Status.STOPPED):
-        remedy = "`manage.py safe_mode off`, or “Open” on the supplier's gate, resumes them."
-        return f"All purchases are stopped ({stopped.reason}). {nothing_leaves} {remedy}"[:500]
-    return None
+    stopped = SupplierGate.objects.filter(pk=host, status=SupplierGate.Status.STOPPED).first()
+    if stopped is None:
+        return ""
+    remedy = "`manage.py safe_mode off`, or “Open” on the supplier's gate, resumes them."
+    return f"All purchases are stopped ({stopped.reason}). {nothing_leaves} {remedy}"[:500]
 
 
 def objection_to_stopping(gate: SupplierGate) -> str | None:

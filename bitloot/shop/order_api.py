@@ -110,9 +110,7 @@ def order_body(order: Order, version: Version, purpose: Purpose) -> dict[str, An
         "created_at": order.created_at,
         "expires_at": order.expires_at,
         "error": order.customer_error,
-        **_outlook(
-            order, payment, items, refunds, waits=version.is_stopped and "pending" in version.purchases.values()
-        ),
+        **_outlook(order, payment, items, refunds, is_stopped=version.waits_for_us),
         "items": items,
         "amount_due": str(left_to_pay(order, payments)),
         "payment": None if payment is None else payment_body(payment),
@@ -123,7 +121,12 @@ def order_body(order: Order, version: Version, purpose: Purpose) -> dict[str, An
 
 
 def _outlook(
-    order: Order, payment: Payment | None, items: list[dict[str, Any]], refunds: list[dict[str, Any]], *, waits: bool
+    order: Order,
+    payment: Payment | None,
+    items: list[dict[str, Any]],
+    refunds: list[dict[str, Any]],
+    *,
+    is_stopped: bool,
 ) -> dict[str, Any]:
     outlook = outlook_of(
         order,
@@ -131,7 +134,7 @@ def _outlook(
         ready=sum(item["keys_ready"] for item in items),
         has_failed=any(item["status"] == "failed" for item in items),
         asks_address=any(refund["status"] == "requested" and not refund["address"] for refund in refunds),
-        is_stopped=waits,
+        is_stopped=is_stopped,
     )
     return {
         "waits_for": outlook.waits_for,

@@ -10,6 +10,7 @@ from django.db.models import DateTimeField
 from django.utils import timezone
 
 from fulfillment import kinguin
+from fulfillment.models import Reservation
 from orders.models import Order
 
 # Everything that the answer shows and that can change, not only the newest line of the timeline: reading a payment
@@ -59,7 +60,7 @@ class Version:
     has_refunds: bool
     has_keys: bool
     purchases: dict[uuid.UUID, str | None]  # by item: the purchase's status
-    is_stopped: bool  # whether somebody stopped all purchases
+    waits_for_us: bool  # a key is yet to be bought, and somebody stopped all purchases
 
 
 def version_of(order: Order, shown: object) -> Version:
@@ -85,12 +86,14 @@ def version_of(order: Order, shown: object) -> Version:
     )
     digest = sha256(repr((own, rows)).encode()).hexdigest()
     parts = {part for part, *_ in rows}
+    # SQLite knows no UUIDs.
+    purchases = {uuid.UUID(str(item)): status for part, item, status, _ in rows if part == "item"}
+    is_stopped = settings.SAFE_MODE or "stopped" in parts
     return Version(
         etag=f'"{digest[:32]}"',
         has_payments="payment" in parts,
         has_refunds="refund" in parts,
         has_keys="key" in parts,
-        # SQLite knows no UUIDs.
-        purchases={uuid.UUID(str(item)): status for part, item, status, _ in rows if part == "item"},
-        is_stopped=settings.SAFE_MODE or "stopped" in parts,
+        purchases=purchases,
+        waits_for_us=is_stopped and Reservation.Status.PENDING in purchases.values(),
     )

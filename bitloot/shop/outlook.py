@@ -126,7 +126,7 @@ def _network(payment: Payment) -> Outlook:
 
 
 def _delivery(order: Order, *, ready: int, has_failed: bool, is_stopped: bool) -> Outlook:
-    can_open = _("You can open what is ready.") if ready else ""
+    can_open = _can_open(ready)
     if has_failed:
         sentence = _("We could not get the rest. Our staff will e-mail you about the money for it.")
         return Outlook("staff", None, _joined(can_open, sentence))
@@ -156,6 +156,10 @@ def _delivery(order: Order, *, ready: int, has_failed: bool, is_stopped: bool) -
     )
 
 
+def _can_open(ready: int) -> str:
+    return _("You can open what is ready.") if ready else ""
+
+
 def _or_money_back() -> str:
     if not settings.SUPPORT_EMAIL:
         return _("If you would rather have it back, write to us with your order number.")
@@ -171,13 +175,14 @@ def _held(order: Order, payment: Payment | None, *, ready: int) -> Outlook:
         trouble = trouble_of(payment) if payment is not None else None
         sentence = str(_HELD.get(order.reason) or (trouble.sentence if trouble else ""))
         if ready and order.reason != OrderReason.PAYMENT_REFUNDED:
-            sentence = _joined(_("You can open what is ready."), sentence or str(order.customer_error or ""))
+            sentence = _joined(_can_open(ready), sentence or str(order.customer_error or ""))
         return Outlook("staff", None, sentence)
     ends = _end_of_patience(order)
     why = _(WHY_IT_WAITS.get(order.reason, NOT_FOR_SALE))
     if ends is None:
-        can_open = _("You can open what is ready.") if ready else ""
-        return Outlook("staff", None, _joined(can_open, why, _("Our staff are looking at it, and we e-mail you.")))
+        return Outlook(
+            "staff", None, _joined(_can_open(ready), why, _("Our staff are looking at it, and we e-mail you."))
+        )
     if ready:  # which stays theirs: only the money for the rest goes back, and staff see to that
         plan = _("We buy the rest as soon as we can. If we cannot get it by %(day)s, you get the money for it back.")
         late = _("We could not get the rest. Our staff will e-mail you about the money for it.")

@@ -29,7 +29,6 @@ MARKED_SO = re.compile(r"\bmark\.(chaos|production|browser)\b")
 # What says the same on either database is run once.
 ONCE = f"{PROCESSES} or nginx or once"
 PROGRAMS = {"nginx": "nginx-light", "chromium": "chromium", "chromedriver": "chromium-driver", "node": "nodejs"}
-GIVES_WAY = ("nice", "-n", "2")
 MESSAGE_LENGTH = 600  # of what a failed test said, repeated at the end
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
@@ -89,11 +88,11 @@ def _run(
     command += [f"--cov={package}" for package in MEASURED] + ["--cov-report="] if measured else ["--no-cov"]
     # Whole files for what starts a store of its own: its tests share it. In their order, not those with most tests
     # first: the longest file has two, and nobody would be left to run beside it. Three at a time, as they mostly wait.
-    whole_files = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder")
-    command += whole_files if beside else ("-n", "2", "--dist", "worksteal")
-    if not beside:
-        # Or what runs beside them would go on alone for minutes when they have ended, with a processor idle.
-        command = [*GIVES_WAY, *command]
+    if beside:
+        command += ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
+    else:
+        # With the same priority these end minutes before the processes, which then leave a CPU idle.
+        command = ["nice", "-n", "2", *command, "-n", "2", "--dist", "worksteal"]
     outside = {name: value for name, value in os.environ.items() if not name.startswith("TEST_")}
     environment = outside | (services or {}) | {"COVERAGE_FILE": str(REPORTS / ".coverage")}
     started = time.monotonic()

@@ -32,7 +32,7 @@ class Made:
 
 def make_backup() -> Made:
     """Dump, encrypt, store and read back; then remove all but the newest BACKUP_KEEP. Raises BackupFailed."""
-    secret, where, name = _secret(), place(), new_name()
+    secret, where, name = demand_secret(), place(), new_name()
     with _scratch(where) as plain, _scratch(where) as sealed:
         plain.write(connection.vendor.encode().ljust(_ENGINE_BYTES))
         try:
@@ -56,9 +56,11 @@ def remove_old(where: Place) -> list[str]:
     return old
 
 
-def demand_secret() -> None:
-    """Raise BackupFailed if no backup can be made or opened."""
-    _secret()
+def demand_secret() -> str:
+    """Return what backups are sealed with. Raises BackupFailed if there is none: then none is made or opened."""
+    if not settings.BACKUP_SECRET:
+        raise BackupFailed("Set BACKUP_SECRET (`manage.py generate_encryption_key`), and keep a copy elsewhere.")
+    return str(settings.BACKUP_SECRET)
 
 
 def demand_readable(name: str) -> None:
@@ -79,7 +81,7 @@ def restore(name: str) -> None:
 @contextmanager
 def _opened(name: str) -> Iterator[BinaryIO]:
     """Yield the database's dump in a backup, which was read to its end and is of this database's kind."""
-    where, secret = place(), _secret()
+    where, secret = place(), demand_secret()
     with _scratch(where) as plain:
         try:
             _read(where, name, plain, secret)
@@ -95,7 +97,7 @@ def _opened(name: str) -> Iterator[BinaryIO]:
 def _verify(where: Place, name: str, plain: BinaryIO) -> None:
     with _scratch(where) as read_back:
         try:
-            _read(where, name, read_back, _secret())
+            _read(where, name, read_back, demand_secret())
             is_whole = _digest(read_back) == _digest(plain)
         except NotOurBackup:
             is_whole = False
@@ -128,9 +130,3 @@ def _scratch(where: Place) -> BinaryIO:
     # It has no name, so nothing is left of it even after kill -9.
     # Unbuffered: pg_dump and pg_restore continue where the file stands.
     return cast(BinaryIO, tempfile.TemporaryFile(buffering=0, dir=where.room()))
-
-
-def _secret() -> str:
-    if not settings.BACKUP_SECRET:
-        raise BackupFailed("Set BACKUP_SECRET (`manage.py generate_encryption_key`), and keep a copy elsewhere.")
-    return str(settings.BACKUP_SECRET)
