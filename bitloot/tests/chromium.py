@@ -114,7 +114,7 @@ def mailed_codes(store: Store, order_id: str) -> set[str]:
 def on_desk(store: Store, order_id: str, decision: str) -> None:
     """Let staff decide something about the order."""
     order = f"from orders.models import Order; order = Order.objects.get(pk='{order_id}')"
-    store.manage("shell", "--verbosity", "0", "-c", f"from payments import refunds; {order}; {decision}")
+    store.shell(f"from payments import refunds; {order}; {decision}")
 
 
 def underpay(browser: WebDriver, store: Store) -> str:

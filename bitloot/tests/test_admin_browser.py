@@ -60,7 +60,7 @@ def staff(hands) -> WebDriver:
 
 
 def shell(store, script):
-    return store.manage("shell", "--verbosity", "0", "-c", script).strip()
+    return store.shell(script).strip()
 
 
 def buy(store):
@@ -141,7 +141,7 @@ def test_webhook_is_replayed_from_the_list_and_from_its_page(staff, store):
 
 def test_product_is_imported_by_one_click_and_gets_a_cover(staff, store, tmp_path):
     free = "from orders.models import Product; Product.objects.get(slug='tiny-orchard-tycoon').delete()"
-    store.manage("shell", "--verbosity", "0", "-c", free)
+    store.shell(free)
     Image.new("RGB", (60, 80), "#204080").save(tmp_path / "cover.png")
     staff.get(f"{store.url}/admin/orders/product/")
     staff.find_element(By.LINK_TEXT, "Import from Kinguin").click()

@@ -12,11 +12,11 @@ from bitloot.tests.shopper import Shopper, bearer
 from tools.dev.supervise import answers, web_command
 
 pytestmark = [pytest.mark.broker, pytest.mark.replica, pytest.mark.once]
-PER_SECOND = 10
+PER_SECOND = 5
 HOLDS = 2 * PER_SECOND
 # A call that left in time may come late where the processor is busy, and then close to others.
 LATE_SECONDS = 2
-PAID, NEW = 24, 12
+PAID, NEW = 12, 6
 
 
 class TwoHosts(Store):

@@ -67,7 +67,7 @@ def test_coins_of_a_page_left_open_are_renewed_under_the_keyboard(browser, store
     browser.execute_script("document.querySelector('.coin[value=ltc]').focus()")
     before = text_of(browser, ".coin[value=ltc] .coin-price")
     renew = "from payments.models import Coin; Coin.objects.filter(code='ltc').update(rate=7)"
-    store.manage("shell", "--verbosity", "0", "-c", renew)
+    store.shell(renew)
     browser.execute_script("const { now } = Date; Date.now = () => now() + 11 * 60_000")
     wait(browser, lambda page: text_of(page, ".coin[value=ltc] .coin-price") == "about 69.93 LTC", "the new price")
     assert before != "about 69.93 LTC"
@@ -109,7 +109,7 @@ def test_what_is_sold_out_is_said_before_anybody_pays(browser, store):
     aged = "from django.utils import timezone; from datetime import timedelta"
     aged += "; from fulfillment.models import SupplierStock"
     aged += "; SupplierStock.objects.update(seen_at=timezone.now() - timedelta(minutes=2))"
-    store.manage("shell", "--verbosity", "0", "-c", aged)
+    store.shell(aged)
     choose_coin(browser, "btc")
     assert "is sold out at the moment. Nothing was charged." in told(browser, "[data-coins-error]")
 
@@ -143,7 +143,7 @@ def test_wrong_coin_has_a_headline_and_a_way_to_us(browser, store):
 def test_order_that_expired_says_write_to_us_and_lets_you(browser, store):
     order = Shopper(store.url).order()
     expire = f"from orders.models import Order; Order.objects.get(pk='{order['id']}').expire()"
-    store.manage("shell", "--verbosity", "0", "-c", expire)
+    store.shell(expire)
     browser.get(f"{store.url}/orders/{order['id']}#{order['access_token']}")
     wait_for_headline(browser, "This order has expired")
     assert "write to us" in text_of(browser, "[data-lead]")
@@ -155,7 +155,7 @@ def test_coins_for_a_cancelled_order_are_told_instead_of_place_a_new_one(browser
     order = shopper.order()
     address = shopper.payment(order)["pay_address"]
     cancel = f"from orders.models import Order; Order.objects.get(pk='{order['id']}').cancel(message='It ends.')"
-    store.manage("shell", "--verbosity", "0", "-c", cancel)
+    store.shell(cancel)
     sandbox.pay(address)
     browser.get(f"{store.url}/orders/{order['id']}#{order['access_token']}")
     wait(browser, lambda page: browser.refresh() or "came after the end" in one(page, "h1").text, "the news")

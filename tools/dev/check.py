@@ -7,9 +7,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from tools.dev import node
 from tools.dev.devenv import ROOT, contract_variables, process_environment
@@ -17,11 +18,19 @@ from tools.dev.supply import check_supply_chain
 
 BIN = Path(sys.executable).parent
 MANAGE = [sys.executable, "manage.py"]
+AT_ONCE = 4
+
+
+class Step(NamedTuple):
+    name: str
+    command: list[str]
+    environment: Mapping[str, str]
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="bitloot-check-") as folder:
-        ok = [_settings_explained(), check_supply_chain(), _style(), _django(Path(folder)), _api_linters()]
+    with tempfile.TemporaryDirectory(prefix="bitloot-check-") as folder, ThreadPoolExecutor(AT_ONCE) as pool:
+        steps = pool.map(_run, _steps(Path(folder)))
+        ok = [_settings_explained(), check_supply_chain(), *steps]
     print("Everything is in order." if all(ok) else "Something is wrong; see FAILED above.")
     sys.exit(0 if all(ok) else 1)
 
@@ -37,39 +46,26 @@ def _settings_explained() -> bool:
     return not different
 
 
-def _style() -> bool:
-    environment = process_environment(ROOT / "var" / "check", port=8000, sandbox_port=8001)
-    return _all_at_once(
-        {
-            "style": [str(BIN / "ruff"), "check", "."],
-            "format": [str(BIN / "ruff"), "format", "--check", "."],
-            "types": [sys.executable, "-m", "mypy", "."],
-            "translations": [sys.executable, "-m", "tools.dev.messages", "--check"],
-            "layers": [str(BIN / "lint-imports"), "--no-cache"],
-            "documents": [sys.executable, "-m", "tools.dev.docs"],
-        },
-        environment,
-    )
-
-
-def _django(folder: Path) -> bool:
+def _steps(folder: Path) -> Iterator[Step]:
+    """Yield what can run side by side, the longest first."""
     development = process_environment(folder / "development", port=8000, sandbox_port=8001)
-    migrations = {
-        "migrations are complete": [*MANAGE, "makemigrations", "--check", "--dry-run"],
-        "migrations go forwards and back": [sys.executable, "-m", "tools.dev.migrations"],
-        "API document": [sys.executable, "-m", "tools.dev.openapi", "--check"],
-    }
+    migrated = process_environment(folder / "migrated", port=8000, sandbox_port=8001)  # has a database of its own
     production = process_environment(folder / "production", port=8000, sandbox_port=8001, **_production_settings())
-    deploy = {"production settings": [*MANAGE, "check", "--deploy", "--fail-level", "WARNING"]}
-    return _all(migrations, development) & _all(deploy, production)
-
-
-def _api_linters() -> bool:
+    yield Step("types", [sys.executable, "-m", "mypy", "."], development)
+    yield Step("translations", [sys.executable, "-m", "tools.dev.messages", "--check"], development)
+    yield Step("documents", [sys.executable, "-m", "tools.dev.docs"], development)
+    yield Step("layers", [str(BIN / "lint-imports"), "--no-cache"], development)
+    yield Step("migrations go forwards and back", [sys.executable, "-m", "tools.dev.migrations"], migrated)
+    yield Step("migrations are complete", [*MANAGE, "makemigrations", "--check", "--dry-run"], development)
+    yield Step("API document", [sys.executable, "-m", "tools.dev.openapi", "--check"], development)
+    yield Step("production settings", [*MANAGE, "check", "--deploy", "--fail-level", "WARNING"], production)
+    yield Step("style", [str(BIN / "ruff"), "check", "."], development)
+    yield Step("format", [str(BIN / "ruff"), "format", "--check", "."], development)
     if why := node.missing():
         # Not a failure in CI: unlike all else that is installed there, these come from a registry of their own.
         print(f"SKIPPED  API linters: {why}")
-        return True
-    return _all({"API linters": ["npm", "run", "--silent", "lint:api"]}, os.environ)
+    else:
+        yield Step("API linters", ["npm", "run", "--silent", "lint:api"], os.environ)
 
 
 def _production_settings() -> dict[str, str]:
@@ -91,20 +87,13 @@ def _production_settings() -> dict[str, str]:
     }
 
 
-def _all(steps: Mapping[str, list[str]], environment: Mapping[str, str]) -> bool:
-    return all([_step(name, command, environment) for name, command in steps.items()])
-
-
-def _all_at_once(steps: Mapping[str, list[str]], environment: Mapping[str, str]) -> bool:
-    with ThreadPoolExecutor(len(steps)) as pool:
-        return all(list(pool.map(lambda name: _step(name, steps[name], environment), steps)))
-
-
-def _step(name: str, command: list[str], environment: Mapping[str, str]) -> bool:
+def _run(step: Step) -> bool:
     started = time.monotonic()
-    done = subprocess.run(command, cwd=ROOT, env=dict(environment), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        step.command, cwd=ROOT, env=dict(step.environment), capture_output=True, text=True, check=False
+    )
     ok = done.returncode == 0
-    print(f"{'ok' if ok else 'FAILED'}  {name} ({time.monotonic() - started:.1f} s)", flush=True)
+    print(f"{'ok' if ok else 'FAILED'}  {step.name} ({time.monotonic() - started:.1f} s)", flush=True)
     if not ok:
         print(done.stdout + done.stderr, flush=True)
     return ok

@@ -93,7 +93,7 @@ class Scene:
     def _sql(self, statement: str) -> None:
         script = "from django.db import connection as c; cursor = c.cursor()"
         script += f"; cursor.execute('PRAGMA ignore_check_constraints = 1'); cursor.execute({statement!r})"
-        self.store.manage("shell", "--verbosity", "0", "-c", script)
+        self.store.shell(script)
 
     def _lost(self) -> Iterator[Page]:
         headline = "This link does not open an order"
@@ -207,4 +207,4 @@ class Scene:
 
     def _shell(self, order: dict[str, Any], decision: str) -> None:
         found = f"from orders.models import Order; order = Order.objects.get(pk='{order['id']}')"
-        self.store.manage("shell", "--verbosity", "0", "-c", f"from payments import refunds; {found}; {decision}")
+        self.store.shell(f"from payments import refunds; {found}; {decision}")

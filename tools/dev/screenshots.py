@@ -181,8 +181,10 @@ def open_page(browser: WebDriver, url: str, page: Page, *, language: str = "en")
     if page.path.startswith("/"):
         kept = {"name": "language", "value": language, "url": url}
         browser.execute_cdp_cmd("Network.setCookie", kept)
-    browser.get("about:blank")  # or only the fragment would change
-    browser.get(f"{url}{page.path}" if page.path.startswith("/") else page.path)
+    address = f"{url}{page.path}" if page.path.startswith("/") else page.path
+    if browser.current_url.partition("#")[0] == address.partition("#")[0]:
+        browser.get("about:blank")  # or only the fragment would change; elsewhere it costs a process for each page
+    browser.get(address)
     headline = page.headline if language == "en" else ""
     WebDriverWait(browser, PATIENCE).until(lambda now: _is_there(now, headline), f"{page.name} did not come")
     shift = float(browser.execute_async_script(SHIFT))

@@ -51,14 +51,14 @@ class StaffScene:
 
     def pages(self, *, menu_only: bool = False) -> Iterator[Page]:
         """Yield every page; with `menu_only` of the lists and rows those that the menu names, which is half of them."""
-        self.store.manage("shell", "--verbosity", "0", "-c", self._account())
+        self.store.shell(self._account())
         device = self.store.manage("staff_device", NAME)
         yield from self._joining()
         yield _page("sign-in", "/admin/")
         wrong = _typed("#id_username", NAME) + _typed("#id_password", "wrong") + _typed("#id_code", "123456")
         yield _page("sign-in-refused", "/admin/", act=wrong + SENT, until=".errornote")
         self._sign_in(device)
-        self.store.manage("shell", "--verbosity", "0", "-c", ROWS)
+        self.store.shell(ROWS)
         yield from self._home()
         yield from self._orders()
         yield from self._two_people()
@@ -210,7 +210,7 @@ class StaffScene:
         """Return for each condition the id of the last row that meets it, or ""; one process answers all."""
         asked = ", ".join(f"{model}.objects.filter({condition}).last()" for condition in conditions)
         script = f"from {module} import {model}\nfor row in [{asked}]: print(row.pk if row else '-')"
-        told = self.store.manage("shell", "--verbosity", "0", "-c", script)
+        told = self.store.shell(script)
         return ["" if line == "-" else line for line in told.split()]
 
     def _until(self, script: str, what: str) -> None:

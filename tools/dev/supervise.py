@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import fcntl
 import functools
+import json
 import os
 import secrets
 import signal
@@ -99,6 +100,7 @@ class Store:
         self.url, self.sandbox_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{sandbox_port}"
         self.env = process_environment(var, port=port, sandbox_port=sandbox_port, **overrides)
         self._sandbox_options = sandbox_options
+        self._console: subprocess.Popen[str] | None = None
         self.parts = {name: self._part(name, command) for name, command in self._commands().items()}
 
     def manage(self, *arguments: str, **overrides: str) -> str:
@@ -108,6 +110,31 @@ class Store:
         if done.returncode != 0:
             raise StartFailed(f"manage.py {arguments[0]} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
+
+    def shell(self, code: str) -> str:
+        """Run code as `manage.py shell -c` would and return what it printed; raises StartFailed with its traceback.
+
+        One process runs all of it (tools/dev/console.py), until the store is stopped.
+        """
+        if self._console is None:
+            self._console = subprocess.Popen(
+                [sys.executable, "-m", "tools.dev.console"],
+                cwd=ROOT,
+                env=self.env,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 - one prctl call, which takes no lock
+            )
+        assert self._console.stdin is not None
+        assert self._console.stdout is not None
+        self._console.stdin.write(json.dumps(code) + "\n")
+        self._console.stdin.flush()
+        answer = self._console.stdout.readline()
+        printed, trouble = json.loads(answer) if answer else ("", "the console ended; its reason stands above")
+        if trouble:
+            raise StartFailed(f"{code}\n{printed}{trouble}")
+        return str(printed)
 
     def seed(self, *arguments: str) -> str:
         """Put the products of the sandbox on sale: `seed` wants DEBUG, the store may run without."""
@@ -132,6 +159,9 @@ class Store:
 
     def stop(self) -> None:
         """End every part and all that it started."""
+        if self._console is not None:
+            self._console.communicate()  # it ends with its input
+            self._console = None
         for process in self.parts.values():
             if process.alive:
                 process.signal(signal.SIGTERM)
