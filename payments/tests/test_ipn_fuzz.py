@@ -21,8 +21,8 @@ from webhooks.tasks import drain_webhooks
 pytestmark = [pytest.mark.django_db, pytest.mark.once, pytest.mark.timeout(3600)]
 
 NIGHTLY = PROFILE == "nightly"
-FORGERIES = 100_000 if NIGHTLY else 2000
-GARBAGE = 5000 if NIGHTLY else 300
+FORGERIES = 100_000 if NIGHTLY else 1000
+GARBAGE = 5000 if NIGHTLY else 150
 URLS = ("/api/payments/ipn", "/api/webhooks/nowpayments")
 FIXTURES = Path(__file__).parent / "fixtures"
 BODIES = [

@@ -92,7 +92,7 @@ def _run(
         command += ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
     else:
         # With the same priority these end minutes before the processes, which then leave a CPU idle.
-        command = ["nice", "-n", "2", *command, "-n", "2", "--dist", "worksteal"]
+        command = ["nice", "-n", "2", *command, "-n", "3", "--dist", "worksteal"]
     outside = {name: value for name, value in os.environ.items() if not name.startswith("TEST_")}
     environment = outside | (services or {}) | {"COVERAGE_FILE": str(REPORTS / ".coverage")}
     started = time.monotonic()
