@@ -51,9 +51,15 @@ def test_demo_ends_with_0_because_the_opened_key_is_the_one_that_was_sold(tmp_pa
     assert processes_of(var) == []
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    return tmp_path_factory.mktemp("kept")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_store_ends_with_whoever_started_it(tmp_path, number):
-    var, port = tmp_path / "store", free_port()
+def test_store_ends_with_whoever_started_it(kept, number):
+    """The second time it is started over what the first left, as `make run` is."""
+    var, port = kept / "store", free_port()
     with demo(var, "--keep", port=port) as running:
         wait_until(lambda: answers(f"http://127.0.0.1:{port}/"), seconds=120, what="the shop window")
         wait_until(lambda: len(processes_of(var)) >= 4, seconds=60, what="all four processes")
