@@ -39,6 +39,8 @@ LISTS_PER_HOUR = 3
 MAX_TOTAL = Decimal("99999999.99")  # what the column holds
 # Held until the transaction ends. The seed sets these locks apart from others on the same text.
 _LOCK_ADDRESS = "SELECT pg_advisory_xact_lock(hashtextextended(upper(%s::text), 20))"
+# Plain, because every order counts: as a queryset it took 0.6 of the 6 ms of CPU that creation took.
+_COUNT_UNPAID = "SELECT COUNT(*) FROM orders_order WHERE {whose} AND status = %s AND created_at > {hour_ago}"
 
 FIRST_GENERATION = 1
 
@@ -309,24 +311,27 @@ def _check_limits(email: str, client: ApiClient | None) -> None:
         _check_limit_of(client)
         return
     most = UNPAID_PER_HOUR * settings.THROTTLE_SCALE
-    if most and _count_unpaid(email, email__iexact=email) >= most:
+    if most and _count_unpaid(email, "UPPER(email) = UPPER(%s)", email) >= most:
         sentence = _("There are too many unpaid orders for this address. Pay one, or try again in an hour.")
         raise OrderRefused({"email": [sentence]})
 
 
 def _check_limit_of(client: ApiClient) -> None:
     most = client.unpaid_per_hour * settings.THROTTLE_SCALE
-    if most and _count_unpaid(str(client.id), placed_with=client.id) >= most:
+    stored = Order._meta.pk.get_db_prep_value(client.id, connection)
+    if most and _count_unpaid(str(client.id), "placed_with = %s", stored) >= most:
         raise TooManyUnpaid
 
 
-def _count_unpaid(whose: str, **which: Any) -> int:
+def _count_unpaid(whose: str, condition: str, value: Any) -> int:
     # Orders at the same moment do not see each other before they commit, so those of one address or API key go one by
     # one. SQLite lets one transaction write at a time anyway.
+    hour_ago = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', '-1 hour')"
     if connection.vendor == "postgresql":
         queries.execute(_LOCK_ADDRESS, [whose])
-    hour_ago = Now() - timedelta(hours=1)
-    return Order.objects.filter(**which, status=Order.Status.PENDING, created_at__gt=hour_ago).count()
+        hour_ago = "statement_timestamp() - make_interval(hours => 1)"
+    sql = _COUNT_UNPAID.format(whose=condition, hour_ago=hour_ago)
+    return int(queries.execute(sql, [value, Order.Status.PENDING.value]).fetchone()[0])
 
 
 def _fingerprint(email: str, lines: Sequence[Line]) -> bytes:
