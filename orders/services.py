@@ -289,16 +289,16 @@ def _create(
         language=language,
         placed_with=None if client is None else client.id,
     )
-    queries.insert(order)
     items = [
         OrderItem(order=order, product=product, title=product.title, quantity=quantity, unit_price=product.price)
         for product, quantity in sorted(priced, key=lambda line: line[0].title)  # as a reader of the order gets them
     ]
-    queries.insert_all(items)
-    queries.insert(
-        OrderEvent(order=order, kind="order", to_status=order.status, message=gettext_noop("The order was placed."))
+    placed = OrderEvent(
+        order=order, kind="order", to_status=order.status, message=gettext_noop("The order was placed.")
     )
-    queue_email(order, Email.Kind.ORDER_RECEIVED)
+    # In one statement where the database can: four took 0.5 of the 5 ms of CPU that creation took.
+    queries.insert_with(order, items, [placed], [Email(order=order, kind=Email.Kind.ORDER_RECEIVED, to=email)])
+    wakeup.notify("orders")
     return order, items
 
 

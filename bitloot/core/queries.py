@@ -7,6 +7,7 @@ the same as in a queryset. Wherever it is not hot, and for anything more than th
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections, models
@@ -128,8 +129,42 @@ def insert_all(rows: Sequence[models.Model]) -> None:
         _insert(rows, "")
 
 
-def _insert(rows: Sequence[models.Model], end: str) -> int:
+def insert_with(row: models.Model, *others: Sequence[models.Model]) -> None:
+    """Save a new row as `insert` would, and others that belong to it: each of `others` are rows of one model.
+
+    One statement on PostgreSQL, which also runs what stands in WITH; SQLite gets one for each model. Of the others
+    nothing is read back, so whoever needs what the database made of them uses `insert_all`.
+    """
+    db = connections[DEFAULT_DB_ALIAS]
+    statements = [_insertion(db, rows)[:2] for rows in others if rows]
+    for other in chain(*others):
+        other._state.adding, other._state.db = False, DEFAULT_DB_ALIAS
+    if db.vendor != "postgresql":
+        insert(row)
+        for sql, params in statements:
+            execute(sql, params)
+        return
+    listed = ", ".join(f"with_{number} AS ({sql})" for number, (sql, _) in enumerate(statements))
+    _insert([row], "", f"WITH {listed} " if listed else "", [value for _, params in statements for value in params])
+
+
+def _insert(rows: Sequence[models.Model], end: str, before: str = "", params: Sequence[Any] = ()) -> int:
     db, model = connections[DEFAULT_DB_ALIAS], type(rows[0])
+    sql, more, given = _insertion(db, rows)
+    made = [name for name in _attributes(model) if _is_made(name, given)] or ["pk"]
+    saved = execute(before + sql + end + _returning(model, made), [*params, *more]).fetchall()
+    # The database returns the rows in the order of VALUES; Django's bulk_create relies on that as well.
+    # Not strict, since ON CONFLICT DO NOTHING brings back no row.
+    for row, values in zip(rows, saved, strict=False):
+        row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
+        for name, value in zip(made, _converted(model, made, values), strict=True):
+            setattr(row, name, value)
+    return len(saved)
+
+
+def _insertion(db: BaseDatabaseWrapper, rows: Sequence[models.Model]) -> tuple[str, list[Any], list[dict[str, Any]]]:
+    """Return the statement that inserts the rows, its parameters, and the values of each row."""
+    model = type(rows[0])
     given, tuples, params = [_given(row) for row in rows], [], []
     if any(type(row) is not model for row in rows) or any(values.keys() != given[0].keys() for values in given):
         raise ValueError(f"{model._meta.label}: these rows have values for different fields")
@@ -138,16 +173,7 @@ def _insert(rows: Sequence[models.Model], end: str) -> int:
         tuples.append(f"({', '.join(pieces)})")
         params += more
     listed = ", ".join(_column(model, name) for name in given[0])
-    made = [name for name in _attributes(model) if _is_made(name, given)] or ["pk"]
-    sql = f"INSERT INTO {_table(model)} ({listed}) VALUES {', '.join(tuples)}"  # noqa: S608
-    saved = execute(sql + end + _returning(model, made), params).fetchall()
-    # The database returns the rows in the order of VALUES; Django's bulk_create relies on that as well.
-    # Not strict, since ON CONFLICT DO NOTHING brings back no row.
-    for row, values in zip(rows, saved, strict=False):
-        row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
-        for name, value in zip(made, _converted(model, made, values), strict=True):
-            setattr(row, name, value)
-    return len(saved)
+    return f"INSERT INTO {_table(model)} ({listed}) VALUES {', '.join(tuples)}", params, given  # noqa: S608
 
 
 def _given(row: models.Model) -> dict[str, Any]:

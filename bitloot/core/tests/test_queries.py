@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from bitloot.core import queries
 from orders.models import Email, Order, OrderEvent, OrderItem
-from orders.tests.factories import make_order
+from orders.tests.factories import make_order, make_product
 from payments.models import Payment
 from storage.models import Key
 from storage.tests.factories import make_key
@@ -132,6 +132,30 @@ def test_insert_all_saves_each_row_with_its_own_values():
     lines = [OrderEvent(order=order, kind="note"), OrderEvent(order=order, kind="note", at=order.created_at)]
     with pytest.raises(ValueError, match="different fields"):
         queries.insert_all(lines)
+
+
+def test_insert_with_saves_a_row_and_what_belongs_to_it(django_assert_num_queries):
+    product, made = make_product(), make_order()
+    order = Order(email="ada@example.org", total=Decimal("9.99"), currency="EUR")
+    items = [
+        OrderItem(order=order, product=each, title=each.title, quantity=2, unit_price=Decimal("9.99"))
+        for each in (product, make_product())
+    ]
+    line = OrderEvent(order=order, kind="order", message="m")
+    with django_assert_num_queries(1 if connection.vendor == "postgresql" else 3):
+        queries.insert_with(order, items, [line], [])
+    with django_assert_num_queries(0):  # what the database made of the first row is read back
+        held = columns_of(order)
+    assert held == columns_of(Order.objects.get(pk=order.pk))
+    assert [columns_of(item) for item in items] == [columns_of(OrderItem.objects.get(pk=item.pk)) for item in items]
+    assert list(order.events.values_list("message", flat=True)) == ["m"]
+    assert not any(row._state.adding for row in (order, *items, line))
+    queries.insert_with(OrderEvent(order=order, kind="order", message="alone"))
+    assert order.events.filter(message="alone").exists()
+    for row in (order, Order(email=order.email, total=0, currency="EUR")):  # taken, and against a constraint
+        with pytest.raises(IntegrityError), transaction.atomic():
+            queries.insert_with(row, [OrderEvent(order=made, kind="order", message="never")])
+    assert not OrderEvent.objects.filter(message="never").exists()
 
 
 def test_insert_does_nothing_only_if_the_named_value_is_taken():
