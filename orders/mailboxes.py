@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from bitloot.core.hosts import in_ascii
-from bitloot.core.limits import count
+from bitloot.core.limits import count_each
 from bitloot.core.signing import keyed_digest
 from bitloot.core.smtp import has_plain_name
 from orders.models import Email
@@ -135,7 +135,7 @@ def is_mailed_too_often(address: str) -> bool:
     if host not in LARGE_DOMAINS:
         limits.append((_in_ascii(host), ORDERS_PER_DOMAIN))
     # The cache holds no addresses. Each is counted, also if the first is over its limit already.
-    counts = [count(f"orders:{keyed_digest('orders.mailboxes', name)}", seconds=HOUR) for name, _ in limits]
+    counts = count_each([f"orders:{keyed_digest('orders.mailboxes', name)}" for name, _ in limits], seconds=HOUR)
     return any(n > most * settings.THROTTLE_SCALE for n, (_, most) in zip(counts, limits, strict=True))
 
 

@@ -1,6 +1,6 @@
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Self, TypeVar
 
@@ -62,10 +62,10 @@ class ForgivingRedisCache(RedisCache):
     def delete(self, key: Any, version: int | None = None) -> bool:
         return self._try(lambda: bool(super(ForgivingRedisCache, self).delete(key, version)), False)
 
-    def run(self, script: str, key: str, *arguments: float) -> int | None:
-        """Run a Lua script over this key, in one atomic step. Return None while Redis is away."""
-        place = self.make_and_validate_key(key)
-        return self._try(lambda: int(self._server.eval(script, 1, place, *arguments)), None)
+    def run(self, script: str, keys: Sequence[str], *arguments: float) -> Any:
+        """Run a Lua script over these keys, in one atomic step. Return what it returns, or None while Redis is away."""
+        places = [self.make_and_validate_key(key) for key in keys]
+        return self._try(lambda: self._server.eval(script, len(places), *places, *arguments), None)
 
     @cached_property
     def _server(self) -> Any:

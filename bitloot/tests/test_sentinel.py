@@ -106,14 +106,14 @@ def test_a_count_survives_the_failover(group, monkeypatch):
     group.sentinels[0].kill9()
     group.master.kill9()
     wait_until(lambda: is_master(group.client(group.replica)), seconds=60, what="the failover")
-    wait_until(lambda: cache.run(limits._COUNT, LIMIT, 1000), seconds=30, what="the new master to count")
+    wait_until(lambda: cache.run(limits._COUNT, [LIMIT], 1000), seconds=30, what="the new master to count")
     assert limits.count(LIMIT, seconds=600) > 3
 
 
 def test_a_silent_sentinel_is_asked_once(group, silent):
     url = group.url.replace("@", f"@127.0.0.1:{silent},")
     started = time.monotonic()
-    assert ForgivingRedisCache([url], {"OPTIONS": OPTIONS}).run(limits._COUNT, LIMIT, 1000)
+    assert ForgivingRedisCache([url], {"OPTIONS": OPTIONS}).run(limits._COUNT, [LIMIT], 1000)
     assert time.monotonic() - started < 1
 
 

@@ -8,7 +8,7 @@ from django.db import connection
 from django.db.models import F
 
 from bitloot.core import limits
-from bitloot.core.limits import Bucket, Refusals, count, count_here, reap
+from bitloot.core.limits import Bucket, Refusals, count, count_each, count_here, reap
 from bitloot.core.models import Allowance
 
 LOCAL_MEMORY = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
@@ -55,6 +55,7 @@ def let_pass(seconds):
 @pytest.mark.usefixtures("kept")
 def test_counting_begins_at_one_for_each_name(name):
     assert [count(name, seconds=60), count(name, seconds=60), count(f"{name}2", seconds=60)] == [1, 2, 1]
+    assert count_each([name, f"{name}3"], seconds=60) == [3, 1]
 
 
 @pytest.mark.django_db
