@@ -1,10 +1,12 @@
 from datetime import datetime
+from functools import lru_cache
+from threading import get_ident
 from typing import Any
 
 from django.conf import settings
 from django.utils.timezone import is_naive
+from django.utils.translation import get_language, gettext_lazy
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -66,8 +68,19 @@ class PlaceOrderSerializer(StrictSerializer):
     email = AddressField()
     items = serializers.ListField(child=LineSerializer(), min_length=1, max_length=4 * MAX_LINES)
 
-    def lines(self) -> list[Line]:
-        return [Line(**line) for line in self.validated_data["items"]]
+
+def read_order(body: Any) -> tuple[str, list[Line]]:
+    """Return the address and the lines of what is ordered. Raises ValidationError."""
+    # Not is_valid(), which leaves what it read in the serializer.
+    asked = _placing(get_ident(), get_language()).run_validation(body)
+    return asked["email"], [Line(**line) for line in asked["items"]]
+
+
+# Kept, because a new serializer copies all its fields: 0.15 of the 4 ms of CPU that creation takes. One for each thread
+# and language: a field's sentence becomes text in the language in which it is said first, and then stays (lazy_format).
+@lru_cache(maxsize=64)
+def _placing(_thread: int, _language: str | None) -> PlaceOrderSerializer:
+    return PlaceOrderSerializer()
 
 
 class MomentField(serializers.DateTimeField):

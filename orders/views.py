@@ -34,6 +34,7 @@ from orders.serializers import (
     PlaceOrderSerializer,
     RedeemSerializer,
     TokenSerializer,
+    read_order,
 )
 
 answers(exceptions.OrderNotFound, 404, "not_found", _("There is nothing at this address for you."))
@@ -178,12 +179,11 @@ class Orders(ListAPIView):
     )
     def post(self, request: Request) -> Response:
         """Place an order. The answer holds the bearer token for everything about it, unless an API key placed it."""
-        asked = PlaceOrderSerializer(data=json_body(request))
-        asked.is_valid(raise_exception=True)
+        email, lines = read_order(json_body(request))
         client = client_of(request)
         placed = services.place_order(
-            email=asked.validated_data["email"],
-            lines=asked.lines(),
+            email=email,
+            lines=lines,
             language=get_language(),
             # An empty one is refused as well: granian hands one over that way if it is not ASCII.
             idempotency_key=request.headers.get("Idempotency-Key"),

@@ -21,6 +21,20 @@ def place(client, product, headers=None, **changes):
     return client.post("/api/orders", body, content_type="application/json", headers=headers)
 
 
+def test_each_request_is_answered_in_its_own_language(client):
+    """Fails with one serializer for all languages: its fields keep the sentence that they said first."""
+    said = []
+    for language in ("en", "de", "en"):
+        answer = place(client, None, {"Accept-Language": language}, items=[{"product": "x" * 81, "quantity": 1}])
+        assert answer.status_code == 422
+        said.append(answer.json()["errors"]["items.0.product"])
+    assert said == [
+        ["Ensure this field has no more than 80 characters."],
+        ["Stelle sicher, dass dieses Feld nicht mehr als 80 Zeichen lang ist."],
+        ["Ensure this field has no more than 80 characters."],
+    ]
+
+
 def test_an_order_comes_back_with_its_bearer(client):
     product = make_product(price=Decimal("0.10"))
     answer = place(client, product)
