@@ -41,6 +41,8 @@ MAX_TOTAL = Decimal("99999999.99")  # what the column holds
 _LOCK_ADDRESS = "SELECT pg_advisory_xact_lock(hashtextextended(upper(%s::text), 20))"
 # Plain, because every order counts: as a queryset it took 0.6 of the 6 ms of CPU that creation took.
 _COUNT_UNPAID = "SELECT COUNT(*) FROM orders_order WHERE {whose} AND status = %s AND created_at > {hour_ago}"
+# What an order and its checks read of a product: reading whole rows took 2 % of the CPU that creation took.
+_ORDERED = ("id", "slug", "title", "price", "key_type", "max_cost", "min_margin")
 
 FIRST_GENERATION = 1
 
@@ -265,7 +267,7 @@ def _find_product(reference: str) -> Product | None:
         named: dict[str, Any] = {"pk": uuid.UUID(reference)}
     except ValueError:
         named = {"slug": reference}
-    found = queries.select(Product, {**named, "is_active": True})
+    found = queries.select(Product, {**named, "is_active": True}, only=_ORDERED)
     return found[0] if found else None
 
 

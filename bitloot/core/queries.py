@@ -21,6 +21,7 @@ Row = TypeVar("Row", bound=models.Model)
 # Fields whose pre_save only reads the attribute (dates: unless they have auto_now or auto_now_add).
 _HARMLESS = (models.Field.pre_save, models.DateField.pre_save, models.DateTimeField.pre_save)
 Where = Mapping[str, Any]  # field (or "pk") to value; None is IS NULL
+Part = tuple[type[models.Model], tuple[str, ...]]  # a model, and the fields of it that are read: () for all
 
 
 class NotForThis(TypeError):
@@ -33,17 +34,25 @@ def execute(sql: str, params: Sequence[Any]) -> CursorWrapper:
     return cursor
 
 
-def select(model: type[Row], where: Where, *, join: tuple[str, ...] = (), lock: bool = False) -> list[Row]:
+def select(
+    model: type[Row],
+    where: Where,
+    *,
+    only: tuple[str, ...] = (),
+    join: tuple[str, ...] = (),
+    lock: bool = False,
+) -> list[Row]:
     """Return the rows with these values, in no order; with `lock`, locked where the database knows that.
 
     The lock, FOR NO KEY UPDATE, keeps out who locks or changes the row, but not who writes one that refers to it.
 
-    `join` names foreign keys that are never NULL, whose rows are brought along.
+    `join` names foreign keys that are never NULL, whose rows are brought along. `only` names the fields that are read,
+    among them the primary key; any other is read when somebody asks for it, as after `QuerySet.only`.
     """
     db = connections[DEFAULT_DB_ALIAS]
     condition, params = _condition(db, model, where)
     end = " FOR NO KEY UPDATE" if lock and db.vendor == "postgresql" else ""
-    parts = (model, *(_field(model, name).related_model for name in join))
+    parts = ((model, only), *((_field(model, name).related_model, ()) for name in join))
     sql = f"SELECT {_joined_columns(parts)} FROM {_joined_tables(model, join)} WHERE {condition}{end}"  # noqa: S608
     found = []
     for row, *related in _fetch(parts, sql, params):
@@ -196,10 +205,10 @@ def _returning(model: type[models.Model], names: Sequence[str]) -> str:
 
 def fetch(model: type[Row], sql: str, params: Sequence[Any]) -> list[Row]:
     """Return what a statement that gives back `columns(model)` brings."""
-    return [row for (row,) in _fetch((model,), sql, params)]
+    return [row for (row,) in _fetch(((model, ()),), sql, params)]
 
 
-def _fetch(parts: tuple[type[Any], ...], sql: str, params: Sequence[Any]) -> list[list[Any]]:
+def _fetch(parts: tuple[Part, ...], sql: str, params: Sequence[Any]) -> list[list[Any]]:
     db = connections[DEFAULT_DB_ALIAS]
     rows: Iterable[Sequence[Any]] = execute(sql, params).fetchall()
     cuts = _cuts(parts, db.vendor)
@@ -240,7 +249,7 @@ def columns(model: type[models.Model]) -> str:
 
 
 @cache
-def _attributes(model: type[models.Model]) -> list[str]:
+def _attributes(model: type[models.Model], only: tuple[str, ...] = ()) -> list[str]:
     """Return the attributes of the columns. Raises NotForThis for a model that needs `save()`."""
     fields = concrete_fields(model)
     for field in fields:
@@ -251,7 +260,7 @@ def _attributes(model: type[models.Model]) -> list[str]:
             or getattr(field, "auto_now_add", False)
         ):
             raise NotForThis(f"{field} is filled by save(): use a queryset, or db_default=Now()")
-    return [field.attname for field in fields]
+    return [field.attname for field in fields if not only or field.name in only]
 
 
 def concrete_fields(model: type[models.Model]) -> list[Any]:
@@ -260,19 +269,20 @@ def concrete_fields(model: type[models.Model]) -> list[Any]:
 
 
 @cache
-def _cuts(parts: tuple[type[models.Model], ...], vendor: str) -> list[tuple[Any, list[str], slice, Any]]:
+def _cuts(parts: tuple[Part, ...], vendor: str) -> list[tuple[Any, list[str], slice, Any]]:
     """Return for each model of a joined row its attributes, where they stand, and how their values are converted."""
     cuts, end = [], 0
-    for part in parts:
-        names = _attributes(part)
+    for part, only in parts:
+        names = _attributes(part, only)
         cuts.append((part, names, slice(end, end + len(names)), _conversions(part, tuple(names), vendor)))
         end += len(names)
     return cuts
 
 
 @cache
-def _joined_columns(parts: tuple[type[models.Model], ...]) -> str:
-    return ", ".join(f"{_table(part)}.{_column(part, name)}" for part in parts for name in _attributes(part))
+def _joined_columns(parts: tuple[Part, ...]) -> str:
+    names = ((part, name) for part, only in parts for name in _attributes(part, only))
+    return ", ".join(f"{_table(part)}.{_column(part, name)}" for part, name in names)
 
 
 @cache

@@ -1,7 +1,7 @@
 """The hand-made statements mean what the same queryset means, on rows with every kind of column."""
 
 import uuid
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from unittest import mock
 
@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from bitloot.core import queries
-from orders.models import Email, Order, OrderEvent, OrderItem
+from orders.models import Email, Order, OrderEvent, OrderItem, Product
 from orders.tests.factories import make_order, make_product
 from payments.models import Payment
 from storage.models import Key
@@ -38,6 +38,16 @@ def test_select_reads_rows_as_a_queryset_does():
         (found,) = queries.select(model, {"pk": row.pk})
         assert columns_of(found) == columns_of(model.objects.get(pk=row.pk))
         assert not found._state.adding
+
+
+def test_select_reads_only_the_named_fields(django_assert_num_queries):
+    product = make_product(genres=["Action"], release_date=date(2026, 1, 31))
+    (found,) = queries.select(Product, {"pk": product.pk}, only=("id", "title", "release_date"))
+    assert found.get_deferred_fields() == set(columns_of(product)) - {"id", "title", "release_date"}
+    with django_assert_num_queries(0):
+        assert [found.pk, found.title, found.release_date] == [product.pk, product.title, product.release_date]
+    with django_assert_num_queries(1):
+        assert found.genres == ["Action"]
 
 
 def test_select_knows_null_and_several_columns():
