@@ -413,6 +413,16 @@ def test_what_is_copied_second_is_said_as_well(browser, store):
     assert said[0] == said[1]
 
 
+def test_page_stays_where_it_is_when_its_scrollbar_comes(browser, store):
+    """A browser shows the first half of a page before the rest has arrived."""
+    left = "return document.querySelector('header').getBoundingClientRect().left"
+    browser.get(store.url)
+    whole = browser.execute_script(left)
+    browser.execute_script("document.querySelector('main').replaceChildren()")
+    assert browser.execute_script("return document.documentElement.scrollHeight <= innerHeight")
+    assert browser.execute_script(left) == whole
+
+
 @pytest.mark.parametrize("width", [320, 768, 1440])
 @pytest.mark.parametrize("path", ["/", "/products/ember-drift", "/checkout?product=ember-drift", f"/orders/{STRANGER}"])
 def test_pages_fit_the_screen(browser, store, path, width):
