@@ -23,3 +23,9 @@ def test_every_variable_is_set_or_has_a_fallback(name):
     used = set(re.findall(r"var\(\s*(--[\w-]+)\s*\)", sheet))
     assert used
     assert used <= is_set
+
+
+def test_nothing_is_shown_before_what_comes_earlier_in_the_page():
+    """A page is shown while it arrives: what comes later would push down what is read already."""
+    moved = re.findall(r"([^{}]+)\{[^{}]*(?<![\w-])order:\s*-", read("bitloot/site.css"))
+    assert [selector.strip() for selector in moved] == [".qr"]  # a script shows its card, the whole of it at once

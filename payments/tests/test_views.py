@@ -248,7 +248,8 @@ def test_an_address_that_cannot_be_used_is_refused_and_not_quoted(client, refund
     answer = name_address(client, refund, **changes)
     refund.refresh_from_db()
     assert [answer.status_code, answer.json()["code"], refund.address] == [422, "address_refused", ""]
-    assert changes.get("address", "bc2") not in answer.content.decode()
+    said = {**answer.json(), "request_id": ""}  # random digits, in which anything stands by chance
+    assert changes.get("address", "bc2") not in str(said)
 
 
 @pytest.mark.parametrize(
