@@ -10,7 +10,7 @@ from orders.tests.factories import make_order
 from payments.models import Coin, Payment, Refund, RefundAddress
 from payments.nowpayments import PaymentFacts, ProviderStatus
 
-_ids = itertools.count(5_077_125_000)
+_ids = itertools.count(5_900_000_000)  # far from those that tests name themselves
 COIN, ADDRESS = "btc", "bc1" + "q" * 39
 ASKED = Decimal("0.0012345")
 
