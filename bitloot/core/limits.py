@@ -80,7 +80,9 @@ def count(name: str, *, seconds: int) -> int:
 def count_each(names: Sequence[str], *, seconds: int) -> list[int]:
     """Count one more under each of these names, as `count` would, in one round trip to Redis."""
     counts: list[int] | None = _in_redis(_COUNT, names, seconds * 1000)
-    return [int(_fetch(_COUNT_ROW, [name, seconds])[0]) for name in names] if counts is None else counts
+    if counts is not None:
+        return counts
+    return [int(_fetch(_COUNT_ROW, [name, seconds])[0]) for name in names]
 
 
 def count_here(name: str, *, seconds: int) -> int:

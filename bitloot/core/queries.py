@@ -146,15 +146,15 @@ def insert_with(row: models.Model, *others: Sequence[models.Model]) -> None:
     """
     db = connections[DEFAULT_DB_ALIAS]
     statements = [_insertion(db, rows)[:2] for rows in others if rows]
-    for other in chain(*others):
-        other._state.adding, other._state.db = False, DEFAULT_DB_ALIAS
-    if db.vendor != "postgresql":
+    if db.vendor == "postgresql" and statements:
+        listed = ", ".join(f"with_{number} AS ({sql})" for number, (sql, _) in enumerate(statements))
+        _insert([row], "", f"WITH {listed} ", [value for _, params in statements for value in params])
+    else:
         insert(row)
         for sql, params in statements:
             execute(sql, params)
-        return
-    listed = ", ".join(f"with_{number} AS ({sql})" for number, (sql, _) in enumerate(statements))
-    _insert([row], "", f"WITH {listed} " if listed else "", [value for _, params in statements for value in params])
+    for other in chain(*others):
+        _is_saved(other)
 
 
 def _insert(rows: Sequence[models.Model], end: str, before: str = "", params: Sequence[Any] = ()) -> int:
@@ -165,10 +165,15 @@ def _insert(rows: Sequence[models.Model], end: str, before: str = "", params: Se
     # The database returns the rows in the order of VALUES; Django's bulk_create relies on that as well.
     # Not strict, since ON CONFLICT DO NOTHING brings back no row.
     for row, values in zip(rows, saved, strict=False):
-        row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
+        _is_saved(row)
         for name, value in zip(made, _converted(model, made, values), strict=True):
             setattr(row, name, value)
     return len(saved)
+
+
+def _is_saved(row: models.Model) -> None:
+    # As `save()` leaves it; Django documents both (Model._state).
+    row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
 
 
 def _insertion(db: BaseDatabaseWrapper, rows: Sequence[models.Model]) -> tuple[str, list[Any], list[dict[str, Any]]]:

@@ -131,7 +131,9 @@ class Store:
         self._console.stdin.write(json.dumps(code) + "\n")
         self._console.stdin.flush()
         answer = self._console.stdout.readline()
-        printed, trouble = json.loads(answer) if answer else ("", "the console ended; its reason stands above")
+        printed, trouble = (
+            json.loads(answer) if answer else ("", "tools.dev.console ended; what it wrote to stderr says why")
+        )
         if trouble:
             raise StartFailed(f"{code}\n{printed}{trouble}")
         return str(printed)

@@ -57,7 +57,7 @@ def remove_old(where: Place) -> list[str]:
 
 
 def demand_secret() -> str:
-    """Return what backups are sealed with. Raises BackupFailed if there is none: then none is made or opened."""
+    """Return the secret that seals and opens backups. Raises BackupFailed if it is not set."""
     if not settings.BACKUP_SECRET:
         raise BackupFailed("Set BACKUP_SECRET (`manage.py generate_encryption_key`), and keep a copy elsewhere.")
     return str(settings.BACKUP_SECRET)
