@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -34,8 +34,19 @@ IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 
 @dataclass(frozen=True)
-class Result:
+class Stage:
     name: str
+    slug: str
+    marks: str
+    where: tuple[str, ...]
+    options: tuple[str, ...]
+    services: dict[str, str] = field(default_factory=dict)
+    aside: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    stage: Stage
     passed: int
     failed: int
     skipped: int
@@ -45,7 +56,7 @@ class Result:
 
     def __str__(self) -> str:
         counts = f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
-        return f"{self.name}: {counts} in {self.seconds:.0f} s"
+        return f"{self.stage.name}: {counts} in {self.seconds:.0f} s"
 
 
 def main() -> None:
@@ -53,58 +64,57 @@ def main() -> None:
     REPORTS.mkdir(parents=True)
     # Always servers of our own: the tests empty what they use, and two runs on one machine must not meet.
     with throw_away_services() as (services, skipped), ThreadPoolExecutor(1) as aside:
-        # These mostly wait for each other, so the other runs compute beside them.
-        name = "Real processes: browsers, kills, the store with DEBUG off"
-        processes = aside.submit(_run, name, "processes", PROCESSES, *_files_with_processes(), beside=True)
-        on_files = f"not ({PROCESSES} or postgres or redis)"
-        results = [
-            _run("SQLite, embedded broker: the apps", "apps", on_files, *MEASURED, measured=True),
-            _run("SQLite, embedded broker: what stands on them", "stories", on_files, *ABOVE),
-        ]
-        if not skipped:
-            name = "PostgreSQL, Redis"
-            on_services = f"(django_db or postgres or redis) and not ({ONCE})"
-            results.append(_run(name, "postgres", on_services, services=services))
-        results.append(processes.result())
-        print(f"\n=== {results[-1].name}\n{(REPORTS / 'processes.log').read_text()}", flush=True)
+        waiting = [aside.submit(_run, stage) for stage in _stages_aside({} if skipped else services)]
+        results = [_run(stage) for stage in _stages()]
+        for running in waiting:
+            results.append(running.result())
+            log = (REPORTS / f"{results[-1].stage.slug}.log").read_text()
+            print(f"\n=== {results[-1].stage.name}\n{log}", flush=True)
     gates = _coverage()
     skipped += _missing_programs()
     _report(results, gates, skipped)
     sys.exit(1 if any(result.code for result in results) or _broken(gates) or (skipped and IN_CI) else 0)
 
 
-def _run(
-    name: str,
-    slug: str,
-    marks: str,
-    *folders: str,
-    services: dict[str, str] | None = None,
-    measured: bool = False,
-    beside: bool = False,
-) -> Result:
-    """Run the tests with these marks; what they print goes to a file if they run beside others."""
-    report = REPORTS / f"{slug}.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-m", marks, f"--junitxml={report}"]
-    command += [f"--cov={package}" for package in MEASURED] + ["--cov-report="] if measured else ["--no-cov"]
+def _stages() -> Iterator[Stage]:
+    """Yield what computes all the time: as many tests at once as there are CPUs."""
+    marks = f"not ({PROCESSES} or postgres or redis)"
+    two = ("-n", "2", "--dist", "worksteal")
+    measured = (*(f"--cov={package}" for package in MEASURED), "--cov-report=")
+    yield Stage("SQLite, embedded broker: the apps", "apps", marks, MEASURED, (*two, *measured))
+    yield Stage("SQLite, embedded broker: what stands on them", "stories", marks, ABOVE, (*two, "--no-cov"))
+
+
+def _stages_aside(services: dict[str, str]) -> Iterator[Stage]:
+    """Yield what mostly waits, for other processes or for PostgreSQL: three tests at once, beside the other stages."""
     # Whole files for what starts a store of its own: its tests share it. In their order, not those with most tests
-    # first: the longest file has two, and nobody would be left to run beside it. Three at a time, as they mostly wait.
-    if beside:
-        command += ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
-    else:
-        # With the same priority these end minutes before the processes, which then leave a CPU idle. A third worker
-        # only where they wait for PostgreSQL: with as many as CPUs a fifth of the time was idle there.
-        command = ["nice", "-n", "2", *command, "-n", "3" if services else "2", "--dist", "worksteal"]
+    # first: the longest file has two, and nobody would be left to run beside it.
+    by_file = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--no-cov")
+    name = "Real processes: browsers, kills, the store with DEBUG off"
+    yield Stage(name, "processes", PROCESSES, tuple(_files_with_processes()), by_file, aside=True)
+    if services:
+        marks = f"(django_db or postgres or redis) and not ({ONCE})"
+        any_order = ("-n", "3", "--dist", "worksteal", "--no-cov")
+        yield Stage("PostgreSQL, Redis", "postgres", marks, (), any_order, services, aside=True)
+
+
+def _run(stage: Stage) -> Result:
+    """Run the tests of a stage; what they print goes to a file if they run aside."""
+    report = REPORTS / f"{stage.slug}.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-m", stage.marks, f"--junitxml={report}"]
+    command += [*stage.options, *(sys.argv[1:] or stage.where)]
+    if not stage.aside:
+        # With the same priority these end minutes before what runs aside, which then leaves a CPU idle.
+        command = ["nice", "-n", "2", *command]
     outside = {name: value for name, value in os.environ.items() if not name.startswith("TEST_")}
-    environment = outside | (services or {}) | {"COVERAGE_FILE": str(REPORTS / ".coverage")}
+    environment = outside | stage.services | {"COVERAGE_FILE": str(REPORTS / ".coverage")}
     started = time.monotonic()
-    with (REPORTS / f"{slug}.log").open("w") if beside else nullcontext() as log:
-        if not beside:
-            print(f"\n=== {name}", flush=True)
-        done = subprocess.run(
-            [*command, *(sys.argv[1:] or folders)], cwd=ROOT, env=environment, stdout=log, stderr=log, check=False
-        )
+    with (REPORTS / f"{stage.slug}.log").open("w") if stage.aside else nullcontext() as log:
+        if not stage.aside:
+            print(f"\n=== {stage.name}", flush=True)
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log, check=False)
     code = done.returncode
-    return _counted(name, report, time.monotonic() - started, 0 if code == 5 else code)  # 5: no test has these marks
+    return _counted(stage, report, time.monotonic() - started, 0 if code == 5 else code)  # 5: no test has these marks
 
 
 def _files_with_processes() -> list[str]:
@@ -112,13 +122,14 @@ def _files_with_processes() -> list[str]:
     return [str(file.relative_to(ROOT)) for file in files if MARKED_SO.search(file.read_text("utf-8"))]
 
 
-def _counted(name: str, report: Path, seconds: float, code: int) -> Result:
+def _counted(stage: Stage, report: Path, seconds: float, code: int) -> Result:
     if not report.exists():
-        return Result(name, 0, 0, 0, seconds, code or 1)
+        return Result(stage, 0, 0, 0, seconds, code or 1)
     suite = next(ElementTree.parse(report).iter("testsuite"))  # noqa: S314 - pytest wrote it
     total, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
     failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
-    return Result(name, total - failed - skipped, failed, skipped, seconds, code, tuple(_failures(suite)))
+    passed = total - failed - skipped
+    return Result(stage, passed, failed, skipped, seconds, code, tuple(_failures(suite)))
 
 
 def _failures(suite: ElementTree.Element) -> Iterator[str]:
@@ -171,7 +182,7 @@ def _report(results: list[Result], gates: dict[str, float], skipped: list[str]) 
         print(f"SKIPPED: {reason}" + (": CI requires it" if IN_CI else ""))
     for result in results:
         for failure in result.failures:
-            print(f"FAILED on {result.name}: {failure}")
+            print(f"FAILED on {result.stage.name}: {failure}")
         print(result)
 
 
