@@ -344,7 +344,7 @@ def tls(tmp_path, settings, monkeypatch):
         server = TCPServer(("127.0.0.1", 0), BaseRequestHandler)
         server.handle_error = lambda *_: None
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         servers.append(server)
         settings.SITE_URL = f"https://localhost:{server.server_address[1]}"
         monkeypatch.setenv("SSL_CERT_FILE", f"{name}.pem")
@@ -383,7 +383,7 @@ class NameServer(UDPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Question)
         self.records = {}
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
 
 class Question(BaseRequestHandler):

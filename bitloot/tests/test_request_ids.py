@@ -83,7 +83,7 @@ class Collector(BaseHTTPRequestHandler):
 def collector():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
     server.spans = []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     traces.start(f"http://127.0.0.1:{server.server_port}")
     yield server
     traces.stop()

@@ -88,7 +88,7 @@ def reported(tmp_path_factory) -> tuple[Receiver, dict[str, str], str]:
     written = dict(line.split("=", 1) for line in (var / "dev.env").read_text().splitlines())
     secrets = [value for name, value in written.items() if name.endswith(("_KEY", "_SECRET"))]
     receiver = Handler.receiver = Receiver(server, " ".join([*secrets, "CNRY1-CNRY2-CNRY3"]))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     environment |= {
         "SENTRY_DSN": f"{receiver.url.replace('://', '://canary@')}/1",
         "NOWPAYMENTS_BASE_URL": f"{receiver.url}/v1",

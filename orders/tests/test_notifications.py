@@ -31,7 +31,7 @@ class Receiver(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.status, self.posted = 200, []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def url(self, path="alerts"):
         return f"json://staff:{TOKEN}@127.0.0.1:{self.server_port}/{path}"

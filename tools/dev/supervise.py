@@ -259,11 +259,13 @@ def port_is_free(port: int) -> bool:
 
 def wait_until(condition: Callable[[], object], *, seconds: float, what: str) -> None:
     """Return once `condition()` is true. Raises TimeoutError naming what was waited for."""
-    deadline = time.monotonic() + seconds
+    started = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - started
+        if waited > seconds:
             raise TimeoutError(f"{what} did not happen within {seconds:g} s")
-        time.sleep(0.1)
+        # What takes long is asked less often: a page, asked ten times a second for half a minute, keeps a CPU busy.
+        time.sleep(min(max(waited / 10, 0.05), 1))
 
 
 def _end_with_parent() -> None:
