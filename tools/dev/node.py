@@ -1,5 +1,6 @@
 """Node's packages for development: linters of the API's document, the TypeScript client. Nothing of the shop."""
 
+import fcntl
 import shutil
 import subprocess
 from functools import cache
@@ -18,8 +19,15 @@ def missing() -> str:
     """Install the locked packages if they are not there; return why they cannot be used, or nothing."""
     if not shutil.which("node") or not shutil.which("npm"):
         return "no Node.js with npm here (Debian and Ubuntu: apt-get install nodejs npm)"
-    if INSTALLED.exists() and INSTALLED.stat().st_mtime >= LOCK.stat().st_mtime:
-        return ""
+    # Steps of a check run beside each other: two installations at once would each remove what the other one writes.
+    with LOCK.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if INSTALLED.exists() and INSTALLED.stat().st_mtime >= LOCK.stat().st_mtime:
+            return ""
+        return _install()
+
+
+def _install() -> str:
     # Without their installation scripts: none of these packages needs one.
     command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     try:
