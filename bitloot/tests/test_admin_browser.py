@@ -151,9 +151,10 @@ def test_product_is_imported_by_one_click_and_gets_a_cover(staff, store, tmp_pat
     one(staff, "#id_upload").send_keys(str(tmp_path / "cover.png"))
     one(staff, "#id_is_active").click()
     one(staff, "input[name=_continue]").click()
-    wait(staff, lambda page: "/covers/" in one(page, "img.cover").get_attribute("src"), "the cover")
+    # The one that stands for none, /static/covers/…, is there before it is saved.
+    wait(staff, lambda page: f"{store.url}/covers/" in one(page, "img.cover").get_attribute("src"), "the cover")
     staff.get(f"{store.url}/products/tiny-orchard-tycoon")
-    assert staff.execute_script("return document.querySelector('.cover img').naturalWidth") > 0
+    wait(staff, lambda page: one(page, ".cover img").get_property("naturalWidth"), "the product's cover")
 
 
 def test_webhooks_that_match_a_filter_are_rehearsed_then_replayed_in_the_background(staff, store):
