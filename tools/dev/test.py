@@ -65,11 +65,14 @@ def main() -> None:
     # Always servers of our own: the tests empty what they use, and two runs on one machine must not meet.
     with throw_away_services() as (services, skipped), ThreadPoolExecutor(1) as aside:
         waiting = [aside.submit(_run, stage) for stage in _stages_aside({} if skipped else services)]
-        results = [_run(stage) for stage in _stages()]
-        for running in waiting:
-            results.append(running.result())
-            log = (REPORTS / f"{results[-1].stage.slug}.log").read_text()
-            print(f"\n=== {results[-1].stage.name}\n{log}", flush=True)
+        try:
+            results = [_run(stage) for stage in _stages()]
+            for running in waiting:
+                results.append(running.result())
+                log = (REPORTS / f"{results[-1].stage.slug}.log").read_text()
+                print(f"\n=== {results[-1].stage.name}\n{log}", flush=True)
+        finally:
+            aside.shutdown(cancel_futures=True)  # after Ctrl-C the next one would begin
     gates = _coverage()
     skipped += _missing_programs()
     _report(results, gates, skipped)
@@ -77,7 +80,7 @@ def main() -> None:
 
 
 def _stages() -> Iterator[Stage]:
-    """Yield what computes all the time: as many tests at once as there are CPUs."""
+    """Yield what computes all the time: two tests at once, for the two CPUs that CI has."""
     marks = f"not ({PROCESSES} or postgres or redis)"
     two = ("-n", "2", "--dist", "worksteal")
     measured = (*(f"--cov={package}" for package in MEASURED), "--cov-report=")
