@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from typing import Any, cast
 
 from django import forms
@@ -27,14 +28,24 @@ NOT_AGAIN = "It is shown only now."
 IF_NOBODY_KEPT_IT = "If nobody kept it, press “New secret”."
 
 
+@dataclass(frozen=True)
+class Tool:
+    """The button that leads to a secret; one that does not ask first posts at once."""
+
+    label: str
+    view: str
+    permission: str
+    asks: bool
+
+
 class SecretAdmin(DecisionAdmin):
     """A page with a secret that staff are shown on a page of its own, which nothing keeps."""
 
     change_form_template = "admin/partners/change_form.html"
+    tool: Tool
 
-    def tool(self, row: Any) -> dict[str, Any]:
-        """Return the button that leads to the secret."""
-        raise NotImplementedError
+    def offers_tool(self, row: Any) -> bool:
+        return True
 
     def may(self, request: HttpRequest, permission: str, object_id: str) -> Any:
         """Return the row. Raises PermissionDenied or Http404."""
@@ -48,8 +59,9 @@ class SecretAdmin(DecisionAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         row = self.get_object(request, unquote(object_id))
-        tool = self.tool(row) if row is not None else None
-        shown = {"tool": tool if tool and request.user.has_perm(tool["permission"]) else None}
+        shown: dict[str, Any] = {}
+        if row is not None and self.offers_tool(row) and request.user.has_perm(self.tool.permission):
+            shown = {"tool": self.tool, "tool_url": reverse(self.view_name(self.tool.view), args=[row.pk])}
         return super().change_view(request, object_id, form_url, {**shown, **(extra_context or {})})
 
     def note(self, request: HttpRequest, row: Any, flag: int, words: str) -> None:
@@ -69,6 +81,7 @@ class SecretAdmin(DecisionAdmin):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(SecretAdmin):
+    tool = Tool("New secret", "renew", "partners.renew_apikey", asks=True)
     decisions = (services.ADD_ENDPOINT, services.CHANGE_LIMITS, services.END_KEY)
     list_display = ("name", "start", "life", "scope_names", "last_used", "expires", "created")
     list_filter = ("created_at", "last_used_at")
@@ -92,11 +105,8 @@ class ApiKeyAdmin(SecretAdmin):
         view, name = self.admin_site.admin_view(self.renew_view), self.view_name("renew").partition(":")[2]
         return [path("<path:object_id>/renew/", view, name=name), *super().get_urls()]
 
-    def tool(self, row: ApiKey) -> dict[str, Any] | None:  # type: ignore[override]
-        if row.ended_at is not None:
-            return None
-        url = reverse(self.view_name("renew"), args=[row.pk])
-        return {"label": "New secret", "url": url, "permission": "partners.renew_apikey", "asks": True}
+    def offers_tool(self, row: ApiKey) -> bool:
+        return row.ended_at is None
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         if not self.has_add_permission(request):
@@ -156,6 +166,7 @@ class ApiKeyAdmin(SecretAdmin):
 
 @admin.register(Endpoint)
 class EndpointAdmin(SecretAdmin):
+    tool = Tool("Show the secret", "secret", "partners.read_endpoint_secret", asks=False)
     is_live = True
     decisions = (
         services.SEND_TEST,
@@ -184,10 +195,6 @@ class EndpointAdmin(SecretAdmin):
     def get_urls(self) -> list[URLPattern]:
         view, name = self.admin_site.admin_view(self.secret_view), self.view_name("secret").partition(":")[2]
         return [path("<path:object_id>/secret/", view, name=name), *super().get_urls()]
-
-    def tool(self, row: Endpoint) -> dict[str, Any]:
-        url = reverse(self.view_name("secret"), args=[row.pk])
-        return {"label": "Show the secret", "url": url, "permission": "partners.read_endpoint_secret", "asks": False}
 
     def secret_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         endpoint = self.may(request, "partners.read_endpoint_secret", object_id)
