@@ -72,14 +72,15 @@ class StatusRow(models.Model):
     LEFT_BY_CLAIM_ONLY: ClassVar[frozenset[str]] = frozenset()
     TIMELINE_KIND: ClassVar[str]
     status: Any
+    order_id: uuid.UUID
 
     class Meta:
         abstract = True
 
     @property
     def timeline_order_id(self) -> uuid.UUID:
-        """The order in whose timeline this row's moves are written."""
-        raise NotImplementedError
+        """The order in whose timeline this row's moves are written. Overridden by models without `order_id`."""
+        return self.order_id
 
     def move(
         self,

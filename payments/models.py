@@ -206,10 +206,6 @@ class Payment(StatusRow, QueueRow):
         """Lock the row, after its order's, and return it as it is now."""
         return queries.get(Payment, self.pk, lock=True)
 
-    @property
-    def timeline_order_id(self) -> uuid.UUID:
-        return self.order_id
-
 
 class RefundQuerySet(models.QuerySet["Refund"]):
     def to_show(self) -> Self:
@@ -296,10 +292,6 @@ class Refund(StatusRow):
 
     def __str__(self) -> str:
         return f"refund {self.id}"
-
-    @property
-    def timeline_order_id(self) -> uuid.UUID:
-        return self.order_id
 
     @property
     def coins(self) -> str:

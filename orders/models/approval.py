@@ -66,10 +66,6 @@ class Approval(StatusRow):
         return f"approval of “{self.label}”"
 
     @property
-    def timeline_order_id(self) -> uuid.UUID:
-        return self.order_id
-
-    @property
     def about(self) -> models.Model:
         """The row that the decision is about, as it is now."""
         return apps.get_model(self.about_model)._default_manager.get(pk=self.about_pk)
