@@ -1,4 +1,4 @@
-"""The words in which payments/tests/stories.py tells its stories: events, and the lines of the table they end in."""
+"""The words in which payments/tests/stories/ tells its stories: events, and the lines of the table they end in."""
 
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
