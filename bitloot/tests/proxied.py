@@ -2,7 +2,6 @@
 
 import json
 import secrets
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import pytest
 import requests
 
 from bitloot.tests.proxy import Proxy
+from bitloot.tests.serving import start_serving
 
 # What a browser accepts.
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
@@ -41,7 +41,7 @@ class Application(ThreadingHTTPServer):
 @contextmanager
 def application(host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     with Application((host, port), Echo) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        start_serving(server)
         yield f"{host}:{server.server_port}"
         server.shutdown()
 

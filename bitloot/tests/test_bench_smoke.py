@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from bitloot.tests.serving import start_serving
 from tools.bench import crypto, load, report
 from tools.bench.cpu import Meter
 from tools.bench.delivery import Deliveries, Mails
@@ -41,8 +42,7 @@ class Answering(http.server.BaseHTTPRequestHandler):
 def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
         server.seen = Counter()
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+        thread = start_serving(server)
         yield server
         server.shutdown()
         thread.join()

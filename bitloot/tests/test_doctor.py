@@ -7,7 +7,6 @@ import shutil
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections import namedtuple
 from datetime import timedelta
@@ -31,6 +30,7 @@ from bitloot.core.presence import Presence
 from bitloot.ops.doctor import LOOKS, Level, examine, finding
 from bitloot.ops.doctor.services import DURABLE
 from bitloot.ops.doctor.wire import is_near
+from bitloot.tests.serving import start_serving
 from fulfillment import gate, kinguin
 from orders import notifications
 from orders.choices import AlertKind
@@ -344,7 +344,7 @@ def tls(tmp_path, settings, monkeypatch):
         server = TCPServer(("127.0.0.1", 0), BaseRequestHandler)
         server.handle_error = lambda *_: None
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        start_serving(server)
         servers.append(server)
         settings.SITE_URL = f"https://localhost:{server.server_address[1]}"
         monkeypatch.setenv("SSL_CERT_FILE", f"{name}.pem")
@@ -383,7 +383,7 @@ class NameServer(UDPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Question)
         self.records = {}
-        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+        start_serving(self)
 
 
 class Question(BaseRequestHandler):

@@ -9,7 +9,6 @@ import socketserver
 import ssl
 import struct
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ import requests
 from bitloot.tests.proxied import BROWSER, Client, application, client, new_address, proxy, running, web
 from bitloot.tests.proxy import Proxy, write_certificate
 from bitloot.tests.services import free_port, wait_until
+from bitloot.tests.serving import start_serving
 from bitloot.tests.shipped import compose
 from tools.dev.devenv import ROOT
 
@@ -343,7 +343,7 @@ class Names(socketserver.BaseRequestHandler):
 def name_server(*addresses: str) -> Iterator[socketserver.ThreadingUDPServer]:
     with socketserver.ThreadingUDPServer(("127.0.0.1", 0), Names) as names:
         names.addresses = addresses
-        threading.Thread(target=names.serve_forever, args=(0.05,), daemon=True).start()
+        start_serving(names)
         yield names
         names.shutdown()
 
@@ -435,7 +435,7 @@ def dying_application(host: str, port: int, heard: list[bytes], *, after: float 
             time.sleep(after)
 
     with socketserver.ThreadingTCPServer((host, port), Dying) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        start_serving(server)
         yield
         server.shutdown()
 

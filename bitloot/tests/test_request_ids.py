@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from bitloot.core import logs, traces
 from bitloot.core.providers import Transport
+from bitloot.tests.serving import start_serving
 from bitloot.tests.staff import make_staff
 from fulfillment.models import Reservation
 from orders.models import Email
@@ -83,7 +83,7 @@ class Collector(BaseHTTPRequestHandler):
 def collector():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Collector)
     server.spans = []
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    start_serving(server)
     traces.start(f"http://127.0.0.1:{server.server_port}")
     yield server
     traces.stop()

@@ -4,7 +4,6 @@ import gzip
 import json
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bitloot.tests.serving import start_serving
 from tools.dev.devenv import ROOT, process_environment
 
 # Status and body of what the providers answer, in turn; the marks become secrets of the process that asks.
@@ -88,7 +88,7 @@ def reported(tmp_path_factory) -> tuple[Receiver, dict[str, str], str]:
     written = dict(line.split("=", 1) for line in (var / "dev.env").read_text().splitlines())
     secrets = [value for name, value in written.items() if name.endswith(("_KEY", "_SECRET"))]
     receiver = Handler.receiver = Receiver(server, " ".join([*secrets, "CNRY1-CNRY2-CNRY3"]))
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    start_serving(server)
     environment |= {
         "SENTRY_DSN": f"{receiver.url.replace('://', '://canary@')}/1",
         "NOWPAYMENTS_BASE_URL": f"{receiver.url}/v1",

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
@@ -13,6 +12,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db.models.functions import Now
 
+from bitloot.tests.serving import start_serving
 from orders import notifications, notifier
 from orders.alerts import close_alert, raise_alert
 from orders.models import Alert, AlertChannel, Email, Notification
@@ -31,7 +31,7 @@ class Receiver(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.status, self.posted = 200, []
-        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+        start_serving(self)
 
     def url(self, path="alerts"):
         return f"json://staff:{TOKEN}@127.0.0.1:{self.server_port}/{path}"

@@ -1,11 +1,12 @@
 """An S3 server that fails on demand, in the ways in which a network and a distributed store do."""
 
-import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from bitloot.tests.serving import start_serving
 
 
 class Stub(ThreadingHTTPServer):
@@ -104,8 +105,7 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def running_stub() -> Iterator[Stub]:
     with Stub() as stub:
-        thread = threading.Thread(target=stub.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
+        thread = start_serving(stub)
         try:
             yield stub
         finally:

@@ -3,7 +3,6 @@
 import contextlib
 import socket
 import ssl
-import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -12,6 +11,7 @@ import requests
 
 from bitloot.core.outside import InvalidIPAddress, PortRefused, answer_to
 from bitloot.tests.proxy import write_certificate
+from bitloot.tests.serving import start_serving
 
 pytestmark = pytest.mark.once
 TIMEOUT = (3.05, 5.0)
@@ -97,7 +97,7 @@ def https_server(tmp_path):
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         server.daemon_threads, server.block_on_close = True, False
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        start_serving(server)
         yield server.server_port, str(file)
         server.shutdown()
 

@@ -1,11 +1,12 @@
 """A shop's endpoint on loopback: keeps what is posted to it, and answers what a test wants."""
 
 import json
-import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from standardwebhooks import Webhook
+
+from bitloot.tests.serving import start_serving
 
 
 class Receiver(ThreadingHTTPServer):
@@ -14,7 +15,7 @@ class Receiver(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.status, self.answer, self.headers, self.posted = 200, b"thanks", {}, []
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        start_serving(self)
 
     @property
     def url(self):
