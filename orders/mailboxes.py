@@ -51,7 +51,7 @@ TOO_MANY_ORDERS = _("There were too many orders for this address. Try again in a
 class MailboxValidator(EmailValidator):
     """Django's, without hosts that only our own mail server knows, and with dots anywhere in the local part."""
 
-    # Compiled when it is first asked, as Django does it: 50 ms that most commands need not wait for.
+    # Compiled on first use, like Django's own: that takes 50 ms, and most commands never need it.
     user_regex: Any = SimpleLazyObject(
         lambda: re.compile(rf"(?:{EmailValidator.user_regex.pattern})|(?:{_DOTTED.pattern}\Z)", re.IGNORECASE)
     )

@@ -154,7 +154,7 @@ def insert_with(row: models.Model, *others: Sequence[models.Model]) -> None:
         for sql, params in statements:
             execute(sql, params)
     for other in chain(*others):
-        _is_saved(other)
+        _mark_saved(other)
 
 
 def _insert(rows: Sequence[models.Model], end: str, before: str = "", params: Sequence[Any] = ()) -> int:
@@ -165,14 +165,15 @@ def _insert(rows: Sequence[models.Model], end: str, before: str = "", params: Se
     # The database returns the rows in the order of VALUES; Django's bulk_create relies on that as well.
     # Not strict, since ON CONFLICT DO NOTHING brings back no row.
     for row, values in zip(rows, saved, strict=False):
-        _is_saved(row)
+        _mark_saved(row)
         for name, value in zip(made, _converted(model, made, values), strict=True):
             setattr(row, name, value)
     return len(saved)
 
 
-def _is_saved(row: models.Model) -> None:
-    # As `save()` leaves it; Django documents both (Model._state).
+def _mark_saved(row: models.Model) -> None:
+    # As `save()` leaves it: a later `save()` would otherwise insert a row with a default primary key once more. Django
+    # documents Model._state; nothing else marks a row that is in hand already.
     row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
 
 
