@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 FRESH_SECONDS = 60
 KNOWN_SECONDS = 3600
 CUSTOMER_WAITS = 2.0
+# What is judged of a stock.
+_JUDGED = ("product", "price", "quantity", "text_quantity", "seen_at")
 
 NOT_NOW = gettext_lazy(
     "We cannot buy keys at the moment, so we take no money for them. Nothing was charged. Please try again later."
@@ -57,12 +59,12 @@ def demand(order: Order) -> None:
     for item in items:
         if sentence := _objection(item.product, quantity=item.quantity, unit_price=item.unit_price):
             raise SoldOut(f"{sentence} {EXPIRES}")
-    _demand_purchases([(item.product, item.quantity) for item in items])
+    _demand_purchases([(item.product, item.quantity) for item in items], _gate())
 
 
 def refuse_sold_out(lines: Sequence[tuple[Product, int]]) -> None:
     """Raise SoldOut for what `demand` would refuse by what the supplier said within the hour. Asks nobody."""
-    known = [(product, quantity) for product, quantity in lines if _knows_stock(product)]
+    known, gate = _look_up(lines)
     for product, quantity in known:
         if is_sold_out(product):
             raise SoldOut(_objection(product, quantity=1, unit_price=product.price))
@@ -72,14 +74,25 @@ def refuse_sold_out(lines: Sequence[tuple[Product, int]]) -> None:
                 " again later."
             )
             raise SoldOut(sentence % {"number": quantity, "title": product.title})
-    _demand_purchases(known)
+    _demand_purchases(known, gate)
 
 
-def _knows_stock(product: Product) -> bool:
-    for stock in queries.select(SupplierStock, {"product": product.pk}):
-        product.supplier_stock = stock
-        return True
-    return False
+def _look_up(lines: Sequence[tuple[Product, int]]) -> tuple[list[tuple[Product, int]], SupplierGate | None]:
+    """Give the products their stock; return those lines of whose product there is any, and the supplier's gate."""
+    host = {"host": kinguin.client().host}
+    known, gates = [], []
+    for product, quantity in lines:
+        # The gate in the same statement: one of its own was 3 % of the CPU that placing an order takes.
+        found = queries.select_beside(SupplierStock, {"product": product.pk}, SupplierGate, host, only=_JUDGED)
+        for stock, gate in found:
+            product.supplier_stock = stock
+            known.append((product, quantity))
+            gates.append(gate)
+    return known, gates[0] if gates else _gate()
+
+
+def _gate() -> SupplierGate | None:
+    return next(iter(queries.select(SupplierGate, {"host": kinguin.client().host})), None)
 
 
 def is_sold_out(product: Product, quantity: int = 1) -> bool:
@@ -202,9 +215,8 @@ def _objection(product: Product, *, quantity: int, unit_price: Decimal) -> str |
     return sentence % {"title": product.title}
 
 
-def _demand_purchases(lines: Sequence[tuple[Product, int]]) -> None:
+def _demand_purchases(lines: Sequence[tuple[Product, int]], gate: SupplierGate | None) -> None:
     """Raise SoldOut while we could not buy this, whatever the supplier has."""
-    gate = next(iter(queries.select(SupplierGate, {"host": kinguin.client().host})), None)
     # A paused gate is a silent supplier, and that was judged by what it said within the hour.
     if settings.SAFE_MODE or (gate is not None and gate.status == SupplierGate.Status.STOPPED):
         raise SoldOut(str(NOT_NOW))

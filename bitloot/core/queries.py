@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 from django.db.models.sql import UpdateQuery
 
 Row = TypeVar("Row", bound=models.Model)
+Other = TypeVar("Other", bound=models.Model)
 # Fields whose pre_save only reads the attribute (dates: unless they have auto_now or auto_now_add).
 _HARMLESS = (models.Field.pre_save, models.DateField.pre_save, models.DateTimeField.pre_save)
 Where = Mapping[str, Any]  # field (or "pk") to value; None is IS NULL
@@ -68,6 +69,19 @@ def get(model: type[Row], pk: Any, *, join: tuple[str, ...] = (), lock: bool = F
     if not found:
         raise model.DoesNotExist(f"{model._meta.label} {pk} does not exist")  # type: ignore[attr-defined]
     return found[0]
+
+
+def select_beside(
+    model: type[Row], where: Where, other: type[Other], other_where: Where, *, only: tuple[str, ...] = ()
+) -> list[tuple[Row, Other | None]]:
+    """Return the rows as `select` would, each with the one row of another model that has those values, or None."""
+    db = connections[DEFAULT_DB_ALIAS]
+    condition, params = _condition(db, model, where)
+    beside, more = _condition(db, other, other_where)
+    parts = ((model, only), (other, ()))
+    tables = f"{_table(model)} LEFT JOIN {_table(other)} ON {beside}"
+    found = _fetch(parts, f"SELECT {_joined_columns(parts)} FROM {tables} WHERE {condition}", [*more, *params])  # noqa: S608
+    return [(row, None if fellow.pk is None else fellow) for row, fellow in found]
 
 
 def update(

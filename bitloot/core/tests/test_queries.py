@@ -71,6 +71,17 @@ def test_a_join_brings_the_rows_of_foreign_keys_along():
     assert [found.evidence, found.order] == [payment.evidence, payment.order]
 
 
+def test_rows_are_read_beside_the_one_row_of_another_model_or_none():
+    payment, product = make_payment(), make_product()
+    where = {"pk": payment.pk}
+    ((found, fellow),) = queries.select_beside(Payment, where, Product, {"slug": product.slug}, only=("id", "evidence"))
+    assert [found.evidence, "price_amount" in found.get_deferred_fields()] == [payment.evidence, True]
+    assert columns_of(fellow) == columns_of(Product.objects.get(pk=product.pk))
+    ((found, fellow),) = queries.select_beside(Payment, where, Product, {"slug": "no-such-game"})
+    assert [columns_of(found), fellow] == [columns_of(Payment.objects.get()), None]
+    assert queries.select_beside(Payment, {"pk": uuid.uuid4()}, Product, {"slug": product.slug}) == []
+
+
 def test_get_says_which_row_is_missing():
     missing = uuid.uuid4()
     with pytest.raises(Order.DoesNotExist, match=str(missing)):
