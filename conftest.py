@@ -51,8 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    # What is imported and collected stays to the end. To go through it again and again took the collector an eighth of
-    # the CPU of all tests.
+    # Modules and tests stay until the end. Going through them again and again took Python's collector an eighth of the
+    # CPU of all tests.
     gc.disable()
     try:
         return (yield)

@@ -149,6 +149,13 @@ def test_no_order_is_taken_while_we_buy_nothing(supplier, product, settings):
     assert refuse() == availability.NOT_NOW
 
 
+def test_stock_and_gate_are_read_in_one_statement(supplier, product, django_assert_num_queries):
+    gate.stop(kinguin.client().host, reason="stopped by kim")
+    seen(product, minutes=1)
+    with django_assert_num_queries(1), pytest.raises(SoldOut):
+        availability.refuse_sold_out([(product, 1)])
+
+
 def test_a_paused_gate_is_a_silent_supplier(supplier, product):
     gate.open_again(kinguin.client().host, by="kim")
     SupplierGate.objects.all().pause(reason="unreachable", probe_at=timezone.now())
