@@ -46,8 +46,7 @@ class Schema(SpectacularAPIView):
 
 
 def _document(media_type: str) -> bytes:
-    # One thread makes it while the others wait: drf-spectacular loads its extensions on the way, and crashes where two
-    # do so at once.
+    # One thread makes it while the others wait, or each would make its own: that takes seconds.
     with _making:
         return _made(media_type)
 

@@ -2,6 +2,7 @@
 
 import re
 from http import HTTPStatus
+from threading import Lock
 from typing import Any
 
 from django.conf import settings
@@ -26,6 +27,7 @@ from orders.exceptions import LinkExpired, OwnOnly
 FULFILLMENT_STATUSES = ["pending", "processing", "fulfilled", "failed"]
 REQUEST_ID = "5f0c8d7e2b9a4c1d8e3f6a7b0c9d2e1f"
 Endpoints = list[tuple[str, str, str, Any]]
+_making = Lock()
 
 # Names for generated clients, which become names of functions there.
 _OPERATIONS = {
@@ -233,7 +235,8 @@ class StrictBody(OpenApiSerializerExtension):
 
 def make_document() -> dict[str, Any]:
     """Return the whole document, in English and for nobody in particular."""
-    with override("en"):
+    # drf-spectacular loads its extensions on the way, and crashes where two threads do so at once.
+    with _making, override("en"):
         document: dict[str, Any] = SchemaGenerator(urlconf="bitloot.urls").get_schema(request=None, public=True)
     return document
 

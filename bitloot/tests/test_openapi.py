@@ -30,7 +30,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from bitloot.core.api import DOMAIN_ANSWERS, Pages
-from bitloot.ops import documentation
+from bitloot.ops import documentation, schema
 from bitloot.ops.schema import make_document, problem_name
 from bitloot.partners.events import Event, order_facts, payload
 from bitloot.partners.tests.factories import make_key as make_api_key
@@ -90,6 +90,25 @@ def test_document_is_made_by_one_thread(monkeypatch):
     at_once(*[partial(documentation._document, "application/vnd.oai.openapi+json")] * 4)
     documentation._made.cache_clear()
     assert made == [1]
+
+
+def test_whoever_asks_for_it_no_two_threads_make_the_document_at_once(monkeypatch):
+    """Fails without the lock: drf-spectacular, half loaded by one thread, crashes in the other."""
+    running, most = [], []
+
+    class Generator:
+        def __init__(self, urlconf):
+            pass
+
+        def get_schema(self, **_):
+            running.append(1)
+            most.append(len(running))
+            time.sleep(0.05)
+            return {"made": running.pop()}
+
+    monkeypatch.setattr(schema, "SchemaGenerator", Generator)
+    assert at_once(*[make_document] * 4) == [{"made": 1}] * 4
+    assert most == [1] * 4
 
 
 def test_every_route_is_documented():
