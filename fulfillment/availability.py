@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 FRESH_SECONDS = 60
 KNOWN_SECONDS = 3600
 CUSTOMER_WAITS = 2.0
-# What is judged of a stock.
+# The fields of a stock that are judged here.
 _JUDGED = ("product", "price", "quantity", "text_quantity", "seen_at")
 
 NOT_NOW = gettext_lazy(
@@ -80,15 +80,15 @@ def refuse_sold_out(lines: Sequence[tuple[Product, int]]) -> None:
 def _look_up(lines: Sequence[tuple[Product, int]]) -> tuple[list[tuple[Product, int]], SupplierGate | None]:
     """Give the products their stock; return those lines of whose product there is any, and the supplier's gate."""
     host = {"host": kinguin.client().host}
-    known, gates = [], []
+    known: list[tuple[Product, int]] = []
+    gate = None
     for product, quantity in lines:
         # The gate in the same statement: one of its own was 3 % of the CPU that placing an order takes.
-        found = queries.select_beside(SupplierStock, {"product": product.pk}, SupplierGate, host, only=_JUDGED)
-        for stock, gate in found:
-            product.supplier_stock = stock
+        found = queries.select_with(SupplierStock, {"product": product.pk}, SupplierGate, host, only=_JUDGED)
+        if found:
+            product.supplier_stock, gate = found[0]
             known.append((product, quantity))
-            gates.append(gate)
-    return known, gates[0] if gates else _gate()
+    return known, gate if known else _gate()
 
 
 def _gate() -> SupplierGate | None:

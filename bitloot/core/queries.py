@@ -71,17 +71,17 @@ def get(model: type[Row], pk: Any, *, join: tuple[str, ...] = (), lock: bool = F
     return found[0]
 
 
-def select_beside(
+def select_with(
     model: type[Row], where: Where, other: type[Other], other_where: Where, *, only: tuple[str, ...] = ()
 ) -> list[tuple[Row, Other | None]]:
-    """Return the rows as `select` would, each with the one row of another model that has those values, or None."""
+    """Return the rows as `select` would, each paired with the one row of another model with those values, or None."""
     db = connections[DEFAULT_DB_ALIAS]
     condition, params = _condition(db, model, where)
-    beside, more = _condition(db, other, other_where)
+    other_condition, more = _condition(db, other, other_where)
     parts = ((model, only), (other, ()))
-    tables = f"{_table(model)} LEFT JOIN {_table(other)} ON {beside}"
+    tables = f"{_table(model)} LEFT JOIN {_table(other)} ON {other_condition}"
     found = _fetch(parts, f"SELECT {_joined_columns(parts)} FROM {tables} WHERE {condition}", [*more, *params])  # noqa: S608
-    return [(row, None if fellow.pk is None else fellow) for row, fellow in found]
+    return [(row, match if match.pk is not None else None) for row, match in found]
 
 
 def update(
@@ -187,7 +187,7 @@ def _insert(rows: Sequence[models.Model], end: str, before: str = "", params: Se
 
 def _mark_saved(row: models.Model) -> None:
     # As `save()` leaves it: a later `save()` would otherwise insert a row with a default primary key once more. Django
-    # documents Model._state; nothing else marks a row that is in hand already.
+    # documents Model._state, and has no method that marks an instance as saved.
     row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
 
 

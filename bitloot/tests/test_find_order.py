@@ -6,6 +6,7 @@ import pytest
 from django.conf import settings
 from django.contrib.flatpages.models import FlatPage
 from django.core import mail as outbox
+from django.core.management import call_command
 
 from bitloot.tests.test_pages import UNKNOWN, make_product
 from orders import mail
@@ -156,6 +157,13 @@ def test_addresses_that_programs_spoil_lead_to_the_orders_page(client, order, en
 @pytest.mark.parametrize("ending", ["%23//evil.example", "//evil.example", "/%23a%0d%0ab", "/more"])
 def test_what_is_no_such_address_stays_unknown(client, order, ending):
     assert client.get(f"/orders/{order.id}{ending}").status_code == 404
+
+
+@pytest.mark.django_db(transaction=True)
+def test_drafts_are_there_again_after_a_test_that_commits():
+    """Fails without the receiver in conftest.py: tests in the same process would then depend on their order."""
+    call_command("flush", interactive=False, verbosity=0)
+    assert FlatPage.objects.filter(url__in=["/terms", "/de/imprint"]).count() == 2
 
 
 @pytest.mark.parametrize("name", ["terms", "privacy", "imprint"])

@@ -71,15 +71,15 @@ def test_a_join_brings_the_rows_of_foreign_keys_along():
     assert [found.evidence, found.order] == [payment.evidence, payment.order]
 
 
-def test_rows_are_read_beside_the_one_row_of_another_model_or_none():
+def test_select_with_pairs_rows_with_the_one_row_of_another_model_or_none():
     payment, product = make_payment(), make_product()
     where = {"pk": payment.pk}
-    ((found, fellow),) = queries.select_beside(Payment, where, Product, {"slug": product.slug}, only=("id", "evidence"))
+    ((found, match),) = queries.select_with(Payment, where, Product, {"slug": product.slug}, only=("id", "evidence"))
     assert [found.evidence, "price_amount" in found.get_deferred_fields()] == [payment.evidence, True]
-    assert columns_of(fellow) == columns_of(Product.objects.get(pk=product.pk))
-    ((found, fellow),) = queries.select_beside(Payment, where, Product, {"slug": "no-such-game"})
-    assert [columns_of(found), fellow] == [columns_of(Payment.objects.get()), None]
-    assert queries.select_beside(Payment, {"pk": uuid.uuid4()}, Product, {"slug": product.slug}) == []
+    assert columns_of(match) == columns_of(Product.objects.get(pk=product.pk))
+    ((found, match),) = queries.select_with(Payment, where, Product, {"slug": "no-such-game"})
+    assert [columns_of(found), match] == [columns_of(Payment.objects.get()), None]
+    assert queries.select_with(Payment, {"pk": uuid.uuid4()}, Product, {"slug": product.slug}) == []
 
 
 def test_get_says_which_row_is_missing():
