@@ -46,7 +46,7 @@ class Schema(SpectacularAPIView):
 
 
 def _document(media_type: str) -> bytes:
-    # One thread makes it while the others wait, or each would make its own: that takes seconds.
+    # One thread makes it while the others wait, or each would make and render its own.
     with _making:
         return _made(media_type)
 
