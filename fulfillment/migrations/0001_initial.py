@@ -124,6 +124,8 @@ class Migration(migrations.Migration):
                 'ordering': ['-created_at'],
                 'permissions': [('run_delivery', 'May run the delivery of an order now'), ('run_purchase', 'May run a purchase now'), ('search_purchase', 'May search for a purchase at the supplier now'), ('resume_purchase', 'May let a held purchase be bought'), ('replace_by_hand', 'May replace a key with a typed code'), ('rebuy', 'May buy a key once more to replace it')],
                 'abstract': False,
+                'indexes': [models.Index(condition=models.Q(('next_attempt_at__isnull', False)), fields=['next_attempt_at'], name='reservation_due'), models.Index(condition=models.Q(('request_id__isnull', False)), fields=['request_id'], name='reservation_request'), models.Index(fields=['-created_at'], name='reservation_newest'), models.Index(fields=['status', '-created_at'], name='reservation_by_status'), models.Index(fields=['reason', '-created_at'], name='reservation_by_reason')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'sending', 'reserved', 'given', 'delivered', 'unknown', 'held', 'cancelled', 'failed'])), name='reservation_status_known'), models.UniqueConstraint(condition=models.Q(('replaces__isnull', True)), fields=('item',), name='reservation_item_once')],
             },
         ),
         migrations.CreateModel(
@@ -140,6 +142,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'purchase attempt',
                 'ordering': ['reservation', 'number'],
+                'constraints': [models.UniqueConstraint(fields=('reservation', 'number'), name='permit_number_once')],
             },
         ),
         migrations.CreateModel(
@@ -156,6 +159,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['id'],
+                'indexes': [models.Index(fields=['call', '-id'], name='suppliercall_by_call'), models.Index(fields=['at'], name='suppliercall_by_time')],
             },
         ),
         migrations.CreateModel(
@@ -173,45 +177,5 @@ class Migration(migrations.Migration):
                 'permissions': [('stop_gate', 'May stop all purchases'), ('open_gate', 'May let purchases leave again')],
                 'constraints': [models.CheckConstraint(condition=models.Q(('status__in', ['open', 'paused', 'stopped'])), name='gate_status_known')],
             },
-        ),
-        migrations.AddIndex(
-            model_name='reservation',
-            index=models.Index(condition=models.Q(('next_attempt_at__isnull', False)), fields=['next_attempt_at'], name='reservation_due'),
-        ),
-        migrations.AddIndex(
-            model_name='reservation',
-            index=models.Index(condition=models.Q(('request_id__isnull', False)), fields=['request_id'], name='reservation_request'),
-        ),
-        migrations.AddIndex(
-            model_name='reservation',
-            index=models.Index(fields=['-created_at'], name='reservation_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='reservation',
-            index=models.Index(fields=['status', '-created_at'], name='reservation_by_status'),
-        ),
-        migrations.AddIndex(
-            model_name='reservation',
-            index=models.Index(fields=['reason', '-created_at'], name='reservation_by_reason'),
-        ),
-        migrations.AddConstraint(
-            model_name='reservation',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'sending', 'reserved', 'given', 'delivered', 'unknown', 'held', 'cancelled', 'failed'])), name='reservation_status_known'),
-        ),
-        migrations.AddConstraint(
-            model_name='reservation',
-            constraint=models.UniqueConstraint(condition=models.Q(('replaces__isnull', True)), fields=('item',), name='reservation_item_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='reservationattempt',
-            constraint=models.UniqueConstraint(fields=('reservation', 'number'), name='permit_number_once'),
-        ),
-        migrations.AddIndex(
-            model_name='suppliercall',
-            index=models.Index(fields=['call', '-id'], name='suppliercall_by_call'),
-        ),
-        migrations.AddIndex(
-            model_name='suppliercall',
-            index=models.Index(fields=['at'], name='suppliercall_by_time'),
         ),
     ]

@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
+        ('auth', '__first__'),
     ]
 
     operations = [
@@ -89,6 +89,8 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ['-status', '-last_at'],
                 'permissions': [('close_alert', 'May close an alert')],
+                'indexes': [models.Index(fields=['-status', '-last_at'], name='alert_by_status')],
+                'constraints': [models.UniqueConstraint(condition=models.Q(('status', 'open')), fields=('kind', 'about_model', 'about_pk'), name='alert_open_once')],
             },
         ),
         migrations.CreateModel(
@@ -117,6 +119,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['id'],
+                'indexes': [models.Index(fields=['kind', '-id'], name='event_by_kind'), models.Index(fields=['at'], name='event_by_time'), models.Index(fields=['actor'], name='event_by_actor')],
             },
         ),
         migrations.CreateModel(
@@ -163,6 +166,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['title'],
+                'constraints': [models.UniqueConstraint(fields=('order', 'product'), name='orderitem_product_once'), models.CheckConstraint(condition=models.Q(('quantity__gte', 1), ('quantity__lte', 9)), name='orderitem_quantity')],
             },
         ),
         migrations.CreateModel(
@@ -242,33 +246,5 @@ class Migration(migrations.Migration):
                 'permissions': [('approve_decision', 'May approve what another member of staff has asked for'), ('decline_decision', 'May decline what another member of staff has asked for')],
                 'constraints': [models.UniqueConstraint(condition=models.Q(('status', 'waiting')), fields=('about_model', 'about_pk', 'decision'), name='approval_waits_once'), models.CheckConstraint(condition=models.Q(('status__in', ['waiting', 'approved', 'declined'])), name='approval_status_known'), models.CheckConstraint(condition=models.Q(models.Q(('approved_by', models.F('requested_by')), _negated=True), ('approved_by__isnull', True), _connector='OR'), name='approval_by_another'), models.CheckConstraint(condition=models.Q(models.Q(('status', 'approved'), _negated=True), models.Q(('approved_at__isnull', False), ('approved_by__isnull', False)), _connector='OR'), name='approval_names_its_approver')],
             },
-        ),
-        migrations.AddIndex(
-            model_name='alert',
-            index=models.Index(fields=['-status', '-last_at'], name='alert_by_status'),
-        ),
-        migrations.AddConstraint(
-            model_name='alert',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', 'open')), fields=('kind', 'about_model', 'about_pk'), name='alert_open_once'),
-        ),
-        migrations.AddIndex(
-            model_name='orderevent',
-            index=models.Index(fields=['kind', '-id'], name='event_by_kind'),
-        ),
-        migrations.AddIndex(
-            model_name='orderevent',
-            index=models.Index(fields=['at'], name='event_by_time'),
-        ),
-        migrations.AddIndex(
-            model_name='orderevent',
-            index=models.Index(fields=['actor'], name='event_by_actor'),
-        ),
-        migrations.AddConstraint(
-            model_name='orderitem',
-            constraint=models.UniqueConstraint(fields=('order', 'product'), name='orderitem_product_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='orderitem',
-            constraint=models.CheckConstraint(condition=models.Q(('quantity__gte', 1), ('quantity__lte', 9)), name='orderitem_quantity'),
         ),
     ]

@@ -83,6 +83,8 @@ class Migration(migrations.Migration):
                 'ordering': ['-created_at'],
                 'permissions': [('accept_payment', 'May accept a payment as paid against the rule'), ('ask_for_rest', 'May ask a customer for the rest'), ('end_payment', 'May end a payment that the provider made differently'), ('refund_payment', 'May refund all of a payment'), ('refund_surplus', 'May refund what came beyond the price'), ('refund_share', 'May refund what was not delivered'), ('read_again', 'May let a payment be read again at the provider')],
                 'abstract': False,
+                'indexes': [models.Index(condition=models.Q(('next_attempt_at__isnull', False)), fields=['next_attempt_at'], name='payment_due'), models.Index(condition=models.Q(('request_id__isnull', False)), fields=['request_id'], name='payment_request'), models.Index(fields=['-created_at'], name='payment_newest'), models.Index(fields=['status', '-created_at'], name='payment_by_status'), models.Index(fields=['reason', '-created_at'], name='payment_by_reason'), models.Index(fields=['pay_address'], name='payment_by_address'), models.Index(fields=['payin_extra_id'], name='payment_by_memo'), models.Index(fields=['purchase_id'], name='payment_by_purchase'), models.Index(fields=['parent_external_id'], name='payment_by_parent')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('status__in', ['creating', 'waiting', 'confirming', 'confirmed', 'sending', 'finished', 'partially_paid', 'expired', 'failed', 'cancelled', 'refunded', 'review'])), name='payment_status_known'), models.CheckConstraint(condition=models.Q(('price_amount__gt', 0)), name='payment_price_positive'), models.CheckConstraint(condition=models.Q(('actually_paid__gte', 0)), name='payment_paid_not_negative'), models.CheckConstraint(condition=models.Q(('credit__gte', 0), ('credit__lte', models.F('price_amount'))), name='payment_credit_within_price')],
             },
         ),
         migrations.CreateModel(
@@ -105,6 +107,8 @@ class Migration(migrations.Migration):
             options={
                 'ordering': ['-created_at'],
                 'permissions': [('send_refund', 'May record that a refund was sent'), ('send_elsewhere', 'May record that a refund went to an earlier address'), ('finish_refund', 'May record that a refund has arrived')],
+                'indexes': [models.Index(fields=['-created_at'], name='refund_newest'), models.Index(fields=['status', '-created_at'], name='refund_by_status')],
+                'constraints': [models.UniqueConstraint(django.db.models.functions.text.Lower('transaction_id'), condition=models.Q(('transaction_id__in', ['', 'sent by the provider']), _negated=True), name='refund_transaction_once'), models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='refund_amount_positive'), models.CheckConstraint(condition=models.Q(('worth__gte', 0)), name='refund_worth_not_negative'), models.CheckConstraint(condition=models.Q(('kind__in', ['all', 'surplus', 'share'])), name='refund_kind_known'), models.CheckConstraint(condition=models.Q(('status__in', ['requested', 'sent', 'done'])), name='refund_status_known')],
             },
         ),
         migrations.CreateModel(
@@ -130,85 +134,5 @@ class Migration(migrations.Migration):
             model_name='refund',
             name='destination',
             field=models.ForeignKey(blank=True, editable=False, help_text='The newest address that the customer gave; once sent, the one that was paid.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='payments.refundaddress'),
-        ),
-        migrations.AddIndex(
-            model_name='payment',
-            index=models.Index(condition=models.Q(('next_attempt_at__isnull', False)), fields=['next_attempt_at'], name='payment_due'),
-        ),
-        migrations.AddIndex(
-            model_name='payment',
-            index=models.Index(condition=models.Q(('request_id__isnull', False)), fields=['request_id'], name='payment_request'),
-        ),
-        migrations.AddIndex(
-            model_name='payment',
-            index=models.Index(fields=['-created_at'], name='payment_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='payment',
-            index=models.Index(fields=['status', '-created_at'], name='payment_by_status'),
-        ),
-        migrations.AddIndex(
-            model_name='payment',
-            index=models.Index(fields=['reason', '-created_at'], name='payment_by_reason'),
-        ),
-        migrations.AddIndex(
-            model_name='payment',
-            index=models.Index(fields=['pay_address'], name='payment_by_address'),
-        ),
-        migrations.AddIndex(
-            model_name='payment',
-            index=models.Index(fields=['payin_extra_id'], name='payment_by_memo'),
-        ),
-        migrations.AddIndex(
-            model_name='payment',
-            index=models.Index(fields=['purchase_id'], name='payment_by_purchase'),
-        ),
-        migrations.AddIndex(
-            model_name='payment',
-            index=models.Index(fields=['parent_external_id'], name='payment_by_parent'),
-        ),
-        migrations.AddConstraint(
-            model_name='payment',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['creating', 'waiting', 'confirming', 'confirmed', 'sending', 'finished', 'partially_paid', 'expired', 'failed', 'cancelled', 'refunded', 'review'])), name='payment_status_known'),
-        ),
-        migrations.AddConstraint(
-            model_name='payment',
-            constraint=models.CheckConstraint(condition=models.Q(('price_amount__gt', 0)), name='payment_price_positive'),
-        ),
-        migrations.AddConstraint(
-            model_name='payment',
-            constraint=models.CheckConstraint(condition=models.Q(('actually_paid__gte', 0)), name='payment_paid_not_negative'),
-        ),
-        migrations.AddConstraint(
-            model_name='payment',
-            constraint=models.CheckConstraint(condition=models.Q(('credit__gte', 0), ('credit__lte', models.F('price_amount'))), name='payment_credit_within_price'),
-        ),
-        migrations.AddIndex(
-            model_name='refund',
-            index=models.Index(fields=['-created_at'], name='refund_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='refund',
-            index=models.Index(fields=['status', '-created_at'], name='refund_by_status'),
-        ),
-        migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('transaction_id'), condition=models.Q(('transaction_id__in', ['', 'sent by the provider']), _negated=True), name='refund_transaction_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='refund_amount_positive'),
-        ),
-        migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(('worth__gte', 0)), name='refund_worth_not_negative'),
-        ),
-        migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['all', 'surplus', 'share'])), name='refund_kind_known'),
-        ),
-        migrations.AddConstraint(
-            model_name='refund',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['requested', 'sent', 'done'])), name='refund_status_known'),
         ),
     ]

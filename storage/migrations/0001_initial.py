@@ -52,6 +52,8 @@ class Migration(migrations.Migration):
                 'ordering': ['received_at', 'id'],
                 'permissions': [('shred_key', 'May shred a key for good')],
                 'abstract': False,
+                'indexes': [models.Index(condition=models.Q(('next_attempt_at__isnull', False)), fields=['next_attempt_at'], name='key_due'), models.Index(condition=models.Q(('request_id__isnull', False)), fields=['request_id'], name='key_request'), models.Index(fields=['-received_at'], name='key_newest'), models.Index(fields=['status', '-received_at'], name='key_by_status')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('status__in', ['received', 'stored', 'shredded'])), name='key_status_known'), models.CheckConstraint(condition=models.Q(('status', 'shredded'), ('wrapped_data_key__isnull', False), _connector='OR'), name='key_openable_until_shredded'), models.CheckConstraint(condition=models.Q(models.Q(('status', 'received'), _negated=True), ('ciphertext__isnull', False), _connector='OR'), name='key_ciphertext_until_stored'), models.CheckConstraint(condition=models.Q(models.Q(('status', 'shredded'), _negated=True), models.Q(('ciphertext__isnull', True), ('wrapped_data_key__isnull', True)), _connector='OR'), name='key_gone_once_shredded')],
             },
         ),
         migrations.CreateModel(
@@ -69,6 +71,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name_plural': 'key accesses',
                 'ordering': ['-id'],
+                'indexes': [models.Index(fields=['key', 'at'], name='access_by_key')],
             },
         ),
         migrations.CreateModel(
@@ -89,62 +92,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-created_at'],
+                'indexes': [models.Index(fields=['order', 'status'], name='delivery_by_order'), models.Index(fields=['expires_at'], name='delivery_by_expiry'), models.Index(fields=['-created_at'], name='delivery_newest'), models.Index(fields=['status', '-created_at'], name='delivery_by_status'), models.Index(django.db.models.functions.text.Upper('customer_email'), name='delivery_by_address')],
             },
-        ),
-        migrations.AddIndex(
-            model_name='key',
-            index=models.Index(condition=models.Q(('next_attempt_at__isnull', False)), fields=['next_attempt_at'], name='key_due'),
-        ),
-        migrations.AddIndex(
-            model_name='key',
-            index=models.Index(condition=models.Q(('request_id__isnull', False)), fields=['request_id'], name='key_request'),
-        ),
-        migrations.AddIndex(
-            model_name='key',
-            index=models.Index(fields=['-received_at'], name='key_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='key',
-            index=models.Index(fields=['status', '-received_at'], name='key_by_status'),
-        ),
-        migrations.AddConstraint(
-            model_name='key',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['received', 'stored', 'shredded'])), name='key_status_known'),
-        ),
-        migrations.AddConstraint(
-            model_name='key',
-            constraint=models.CheckConstraint(condition=models.Q(('status', 'shredded'), ('wrapped_data_key__isnull', False), _connector='OR'), name='key_openable_until_shredded'),
-        ),
-        migrations.AddConstraint(
-            model_name='key',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'received'), _negated=True), ('ciphertext__isnull', False), _connector='OR'), name='key_ciphertext_until_stored'),
-        ),
-        migrations.AddConstraint(
-            model_name='key',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'shredded'), _negated=True), models.Q(('ciphertext__isnull', True), ('wrapped_data_key__isnull', True)), _connector='OR'), name='key_gone_once_shredded'),
-        ),
-        migrations.AddIndex(
-            model_name='keyaccess',
-            index=models.Index(fields=['key', 'at'], name='access_by_key'),
-        ),
-        migrations.AddIndex(
-            model_name='keydeliverylog',
-            index=models.Index(fields=['order', 'status'], name='delivery_by_order'),
-        ),
-        migrations.AddIndex(
-            model_name='keydeliverylog',
-            index=models.Index(fields=['expires_at'], name='delivery_by_expiry'),
-        ),
-        migrations.AddIndex(
-            model_name='keydeliverylog',
-            index=models.Index(fields=['-created_at'], name='delivery_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='keydeliverylog',
-            index=models.Index(fields=['status', '-created_at'], name='delivery_by_status'),
-        ),
-        migrations.AddIndex(
-            model_name='keydeliverylog',
-            index=models.Index(django.db.models.functions.text.Upper('customer_email'), name='delivery_by_address'),
         ),
     ]

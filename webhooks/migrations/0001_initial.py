@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        migrations.swappable_dependency(settings.AUTH_USER_MODEL),
+        ('auth', '__first__'),
     ]
 
     operations = [
@@ -47,6 +47,8 @@ class Migration(migrations.Migration):
                 'ordering': ['-created_at'],
                 'permissions': [('stop_replays', 'May stop a replay of many webhooks')],
                 'abstract': False,
+                'indexes': [models.Index(condition=models.Q(('next_attempt_at__isnull', False)), fields=['next_attempt_at'], name='replayrun_due'), models.Index(condition=models.Q(('request_id__isnull', False)), fields=['request_id'], name='replayrun_request')],
+                'constraints': [models.UniqueConstraint(condition=models.Q(('finished_at__isnull', True)), fields=('digest',), name='replay_run_open_once')],
             },
         ),
         migrations.CreateModel(
@@ -62,6 +64,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'replayed webhook',
                 'ordering': ['id'],
+                'indexes': [models.Index(fields=['run', 'verdict'], name='replay_by_verdict')],
             },
         ),
         migrations.CreateModel(
@@ -93,6 +96,8 @@ class Migration(migrations.Migration):
                 'ordering': ['-id'],
                 'permissions': [('replay_webhook', 'May replay a stored webhook'), ('rehearse_webhook', 'May have it said what a replay would change'), ('replay_webhooks', 'May replay all webhooks that match a filter')],
                 'abstract': False,
+                'indexes': [models.Index(condition=models.Q(('next_attempt_at__isnull', False)), fields=['next_attempt_at'], name='webhooklog_due'), models.Index(condition=models.Q(('request_id__isnull', False)), fields=['request_id'], name='webhooklog_request'), models.Index(fields=['external_id'], name='webhook_by_external_id'), models.Index(fields=['-received_at'], name='webhook_newest'), models.Index(fields=['event_type', '-id'], name='webhook_by_type'), models.Index(fields=['status', '-id'], name='webhook_by_status')],
+                'constraints': [models.UniqueConstraint(fields=('provider', 'body_sha256'), name='webhook_body_once')],
             },
         ),
         migrations.CreateModel(
@@ -115,50 +120,6 @@ class Migration(migrations.Migration):
             model_name='replay',
             name='log',
             field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='replayed', to='webhooks.webhooklog'),
-        ),
-        migrations.AddIndex(
-            model_name='replayrun',
-            index=models.Index(condition=models.Q(('next_attempt_at__isnull', False)), fields=['next_attempt_at'], name='replayrun_due'),
-        ),
-        migrations.AddIndex(
-            model_name='replayrun',
-            index=models.Index(condition=models.Q(('request_id__isnull', False)), fields=['request_id'], name='replayrun_request'),
-        ),
-        migrations.AddConstraint(
-            model_name='replayrun',
-            constraint=models.UniqueConstraint(condition=models.Q(('finished_at__isnull', True)), fields=('digest',), name='replay_run_open_once'),
-        ),
-        migrations.AddIndex(
-            model_name='webhooklog',
-            index=models.Index(condition=models.Q(('next_attempt_at__isnull', False)), fields=['next_attempt_at'], name='webhooklog_due'),
-        ),
-        migrations.AddIndex(
-            model_name='webhooklog',
-            index=models.Index(condition=models.Q(('request_id__isnull', False)), fields=['request_id'], name='webhooklog_request'),
-        ),
-        migrations.AddIndex(
-            model_name='webhooklog',
-            index=models.Index(fields=['external_id'], name='webhook_by_external_id'),
-        ),
-        migrations.AddIndex(
-            model_name='webhooklog',
-            index=models.Index(fields=['-received_at'], name='webhook_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='webhooklog',
-            index=models.Index(fields=['event_type', '-id'], name='webhook_by_type'),
-        ),
-        migrations.AddIndex(
-            model_name='webhooklog',
-            index=models.Index(fields=['status', '-id'], name='webhook_by_status'),
-        ),
-        migrations.AddConstraint(
-            model_name='webhooklog',
-            constraint=models.UniqueConstraint(fields=('provider', 'body_sha256'), name='webhook_body_once'),
-        ),
-        migrations.AddIndex(
-            model_name='replay',
-            index=models.Index(fields=['run', 'verdict'], name='replay_by_verdict'),
         ),
         migrations.AddConstraint(
             model_name='replay',
