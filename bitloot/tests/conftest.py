@@ -32,8 +32,8 @@ def store(tmp_path_factory) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def chromium(tmp_path_factory) -> Iterator[WebDriver]:
-    with a_browser(tmp_path_factory.mktemp("profile")) as driver:
+def chromium() -> Iterator[WebDriver]:
+    with a_browser() as driver:
         yield driver
 
 

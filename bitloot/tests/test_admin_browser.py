@@ -45,9 +45,9 @@ def store(tmp_path_factory) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def hands(store, tmp_path_factory) -> Iterator[Hands]:
+def hands(store) -> Iterator[Hands]:
     """One browser for all stories: each member of staff signs in once."""
-    with a_browser(tmp_path_factory.mktemp("profile")) as browser:
+    with a_browser() as browser:
         yield Hands(browser, store.url, PASSWORD)
 
 

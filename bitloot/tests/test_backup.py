@@ -326,6 +326,7 @@ def test_postgresql_comes_back_with_the_rights_of_the_small_role(tmp_path):
         assert "It is a backup of postgresql" in shop.run("restore", "latest", "--yes", code=1)[1]
 
 
+@pytest.mark.nightly
 @pytest.mark.production
 def test_a_partitioned_timeline_comes_back(tmp_path):
     with Postgres() as server:

@@ -139,6 +139,7 @@ def test_sizes_are_told_side_by_side_with_the_plan():
     ]
 
 
+@pytest.mark.nightly
 @pytest.mark.production
 @pytest.mark.timeout(600)
 def test_the_bench_measures_an_acknowledgement_and_a_delivery():

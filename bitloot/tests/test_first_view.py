@@ -25,8 +25,8 @@ def store(tmp_path_factory) -> Iterator[Store]:
 
 
 @pytest.fixture(scope="module")
-def chromium(tmp_path_factory) -> Iterator[WebDriver]:
-    with a_browser(tmp_path_factory.mktemp("profile"), logs=("browser", "performance")) as driver:
+def chromium() -> Iterator[WebDriver]:
+    with a_browser(logs=("browser", "performance")) as driver:
         yield driver
 
 

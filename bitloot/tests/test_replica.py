@@ -120,6 +120,7 @@ def said_by_web(shop, sentence):
     return shop.store.parts["web"].log.read_text().count(sentence)
 
 
+@pytest.mark.nightly
 def test_lists_come_from_the_replica_while_it_keeps_up_and_nothing_else_does(shop):
     shop.staff.get(f"{shop.store.url}/admin/", timeout=60)  # its figures are kept for a while
     before = shop.asked()

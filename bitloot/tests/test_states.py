@@ -11,12 +11,10 @@ from tools.dev.scenes import Page, Scene
 from tools.dev.screenshots import WIDTHS, finished_store, open_page
 from tools.dev.staff_scenes import StaffScene
 from tools.dev.supervise import Store
-from tools.dev.testenv import PROFILE
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200), pytest.mark.first]
 
 MOST_SHIFT = 0.02
-IS_NIGHTLY = PROFILE == "nightly"
 
 
 @pytest.fixture(scope="module")
@@ -59,20 +57,12 @@ def complaints_about(browser: WebDriver) -> Iterator[str]:
     yield from (f"with large text: {element}" for element in overflow(browser, width=390, zoom=2))
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("states")
 def test_staff_find_every_page_of_theirs_without_fault_on_phone_and_desktop(browser, store, scene):
-    """In the nightly run every page in each way.
-
-    Otherwise the lists of the menu, each form of a decision once, and one axe for a page. That the other lists obey
-    the policy is seen in test_admin_browser.py, and what stands on them in test_admin_shown.py.
-    """
+    """What staff do by clicking, test_admin_browser.py does with every change; it opens each list and a row of it."""
     found: dict[str, list[str]] = {}
-    forms = set()
-    for page in StaffScene(scene, browser).pages(menu_only=not IS_NIGHTLY):
-        form = page.path.partition("/decide/")[2]
-        if form and form in forms and not IS_NIGHTLY:
-            continue
-        forms.add(form)
+    for page in StaffScene(scene, browser).pages():
         wears(browser)
         size(browser, "desktop")
         open_page(browser, store.url, page)
@@ -82,11 +72,10 @@ def test_staff_find_every_page_of_theirs_without_fault_on_phone_and_desktop(brow
 
 
 def complaints_of_staff(browser: WebDriver) -> Iterator[str]:
-    yield from findings(browser, schemes=("light", "dark") if IS_NIGHTLY else ("light",))
+    yield from findings(browser)
     size(browser, "phone")
     wears(browser)
-    if IS_NIGHTLY:
-        yield from (f"on a phone: {finding}" for finding in findings(browser, schemes=("light",)))
+    yield from (f"on a phone: {finding}" for finding in findings(browser, schemes=("light",)))
     yield from (f"on a phone, broken: {word}" for word in broken_words(browser))
     yield from (f"at 320 px: {element}" for element in overflow(browser))
     yield from (f"with large text: {element}" for element in overflow(browser, width=390, zoom=2))

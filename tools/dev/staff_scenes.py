@@ -49,8 +49,7 @@ class StaffScene:
     def __init__(self, scene: Scene, browser: WebDriver) -> None:
         self.scene, self.store, self.browser = scene, scene.store, browser
 
-    def pages(self, *, menu_only: bool = False) -> Iterator[Page]:
-        """Yield every page; with `menu_only` of the lists and rows those that the menu names, which is half of them."""
+    def pages(self) -> Iterator[Page]:
         self.store.shell(self._account())
         device = self.store.manage("staff_device", NAME)
         yield from self._joining()
@@ -65,7 +64,7 @@ class StaffScene:
         yield from self._webhooks()
         yield from self._products()
         yield from self._other()
-        yield from self._lists(".lists a" if menu_only else ".app-list th a")
+        yield from self._lists()
         yield _page("signed-out", "/admin/system/", act="document.querySelector('#logout-form').submit();", until="h1")
 
     def mails(self, folder: Path) -> Iterator[Page]:
@@ -179,11 +178,11 @@ class StaffScene:
         user = self._id("django.contrib.auth.models", "User", "username='ada'")
         yield _page("account", f"/admin/auth/user/{user}/change/")
 
-    def _lists(self, links: str) -> Iterator[Page]:
-        """Yield the lists that the page of all lists links to there, and the page of each list's first row."""
+    def _lists(self) -> Iterator[Page]:
+        """Yield each list, and the page of its first row."""
         self.browser.get(f"{self.store.url}/admin/system/")
-        script = "return [...document.querySelectorAll(arguments[0])].map(link => link.getAttribute('href'))"
-        for path in dict.fromkeys(self.browser.execute_script(script, links)):
+        script = "return [...document.querySelectorAll('.app-list th a')].map(link => link.getAttribute('href'))"
+        for path in dict.fromkeys(self.browser.execute_script(script)):
             name = "-".join(path.strip("/").split("/")[1:])
             if name in ("", "system"):
                 continue

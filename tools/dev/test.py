@@ -1,4 +1,8 @@
-"""`make test`: the suite on SQLite with the embedded broker, again on PostgreSQL with Redis, and coverage gates."""
+"""`make test`: the suite on SQLite with the embedded broker, again on PostgreSQL with Redis, and coverage gates.
+
+The apps and `core` run on both. What stands on them (pages, the admin, operators' commands) runs on PostgreSQL where
+that is there, otherwise on SQLite; `make nightly` runs it on both, with the tests that are marked so.
+"""
 
 import json
 import os
@@ -18,8 +22,9 @@ from tools.dev.devenv import ROOT
 from tools.dev.services import Missing, find_program, throw_away_services
 
 REPORTS = ROOT / "var" / "test-reports"
-# Their own tests cover them; those of bitloot/ drive whole stories through them, and tracing would double their time.
+# Their own tests cover them; others of bitloot/ drive whole stories through them, and tracing would double their time.
 MEASURED = ("payments", "fulfillment", "storage", "orders", "webhooks")
+CORE = "bitloot/core"
 ABOVE = ("bitloot", "sandbox")
 GATES = {"payments": 100.0, "fulfillment": 95.0, "storage": 95.0}
 # Whole stores as processes, with browsers, kills and DEBUG off.
@@ -28,8 +33,10 @@ PROCESSES = "chaos or production or browser"
 MARKED_SO = re.compile(r"\bmark\.(chaos|production|browser)\b")
 # What says the same on either database is run once.
 ONCE = f"{PROCESSES} or nginx or once"
+ON_POSTGRES = f"(django_db or postgres or redis) and not ({ONCE})"
 PROGRAMS = {"nginx": "nginx-light", "chromium": "chromium", "chromedriver": "chromium-driver", "node": "nodejs"}
 MESSAGE_LENGTH = 600  # of what a failed test said, repeated at the end
+IS_NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 
@@ -63,10 +70,11 @@ def main() -> None:
     shutil.rmtree(REPORTS, ignore_errors=True)
     REPORTS.mkdir(parents=True)
     # Always servers of our own: the tests empty what they use, and two runs on one machine must not meet.
-    with throw_away_services() as (services, skipped), ThreadPoolExecutor(1) as aside:
-        waiting = [aside.submit(_run, stage) for stage in _stages_aside({} if skipped else services)]
+    with throw_away_services() as (started, skipped), ThreadPoolExecutor(1) as aside:
+        services = {} if skipped else started
+        waiting = [aside.submit(_run, stage) for stage in _stages_aside(services)]
         try:
-            results = [_run(stage) for stage in _stages()]
+            results = [_run(stage) for stage in _stages(all_on_sqlite=IS_NIGHTLY or not services)]
             for running in waiting:
                 results.append(running.result())
                 log = (REPORTS / f"{results[-1].stage.slug}.log").read_text()
@@ -79,32 +87,35 @@ def main() -> None:
     sys.exit(1 if any(result.code for result in results) or _broken(gates) or (skipped and IN_CI) else 0)
 
 
-def _stages() -> Iterator[Stage]:
+def _stages(*, all_on_sqlite: bool) -> Iterator[Stage]:
     """Yield what computes all the time: two tests at once, for the two CPUs that CI has."""
     marks = f"not ({PROCESSES} or postgres or redis)"
     two = ("-n", "2", "--dist", "worksteal")
     measured = (*(f"--cov={package}" for package in MEASURED), "--cov-report=")
-    yield Stage("SQLite, embedded broker: the apps", "apps", marks, MEASURED, (*two, *measured))
-    yield Stage("SQLite, embedded broker: what stands on them", "stories", marks, ABOVE, (*two, "--no-cov"))
+    yield Stage("SQLite, embedded broker: the apps and core", "apps", marks, (*MEASURED, CORE), (*two, *measured))
+    if not all_on_sqlite:
+        marks += f" and not ({ON_POSTGRES})"
+    others = (*two, "--no-cov", f"--ignore={CORE}")
+    yield Stage("SQLite, embedded broker: what stands on them", "stories", marks, ABOVE, others)
 
 
 def _stages_aside(services: dict[str, str]) -> Iterator[Stage]:
-    """Yield what mostly waits, for other processes or for PostgreSQL: three tests at once, beside the other stages."""
+    """Yield what waits, for other processes or for PostgreSQL: it runs beside the other stages."""
     # Whole files for what starts a store of its own: its tests share it. In their order, not those with most tests
-    # first: the longest file has two, and nobody would be left to run beside it.
+    # first: the longest file has few, and nobody would be left to run beside it.
     by_file = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--no-cov")
     name = "Real processes: browsers, kills, the store with DEBUG off"
     yield Stage(name, "processes", PROCESSES, tuple(_files_with_processes()), by_file, aside=True)
     if services:
-        marks = f"(django_db or postgres or redis) and not ({ONCE})"
-        any_order = ("-n", "3", "--dist", "worksteal", "--no-cov")
-        yield Stage("PostgreSQL, Redis", "postgres", marks, (), any_order, services, aside=True)
+        any_order = ("-n", "2", "--dist", "worksteal", "--no-cov")
+        yield Stage("PostgreSQL, Redis", "postgres", ON_POSTGRES, (), any_order, services, aside=True)
 
 
 def _run(stage: Stage) -> Result:
     """Run the tests of a stage; what they print goes to a file if they run aside."""
     report = REPORTS / f"{stage.slug}.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-m", stage.marks, f"--junitxml={report}"]
+    marks = stage.marks if IS_NIGHTLY else f"({stage.marks}) and not nightly"
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-m", marks, f"--junitxml={report}"]
     command += [*stage.options, *(sys.argv[1:] or stage.where)]
     if not stage.aside:
         # With the same priority these end minutes before what runs aside, which then leaves a CPU idle.
@@ -187,6 +198,8 @@ def _report(results: list[Result], gates: dict[str, float], skipped: list[str]) 
         for failure in result.failures:
             print(f"FAILED on {result.stage.name}: {failure}")
         print(result)
+    if not IS_NIGHTLY:
+        print("Left to `make nightly`: what is marked so, and SQLite for what ran on PostgreSQL and stands on the apps")
 
 
 if __name__ == "__main__":
