@@ -29,7 +29,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo "make demo     a throw-away store, a scripted customer buys a key (PORT=8000, EXIT=1 ends afterwards)"
 	@echo "make run      the same store kept under var/, without the customer"
-	@echo "make test     every test, on SQLite and on PostgreSQL with Redis, with the coverage gates"
+	@echo "make test     the tests of every change, on SQLite and on PostgreSQL with Redis, with the coverage gates"
 	@echo "make check    style, types, translations, layers, migrations, production settings, API document, documents"
 	@echo "make openapi  docs/openapi.yaml anew; make openapi-changes: what changed for callers since the last release (or BASE=…)"
 	@echo "make sdk      typed clients for Python and TypeScript, into sdk/"
@@ -42,7 +42,7 @@ help:
 	@echo "make chaos    bought once, never lost: the proof (SEED=1; QUICK=1 is a selection of three minutes)"
 	@echo "make screenshots  every page of shop and staff in every state, into var/screenshots/ (ONLY=\"staff-order*\" takes some)"
 	@echo "make test-matrix  the quick tests on each Python here and each Django it runs (ONLY=3.13/6.1 is one pair)"
-	@echo "make nightly  more examples, longer kills"
+	@echo "make nightly  all tests on both databases, more examples, mutants, longer kills: hours"
 
 # Any Python that a machine calls python3 reads this.
 define USABLE_PYTHON
