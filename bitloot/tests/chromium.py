@@ -42,6 +42,7 @@ def a_browser(*, logs: Sequence[str] = ("browser",)) -> Iterator[WebDriver]:
     options.set_capability("goog:loggingPrefs", dict.fromkeys(logs, "ALL"))
     driver = webdriver.Chrome(options=options, service=Service(str(find_program("chromedriver", "chromium-driver"))))
     try:
+        _let_copy(driver)
         yield driver
     finally:
         driver.quit()
@@ -59,8 +60,15 @@ def renewed(browser: WebDriver) -> WebDriver:
     browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
     browser.execute_cdp_cmd("Network.clearBrowserCache", {})
     browser.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": "*", "storageTypes": "all"})
+    _let_copy(browser)
     complaints(browser)
     return browser
+
+
+def _let_copy(browser: WebDriver) -> None:
+    """Let pages copy, as a browser lets those that were clicked; the one without windows asks nobody and refuses."""
+    if browser.capabilities["browserName"] == "chrome-headless-shell":
+        browser.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardSanitizedWrite"]})
 
 
 def one(browser: WebDriver, selector: str) -> WebElement:
