@@ -11,6 +11,7 @@ from selenium.webdriver.support.ui import Select
 
 from bitloot.tests.chromium import (
     STRANGER,
+    a_browser,
     choose_coin,
     complaints,
     on_desk,
@@ -22,7 +23,7 @@ from bitloot.tests.chromium import (
     wait,
     wait_for_headline,
 )
-from bitloot.tests.services import Sandbox
+from bitloot.tests.services import Sandbox, answers, wait_until
 from bitloot.tests.shopper import Shopper
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
@@ -40,6 +41,13 @@ from storage.services import shred
 shred(Key.objects.exclude(status="shredded").get(item__order=order), reason="Its time is over.")
 """
 FIRST_ADDRESS, SECOND_ADDRESS = "bc1q" + "a" * 38, "bc1q" + "z" * 38
+
+
+def test_no_browser_stays_behind():
+    with a_browser() as browser:
+        address = f"http://{browser.capabilities['goog:chromeOptions']['debuggerAddress']}/json/version"
+        assert answers(address)
+    wait_until(lambda: not answers(address), seconds=20, what="the browser's end")
 
 
 def test_customer_buys_two_keys_and_opens_them(browser, store):
