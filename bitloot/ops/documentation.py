@@ -1,7 +1,6 @@
 """The OpenAPI document: made once by each process, because all of it comes from the code."""
 
 from functools import cache
-from threading import Lock
 from typing import Any
 
 from django.http import HttpResponse
@@ -16,7 +15,6 @@ from bitloot.core.api import public_answer
 from bitloot.ops.schema import make_document
 
 KEPT_SECONDS = 300
-_making = Lock()
 
 
 class YamlOrJson(DefaultContentNegotiation):
@@ -45,14 +43,8 @@ class Schema(SpectacularAPIView):
         return answer
 
 
-def _document(media_type: str) -> bytes:
-    # One thread makes it while the others wait, or each would make and render its own.
-    with _making:
-        return _made(media_type)
-
-
 @cache
-def _made(media_type: str) -> bytes:
+def _document(media_type: str) -> bytes:
     renderer: Any = next(each for each in Schema.renderer_classes if each.media_type == media_type)()
     rendered: bytes = renderer.render(make_document(), renderer_context={})
     return rendered

@@ -304,10 +304,10 @@ def test_every_problem_of_the_domain_has_german_words():
 
 @pytest.mark.once
 def test_description_of_the_api_is_english_whoever_asks_first(client):
-    documentation._made.cache_clear()
+    documentation._document.cache_clear()
     first = client.get("/api/schema", headers=GERMAN)
     assert first["Content-Language"] == "en"
-    documentation._made.cache_clear()
+    documentation._document.cache_clear()
     assert first.content == client.get("/api/schema").content
 
 

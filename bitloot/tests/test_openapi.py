@@ -4,7 +4,6 @@ import json
 import re
 import time
 import uuid
-from functools import partial
 from itertools import cycle
 
 import jsonschema
@@ -77,22 +76,7 @@ def test_the_document_has_no_warnings(tmp_path):
     call_command("spectacular", "--validate", "--fail-on-warn", "--file", str(tmp_path / "schema.yml"))
 
 
-def test_document_is_made_by_one_thread(monkeypatch):
-    made = []
-
-    def make():
-        made.append(1)
-        time.sleep(0.1)
-        return {}
-
-    documentation._made.cache_clear()
-    monkeypatch.setattr(documentation, "make_document", make)
-    at_once(*[partial(documentation._document, "application/vnd.oai.openapi+json")] * 4)
-    documentation._made.cache_clear()
-    assert made == [1]
-
-
-def test_whoever_asks_for_it_no_two_threads_make_the_document_at_once(monkeypatch):
+def test_no_two_threads_make_the_document_at_once(monkeypatch):
     """Fails without the lock: drf-spectacular, half loaded by one thread, crashes in the other."""
     running, most = [], []
 
