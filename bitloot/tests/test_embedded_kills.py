@@ -21,6 +21,8 @@ pytestmark = [pytest.mark.chaos]
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "1"))
 SHOPPING_SECONDS = 40  # what is left over then is finished in the rest of the minute
 LEAST_KILLS = 8
+# On a slow machine a purchase in doubt may have come to its hourly searches: 180 s by the clock of this story.
+PATIENCE_SECONDS = 240
 CUSTOMERS = 3
 MOST_ORDERS = 15  # each: a slow machine kills for longer, and must not be left with a longer queue
 PRODUCTS = ("ember-drift", "harbour-of-glass", "tiny-orchard-tycoon", "nightline-courier", "saltmarsh-signals")
@@ -44,8 +46,9 @@ def test_every_paid_order_is_fulfilled_once_though_every_process_is_killed(store
         closing.set()
         bought = [purchase for customer in customers for purchase in customer.result()]
 
-    for shopper, order in bought:
-        shopper.wait_fulfilled(order, seconds=120)
+    unfinished = left_over(bought)
+    assert unfinished <= never_sent(store)
+    bought = [purchase for purchase in bought if purchase[1]["id"] not in unfinished]
     assert len(bought) >= CUSTOMERS, killed
     assert_bought_once(store, bought)
     assert_opened_once(bought)
@@ -88,10 +91,39 @@ def seconds_to_start(store: Store) -> float:
     return time.monotonic() - started
 
 
+def left_over(bought: list[Purchase]) -> set[str]:
+    """Return the orders that are not fulfilled when our patience ends."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    waiting = bought
+    while waiting and time.monotonic() < deadline:
+        time.sleep(0.2)
+        waiting = [(who, order) for who, order in waiting if who.read(order)["fulfillment_status"] != "fulfilled"]
+    return {order["id"] for _, order in waiting}
+
+
+def never_sent(store: Store) -> set[str]:
+    """Return the orders whose worker died after it wrote that it buys, and before the supplier heard of it.
+
+    Nobody can tell these from a lost answer, so they are never sent again: after a day of searching staff decide.
+    """
+    script = """
+from fulfillment.models import Reservation
+for purchase in Reservation.objects.filter(status="unknown").select_related("item"):
+    print(purchase.external_id, purchase.item.order_id)
+"""
+    in_doubt = dict(line.split() for line in store.shell(script).splitlines())
+    return {order for external_id, order in in_doubt.items() if external_id not in purchases_of(store)}
+
+
+def purchases_of(store: Store) -> Counter[str]:
+    """Return how often the supplier sold for each purchase, by its own ledger."""
+    ledger = Shopper(store.sandbox_url).json("GET", "/control/ledger?what=sold")["ledger"]
+    return Counter(line["external_id"] for line in ledger)
+
+
 def assert_bought_once(store: Store, bought: list[Purchase]) -> None:
     """Compare with the supplier's own ledger: one purchase per order item, and none for anybody else."""
-    ledger = Shopper(store.sandbox_url).json("GET", "/control/ledger?what=sold")["ledger"]
-    purchases = Counter(line["external_id"] for line in ledger)
+    purchases = purchases_of(store)
     items = sum(len(order["items"]) for _, order in bought)
     assert set(purchases.values()) == {1}
     assert len(purchases) == items
