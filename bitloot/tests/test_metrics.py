@@ -229,7 +229,7 @@ print(client.get("/metrics", headers={AUTHORIZED!r}).content.decode())
 @pytest.mark.once
 @pytest.mark.timeout(180)
 def test_every_process_exports_its_counters_to_those_who_have_the_token(tmp_path):
-    port = free_port()
+    port = free_port(row=2)  # the worker's and beat's
     own = process_environment(tmp_path, port=8000, sandbox_port=8001, METRICS_PORT=str(port), METRICS_TOKEN=TOKEN)
     own |= EMBEDDED | {"TMPDIR": str(tmp_path)}
 

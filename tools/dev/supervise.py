@@ -214,14 +214,15 @@ def answers(url: str) -> bool:
         return False
 
 
-def free_port() -> int:
-    """Return a port nobody has, from below those that systems give to outgoing connections.
+def free_port(*, row: int = 1) -> int:
+    """Return a port nobody has, the first of `row` such ports; from below those of outgoing connections.
 
     One of those may be taken while its server restarts, even by a client that keeps calling the dead server.
     """
-    while not _reserve(port := PORTS[secrets.randbelow(len(PORTS))]) or not port_is_free(port):
-        pass
-    return port
+    while True:
+        first = PORTS[secrets.randbelow(len(PORTS) - row)]
+        if all(_reserve(port) and port_is_free(port) for port in range(first, first + row)):
+            return first
 
 
 def _reserve(port: int) -> bool:
