@@ -1,4 +1,5 @@
 #!/usr/bin/env python
+import gc
 import os
 import sys
 
@@ -8,6 +9,7 @@ def main() -> None:
     if sys.argv[1:2] in (["generate_encryption_key"], ["init_env"]):
         # They make what the settings would miss.
         os.environ["BITLOOT_BUILDING"] = "1"
+    gc.disable()  # until the apps are ready: see bitloot/apps.py
     # Only now: it imports settings.
     from bitloot.management import overview
 

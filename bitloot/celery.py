@@ -1,3 +1,4 @@
+import gc
 import logging
 import os
 import sys
@@ -14,6 +15,7 @@ from bitloot.core import broker, exporter
 from bitloot.core.database import leave_connection, what_is_missing
 from bitloot.core.worker import this_process
 
+gc.disable()  # until the apps are ready: see bitloot/apps.py
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bitloot.settings")
 
 logger = logging.getLogger(__name__)

@@ -3,6 +3,8 @@ import os
 
 from bitloot.core import shared_metrics
 
+gc.disable()  # until the apps are ready: see bitloot/apps.py
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bitloot.settings")
 shared_metrics.share()
 

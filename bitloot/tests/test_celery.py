@@ -1,5 +1,6 @@
 """The worker as Celery starts it: which pool it takes, and how the embedded store works without a broker."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from django.apps import apps
 from django.conf import settings
 
 from bitloot import celery
@@ -23,6 +25,15 @@ def run_celery(*options, log):
         "BITLOOT_ENV_FILE": str(settings.VAR_DIR / "dev.env"),
     }
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+
+def test_collector_that_was_off_for_the_start_is_on_once_the_apps_are_ready():
+    gc.disable()
+    try:
+        apps.get_app_config("bitloot").ready()
+        assert gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_another_pool_is_refused_with_a_sentence(tmp_path):

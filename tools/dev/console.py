@@ -4,6 +4,7 @@ Each line of standard input is a piece as a JSON string; each line of the answer
 """
 
 import contextlib
+import gc
 import io
 import json
 import sys
@@ -14,6 +15,7 @@ from django.db import connections
 
 
 def main() -> None:
+    gc.disable()  # until the apps are ready: see bitloot/apps.py
     django.setup()
     for line in sys.stdin:
         print(json.dumps(_run(json.loads(line))), flush=True)

@@ -4,6 +4,7 @@ Each run, and each of its parallel processes, has a `var` folder, a database and
 """
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -48,6 +49,7 @@ def _own_redis_database(url: str) -> str:
     return f"{base}/{int(number) + 2 * int(WORKER.removeprefix('gw') or 0)}"
 
 
+gc.disable()  # until the apps are ready: see bitloot/apps.py
 _prepare()
 # Part of the name of the PostgreSQL database; pytest-django adds the parallel process.
 RUN = Path(os.environ[FOLDER]).name.removeprefix("run-")
