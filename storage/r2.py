@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
+from functools import cache
 from typing import Any, ClassVar
 
 import boto3
@@ -23,6 +24,8 @@ from storage.objects import (
     ObjectUnavailable,
     read_body,
 )
+
+_making_client = threading.Lock()  # a session must not be used by two threads at once
 
 
 class R2Storage(KeyStore, S3Storage):
@@ -48,16 +51,19 @@ class R2Storage(KeyStore, S3Storage):
         defaults = {"region_name": "auto", "client_config": config, "security_token": None, "default_acl": None}
         super().__init__(**(defaults | options))
         self._client: Any = None
-        self._making_client = threading.Lock()
 
     @property
     def client(self) -> Any:
         """Return the client that all threads share; the parent would make one (and its pool) for each of them."""
-        with self._making_client:
+        with _making_client:
             if self._client is None:
-                session = boto3.Session(aws_access_key_id=self.access_key, aws_secret_access_key=self.secret_key)
-                self._client = session.client(
-                    "s3", region_name=self.region_name, endpoint_url=self.endpoint_url, config=self.client_config
+                self._client = _session().client(
+                    "s3",
+                    region_name=self.region_name,
+                    endpoint_url=self.endpoint_url,
+                    config=self.client_config,
+                    aws_access_key_id=self.access_key,
+                    aws_secret_access_key=self.secret_key,
                 )
         return self._client
 
@@ -165,3 +171,9 @@ def _answer_of(call: str) -> Iterator[None]:
         raise ObjectUnavailable(f"{call}: the object store answered {status} {code}") from err
     except (BotoCoreError, OSError) as err:
         raise ObjectUnavailable(f"{call}: {type(err).__name__}") from err
+
+
+@cache
+def _session() -> boto3.Session:
+    """Return the session of this process: each one reads a megabyte of JSON about AWS before its first client."""
+    return boto3.Session()
