@@ -6,24 +6,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from selenium import webdriver
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
 
 from bitloot.tests.services import Sandbox
+from tools.dev.browser import wait
 from tools.dev.services import find_program
 from tools.dev.supervise import Store
 from tools.dev.testenv import PROFILE
 
-PATIENCE = 90
 # Where Debian has it. What stands in /usr/bin is a script: at the end the driver would stop that and leave the browser.
 WITHOUT_WINDOWS = Path("/usr/lib/chromium/chromium-headless-shell")
-# What is said of an element while its page is left.
-LEAVING = (NoSuchElementException, StaleElementReferenceException)
 SWITCHES = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
@@ -85,10 +82,6 @@ def text_of(browser: WebDriver, selector: str) -> str:
 
 def shown(browser: WebDriver, selector: str) -> list[WebElement]:
     return [element for element in browser.find_elements(By.CSS_SELECTOR, selector) if element.is_displayed()]
-
-
-def wait(browser: WebDriver, condition, what: str):
-    return WebDriverWait(browser, PATIENCE, ignored_exceptions=LEAVING).until(condition, f"{what} did not come")
 
 
 def wait_for_headline(browser: WebDriver, headline: str) -> None:

@@ -8,7 +8,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 
-from bitloot.tests.chromium import one, text_of, wait
+from bitloot.tests.chromium import one, text_of
+from tools.dev.browser import wait
 from tools.dev.devenv import ROOT
 
 DOCUMENT = ROOT / "docs" / "staff.md"

@@ -4,8 +4,8 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from bitloot.tests.chromium import wait
 from bitloot.tests.reach import wears
+from tools.dev.browser import wait
 
 MOST_STOPS = 80
 COLOURS = ({"prefers_color_scheme": "light"}, {"prefers_color_scheme": "dark"}, {"forced_colors": "active"})

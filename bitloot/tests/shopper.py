@@ -3,10 +3,13 @@
 import base64
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import requests
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from tools.dev.supervise import wait_until
 
 PATIENCE_SECONDS = 120
 ASK_AGAIN_SECONDS = 8
@@ -34,24 +37,35 @@ class Shopper:
         self.wait(lambda: coin in self._coins(), f"the offer to pay in {coin}")
         payment: dict[str, Any] = {}
         asked_at = 0.0
-        while not payment.get("pay_address"):
+
+        def has_address() -> bool:
+            nonlocal payment, asked_at
             # A store that died while it asked the provider does not know the answer: a customer chooses the coin again.
             if time.monotonic() - asked_at > ASK_AGAIN_SECONDS:
                 asked = {"order_id": order["id"], "pay_currency": coin}
                 self.json("POST", "/api/payments/create", json=asked, headers=bearer(order))
                 asked_at = time.monotonic()
             payment = self.read(order)["payment"] or {}
+            return bool(payment.get("pay_address"))
+
+        self.wait(has_address, f"the address to pay {coin} to")
         return payment
 
     def read(self, order: dict[str, Any]) -> dict[str, Any]:
         return self.json("GET", f"/api/orders/{order['id']}", headers=bearer(order))
 
     def wait_fulfilled(self, order: dict[str, Any], seconds: float = PATIENCE_SECONDS) -> None:
-        deadline = time.monotonic() + seconds
-        while (now := self.read(order))["fulfillment_status"] != "fulfilled":
+        now: dict[str, Any] = {}
+
+        def is_fulfilled() -> bool:
+            now.update(self.read(order))
             assert now["error"] is None, f"the store gave the order up: {now}"
-            assert time.monotonic() < deadline, f"not fulfilled within {seconds:g} s: {now}"
-            time.sleep(0.2)
+            return bool(now["fulfillment_status"] == "fulfilled")
+
+        try:
+            self.wait(is_fulfilled, "the delivery", seconds)
+        except TimeoutError as err:
+            raise TimeoutError(f"{err}: {now}") from err
 
     def open_keys(self, order: dict[str, Any]) -> list[bytes]:
         """Fetch and open every key of the order, as the browser does."""
@@ -83,11 +97,8 @@ class Shopper:
         self.bodies.append(answer.content)
         return answer
 
-    def wait(self, condition: Any, what: str, seconds: float = PATIENCE_SECONDS) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"{what} did not come within {seconds:g} s"
-            time.sleep(0.2)
+    def wait(self, condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+        wait_until(condition, seconds=seconds, what=what)
 
     def _coins(self) -> list[str]:
         return [offer["code"] for offer in self.json("GET", "/api/payments/currencies")["currencies"]]

@@ -10,13 +10,14 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import Select
 
-from bitloot.tests.chromium import a_browser, complaints, one, shown, text_of, wait, wait_for_headline
+from bitloot.tests.chromium import a_browser, complaints, one, shown, text_of, wait_for_headline
 from bitloot.tests.hands import Hands, clicks_documented
 from bitloot.tests.keyboard import Keyboard
 from bitloot.tests.reach import broken_words
 from bitloot.tests.services import Sandbox, own_store
 from bitloot.tests.shopper import Shopper, bearer
 from bitloot.tests.staff import LISTS
+from tools.dev.browser import wait
 from tools.dev.supervise import Store
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]

@@ -20,11 +20,11 @@ from bitloot.tests.chromium import (
     shown,
     text_of,
     underpay,
-    wait,
     wait_for_headline,
 )
 from bitloot.tests.services import Sandbox, answers, wait_until
 from bitloot.tests.shopper import Shopper
+from tools.dev.browser import wait
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 
-from bitloot.tests.chromium import STRANGER, a_browser, complaints, shown, wait, wait_for_headline
+from bitloot.tests.chromium import STRANGER, a_browser, complaints, shown, wait_for_headline
 from bitloot.tests.services import ready_database
 from bitloot.tests.shopper import Shopper
+from tools.dev.browser import wait
 from tools.dev.screenshots import finished_store
 from tools.dev.supervise import Store
 

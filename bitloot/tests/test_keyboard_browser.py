@@ -5,9 +5,10 @@ import re
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from bitloot.tests.chromium import on_desk, one, shown, text_of, underpay, wait, wait_for_headline
+from bitloot.tests.chromium import on_desk, one, shown, text_of, underpay, wait_for_headline
 from bitloot.tests.keyboard import Keyboard
 from bitloot.tests.services import Sandbox
+from tools.dev.browser import wait
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 # From the first moment of every page: whatever a live region is told.

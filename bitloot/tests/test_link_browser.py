@@ -16,10 +16,10 @@ from bitloot.tests.chromium import (
     order,
     shown,
     text_of,
-    wait,
     wait_for_headline,
 )
 from bitloot.tests.shopper import Shopper
+from tools.dev.browser import wait
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 

@@ -4,19 +4,10 @@ import re
 
 import pytest
 
-from bitloot.tests.chromium import (
-    choose_coin,
-    complaints,
-    one,
-    order,
-    shown,
-    text_of,
-    underpay,
-    wait,
-    wait_for_headline,
-)
+from bitloot.tests.chromium import choose_coin, complaints, one, order, shown, text_of, underpay, wait_for_headline
 from bitloot.tests.services import Sandbox
 from bitloot.tests.shopper import Shopper
+from tools.dev.browser import wait
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 

@@ -4,18 +4,9 @@ import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.keys import Keys
 
-from bitloot.tests.chromium import (
-    choose_coin,
-    complaints,
-    mailed_links,
-    one,
-    order,
-    shown,
-    text_of,
-    wait,
-    wait_for_headline,
-)
+from bitloot.tests.chromium import choose_coin, complaints, mailed_links, one, order, shown, text_of, wait_for_headline
 from bitloot.tests.services import Sandbox
+from tools.dev.browser import wait
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 

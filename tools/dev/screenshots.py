@@ -23,8 +23,8 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.chrome.webdriver import WebDriver
-from selenium.webdriver.support.ui import WebDriverWait
 
+from tools.dev.browser import wait
 from tools.dev.devenv import ROOT
 from tools.dev.scenes import Page, Scene
 from tools.dev.services import find_program
@@ -34,7 +34,6 @@ from tools.dev.supervise import Store, free_port
 PICTURES = ROOT / "var" / "screenshots"
 WIDTHS = {"phone": (390, 844), "desktop": (1280, 900)}
 SCHEMES = ("light", "dark")
-PATIENCE = 60
 SWITCHES = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server",
     "--accept-lang=en-GB", "--hide-scrollbars",
@@ -186,12 +185,12 @@ def open_page(browser: WebDriver, url: str, page: Page, *, language: str = "en")
         browser.get("about:blank")  # or only the fragment would change; elsewhere it costs a process for each page
     browser.get(address)
     headline = page.headline if language == "en" else ""
-    WebDriverWait(browser, PATIENCE).until(lambda now: _is_there(now, headline), f"{page.name} did not come")
+    wait(browser, lambda now: _is_there(now, headline), page.name)
     shift = float(browser.execute_async_script(SHIFT))
     if page.act:
         browser.execute_script(page.act)
-        WebDriverWait(browser, PATIENCE).until(lambda now: _shows(now, page.until), f"{page.until} did not come")
-    WebDriverWait(browser, PATIENCE).until(_is_quiet, f"{page.name} does not come to rest")
+        wait(browser, lambda now: _shows(now, page.until), page.until)
+    wait(browser, _is_quiet, f"{page.name} at rest")
     return shift
 
 

@@ -10,12 +10,11 @@ from typing import Any
 
 from django_otp.oath import totp
 from selenium.webdriver.chrome.webdriver import WebDriver
-from selenium.webdriver.support.ui import WebDriverWait
 
+from tools.dev.browser import wait
 from tools.dev.scenes import Page, Scene
 
 NAME, PASSWORD = "kim", "a word for pictures only"
-PATIENCE = 60
 ORDERS = ("fulfilled", "held", "underpaid", "refund_due", "refunded", "pending", "partially_fulfilled")
 SENT = "document.querySelector('main form, #content form').submit();"
 # What a busy shop has beside its orders.
@@ -213,7 +212,7 @@ class StaffScene:
         return ["" if line == "-" else line for line in told.split()]
 
     def _until(self, script: str, what: str) -> None:
-        WebDriverWait(self.browser, PATIENCE).until(lambda page: page.execute_script(script), f"{what} did not come")
+        wait(self.browser, lambda page: page.execute_script(script), what)
 
 
 _OPEN_FILTER = "document.querySelector('#changelist-filter details').open = true;"
