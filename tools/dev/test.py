@@ -103,7 +103,7 @@ def _stages_aside(services: dict[str, str]) -> Iterator[Stage]:
     """Yield what waits, for other processes or for PostgreSQL: it runs beside the other stages."""
     # Whole files for what starts a store of its own: its tests share it. In their order, not those with most tests
     # first: the longest file has few, and nobody would be left to run beside it.
-    by_file = ("-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--no-cov")
+    by_file = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder", "--no-cov")
     name = "Real processes: browsers, kills, the store with DEBUG off"
     yield Stage(name, "processes", PROCESSES, tuple(_files_with_processes()), by_file, aside=True)
     if services:
