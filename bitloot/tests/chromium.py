@@ -88,6 +88,12 @@ def wait_for_headline(browser: WebDriver, headline: str) -> None:
     wait(browser, lambda page: one(page, "h1").text == headline, f"“{headline}”")
 
 
+def wait_for_focus(browser: WebDriver, selector: str) -> None:
+    """Return once the focus is there: after `autofocus`, and after a script, it comes some time after the element."""
+    stands = "return document.activeElement.matches(arguments[0])"
+    wait(browser, lambda page: page.execute_script(stands, selector), f"the focus on {selector}")
+
+
 def complaints(browser: WebDriver) -> list[str]:
     return [entry["message"] for entry in browser.get_log("browser")]
 

@@ -4,8 +4,8 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
+from bitloot.tests.chromium import wait_for_focus
 from bitloot.tests.reach import wears
-from tools.dev.browser import wait
 
 MOST_STOPS = 80
 COLOURS = ({"prefers_color_scheme": "light"}, {"prefers_color_scheme": "dark"}, {"forced_colors": "active"})
@@ -40,7 +40,7 @@ class Keyboard:
 
     def wait_for(self, selector: str) -> None:
         """Return once the page has brought the keyboard there."""
-        wait(self.browser, lambda _page: self.stands_on(selector), f"the focus on {selector}")
+        wait_for_focus(self.browser, selector)
         self.look()
 
     def go_to(self, selector: str) -> None:

@@ -10,7 +10,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import Select
 
-from bitloot.tests.chromium import a_browser, complaints, one, shown, text_of, wait_for_headline
+from bitloot.tests.chromium import a_browser, complaints, one, shown, text_of, wait_for_focus, wait_for_headline
 from bitloot.tests.hands import Hands, clicks_documented
 from bitloot.tests.keyboard import Keyboard
 from bitloot.tests.reach import broken_words
@@ -449,7 +449,7 @@ def test_order_is_found_held_and_released_with_the_keyboard_alone(staff, store):
     keyboard = Keyboard(staff)
     staff.delete_all_cookies()
     staff.get(f"{store.url}/admin/")
-    assert keyboard.stands_on("#id_username")
+    wait_for_focus(staff, "#id_username")
     keyboard.press("staff", Keys.TAB, PASSWORD, Keys.ENTER)
     wait(staff, lambda page: one(page, ".cases"), "the home page")
     keyboard.press("/")

@@ -20,6 +20,7 @@ from bitloot.tests.chromium import (
     shown,
     text_of,
     underpay,
+    wait_for_focus,
     wait_for_headline,
 )
 from bitloot.tests.services import Sandbox, answers, wait_until
@@ -177,7 +178,7 @@ def test_form_that_comes_back_has_the_focus_in_the_field_to_correct(browser, sto
         field.send_keys("zzz" if name == wrong else "ada@customer.example")
     one(browser, "main form [type=submit]").click()
     wait(browser, lambda page: shown(page, ".field-error"), "the refusal")
-    assert browser.switch_to.active_element.get_attribute("name") == wrong
+    wait_for_focus(browser, f"[name={wrong}]")
 
 
 def test_address_with_letters_before_the_at_is_typed_and_corrected(browser, store):
@@ -243,7 +244,7 @@ def test_customer_says_where_the_money_goes_back_to(browser, store):
     give_address(browser, FIRST_ADDRESS)
     given = wait(browser, lambda page: shown(page, "[data-given=address] code"), "the address")[0]
     assert (given.text, shown(browser, ".refund form")) == (FIRST_ADDRESS, [])
-    assert browser.switch_to.active_element == one(browser, "[data-edit]")  # the form went away with the focus in it
+    wait_for_focus(browser, "[data-edit]")  # the form went away with the focus in it
     one(browser, "[data-edit]").click()
     assert one(browser, ".refund [name=address]").get_property("value") == FIRST_ADDRESS
     give_address(browser, SECOND_ADDRESS)
@@ -354,11 +355,11 @@ def test_focus_follows_the_panels_and_the_log_is_folded(browser, store):
     order(browser, store, "ember-drift")
     choose_coin(browser, "btc")
     wait_for_headline(browser, "Waiting for your payment")
-    assert browser.switch_to.active_element.tag_name in ("h1", "h2")
+    wait_for_focus(browser, "h1, h2")
     one(browser, "[data-change]").click()
-    assert browser.switch_to.active_element.get_attribute("id") == "coins-title"
+    wait_for_focus(browser, "#coins-title")
     one(browser, "[data-keep]").click()
-    assert browser.switch_to.active_element.get_attribute("id") == "pay-title"
+    wait_for_focus(browser, "#pay-title")
     assert shown(browser, ".timeline li") == []
     one(browser, ".history summary").click()
     assert shown(browser, ".timeline li") != []

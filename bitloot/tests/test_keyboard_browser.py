@@ -5,7 +5,7 @@ import re
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from bitloot.tests.chromium import on_desk, one, shown, text_of, underpay, wait_for_headline
+from bitloot.tests.chromium import on_desk, one, shown, text_of, underpay, wait_for_focus, wait_for_headline
 from bitloot.tests.keyboard import Keyboard
 from bitloot.tests.services import Sandbox
 from tools.dev.browser import wait
@@ -34,7 +34,7 @@ def test_a_purchase_with_the_keyboard_alone(browser, store):
     browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": LISTEN})
     browser.get(store.url)
     keyboard.press(Keys.TAB, Keys.ENTER)
-    assert keyboard.stands_on("#main")  # past the header
+    wait_for_focus(browser, "#main")  # past the header
     keyboard.go_to("#id_q")
     keyboard.press("ember", Keys.ENTER)
     wait(browser, lambda page: shown(page, ".chips"), "what was found")
@@ -60,7 +60,7 @@ def test_a_purchase_with_the_keyboard_alone(browser, store):
     keyboard.press("ripple")
     wait(browser, lambda page: len(shown(page, ".coin")) == 1, "the coin")
     keyboard.press_with(Keys.SHIFT, Keys.TAB)
-    assert keyboard.stands_on(".coin[value=xrp]")
+    wait_for_focus(browser, ".coin[value=xrp]")
     keyboard.press(Keys.ENTER)
     keyboard.wait_for("#pay-title")
     for row in ("amount", "address", "memo"):
@@ -98,7 +98,7 @@ def test_a_refunds_address_is_given_and_changed_with_the_keyboard_alone(browser,
     keyboard.go_to(".refund [name=address]")
     keyboard.press("nonsense", Keys.ENTER)
     wait(browser, lambda page: shown(page, ".refund .field-error"), "the refusal")
-    assert keyboard.stands_on(".refund [name=address]")
+    wait_for_focus(browser, ".refund [name=address]")
     keyboard.press_with(Keys.CONTROL, "a")
     keyboard.press("bc1q" + "a" * 38, Keys.ENTER)
     keyboard.wait_for("[data-edit]")

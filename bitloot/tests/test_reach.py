@@ -4,7 +4,17 @@ import pytest
 from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.keys import Keys
 
-from bitloot.tests.chromium import choose_coin, complaints, mailed_links, one, order, shown, text_of, wait_for_headline
+from bitloot.tests.chromium import (
+    choose_coin,
+    complaints,
+    mailed_links,
+    one,
+    order,
+    shown,
+    text_of,
+    wait_for_focus,
+    wait_for_headline,
+)
 from bitloot.tests.services import Sandbox
 from tools.dev.browser import wait
 
@@ -58,8 +68,7 @@ def test_one_click_opens_one_key_and_the_focus_goes_with_it(browser, store):
     button = shown(browser, "[data-reveal]")[0]
     button.send_keys(Keys.ENTER)
     wait(browser, lambda page: shown(page, ".key-value code"), "the first key")
-    focused = browser.switch_to.active_element
-    assert "key-value" in focused.get_attribute("class")
+    wait_for_focus(browser, ".key-value")
     wait(browser, lambda page: len(shown(page, "[data-opened]")) == 1, "the time of its opening")
     assert text_of(browser, "[data-opened]").startswith("Opened ")
     assert len(shown(browser, "[data-reveal]")) == 1
