@@ -90,8 +90,11 @@ def wait_for_headline(browser: WebDriver, headline: str) -> None:
 
 def wait_for_focus(browser: WebDriver, selector: str) -> None:
     """Return once the focus is there: after `autofocus`, and after a script, it comes some time after the element."""
-    stands = "return document.activeElement.matches(arguments[0])"
-    wait(browser, lambda page: page.execute_script(stands, selector), f"the focus on {selector}")
+    wait(browser, lambda page: has_focus(page, selector), f"the focus on {selector}")
+
+
+def has_focus(browser: WebDriver, selector: str) -> bool:
+    return bool(browser.execute_script("return document.activeElement.matches(arguments[0])", selector))
 
 
 def complaints(browser: WebDriver) -> list[str]:

@@ -4,7 +4,7 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from bitloot.tests.chromium import wait_for_focus
+from bitloot.tests.chromium import has_focus, wait_for_focus
 from bitloot.tests.reach import wears
 
 MOST_STOPS = 80
@@ -35,9 +35,6 @@ class Keyboard:
     def press_with(self, held: str, key: str) -> None:
         ActionChains(self.browser).key_down(held).send_keys(key).key_up(held).perform()
 
-    def stands_on(self, selector: str) -> bool:
-        return self.browser.execute_script("return document.activeElement.matches(arguments[0])", selector)
-
     def wait_for(self, selector: str) -> None:
         """Return once the page has brought the keyboard there."""
         wait_for_focus(self.browser, selector)
@@ -46,7 +43,7 @@ class Keyboard:
     def go_to(self, selector: str) -> None:
         """Press Tab until the element is reached; each stop on the way has to be seen."""
         for _ in range(MOST_STOPS):
-            if self.stands_on(selector):
+            if has_focus(self.browser, selector):
                 self.look(colours=COLOURS)
                 return
             self.press(Keys.TAB)

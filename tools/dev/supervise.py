@@ -220,7 +220,7 @@ def free_port(*, row: int = 1) -> int:
     One of those may be taken while its server restarts, even by a client that keeps calling the dead server.
     """
     while True:
-        first = PORTS[secrets.randbelow(len(PORTS) - row)]
+        first = PORTS[secrets.randbelow(len(PORTS) - row + 1)]
         if all(_reserve(port) and port_is_free(port) for port in range(first, first + row)):
             return first
 
